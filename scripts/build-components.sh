@@ -1,0 +1,61 @@
+#!/bin/sh
+# Builds components to WebAssembly: scripts/build-components.sh CRATE…
+#
+# Each lands in target/wasm/wasm32-wasip2/component/CRATE.wasm. Two ways to the standard library of the target:
+#   1. rustup's: `rustup target add wasm32-wasip2`.
+#   2. where rustup cannot fetch it: Debian's rustc-web, with the library built from source.
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+stop() { say "error: $*"; exit 1; }
+
+command -v rustc >/dev/null || stop "no Rust compiler: install it from https://rustup.rs"
+
+target=wasm32-wasip2
+flags="-C target-feature=+simd128"
+packages=
+for crate in "$@"; do packages="$packages -p $crate"; done
+
+# One of "rustup", "debian", or empty when neither is there.
+toolchain() {
+    if [ -n "$(find "$(rustc --print sysroot)/lib/rustlib/$target/lib" -name 'libstd-*.rlib' 2>/dev/null)" ]; then
+        echo rustup
+    elif [ -x /usr/bin/cargo ] && [ -d /usr/lib/wasm32-wasi ] && [ -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src" ]; then
+        echo debian
+    fi
+}
+
+debian_packages="rustc-web cargo-web rust-web-src wasi-libc"
+
+if [ -z "$(toolchain)" ]; then
+    if command -v rustup >/dev/null && rustup target add "$target" >&2; then
+        :
+    elif command -v apt-get >/dev/null; then
+        say "rustup could not add $target; installing Debian's $debian_packages instead"
+        as_root=
+        [ "$(id -u)" = 0 ] || as_root=sudo
+        # shellcheck disable=SC2086
+        $as_root apt-get update -qq >&2 &&
+            DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $debian_packages >&2 ||
+            stop "could not install $debian_packages: check the network, then run this again"
+    fi
+fi
+
+case "$(toolchain)" in
+rustup)
+    # shellcheck disable=SC2086,SC2093
+    RUSTFLAGS="$flags" exec cargo build --profile component --target "$target" --target-dir target/wasm $packages
+    ;;
+debian)
+    # Debian ships the library's source; the two linkers come with any rustup toolchain.
+    linkers="$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin"
+    # shellcheck disable=SC2086
+    PATH="/usr/bin:$PATH:$linkers" RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTFLAGS="$flags -L native=/usr/lib/wasm32-wasi" \
+        exec /usr/bin/cargo build --profile component -Zbuild-std=std,panic_abort \
+        --target "$target" --target-dir target/wasm $packages
+    ;;
+*)
+    stop "no standard library for $target: run 'rustup target add $target' (needs network), or install $debian_packages"
+    ;;
+esac
