@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The component `audio`: from the bytes of an audio file to log-mel frames.
+//!
+//! ```text
+//! Bytes (chunks as they came) -> Decoder (symphonia) -> mono PCM -> Resampler (rubato, 16 kHz) -> LogMel (realfft)
+//! ```
+//!
+//! [`Frames`] joins these steps and is all that the WIT interface `frontend` exposes. Each step works on one block
+//! at a time, so apart from the file itself the memory used does not grow with the length of the recording.
+//!
+//! The crate knows neither HTTP nor models: whoever calls it says how many mel bins it wants.
+
+mod bytes;
+mod decode;
+mod error;
+mod format;
+mod frames;
+mod log_mel;
+mod mel_filters;
+mod resample;
+
+#[cfg(target_family = "wasm")]
+mod component;
+
+pub use bytes::Bytes;
+pub use decode::Decoder;
+pub use error::Error;
+pub use format::{Format, Hint};
+pub use frames::Frames;
+pub use log_mel::{LogMel, MAX_BLOCK_FRAMES};
+pub use resample::Resampler;
+
+/// Samples per second of everything after the resampler, in Hz.
+pub const SAMPLE_RATE: u32 = 16_000;

@@ -1,0 +1,251 @@
+//! Every container and codec that is known is decoded to the clip it was made of (formats.sh), and others are refused by name.
+
+use audio::{Bytes, Decoder, Error, Format, Frames, Hint, Resampler};
+
+/// Samples of the clip: 1.2 s at 16 kHz.
+const CLIP: usize = 19_200;
+
+fn data(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn clip() -> Vec<f32> {
+    let sample = |pair: &[u8]| f32::from(i16::from_le_bytes([pair[0], pair[1]])) / 32768.0;
+    data("clip.s16").chunks_exact(2).map(sample).collect()
+}
+
+fn bytes(content: &[u8]) -> Bytes {
+    let mut bytes = Bytes::new();
+    for chunk in content.chunks(1000) {
+        bytes.append(chunk.to_vec());
+    }
+    bytes
+}
+
+/// What the file is, and its samples at 16 kHz.
+fn decode(name: &str) -> Result<(Format, Vec<f32>), Error> {
+    let mut decoder = Decoder::open(bytes(&data(&format!("formats/{name}"))), &Hint::default())?;
+    let format = decoder.format().clone();
+    let mut out = Vec::new();
+    let mut resampler = Resampler::new(format.sample_rate)?;
+    while let Some(block) = decoder.next_block()? {
+        assert_eq!(block.sample_rate, format.sample_rate, "{name}");
+        resampler.push(block.samples, &mut out)?;
+    }
+    resampler.finish(&mut out)?;
+    assert_eq!(decoder.skipped_packets(), 0, "{name}");
+    Ok((format, out))
+}
+
+/// Normalised correlation of `samples`, moved earlier by `lag`, with the clip.
+fn correlation(samples: &[f32], clip: &[f32], lag: usize) -> f64 {
+    let pairs = || {
+        samples[lag..]
+            .iter()
+            .zip(clip)
+            .map(|(&a, &b)| (f64::from(a), f64::from(b)))
+    };
+    let (ab, aa, bb) = pairs().fold((0.0, 0.0, 0.0), |(ab, aa, bb), (a, b)| {
+        (ab + a * b, aa + a * a, bb + b * b)
+    });
+    ab / (aa * bb).sqrt()
+}
+
+struct Expected {
+    file: &'static str,
+    container: &'static str,
+    codec: &'static str,
+    sample_rate: u32,
+    channels: u32,
+}
+
+const fn of(
+    file: &'static str,
+    container: &'static str,
+    codec: &'static str,
+    sample_rate: u32,
+    channels: u32,
+) -> Expected {
+    Expected {
+        file,
+        container,
+        codec,
+        sample_rate,
+        channels,
+    }
+}
+
+#[test]
+fn lossless_codecs_give_the_very_samples() {
+    let clip = clip();
+    for (expected, tolerance) in [
+        (of("pcm_u8.wav", "wav", "pcm_u8", 16_000, 1), 1.0 / 128.0),
+        (of("pcm_s16le.wav", "wav", "pcm_s16le", 16_000, 1), 0.0),
+        (of("pcm_s24le.wav", "wav", "pcm_s24le", 16_000, 1), 0.0),
+        (of("pcm_s32le.wav", "wav", "pcm_s32le", 16_000, 1), 0.0),
+        (of("pcm_f32le.wav", "wav", "pcm_f32le", 16_000, 1), 0.0),
+        (of("pcm_f64le.wav", "wav", "pcm_f64le", 16_000, 1), 0.0),
+        (of("pcm_s16be.aiff", "aiff", "pcm_s16be", 16_000, 1), 0.0),
+        (of("pcm_s16.caf", "caf", "pcm_s16le", 16_000, 1), 0.0),
+        (of("alac.caf", "caf", "alac", 16_000, 1), 0.0),
+        (of("alac.m4a", "mp4", "alac", 16_000, 1), 0.0),
+        (of("flac.flac", "flac", "flac", 16_000, 1), 0.0),
+        (of("flac.mkv", "mkv", "flac", 16_000, 1), 0.0),
+        (of("flac.ogg", "ogg", "flac", 16_000, 1), 0.0),
+    ] {
+        let samples = check_format(&expected);
+        let worst = samples
+            .iter()
+            .zip(&clip)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(worst <= tolerance, "{} is off by {worst}", expected.file);
+        assert_eq!(samples.len(), CLIP, "{}", expected.file);
+    }
+}
+
+#[test]
+fn lossy_codecs_give_the_clip_at_its_time() {
+    let clip = clip();
+    // The least correlation, and the greatest number of samples that an encoder's delay leaves at the start: MP4, ADTS and
+    // Matroska do not say, or symphonia does not read, how much of it is to be cut.
+    for (expected, least, delay) in [
+        (of("pcm_alaw.wav", "wav", "pcm_alaw", 16_000, 1), 0.999, 0),
+        (of("pcm_mulaw.wav", "wav", "pcm_mulaw", 16_000, 1), 0.999, 0),
+        (of("adpcm_ms.wav", "wav", "adpcm_ms", 16_000, 1), 0.98, 0),
+        (
+            of("adpcm_ima.wav", "wav", "adpcm_ima_wav", 16_000, 1),
+            0.98,
+            0,
+        ),
+        (of("aac.m4a", "mp4", "aac", 16_000, 1), 0.98, 1024),
+        (of("aac_faststart.m4a", "mp4", "aac", 16_000, 1), 0.98, 1024),
+        (of("aac_22050.aac", "adts", "aac", 22_050, 1), 0.98, 744),
+        (of("mp3_44100_stereo.mp3", "mp3", "mp3", 44_100, 2), 0.98, 0),
+        (of("mp3_vbr_tagged.mp3", "mp3", "mp3", 24_000, 1), 0.98, 0),
+        (
+            of("flac_48000_stereo.flac", "flac", "flac", 48_000, 2),
+            0.999,
+            0,
+        ),
+        (
+            of("vorbis_44100_stereo.ogg", "ogg", "vorbis", 44_100, 2),
+            0.98,
+            0,
+        ),
+        (of("vorbis.webm", "mkv", "vorbis", 16_000, 1), 0.98, 0),
+        (of("vorbis.mkv", "mkv", "vorbis", 16_000, 1), 0.98, 0),
+        (
+            of("pcm_24000_quad.wav", "wav", "pcm_s16le", 24_000, 4),
+            0.999,
+            0,
+        ),
+    ] {
+        let samples = check_format(&expected);
+        let best = (0..1200)
+            .max_by(|&a, &b| {
+                correlation(&samples, &clip, a).total_cmp(&correlation(&samples, &clip, b))
+            })
+            .unwrap();
+        let reached = correlation(&samples, &clip, best);
+        println!(
+            "{}: correlation {reached:.4} at lag {best}, {} samples",
+            expected.file,
+            samples.len()
+        );
+        assert!(
+            reached > least,
+            "{}: correlation {reached} at lag {best}",
+            expected.file
+        );
+        assert!(best.abs_diff(delay) <= 2, "{}: lag {best}", expected.file);
+    }
+}
+
+/// Container, codec, rate, channels and length; gives the samples.
+fn check_format(expected: &Expected) -> Vec<f32> {
+    let name = expected.file;
+    let (format, samples) = decode(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let Expected {
+        container,
+        codec,
+        sample_rate,
+        channels,
+        ..
+    } = *expected;
+    let found = (
+        format.container,
+        format.codec,
+        format.sample_rate,
+        format.channels,
+    );
+    assert_eq!(found, (container, codec, sample_rate, channels), "{name}");
+    // Lossy containers round up to whole packets: up to two of 1024 samples.
+    assert!(
+        samples.len().abs_diff(CLIP) < 2200,
+        "{name}: {} samples",
+        samples.len()
+    );
+    if let Some(duration) = format.duration {
+        assert!((duration - 1.2).abs() < 0.14, "{name}: {duration} s");
+    }
+    samples
+}
+
+#[test]
+fn joined_ogg_files_of_different_rates_follow_each_other() {
+    let mut frames = Frames::open(
+        bytes(&data("formats/vorbis_chained.ogg")),
+        &Hint::default(),
+        80,
+    )
+    .unwrap();
+    let mut count = 0;
+    while let Some(block) = frames.read().unwrap() {
+        count += block.len() / 80;
+    }
+    assert!(
+        (frames.duration() - 2.4).abs() < 0.01,
+        "{} s",
+        frames.duration()
+    );
+    assert!(count.abs_diff(240) <= 1, "{count} frames");
+}
+
+#[test]
+fn codecs_that_are_not_known_are_refused_by_name() {
+    for (file, name) in [
+        ("opus.ogg", "Opus"),
+        ("opus.webm", "Opus"),
+        ("ac3.mp4", "AC-3"),
+    ] {
+        match decode(file) {
+            Err(Error::UnsupportedCodec(text)) => assert!(text.contains(name), "{file}: {text}"),
+            other => panic!("{file}: {:?}", other.map(|(format, _)| format)),
+        }
+    }
+}
+
+#[test]
+fn a_film_without_sound_has_no_audio_track() {
+    assert!(matches!(
+        decode("silent_film.mp4"),
+        Err(Error::UnsupportedCodec(_))
+    ));
+}
+
+#[test]
+fn what_is_no_audio_is_not_audio() {
+    for file in ["picture.png", "text.txt"] {
+        assert!(matches!(decode(file), Err(Error::NotAudio(_))), "{file}");
+    }
+}
+
+#[test]
+fn a_file_without_samples_is_empty() {
+    let mut frames =
+        Frames::open(bytes(&data("formats/no_samples.wav")), &Hint::default(), 80).unwrap();
+    assert!(matches!(frames.read(), Err(Error::Empty(_))));
+    assert!(matches!(frames.read(), Ok(None)));
+}
