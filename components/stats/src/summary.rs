@@ -1,0 +1,72 @@
+//! The answer of `/stats`. Its names, types and their order are a contract with everyone who reads it.
+
+use serde::Serialize;
+
+/// A summary of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Summary {
+    total_calls: u64,
+    median_latency: f64,
+    #[serde(serialize_with = "in_seconds")]
+    average_audio_length: f64,
+}
+
+impl Summary {
+    /// Of the number of calls, the median of their latencies and the mean of their audio's lengths, both in seconds and none
+    /// when there are no calls. Seconds are rounded to two decimals.
+    pub fn new(calls: f64, median_latency: Option<f64>, mean_audio_length: Option<f64>) -> Self {
+        Self {
+            // A count: whole and not negative, and the cast saturates.
+            total_calls: calls as u64,
+            median_latency: two_decimals(median_latency.unwrap_or(0.0)),
+            average_audio_length: two_decimals(mean_audio_length.unwrap_or(0.0)),
+        }
+    }
+
+    /// As JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers and strings always have a JSON form")
+    }
+}
+
+fn two_decimals(seconds: f64) -> f64 {
+    (seconds * 100.0).round() / 100.0
+}
+
+/// Seconds as text: `11.47s`, and `0.0s` with at least one decimal.
+fn in_seconds<S: serde::Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{seconds:?}s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_has_the_form_of_the_contract() {
+        let summary = Summary::new(6.0, Some(32.0601), Some(11.4678));
+        let expected =
+            r#"{"total_calls":6,"median_latency":32.06,"average_audio_length":"11.47s"}"#;
+        assert_eq!(summary.to_json(), expected);
+    }
+
+    #[test]
+    fn no_calls_are_zeros() {
+        let expected = r#"{"total_calls":0,"median_latency":0.0,"average_audio_length":"0.0s"}"#;
+        assert_eq!(Summary::new(0.0, None, None).to_json(), expected);
+    }
+
+    #[test]
+    fn at_least_one_decimal_stays() {
+        let expected = r#"{"total_calls":1,"median_latency":0.03,"average_audio_length":"12.0s"}"#;
+        assert_eq!(
+            Summary::new(1.0, Some(0.0349), Some(12.0)).to_json(),
+            expected
+        );
+        let expected = r#"{"total_calls":2,"median_latency":3.0,"average_audio_length":"1.5s"}"#;
+        assert_eq!(
+            Summary::new(2.0, Some(2.999), Some(1.5)).to_json(),
+            expected
+        );
+    }
+}
