@@ -1,1 +1,24 @@
-//! Placeholder.
+//! Whisper on ONNX Runtime: log-mel frames in, segments of text out.
+//!
+//! For hosts that transcribe many recordings at once with one model. [`Engine::load`] reads a model folder in the layout
+//! of Hugging Face; [`Engine::start`] begins a [`Transcription`], which takes frames as they are made and gives segments
+//! as they are ready. Windows of different transcriptions are decoded in batches on one thread.
+//!
+//! The crate knows neither WebAssembly nor HTTP, and does not read audio files.
+
+mod decode;
+mod engine;
+mod error;
+mod features;
+mod model;
+mod options;
+mod scheduler;
+mod session;
+mod transcription;
+
+pub use engine::{Config, Device, Engine};
+pub use error::{Error, LoadError};
+pub use model::{Model, Precision};
+pub use options::{Options, Task, Timestamps};
+pub use scheduler::Metrics;
+pub use transcription::{Info, Segment, Transcription};

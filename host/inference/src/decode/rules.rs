@@ -1,0 +1,151 @@
+//! Which tokens may come next. The rest get a logit of negative infinity.
+
+use super::sampler::log_sum_exp;
+use crate::model::Vocabulary;
+
+/// The tokens that rules speak of, apart from the tokenizer.
+pub(crate) struct Rules {
+    pub eot: u32,
+    pub timestamp_begin: u32,
+    pub suppress: Vec<u32>,
+    pub begin_suppress: Vec<u32>,
+    /// The first time stamp is at most this many steps after 0.00.
+    pub max_initial_timestamp: Option<u32>,
+}
+
+impl Rules {
+    pub fn new(vocabulary: &Vocabulary) -> Self {
+        Self {
+            eot: vocabulary.eot,
+            timestamp_begin: vocabulary.timestamp_begin,
+            suppress: vocabulary.suppress.clone(),
+            begin_suppress: vocabulary.begin_suppress.clone(),
+            max_initial_timestamp: vocabulary.max_initial_timestamp,
+        }
+    }
+
+    /// Rule out tokens after `generated`, the window's tokens so far without its prompt.
+    pub fn apply(&self, generated: &[u32], timestamps: bool, logits: &mut [f32]) {
+        // Between the end of text and the time stamps lie only tokens that steer the model.
+        forbid(logits, self.eot + 1..self.timestamp_begin);
+        for &token in &self.suppress {
+            forbid(logits, token..token + 1);
+        }
+        if generated.is_empty() {
+            for &token in &self.begin_suppress {
+                forbid(logits, token..token + 1);
+            }
+        }
+        if timestamps {
+            self.apply_timestamps(generated, logits);
+        } else {
+            forbid(logits, self.timestamp_begin..u32::MAX);
+        }
+    }
+
+    /// `ApplyTimestampRules` of the reference: stamps come in pairs, never go back, the first one is early, and when
+    /// all stamps together are likelier than the likeliest text token, it is a stamp.
+    fn apply_timestamps(&self, generated: &[u32], logits: &mut [f32]) {
+        let begin = self.timestamp_begin;
+        let is_stamp = |token: &u32| *token >= begin;
+        let last_is_stamp = generated.last().is_some_and(is_stamp);
+        let before_is_stamp = generated.len() < 2 || is_stamp(&generated[generated.len() - 2]);
+        if last_is_stamp {
+            if before_is_stamp {
+                forbid(logits, begin..u32::MAX);
+            } else {
+                forbid(logits, 0..self.eot);
+            }
+        }
+        if let Some(&last) = generated.iter().rev().find(|token| is_stamp(token)) {
+            // A segment may begin where the one before it ended, but must be longer than nothing.
+            let earliest = if last_is_stamp && !before_is_stamp {
+                last
+            } else {
+                last + 1
+            };
+            forbid(logits, begin..earliest);
+        }
+        if generated.is_empty() {
+            forbid(logits, 0..begin);
+            if let Some(latest) = self.max_initial_timestamp {
+                forbid(logits, begin + latest + 1..u32::MAX);
+            }
+        }
+        let (text, stamps) = logits.split_at_mut(logits.len().min(begin as usize));
+        let best_text = text.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if log_sum_exp(stamps) > best_text {
+            text.fill(f32::NEG_INFINITY);
+        }
+    }
+}
+
+fn forbid(logits: &mut [f32], tokens: std::ops::Range<u32>) {
+    let end = logits.len().min(tokens.end as usize);
+    let start = end.min(tokens.start as usize);
+    logits[start..end].fill(f32::NEG_INFINITY);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text is 0 to 3, the end 4, two that steer the model 5 and 6, time stamps 7 to 12.
+    fn rules() -> Rules {
+        Rules {
+            eot: 4,
+            timestamp_begin: 7,
+            suppress: vec![3],
+            begin_suppress: vec![0, 4],
+            max_initial_timestamp: Some(2),
+        }
+    }
+
+    /// The tokens still allowed after `generated`, all logits equal unless raised.
+    fn allowed(generated: &[u32], timestamps: bool, raised: &[(usize, f32)]) -> Vec<usize> {
+        let mut logits = vec![0.0; 13];
+        for &(token, logit) in raised {
+            logits[token] = logit;
+        }
+        rules().apply(generated, timestamps, &mut logits);
+        (0..13).filter(|&t| logits[t] > f32::NEG_INFINITY).collect()
+    }
+
+    #[test]
+    fn without_timestamps_only_text_and_the_end_are_allowed() {
+        assert_eq!(allowed(&[1], false, &[]), [0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn a_window_begins_neither_with_the_end_nor_with_a_suppressed_token() {
+        assert_eq!(allowed(&[], false, &[]), [1, 2]);
+    }
+
+    #[test]
+    fn a_window_with_timestamps_begins_with_an_early_one() {
+        assert_eq!(allowed(&[], true, &[]), [7, 8, 9]);
+    }
+
+    #[test]
+    fn after_the_opening_stamp_comes_text() {
+        assert_eq!(allowed(&[8], true, &[(1, 9.0)]), [0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn after_a_closing_stamp_comes_the_end_or_a_stamp_not_before_it() {
+        assert_eq!(allowed(&[8, 1, 10], true, &[(4, 9.0)]), [4, 10, 11, 12]);
+    }
+
+    #[test]
+    fn stamps_never_go_back_and_a_segment_is_never_empty() {
+        assert_eq!(
+            allowed(&[8, 1], true, &[(1, 9.0)]),
+            [0, 1, 2, 4, 9, 10, 11, 12]
+        );
+    }
+
+    #[test]
+    fn stamps_that_are_together_likelier_than_any_text_win() {
+        assert_eq!(allowed(&[8, 1], true, &[(1, 1.0)]), [9, 10, 11, 12]);
+    }
+}

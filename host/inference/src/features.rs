@@ -1,0 +1,108 @@
+//! From log-mel frames to the encoder's input, and what the frames alone say about a stretch of audio: how loud it
+//! is, whether there is anything in it, and where it pauses.
+//!
+//! Frames are `log10(max(mel power, 1e-10))`, row-major `[frames, n_mels]`.
+
+/// The log10 of the power floor that frames are clamped to, and so what padding is made of.
+const FLOOR: f32 = -10.0;
+
+/// Whisper keeps this many powers of ten below a window's loudest value.
+const DYNAMIC_RANGE: f32 = 8.0;
+
+/// A window whose loudest mel value is below this has nothing in it. The rounding noise of 16-bit samples lies at about
+/// -9.4, speech at a whisper's level above -4.
+const SILENCE: f32 = -8.0;
+
+/// Write one window into the encoder's input.
+///
+/// `frames` is `[frames, n_mels]`; `out` is `[n_mels, window]` with `window >= frames`. Padded at the end, clamped to
+/// 8 below the loudest value, then `(x + 4) / 4`: the normalisation of OpenAI's `log_mel_spectrogram`.
+pub(crate) fn normalise<T>(
+    frames: &[f32],
+    n_mels: usize,
+    out: &mut [T],
+    convert: impl Fn(f32) -> T,
+) {
+    let window = out.len() / n_mels;
+    let floor = loudest(frames) - DYNAMIC_RANGE;
+    let level = |x: f32| (x.max(floor) + 4.0) / 4.0;
+    let rows = frames.len() / n_mels;
+    for (mel, line) in out.chunks_exact_mut(window).enumerate() {
+        for (frame, value) in line[..rows].iter_mut().enumerate() {
+            *value = convert(level(frames[frame * n_mels + mel]));
+        }
+        for value in &mut line[rows..] {
+            *value = convert(level(FLOOR));
+        }
+    }
+}
+
+fn loudest(frames: &[f32]) -> f32 {
+    frames.iter().copied().fold(FLOOR, f32::max)
+}
+
+/// Whether there is nothing in these frames that could be speech.
+pub(crate) fn is_silent(frames: &[f32]) -> bool {
+    loudest(frames) < SILENCE
+}
+
+/// The log10 of each frame's power over all mel bins.
+fn levels(frames: &[f32], n_mels: usize) -> Vec<f32> {
+    frames
+        .chunks_exact(n_mels)
+        .map(|frame| {
+            frame
+                .iter()
+                .map(|&mel| 10f32.powf(mel))
+                .sum::<f32>()
+                .log10()
+        })
+        .collect()
+}
+
+/// The frame index in the later half of `frames` at which it is quietest over `pause` frames: the middle of that
+/// pause. Of equal ones, the last.
+pub(crate) fn quietest_pause(frames: &[f32], n_mels: usize, pause: usize) -> usize {
+    let levels = levels(frames, n_mels);
+    let first = levels.len() / 2;
+    levels[first..]
+        .windows(pause)
+        .map(|stretch| stretch.iter().sum::<f32>())
+        .enumerate()
+        .fold((f32::INFINITY, levels.len()), |best, (index, level)| {
+            if level <= best.0 {
+                (level, first + index + pause / 2)
+            } else {
+                best
+            }
+        })
+        .1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalising_transposes_pads_and_clamps() {
+        let frames = [0.0, -10.0, 1.0, -2.0];
+        let mut out = [0f32; 6];
+        normalise(&frames, 2, &mut out, |x| x);
+        let low = (1.0 - 8.0 + 4.0) / 4.0;
+        assert_eq!(out, [1.0, 1.25, low, low, 0.5, low]);
+    }
+
+    #[test]
+    fn rounding_noise_is_silent_and_a_whisper_is_not() {
+        assert!(is_silent(&[-10.0, -9.4, -9.0]));
+        assert!(!is_silent(&[-10.0, -4.0]));
+    }
+
+    #[test]
+    fn a_window_is_cut_in_the_middle_of_its_last_quietest_pause() {
+        let mut levels = vec![0.0; 100];
+        levels[10..30].fill(-9.0);
+        levels[60..70].fill(-6.0);
+        assert_eq!(quietest_pause(&levels, 1, 10), 65);
+    }
+}

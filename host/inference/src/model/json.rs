@@ -1,0 +1,108 @@
+//! One of the model's JSON files, read field by field so that an error can name the file and the field.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::LoadError;
+
+/// A JSON file whose top level is an object.
+pub(super) struct JsonFile {
+    path: PathBuf,
+    fields: Map<String, Value>,
+}
+
+impl JsonFile {
+    /// Read `name` in `folder`.
+    pub fn open(folder: &Path, name: &str) -> Result<Self, LoadError> {
+        let path = folder.join(name);
+        let text = std::fs::read_to_string(&path).map_err(|error| LoadError::Folder {
+            folder: folder.to_owned(),
+            what: format!("`{name}` cannot be read ({error}); it belongs to every Whisper model in Hugging Face layout, copy it there"),
+        })?;
+        let fields = serde_json::from_str(&text).map_err(|error| LoadError::Field {
+            file: path.clone(),
+            field: "the file".into(),
+            problem: format!("is not a JSON object: {error}"),
+        })?;
+        Ok(Self { path, fields })
+    }
+
+    /// An error about `field` of this file.
+    pub fn error(&self, field: &str, problem: impl Into<String>) -> LoadError {
+        LoadError::Field {
+            file: self.path.clone(),
+            field: format!("field `{field}`"),
+            problem: problem.into(),
+        }
+    }
+
+    /// A field that is there and not null.
+    fn get(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field).filter(|value| !value.is_null())
+    }
+
+    /// A whole number above zero that must be there.
+    pub fn positive(&self, field: &str) -> Result<usize, LoadError> {
+        match self.whole(field)? {
+            Some(0) => Err(self.error(field, "is 0, expected a number above 0")),
+            Some(number) => Ok(number),
+            None => Err(self.error(field, "is missing, expected a number above 0")),
+        }
+    }
+
+    /// A whole number, if it is there.
+    pub fn whole(&self, field: &str) -> Result<Option<usize>, LoadError> {
+        self.get(field)
+            .map(|value| {
+                value
+                    .as_u64()
+                    .and_then(|number| usize::try_from(number).ok())
+                    .ok_or_else(|| {
+                        self.error(field, format!("is {value}, expected a whole number"))
+                    })
+            })
+            .transpose()
+    }
+
+    /// A token id, if it is there.
+    pub fn token(&self, field: &str) -> Result<Option<u32>, LoadError> {
+        self.get(field)
+            .map(|value| {
+                token_id(value)
+                    .ok_or_else(|| self.error(field, format!("is {value}, expected a token id")))
+            })
+            .transpose()
+    }
+
+    /// A list of token ids; empty if it is not there.
+    pub fn tokens(&self, field: &str) -> Result<Vec<u32>, LoadError> {
+        let Some(value) = self.get(field) else {
+            return Ok(Vec::new());
+        };
+        value
+            .as_array()
+            .and_then(|items| items.iter().map(token_id).collect())
+            .ok_or_else(|| self.error(field, "expected a list of token ids"))
+    }
+
+    /// An object from names to token ids; empty if it is not there.
+    pub fn token_map(&self, field: &str) -> Result<Vec<(String, u32)>, LoadError> {
+        let Some(value) = self.get(field) else {
+            return Ok(Vec::new());
+        };
+        value
+            .as_object()
+            .and_then(|entries| {
+                entries
+                    .iter()
+                    .map(|(name, id)| Some((name.clone(), token_id(id)?)))
+                    .collect()
+            })
+            .ok_or_else(|| self.error(field, "expected an object from names to token ids"))
+    }
+}
+
+fn token_id(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok())
+}

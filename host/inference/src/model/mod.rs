@@ -1,0 +1,35 @@
+//! What a model folder says about its model: which files to load, the sizes of things, and the vocabulary.
+//!
+//! Nothing here runs the model; nothing elsewhere reads the folder's JSON files.
+
+mod config;
+mod folder;
+mod json;
+mod tokens;
+
+pub(crate) use config::Sizes;
+pub(crate) use folder::{DecoderFiles, Folder};
+pub(crate) use tokens::Vocabulary;
+
+pub use folder::Precision;
+
+/// What a loaded model is, for those who choose between models and prepare frames for one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Mel bins of each frame.
+    pub n_mels: usize,
+    /// Frames per second; 100 for every Whisper model.
+    pub frames_per_second: f64,
+    /// Length of the window, in seconds.
+    pub window: f64,
+    /// Languages it knows, as codes (`en`, `de`, `haw`).
+    pub languages: Vec<String>,
+    /// Whether it can translate into English.
+    pub translates: bool,
+    /// The precision of the files in use.
+    pub precision: Precision,
+    /// The encoder's and decoder's file names.
+    pub files: Vec<String>,
+    /// The device in use: `cpu` or `cuda`.
+    pub device: &'static str,
+}

@@ -1,0 +1,206 @@
+//! The vocabulary: which token ids mean something to the decoding, and text from and to the rest.
+
+use std::path::Path;
+
+use tokenizers::Tokenizer;
+
+use super::Sizes;
+use super::json::JsonFile;
+use crate::options::Task;
+use crate::{Error, LoadError};
+
+/// A model's tokens. Ids from `timestamp_begin` on are time stamps, one step each.
+pub(crate) struct Vocabulary {
+    tokenizer: Tokenizer,
+    /// End of the window's text.
+    pub eot: u32,
+    /// Start of the transcript.
+    pub sot: u32,
+    /// Start of the text that precedes the window, if the model knows such.
+    pub sot_prev: Option<u32>,
+    /// No speech in the window, if the model has a token for it.
+    pub no_speech: Option<u32>,
+    /// No time stamps are wanted.
+    pub no_timestamps: u32,
+    /// The time stamp 0.00.
+    pub timestamp_begin: u32,
+    /// Language codes with their tokens; none for a model of one language without such tokens.
+    pub languages: Vec<(String, u32)>,
+    tasks: Vec<(String, u32)>,
+    /// Never sampled.
+    pub suppress: Vec<u32>,
+    /// Never sampled first.
+    pub begin_suppress: Vec<u32>,
+    /// The first time stamp is at most this many steps after 0.00.
+    pub max_initial_timestamp: Option<u32>,
+}
+
+impl Vocabulary {
+    /// Read `tokenizer.json` and `generation_config.json`.
+    pub fn read(folder: &Path, sizes: &Sizes) -> Result<Self, LoadError> {
+        let path = folder.join("tokenizer.json");
+        let tokenizer = Tokenizer::from_file(&path).map_err(|error| LoadError::Folder {
+            folder: folder.to_owned(),
+            what: format!("`tokenizer.json` cannot be loaded ({error}); it belongs to every Whisper model in Hugging Face layout, copy it there"),
+        })?;
+        let generation = JsonFile::open(folder, "generation_config.json")?;
+
+        let special = |field: &str, names: &[&str]| -> Result<Option<u32>, LoadError> {
+            let in_tokenizer = names.iter().find_map(|name| tokenizer.token_to_id(name));
+            Ok(generation.token(field)?.or(in_tokenizer))
+        };
+        let required = |field: &str, names: &[&str]| -> Result<u32, LoadError> {
+            special(field, names)?.ok_or_else(|| {
+                generation.error(
+                    field,
+                    format!("is missing, and tokenizer.json has no token `{}`", names[0]),
+                )
+            })
+        };
+
+        let no_timestamps = required("no_timestamps_token_id", &["<|notimestamps|>"])?;
+        let vocabulary = Self {
+            eot: required("eos_token_id", &["<|endoftext|>"])?,
+            sot: required("decoder_start_token_id", &["<|startoftranscript|>"])?,
+            sot_prev: special("prev_sot_token_id", &["<|startofprev|>"])?,
+            no_speech: ["<|nospeech|>", "<|nocaptions|>"]
+                .iter()
+                .find_map(|name| tokenizer.token_to_id(name)),
+            no_timestamps,
+            timestamp_begin: no_timestamps + 1,
+            languages: languages(&generation)?,
+            tasks: generation.token_map("task_to_id")?,
+            suppress: generation.tokens("suppress_tokens")?,
+            begin_suppress: generation.tokens("begin_suppress_tokens")?,
+            max_initial_timestamp: generation.token("max_initial_timestamp_index")?,
+            tokenizer,
+        };
+        vocabulary.check(&generation, sizes)?;
+        Ok(vocabulary)
+    }
+
+    fn check(&self, generation: &JsonFile, sizes: &Sizes) -> Result<(), LoadError> {
+        let listed = |field: &'static str, ids: &[u32]| -> Vec<(&'static str, u32)> {
+            ids.iter().map(|&id| (field, id)).collect()
+        };
+        let mut used = vec![
+            ("eos_token_id", self.eot),
+            ("decoder_start_token_id", self.sot),
+            ("no_timestamps_token_id", self.no_timestamps),
+        ];
+        used.extend(self.sot_prev.map(|id| ("prev_sot_token_id", id)));
+        used.extend(self.languages.iter().map(|(_, id)| ("lang_to_id", *id)));
+        used.extend(self.tasks.iter().map(|(_, id)| ("task_to_id", *id)));
+        used.extend(listed("suppress_tokens", &self.suppress));
+        used.extend(listed("begin_suppress_tokens", &self.begin_suppress));
+        if let Some((field, id)) = used
+            .into_iter()
+            .find(|(_, id)| *id as usize >= sizes.vocabulary)
+        {
+            return Err(generation.error(
+                field,
+                format!(
+                    "has the token {id}, but `vocab_size` of config.json is {}",
+                    sizes.vocabulary
+                ),
+            ));
+        }
+        if self.eot >= self.timestamp_begin {
+            return Err(generation.error(
+                "eos_token_id",
+                format!(
+                    "is {}, expected an id below the time stamps, which begin at {}",
+                    self.eot, self.timestamp_begin
+                ),
+            ));
+        }
+        if !self.languages.is_empty() && self.task(Task::Transcribe).is_none() {
+            return Err(generation.error(
+                "task_to_id",
+                "has no `transcribe`, although `lang_to_id` is there",
+            ));
+        }
+        Ok(())
+    }
+
+    fn task(&self, task: Task) -> Option<u32> {
+        self.tasks
+            .iter()
+            .find(|(name, _)| name == task.name())
+            .map(|(_, id)| *id)
+    }
+
+    /// Whether the model can translate: it knows the task and more than one language.
+    pub fn translates(&self) -> bool {
+        self.languages.len() > 1 && self.task(Task::Translate).is_some()
+    }
+
+    /// The token of a language code.
+    pub fn language(&self, code: &str) -> Option<u32> {
+        self.languages
+            .iter()
+            .find(|(name, _)| name == code)
+            .map(|(_, id)| *id)
+    }
+
+    /// The tokens from the start of the transcript to where the text begins. `language` is left out where the
+    /// model has no language tokens.
+    pub fn start_sequence(&self, language: Option<u32>, task: Task, timestamps: bool) -> Vec<u32> {
+        let mut tokens = vec![self.sot];
+        if let Some(language) = language {
+            tokens.push(language);
+            tokens.extend(self.task(task));
+        }
+        if !timestamps {
+            tokens.push(self.no_timestamps);
+        }
+        tokens
+    }
+
+    /// Whether this is a time stamp.
+    pub fn is_timestamp(&self, token: u32) -> bool {
+        token >= self.timestamp_begin
+    }
+
+    /// The tokens of a text, without special ones. What looks like a special token is dropped.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let encoding = self.tokenizer.encode(text, false).map_err(|error| {
+            Error::InvalidOption(format!("the prompt cannot be tokenized: {error}"))
+        })?;
+        Ok(encoding
+            .get_ids()
+            .iter()
+            .copied()
+            .filter(|&id| id < self.eot)
+            .collect())
+    }
+
+    /// The text of `tokens`, without the special ones among them.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, Error> {
+        let text: Vec<u32> = tokens.iter().copied().filter(|&id| id < self.eot).collect();
+        self.tokenizer
+            .decode(&text, false)
+            .map_err(|error| Error::Internal(format!("tokens cannot be made text: {error}")))
+    }
+}
+
+/// Language codes with their tokens, in the order of the tokens.
+fn languages(generation: &JsonFile) -> Result<Vec<(String, u32)>, LoadError> {
+    let mut languages = generation
+        .token_map("lang_to_id")?
+        .into_iter()
+        .map(|(name, id)| {
+            name.strip_prefix("<|")
+                .and_then(|rest| rest.strip_suffix("|>"))
+                .map(|code| (code.to_owned(), id))
+                .ok_or_else(|| {
+                    generation.error(
+                        "lang_to_id",
+                        format!("has the name `{name}`, expected one like `<|en|>`"),
+                    )
+                })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    languages.sort_by_key(|(_, id)| *id);
+    Ok(languages)
+}

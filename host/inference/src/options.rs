@@ -1,0 +1,142 @@
+//! How a recording is to be transcribed, and the check of these options against the model.
+
+use crate::Error;
+use crate::model::Model;
+
+/// What the model does with the speech.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Task {
+    /// Write down what was said, in the language it was said in.
+    #[default]
+    Transcribe,
+    /// Write down what was said, in English. For multilingual models.
+    Translate,
+}
+
+impl Task {
+    /// The name that model files use.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Task::Transcribe => "transcribe",
+            Task::Translate => "translate",
+        }
+    }
+}
+
+/// How finely the answer is divided in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Timestamps {
+    /// One segment per window, windows cut at pauses. See [`crate::decode`].
+    #[default]
+    None,
+    /// Segments as the model marks them.
+    Segment,
+    /// The time of every word. No model can do this yet: it fails with [`Error::UnsupportedOption`].
+    Word,
+}
+
+/// How to transcribe. `Options::default()` suits most recordings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Language of the speech, as in [`Model::languages`]. None: detected from the first window.
+    pub language: Option<String>,
+    /// Transcribe or translate.
+    pub task: Task,
+    /// Text that precedes the recording. Its last tokens, at most half of the text context, go before the first window.
+    pub prompt: Option<String>,
+    /// Sampling temperatures, 0.0 to 1.0, tried in this order while a window's text fails a threshold.
+    pub temperatures: Vec<f32>,
+    /// 1. More is [`Error::UnsupportedOption`].
+    pub beam_size: u32,
+    /// Division in time.
+    pub timestamps: Timestamps,
+    /// Feed each window the text of the one before it.
+    pub condition_on_previous_text: bool,
+    /// Text that compresses better than this counts as failed. None: not checked.
+    pub compression_ratio_threshold: Option<f32>,
+    /// Text with a lower mean log probability per token counts as failed. None: not checked.
+    pub logprob_threshold: Option<f32>,
+    /// A window with a higher no-speech probability, and below `logprob_threshold`, is silence. None: not checked.
+    pub no_speech_threshold: Option<f32>,
+}
+
+impl Default for Options {
+    /// Greedy decoding with fallback to higher temperatures and the thresholds of the Whisper paper (2.4, -1.0, 0.6).
+    fn default() -> Self {
+        Self {
+            language: None,
+            task: Task::default(),
+            prompt: None,
+            temperatures: vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
+            beam_size: 1,
+            timestamps: Timestamps::default(),
+            condition_on_previous_text: false,
+            compression_ratio_threshold: Some(2.4),
+            logprob_threshold: Some(-1.0),
+            no_speech_threshold: Some(0.6),
+        }
+    }
+}
+
+impl Options {
+    /// Check against what `model` can do.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`], [`Error::UnsupportedOption`] or [`Error::UnsupportedLanguage`].
+    pub(crate) fn check(&self, model: &Model) -> Result<(), Error> {
+        if self.beam_size == 0 {
+            return Err(Error::InvalidOption("beam-size must be at least 1".into()));
+        }
+        if self.beam_size > 1 {
+            return Err(Error::UnsupportedOption(
+                "beam search is not available; set beam-size to 1".into(),
+            ));
+        }
+        if self.timestamps == Timestamps::Word {
+            return Err(Error::UnsupportedOption(
+                "word timestamps need cross-attention weights, which this model does not give; \
+                 set timestamps to segment or none"
+                    .into(),
+            ));
+        }
+        if self.temperatures.is_empty() {
+            return Err(Error::InvalidOption(
+                "temperatures is empty; give at least one, e.g. 0.0".into(),
+            ));
+        }
+        if let Some(bad) = self.temperatures.iter().find(|t| !(0.0..=1.0).contains(*t)) {
+            return Err(Error::InvalidOption(format!(
+                "temperature {bad} is not between 0.0 and 1.0"
+            )));
+        }
+        for (name, value) in [
+            (
+                "compression-ratio-threshold",
+                self.compression_ratio_threshold,
+            ),
+            ("logprob-threshold", self.logprob_threshold),
+            ("no-speech-threshold", self.no_speech_threshold),
+        ] {
+            if value.is_some_and(|v| !v.is_finite()) {
+                return Err(Error::InvalidOption(format!(
+                    "{name} is not a finite number"
+                )));
+            }
+        }
+        if let Some(language) = &self.language
+            && !model.languages.contains(language)
+        {
+            return Err(Error::UnsupportedLanguage(format!(
+                "the model does not know the language `{language}`; it knows: {}",
+                model.languages.join(", ")
+            )));
+        }
+        if self.task == Task::Translate && !model.translates {
+            return Err(Error::UnsupportedOption(
+                "this model knows only one language and cannot translate; set task to transcribe"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! The queue of windows: first come, first served, in batches of windows that fit together.
+//!
+//! Its length is bounded by the number of transcriptions in progress, each of which has at most one window in it.
+
+use std::collections::VecDeque;
+
+use parking_lot::{Condvar, Mutex};
+
+/// What the queue must know of an entry.
+pub(crate) trait Entry {
+    /// Whether anybody still waits for it.
+    fn is_wanted(&self) -> bool;
+
+    /// Whether both can be in one batch.
+    fn fits_with(&self, other: &Self) -> bool;
+}
+
+pub(crate) struct Queue<E> {
+    state: Mutex<State<E>>,
+    changed: Condvar,
+}
+
+struct State<E> {
+    waiting: VecDeque<E>,
+    closed: bool,
+}
+
+impl<E: Entry> Queue<E> {
+    pub fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                closed: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Add at the end. Gives the entry back when the queue is closed.
+    pub fn push(&self, entry: E) -> Result<(), E> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(entry);
+        }
+        state.waiting.push_back(entry);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Wait for the first entry that is wanted, and take it with up to `limit - 1` later ones that fit with it.
+    /// None once the queue is closed.
+    pub fn take(&self, limit: usize) -> Option<Vec<E>> {
+        let mut state = self.state.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            state.waiting.retain(E::is_wanted);
+            if let Some(first) = state.waiting.pop_front() {
+                let mut batch = vec![first];
+                let mut rest = VecDeque::with_capacity(state.waiting.len());
+                for entry in state.waiting.drain(..) {
+                    if batch.len() < limit && entry.fits_with(&batch[0]) {
+                        batch.push(entry);
+                    } else {
+                        rest.push_back(entry);
+                    }
+                }
+                state.waiting = rest;
+                return Some(batch);
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Entries that wait and are wanted.
+    pub fn len(&self) -> usize {
+        let state = self.state.lock();
+        state
+            .waiting
+            .iter()
+            .filter(|entry| entry.is_wanted())
+            .count()
+    }
+
+    /// Take no more entries, and give back those that wait.
+    pub fn close(&self) -> Vec<E> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.changed.notify_all();
+        state.waiting.drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Item {
+        id: u32,
+        length: usize,
+        wanted: bool,
+    }
+
+    impl Entry for Item {
+        fn is_wanted(&self) -> bool {
+            self.wanted
+        }
+
+        fn fits_with(&self, other: &Self) -> bool {
+            self.length == other.length
+        }
+    }
+
+    fn queue(items: &[(u32, usize, bool)]) -> Queue<Item> {
+        let queue = Queue::new();
+        for &(id, length, wanted) in items {
+            queue.push(Item { id, length, wanted }).unwrap();
+        }
+        queue
+    }
+
+    fn ids(batch: Option<Vec<Item>>) -> Vec<u32> {
+        batch.unwrap().iter().map(|item| item.id).collect()
+    }
+
+    #[test]
+    fn entries_that_fit_are_batched_and_the_others_keep_their_order() {
+        let queue = queue(&[
+            (1, 4, true),
+            (2, 9, true),
+            (3, 4, true),
+            (4, 9, true),
+            (5, 4, true),
+        ]);
+        assert_eq!(ids(queue.take(2)), [1, 3]);
+        assert_eq!(ids(queue.take(2)), [2, 4]);
+        assert_eq!(ids(queue.take(2)), [5]);
+    }
+
+    #[test]
+    fn entries_that_nobody_wants_are_dropped() {
+        let queue = queue(&[(1, 4, false), (2, 4, true), (3, 4, false)]);
+        assert_eq!(queue.len(), 1);
+        assert_eq!(ids(queue.take(8)), [2]);
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn a_closed_queue_gives_its_entries_back_and_takes_no_more() {
+        let queue = queue(&[(1, 4, true)]);
+        assert_eq!(queue.close().len(), 1);
+        assert!(queue.take(8).is_none());
+        assert!(
+            queue
+                .push(Item {
+                    id: 2,
+                    length: 4,
+                    wanted: true
+                })
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! The thread that owns the sessions: takes a batch, encodes it, decodes it, and tries failed rows again.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use super::{Decoded, Window};
+use crate::decode::fallback;
+use crate::decode::rules::Rules;
+use crate::decode::window::{Attempt, Context, Listener, Row, decode, detect_languages};
+use crate::engine::Shared;
+use crate::session::{Sessions, States};
+use crate::{Error, Timestamps};
+
+/// The scheduler's thread.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    sessions: Sessions,
+    rules: Rules,
+}
+
+/// A window of the batch, until it is answered.
+struct Slot {
+    window: Option<Window>,
+    /// The language detected in this window, as its index in the vocabulary's list.
+    detected: Option<usize>,
+    /// The best of the attempts so far, all failed.
+    best: Option<Attempt>,
+}
+
+impl Slot {
+    fn is_wanted(&self) -> bool {
+        self.window
+            .as_ref()
+            .is_some_and(|window| window.stream.strong_count() > 0)
+    }
+}
+
+impl Worker {
+    pub fn new(shared: Arc<Shared>, sessions: Sessions) -> Self {
+        let rules = Rules::new(&shared.vocabulary);
+        Self {
+            shared,
+            sessions,
+            rules,
+        }
+    }
+
+    /// Decode batches until the queue is closed.
+    pub fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        while let Some(windows) = shared.queue.take(shared.max_batch) {
+            let mut slots: Vec<Slot> = windows
+                .into_iter()
+                .map(|window| Slot {
+                    window: Some(window),
+                    detected: None,
+                    best: None,
+                })
+                .collect();
+            // The slots outlive a panic, so that those concerned get an answer and the thread goes on.
+            let result = catch_unwind(AssertUnwindSafe(|| self.batch(&mut slots)));
+            let failure = match result {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(panic) => Some(panic_text(&*panic)),
+            };
+            self.sessions.decoder.release();
+            shared.counters.batches.fetch_add(1, Relaxed);
+            if let Some(reason) = failure {
+                tracing::error!(windows = slots.len(), reason, "a batch of windows failed");
+                for window in slots.into_iter().filter_map(|slot| slot.window) {
+                    window.answer(Err(Error::Internal(
+                        "the model failed; the host's log has the reason".into(),
+                    )));
+                }
+            }
+        }
+    }
+
+    fn batch(&mut self, slots: &mut [Slot]) -> Result<(), Error> {
+        let mut pending: Vec<usize> = (0..slots.len()).collect();
+        let mut states = self.encode(slots, &pending)?;
+        self.detect(slots, &states)?;
+        for round in 0.. {
+            self.attempt(slots, &pending, &states, round)?;
+            let before = pending.len();
+            pending.retain(|&index| slots[index].is_wanted());
+            if pending.is_empty() {
+                break;
+            }
+            if pending.len() < before {
+                // Gathering rows of a tensor that may be on a device is not worth the code: failed windows are few.
+                states = self.encode(slots, &pending)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, slots: &[Slot], pending: &[usize]) -> Result<States, Error> {
+        let windows: Vec<&[f32]> = pending
+            .iter()
+            .filter_map(|&index| slots[index].window.as_ref())
+            .map(|window| window.frames.as_slice())
+            .collect();
+        let (states, time) = self.sessions.encoder.encode(&windows)?;
+        self.shared.counters.add_encoder(time);
+        Ok(states)
+    }
+
+    /// Detect the language of the windows that ask for it, before anything else is done with the batch.
+    fn detect(&mut self, slots: &mut [Slot], states: &States) -> Result<(), Error> {
+        let asks = |slot: &Slot| slot.window.as_ref().is_some_and(|window| window.detect);
+        if !slots.iter().any(asks) {
+            return Ok(());
+        }
+        let vocabulary = &self.shared.vocabulary;
+        let languages = detect_languages(&mut self.sessions.decoder, vocabulary, states)?;
+        for (slot, language) in slots.iter_mut().zip(languages) {
+            if let Some(window) = slot.window.as_mut().filter(|window| window.detect) {
+                window.language = Some(vocabulary.languages[language].1);
+                slot.detected = Some(language);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decode the pending windows once, each at the temperature of this round, and answer those that are done.
+    fn attempt(
+        &mut self,
+        slots: &mut [Slot],
+        pending: &[usize],
+        states: &States,
+        round: usize,
+    ) -> Result<(), Error> {
+        let rows: Vec<Row> = pending
+            .iter()
+            .filter_map(|&index| slots[index].window.as_ref())
+            .map(|window| self.row(window, round))
+            .collect();
+        let context = Context {
+            vocabulary: &self.shared.vocabulary,
+            rules: &self.rules,
+            text_context: self.shared.sizes.text_context,
+        };
+        let mut desk = Desk {
+            shared: &self.shared,
+            slots,
+            pending,
+            round,
+        };
+        let begun = Instant::now();
+        let tokens = decode(
+            &mut self.sessions.decoder,
+            &context,
+            states,
+            &rows,
+            &mut desk,
+        )?;
+        self.shared.counters.add_decoder(begun.elapsed());
+        self.shared.counters.tokens.fetch_add(tokens, Relaxed);
+        Ok(())
+    }
+
+    fn row(&self, window: &Window, round: usize) -> Row {
+        let vocabulary = &self.shared.vocabulary;
+        let timestamps = window.options.timestamps != Timestamps::None;
+        let mut prompt = Vec::with_capacity(window.prompt_length);
+        if !window.preceding.is_empty() {
+            prompt.extend(vocabulary.sot_prev);
+            prompt.extend(&window.preceding);
+        }
+        let sot = prompt.len();
+        prompt.extend(vocabulary.start_sequence(window.language, window.options.task, timestamps));
+        Row {
+            prompt,
+            sot,
+            timestamps,
+            temperature: window.options.temperatures[round],
+            // The same recording with the same options gives the same text.
+            seed: window.index << 8 | round as u64,
+        }
+    }
+}
+
+/// Judges the rows of one round as they end, and answers those that are done.
+struct Desk<'a> {
+    shared: &'a Shared,
+    slots: &'a mut [Slot],
+    pending: &'a [usize],
+    round: usize,
+}
+
+impl Listener for Desk<'_> {
+    fn is_wanted(&self, row: usize) -> bool {
+        self.slots[self.pending[row]].is_wanted()
+    }
+
+    fn ended(&mut self, row: usize, attempt: Attempt) {
+        let slot = &mut self.slots[self.pending[row]];
+        let Some(window) = slot.window.take() else {
+            return;
+        };
+        let options = &window.options;
+        let failed = fallback::is_failed(&attempt, options);
+        let attempt = match slot.best.take() {
+            Some(best) if failed => fallback::better(best, attempt, options),
+            _ => attempt,
+        };
+        if failed && self.round + 1 < options.temperatures.len() {
+            slot.best = Some(attempt);
+            slot.window = Some(window);
+            return;
+        }
+        let attempt = if fallback::is_silence(&attempt, options) {
+            None
+        } else if fallback::is_repetitive(&attempt, options) {
+            tracing::warn!(
+                compression_ratio = attempt.compression_ratio,
+                "a window's text repeats itself at every temperature and is left out"
+            );
+            None
+        } else {
+            Some(attempt)
+        };
+        self.shared.counters.windows.fetch_add(1, Relaxed);
+        let language = slot
+            .detected
+            .map(|index| self.shared.vocabulary.languages[index].0.clone());
+        window.answer(Ok(Decoded { language, attempt }));
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panic")
+        .to_owned()
+}

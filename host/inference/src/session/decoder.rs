@@ -1,0 +1,255 @@
+//! The decoder: tokens and encoder states to logits, with the key-value cache kept where ONNX Runtime put it.
+//!
+//! A cache tensor is `[batch, heads, tokens, head_dim]`. The outputs of one step are bound as the inputs of the next,
+//! so no cache passes through a host vector; those made from the encoder's states are kept from the first step.
+
+use half::f16;
+use ort::memory::{Allocator, MemoryInfo};
+use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
+
+use super::Graph;
+use super::encoder::States;
+use crate::model::Sizes;
+use crate::{Error, LoadError};
+
+const TOKENS: &str = "input_ids";
+const STATES: &str = "encoder_hidden_states";
+const BRANCH: &str = "use_cache_branch";
+const LOGITS: &str = "logits";
+const PAST: &str = "past_key_values";
+const PRESENT: &str = "present";
+
+/// The decoder.
+pub(crate) struct Decoder {
+    graphs: Graphs,
+    caches: Vec<CacheName>,
+    /// Where caches are kept.
+    memory: MemoryInfo<'static>,
+    /// Where logits are read.
+    host: MemoryInfo<'static>,
+    heads: usize,
+    head_dim: usize,
+}
+
+/// The decoder's graph or graphs.
+pub(super) struct Graphs {
+    /// The first step, and in a merged decoder the following ones.
+    pub first: Graph,
+    /// The following steps of a split decoder.
+    pub next: Option<Graph>,
+}
+
+/// One cache tensor: the names under which it goes in and comes out.
+struct CacheName {
+    past: String,
+    present: String,
+    element: TensorElementType,
+    /// Made from the encoder's states, and so the same in every step.
+    constant: bool,
+}
+
+/// The caches of one batch, in the order of `Decoder::caches`.
+pub(crate) struct Cache(Vec<DynValue>);
+
+/// Logits of one step, `[batch, positions, vocabulary]`, in host memory.
+pub(crate) struct Logits(DynValue);
+
+impl Decoder {
+    pub(super) fn new(
+        graphs: Graphs,
+        memory: MemoryInfo<'static>,
+        host: MemoryInfo<'static>,
+        sizes: &Sizes,
+    ) -> Result<Self, LoadError> {
+        let first = &graphs.first;
+        let next = graphs.next.as_ref().unwrap_or(first);
+        for graph in [first, next] {
+            check_graph(graph, sizes)?;
+        }
+        let caches = next
+            .session
+            .inputs()
+            .iter()
+            .filter(|input| input.name().starts_with(PAST))
+            .map(|input| {
+                next.check_shape(
+                    input,
+                    &[None, Some(sizes.heads), None, Some(sizes.head_dim)],
+                )?;
+                let past = input.name().to_owned();
+                let present = past.replacen(PAST, PRESENT, 1);
+                first.require(first.output(&present), "output", &present)?;
+                let constant = past.contains(".encoder.");
+                if !constant {
+                    next.require(next.output(&present), "output", &present)?;
+                }
+                Ok(CacheName {
+                    constant,
+                    element: input
+                        .dtype()
+                        .tensor_type()
+                        .unwrap_or(TensorElementType::Float32),
+                    past,
+                    present,
+                })
+            })
+            .collect::<Result<Vec<_>, LoadError>>()?;
+        // Key and value, of the text and of the encoder's states, per layer.
+        if caches.len() != 4 * sizes.layers {
+            return Err(next.error(
+                format!("inputs `{PAST}.*`"),
+                format!(
+                    "are {}, but `decoder_layers` of config.json is {}, which needs {}",
+                    caches.len(),
+                    sizes.layers,
+                    4 * sizes.layers
+                ),
+            ));
+        }
+        Ok(Self {
+            graphs,
+            caches,
+            memory,
+            host,
+            heads: sizes.heads,
+            head_dim: sizes.head_dim,
+        })
+    }
+
+    /// The first step: `tokens` is `[batch, length]`, the same length for every row. Logits for every position.
+    pub fn first(&mut self, tokens: Vec<i64>, states: &States) -> Result<(Logits, Cache), Error> {
+        let graph = &mut self.graphs.first;
+        if self.graphs.next.is_none() {
+            graph
+                .binding
+                .bind_input(BRANCH, &Tensor::from_array(([1], vec![false]))?)?;
+            let empty = [states.batch, self.heads, 0, self.head_dim];
+            for cache in &self.caches {
+                let value = DynTensor::new(&Allocator::default(), cache.element, empty)?;
+                graph.binding.bind_input(&cache.past, &value)?;
+            }
+        }
+        let length = tokens.len() / states.batch;
+        let tokens = Tensor::from_array(([states.batch, length], tokens))?;
+        graph.binding.bind_input(TOKENS, &tokens)?;
+        if graph.input(STATES).is_some() {
+            graph.binding.bind_input(STATES, &states.value)?;
+        }
+        let mut outputs = vec![(LOGITS, &self.host)];
+        outputs.extend(
+            self.caches
+                .iter()
+                .map(|cache| (cache.present.as_str(), &self.memory)),
+        );
+        let mut values = graph.run(&outputs)?;
+        let logits = values.remove(0);
+        Ok((Logits(logits), Cache(values)))
+    }
+
+    /// A following step: one token per row. Logits for one position.
+    pub fn next(
+        &mut self,
+        tokens: Vec<i64>,
+        cache: &mut Cache,
+        states: &States,
+    ) -> Result<Logits, Error> {
+        let graph = match &mut self.graphs.next {
+            Some(graph) => graph,
+            None => {
+                let graph = &mut self.graphs.first;
+                graph
+                    .binding
+                    .bind_input(BRANCH, &Tensor::from_array(([1], vec![true]))?)?;
+                graph
+            }
+        };
+        let tokens = Tensor::from_array(([states.batch, 1], tokens))?;
+        graph.binding.bind_input(TOKENS, &tokens)?;
+        if graph.input(STATES).is_some() {
+            graph.binding.bind_input(STATES, &states.value)?;
+        }
+        for (name, value) in self.caches.iter().zip(&cache.0) {
+            graph.binding.bind_input(&name.past, value)?;
+        }
+        let mut outputs = vec![(LOGITS, &self.host)];
+        outputs.extend(
+            self.caches
+                .iter()
+                .filter(|cache| !cache.constant)
+                .map(|cache| (cache.present.as_str(), &self.memory)),
+        );
+        let mut values = graph.run(&outputs)?.into_iter();
+        let logits = values.next();
+        for (name, value) in self.caches.iter().zip(&mut cache.0) {
+            if !name.constant
+                && let Some(grown) = values.next()
+            {
+                *value = grown;
+            }
+        }
+        logits
+            .map(Logits)
+            .ok_or_else(|| Error::Internal("the decoder gave no logits".into()))
+    }
+
+    /// Let go of the tensors of a batch that has ended.
+    pub fn release(&mut self) {
+        self.graphs.first.binding.clear();
+        if let Some(next) = &mut self.graphs.next {
+            next.binding.clear();
+        }
+    }
+}
+
+impl Logits {
+    /// Copy the logits of `row` at `position` into `out`, as f32.
+    pub fn read(&self, row: usize, position: usize, out: &mut Vec<f32>) -> Result<(), Error> {
+        out.clear();
+        if let Ok((shape, data)) = self.0.try_extract_tensor::<f32>() {
+            out.extend_from_slice(&data[Self::place(shape, row, position)?]);
+        } else {
+            let (shape, data) = self.0.try_extract_tensor::<f16>()?;
+            let place = Self::place(shape, row, position)?;
+            out.extend(data[place].iter().map(|value| value.to_f32()));
+        }
+        Ok(())
+    }
+
+    fn place(shape: &[i64], row: usize, position: usize) -> Result<std::ops::Range<usize>, Error> {
+        let &[batch, positions, vocabulary] = shape else {
+            return Err(Error::Internal(format!(
+                "the logits have the shape {shape:?}"
+            )));
+        };
+        if row >= batch as usize || position >= positions as usize {
+            return Err(Error::Internal(format!(
+                "the logits have the shape {shape:?}, without row {row} at position {position}"
+            )));
+        }
+        let start = (row * positions as usize + position) * vocabulary as usize;
+        Ok(start..start + vocabulary as usize)
+    }
+}
+
+/// Check what both forms have: logits of the right size, and no input that nobody would fill.
+fn check_graph(graph: &Graph, sizes: &Sizes) -> Result<(), LoadError> {
+    graph.require(graph.input(TOKENS), "input", TOKENS)?;
+    let logits = graph.require(graph.output(LOGITS), "output", LOGITS)?;
+    graph.check_shape(logits, &[None, None, Some(sizes.vocabulary)])?;
+    if let Some(states) = graph.input(STATES) {
+        graph.check_shape(states, &[None, None, Some(sizes.heads * sizes.head_dim)])?;
+    }
+    let known = |name: &str| [TOKENS, STATES, BRANCH].contains(&name) || name.starts_with(PAST);
+    match graph
+        .session
+        .inputs()
+        .iter()
+        .find(|input| !known(input.name()))
+    {
+        Some(input) => Err(graph.error(
+            format!("input `{}`", input.name()),
+            format!("is unknown; the inputs of a Whisper decoder are {TOKENS}, {STATES}, {PAST}.* and {BRANCH}"),
+        )),
+        None => Ok(()),
+    }
+}

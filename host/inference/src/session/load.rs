@@ -1,0 +1,180 @@
+//! Loading ONNX Runtime and the model's files into sessions, on the device asked for.
+
+use std::path::{Path, PathBuf};
+
+use ort::environment::Environment;
+use ort::ep::{CUDA, ExecutionProvider};
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::Session;
+
+use super::decoder::Graphs;
+use super::{Decoder, Encoder, Graph, Sessions};
+use crate::LoadError;
+use crate::engine::{Config, Device};
+use crate::model::{DecoderFiles, Folder, Precision, Sizes};
+
+/// Sessions and how they came to be.
+pub(crate) struct Loaded {
+    pub sessions: Sessions,
+    pub precision: Precision,
+    /// Names of the ONNX files in use.
+    pub files: Vec<String>,
+    /// `cpu` or `cuda`.
+    pub device: &'static str,
+}
+
+/// Load the library of `config`, then the model's files.
+pub(crate) fn load(config: &Config, folder: &Folder, sizes: &Sizes) -> Result<Loaded, LoadError> {
+    let environment = environment(&config.library)?;
+    let offers_cuda = CUDA::is_available().unwrap_or(false);
+    let loader = |cuda| Loader {
+        environment: &environment,
+        threads: config.threads,
+        cuda,
+    };
+    match config.device {
+        Device::Cpu => {}
+        Device::Cuda if !offers_cuda => {
+            return Err(LoadError::Cuda(format!(
+                "`{}` was built without CUDA",
+                config.library.display()
+            )));
+        }
+        Device::Cuda => {
+            return loader(true).load(folder, sizes, config.precision).map_err(
+                |error| match error {
+                    LoadError::Session { reason, .. } => LoadError::Cuda(reason),
+                    other => other,
+                },
+            );
+        }
+        Device::Auto if offers_cuda => match loader(true).load(folder, sizes, config.precision) {
+            Ok(loaded) => return Ok(loaded),
+            Err(LoadError::Session { file, reason }) => {
+                tracing::warn!(file = %file.display(), reason, "CUDA cannot be used, falling back to the CPU");
+            }
+            Err(error) => return Err(error),
+        },
+        Device::Auto => {}
+    }
+    loader(false).load(folder, sizes, config.precision)
+}
+
+/// Load the library. A process loads one; the first one stays.
+fn environment(library: &Path) -> Result<Environment, LoadError> {
+    let failed = |reason: String| LoadError::Library {
+        path: library.to_owned(),
+        reason,
+    };
+    if !library.is_file() {
+        return Err(failed("there is no such file".into()));
+    }
+    ort::init_from(library)
+        .map_err(|error| failed(error.to_string()))?
+        .with_name("inference")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| failed(error.to_string()))
+}
+
+struct Loader<'a> {
+    environment: &'a Environment,
+    threads: usize,
+    cuda: bool,
+}
+
+impl Loader<'_> {
+    fn load(
+        &self,
+        folder: &Folder,
+        sizes: &Sizes,
+        precision: Precision,
+    ) -> Result<Loaded, LoadError> {
+        let files = folder.files(precision, self.cuda)?;
+        let encoder = Encoder::new(
+            self.graph(&files.encoder)?,
+            self.memory(self.cuda, &files.encoder)?,
+            sizes,
+        )?;
+        let (graphs, decoder_files) = match files.decoder {
+            DecoderFiles::Merged(file) => {
+                let graphs = Graphs {
+                    first: self.graph(&file)?,
+                    next: None,
+                };
+                (graphs, vec![file])
+            }
+            DecoderFiles::Split { first, next } => {
+                let graphs = Graphs {
+                    first: self.graph(&first)?,
+                    next: Some(self.graph(&next)?),
+                };
+                (graphs, vec![first, next])
+            }
+        };
+        let decoder = Decoder::new(
+            graphs,
+            self.memory(self.cuda, &decoder_files[0])?,
+            self.memory(false, &decoder_files[0])?,
+            sizes,
+        )?;
+        let name = |file: &PathBuf| {
+            file.file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+        };
+        Ok(Loaded {
+            sessions: Sessions { encoder, decoder },
+            precision: files.precision,
+            files: std::iter::once(&files.encoder)
+                .chain(&decoder_files)
+                .map(name)
+                .collect(),
+            device: if self.cuda { "cuda" } else { "cpu" },
+        })
+    }
+
+    fn graph(&self, file: &Path) -> Result<Graph, LoadError> {
+        let failed = |reason: String| LoadError::Session {
+            file: file.to_owned(),
+            reason,
+        };
+        let session = self
+            .session(file)
+            .map_err(|error| failed(error.to_string()))?;
+        let binding = session
+            .create_binding()
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(Graph {
+            session,
+            binding,
+            file: file.to_owned(),
+        })
+    }
+
+    fn session(&self, file: &Path) -> ort::Result<Session> {
+        // Threads that spin between windows would take the cores from the audio decoding and the components.
+        let mut builder = Session::builder(self.environment)?
+            .with_intra_threads(self.threads)?
+            .with_intra_op_spinning(false)?;
+        if self.cuda {
+            builder =
+                builder.with_execution_providers([CUDA::default().build().error_on_failure()])?;
+        }
+        builder.commit_from_file(file)
+    }
+
+    /// Host memory, or the device's.
+    fn memory(&self, cuda: bool, file: &Path) -> Result<MemoryInfo<'static>, LoadError> {
+        let (device, kind) = if cuda {
+            (AllocationDevice::CUDA, MemoryType::Default)
+        } else {
+            (AllocationDevice::CPU, MemoryType::CPUOutput)
+        };
+        MemoryInfo::new(device, 0, AllocatorType::Device, kind).map_err(|error| {
+            LoadError::Session {
+                file: file.to_owned(),
+                reason: error.to_string(),
+            }
+        })
+    }
+}

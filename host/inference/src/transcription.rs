@@ -1,0 +1,385 @@
+//! One recording on its way through the model: frames go in, windows are cut from them one after the other, and
+//! segments come out.
+//!
+//! No task of its own: whoever pushes frames, or the scheduler's thread when a window is decoded, cuts the next window.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::decode::seek::{Clock, divide};
+use crate::decode::window::Attempt;
+use crate::engine::{Place, Shared};
+use crate::features::{is_silent, quietest_pause};
+use crate::scheduler::{Decoded, Window};
+use crate::{Error, Options, Timestamps};
+
+/// Above this temperature a window's text is too doubtful to go before the next one (as in the reference).
+const MAX_CONDITIONING_TEMPERATURE: f32 = 0.5;
+
+/// Seconds of quiet that a window is cut in: about the shortest pause between sentences.
+const PAUSE: f64 = 0.3;
+
+/// A stretch of speech.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// Start, in seconds from the start of the recording.
+    pub start: f64,
+    /// End; not before the start.
+    pub end: f64,
+    /// What was said, without white space at the ends. Never empty.
+    pub text: String,
+    /// Mean natural-log probability of the tokens of its window.
+    pub avg_logprob: f32,
+    /// The model's probability that the window held no speech.
+    pub no_speech_prob: f32,
+    /// Length of the window's text over the length of its zlib stream.
+    pub compression_ratio: f32,
+    /// The temperature its window was decoded with.
+    pub temperature: f32,
+}
+
+/// What is known of a transcription so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Info {
+    /// Language in use; none before it is detected.
+    pub language: Option<String>,
+    /// Seconds of audio pushed.
+    pub duration: f64,
+    /// Windows decoded.
+    pub windows: u32,
+}
+
+/// One recording. Dropping it cancels its work.
+pub struct Transcription {
+    stream: Arc<Stream>,
+}
+
+/// What a transcription and the scheduler's thread share. The transcription holds the only lasting reference.
+pub(crate) struct Stream {
+    shared: Arc<Shared>,
+    options: Arc<Options>,
+    state: Mutex<State>,
+    /// A segment, the end, or a failure.
+    news: Notify,
+    /// Room for more frames, or a failure.
+    room: Notify,
+    itself: Weak<Stream>,
+    _place: Place,
+}
+
+struct State {
+    /// Frames from `seek` on, `[frames, n_mels]`.
+    buffer: Vec<f32>,
+    /// Frame at which the next window begins.
+    seek: usize,
+    /// Frames pushed so far.
+    pushed: usize,
+    finished: bool,
+    /// Frames of the window that is with the scheduler.
+    in_flight: Option<usize>,
+    language: Option<String>,
+    /// Tokens that go before the next window's text.
+    preceding: Vec<u32>,
+    windows: u32,
+    ready: VecDeque<Segment>,
+    failed: Option<Error>,
+}
+
+impl Transcription {
+    pub(crate) fn new(shared: Arc<Shared>, place: Place, options: Options) -> Result<Self, Error> {
+        let known = &shared.model.languages;
+        let language = options
+            .language
+            .clone()
+            .or_else(|| (known.len() == 1).then(|| known[0].clone()));
+        let prompt = options.prompt.as_deref().map(str::trim).unwrap_or_default();
+        let mut preceding = Vec::new();
+        if !prompt.is_empty() {
+            if shared.vocabulary.sot_prev.is_none() {
+                return Err(Error::UnsupportedOption(
+                    "this model has no token for preceding text; leave prompt out".into(),
+                ));
+            }
+            // Text inside a recording begins with a space.
+            preceding = shared.vocabulary.encode(&format!(" {prompt}"))?;
+        }
+        let stream = Arc::new_cyclic(|itself| Stream {
+            options: Arc::new(options),
+            state: Mutex::new(State {
+                buffer: Vec::new(),
+                seek: 0,
+                pushed: 0,
+                finished: false,
+                in_flight: None,
+                language,
+                preceding,
+                windows: 0,
+                ready: VecDeque::new(),
+                failed: None,
+            }),
+            news: Notify::new(),
+            room: Notify::new(),
+            itself: Weak::clone(itself),
+            shared,
+            _place: place,
+        });
+        Ok(Self { stream })
+    }
+
+    /// Hand over the next frames: `[frames, n_mels]`, row-major, log10 of the mel power, not normalised. Waits while
+    /// as many frames as the engine keeps for one recording are not decoded yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidFrames`], [`Error::InvalidState`] after `finish`, or the failure of a window before.
+    pub async fn push(&self, frames: Vec<f32>) -> Result<(), Error> {
+        let stream = &self.stream;
+        let n_mels = stream.shared.sizes.n_mels;
+        if !frames.len().is_multiple_of(n_mels) {
+            return Err(Error::InvalidFrames(format!(
+                "{} values are not whole rows of {n_mels} mel bins",
+                frames.len()
+            )));
+        }
+        if let Some(bad) = frames.iter().position(|value| !value.is_finite()) {
+            return Err(Error::InvalidFrames(format!(
+                "value {bad} is {}, not a finite number",
+                frames[bad]
+            )));
+        }
+        loop {
+            // Registered before the state is looked at, or news in between would be missed.
+            let mut room = pin!(stream.room.notified());
+            room.as_mut().enable();
+            {
+                let mut state = stream.state.lock();
+                if let Some(error) = &state.failed {
+                    return Err(error.clone());
+                }
+                if state.finished {
+                    return Err(Error::InvalidState("push after finish".into()));
+                }
+                if state.buffer.len() < stream.shared.max_buffered * n_mels {
+                    state.pushed += frames.len() / n_mels;
+                    state.buffer.extend_from_slice(&frames);
+                    stream.advance(&mut state);
+                    return Ok(());
+                }
+            }
+            room.await;
+        }
+    }
+
+    /// Say that no more frames come.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] when called twice.
+    pub fn finish(&self) -> Result<(), Error> {
+        let mut state = self.stream.state.lock();
+        if state.finished {
+            return Err(Error::InvalidState("finish after finish".into()));
+        }
+        state.finished = true;
+        self.stream.advance(&mut state);
+        Ok(())
+    }
+
+    /// The next segment, none after the last. Waits until it is ready.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] when there is nothing to wait for because more frames, or `finish`, are due; or the
+    /// failure of a window.
+    pub async fn next(&self) -> Result<Option<Segment>, Error> {
+        let stream = &self.stream;
+        loop {
+            let mut news = pin!(stream.news.notified());
+            news.as_mut().enable();
+            {
+                let mut state = stream.state.lock();
+                if let Some(segment) = state.ready.pop_front() {
+                    return Ok(Some(segment));
+                }
+                if let Some(error) = &state.failed {
+                    return Err(error.clone());
+                }
+                if state.in_flight.is_none() {
+                    return if state.finished {
+                        Ok(None)
+                    } else {
+                        Err(Error::InvalidState(
+                            "next before finish, with no full window to decode".into(),
+                        ))
+                    };
+                }
+            }
+            news.await;
+        }
+    }
+
+    /// What is known so far.
+    pub fn info(&self) -> Info {
+        let state = self.stream.state.lock();
+        Info {
+            language: state.language.clone(),
+            duration: state.pushed as f64 / self.stream.shared.sizes.frames_per_second,
+            windows: state.windows,
+        }
+    }
+}
+
+impl Stream {
+    /// Take the answer to the window in flight, and cut the next.
+    pub fn complete(&self, result: Result<Decoded, Error>) {
+        let mut state = self.state.lock();
+        let Some(frames) = state.in_flight.take() else {
+            return;
+        };
+        state.windows += 1;
+        match result.and_then(|decoded| self.read(&mut state, frames, decoded)) {
+            Ok(advance) => {
+                self.go_on(&mut state, advance);
+                self.advance(&mut state);
+            }
+            Err(error) => self.fail(&mut state, error),
+        }
+        self.news.notify_waiters();
+    }
+
+    /// Make segments of a decoded window, and say how many frames to go on by.
+    fn read(&self, state: &mut State, frames: usize, decoded: Decoded) -> Result<usize, Error> {
+        if decoded.language.is_some() {
+            state.language = decoded.language;
+        }
+        let Some(attempt) = decoded.attempt else {
+            state.preceding.clear();
+            return Ok(frames);
+        };
+        let vocabulary = &self.shared.vocabulary;
+        let clock = Clock {
+            timestamp_begin: vocabulary.timestamp_begin,
+            frames_per_timestamp: self.shared.sizes.frames_per_timestamp(),
+        };
+        let (pieces, advance) = divide(&attempt.tokens, frames, clock);
+        let keeps_text = self.options.condition_on_previous_text
+            && attempt.temperature <= MAX_CONDITIONING_TEMPERATURE;
+        if !keeps_text {
+            state.preceding.clear();
+        }
+        for piece in pieces {
+            let text = vocabulary.decode(&piece.tokens)?;
+            let text = text.trim();
+            if text.is_empty() {
+                continue;
+            }
+            if keeps_text {
+                let said = piece.tokens.iter().copied();
+                state
+                    .preceding
+                    .extend(said.filter(|&token| !vocabulary.is_timestamp(token)));
+            }
+            state.ready.push_back(self.segment(
+                text,
+                state.seek + piece.frames.start,
+                state.seek + piece.frames.end,
+                &attempt,
+            ));
+        }
+        Ok(advance)
+    }
+
+    fn segment(&self, text: &str, start: usize, end: usize, attempt: &Attempt) -> Segment {
+        let rate = self.shared.sizes.frames_per_second;
+        Segment {
+            start: start as f64 / rate,
+            end: end as f64 / rate,
+            text: text.to_owned(),
+            avg_logprob: attempt.avg_logprob,
+            no_speech_prob: attempt.no_speech_prob,
+            compression_ratio: attempt.compression_ratio,
+            temperature: attempt.temperature,
+        }
+    }
+
+    /// Hand the next window to the scheduler, if none is with it and there are frames enough.
+    fn advance(&self, state: &mut State) {
+        let n_mels = self.shared.sizes.n_mels;
+        while state.in_flight.is_none() && state.failed.is_none() {
+            let Some(frames) = self.next_window(state) else {
+                return;
+            };
+            let values = &state.buffer[..frames * n_mels];
+            if is_silent(values) {
+                self.go_on(state, frames);
+                continue;
+            }
+            let window = self.window(state, values.to_vec());
+            state.in_flight = Some(frames);
+            if self.shared.queue.push(window).is_err() {
+                let error = Error::Internal("the engine has been shut down".into());
+                self.fail(state, error);
+            }
+        }
+    }
+
+    /// The length of the next window in frames; none while more frames are needed, or after the last.
+    fn next_window(&self, state: &State) -> Option<usize> {
+        let sizes = &self.shared.sizes;
+        let available = state.buffer.len() / sizes.n_mels;
+        if available > sizes.window {
+            return Some(match self.options.timestamps {
+                Timestamps::None => {
+                    let pause = (PAUSE * sizes.frames_per_second) as usize;
+                    let window = &state.buffer[..sizes.window * sizes.n_mels];
+                    quietest_pause(window, sizes.n_mels, pause)
+                }
+                Timestamps::Segment | Timestamps::Word => sizes.window,
+            });
+        }
+        (state.finished && available > 0).then_some(available)
+    }
+
+    fn window(&self, state: &State, frames: Vec<f32>) -> Window {
+        let vocabulary = &self.shared.vocabulary;
+        let language = state
+            .language
+            .as_deref()
+            .and_then(|code| vocabulary.language(code));
+        let detect = state.language.is_none();
+        // At most half of the text context, less the token that announces the text.
+        let most = self.shared.sizes.text_context / 2 - 1;
+        let from = state.preceding.len().saturating_sub(most);
+        let preceding = state.preceding[from..].to_vec();
+        let timestamps = self.options.timestamps != Timestamps::None;
+        // Any language's token is as long as any other's, so the length is known before detection.
+        let any = language.or_else(|| vocabulary.languages.first().map(|(_, token)| *token));
+        let start = vocabulary.start_sequence(any, self.options.task, timestamps);
+        let announced = usize::from(!preceding.is_empty());
+        Window {
+            prompt_length: announced + preceding.len() + start.len(),
+            frames,
+            preceding,
+            language,
+            detect,
+            index: u64::from(state.windows),
+            options: Arc::clone(&self.options),
+            stream: Weak::clone(&self.itself),
+        }
+    }
+
+    /// Go on by `frames`, and forget those before.
+    fn go_on(&self, state: &mut State, frames: usize) {
+        state.seek += frames;
+        state.buffer.drain(..frames * self.shared.sizes.n_mels);
+        self.room.notify_waiters();
+    }
+
+    fn fail(&self, state: &mut State, error: Error) {
+        state.in_flight = None;
+        state.failed = Some(error);
+        state.buffer = Vec::new();
+        self.room.notify_waiters();
+    }
+}
