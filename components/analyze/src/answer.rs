@@ -1,0 +1,158 @@
+//! The JSON that goes back. Its names and types are a contract with everyone who reads it.
+
+use serde::Serialize;
+
+use crate::bindings::speech::pipeline::inference::{Segment, Timestamps};
+use crate::failure::Failure;
+
+#[derive(Serialize)]
+struct Transcription<'a> {
+    transcription: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments: Option<Vec<TimedSegment<'a>>>,
+}
+
+#[derive(Serialize)]
+struct TimedSegment<'a> {
+    start: f64,
+    end: f64,
+    text: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    words: Vec<TimedWord<'a>>,
+}
+
+#[derive(Serialize)]
+struct TimedWord<'a> {
+    start: f64,
+    end: f64,
+    text: &'a str,
+    probability: f64,
+}
+
+/// `{"transcription":"…"}`, and with timestamps `"segments":[{"start":0.0,"end":2.5,"text":"…"}]` in seconds; with
+/// those of words, each segment has `"words"` too.
+pub fn transcription(segments: &[Segment], timestamps: Timestamps) -> String {
+    let text = segments
+        .iter()
+        .map(|segment| segment.text.trim())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let timed = (timestamps != Timestamps::None).then(|| segments.iter().map(timed).collect());
+    json(&Transcription {
+        transcription: text.trim().to_owned(),
+        segments: timed,
+    })
+}
+
+fn timed(segment: &Segment) -> TimedSegment<'_> {
+    let words = segment.words.iter().map(|word| TimedWord {
+        start: two_decimals(word.start),
+        end: two_decimals(word.end),
+        text: word.text.trim(),
+        probability: two_decimals(f64::from(word.probability)),
+    });
+    TimedSegment {
+        start: two_decimals(segment.start),
+        end: two_decimals(segment.end),
+        text: segment.text.trim(),
+        words: words.collect(),
+    }
+}
+
+/// `{"error":{"code":"…","message":"…"}}`.
+pub fn error(failure: &Failure) -> String {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        error: Body<'a>,
+    }
+    #[derive(Serialize)]
+    struct Body<'a> {
+        code: &'a str,
+        message: &'a str,
+    }
+    json(&Envelope {
+        error: Body {
+            code: failure.code.as_str(),
+            message: &failure.message,
+        },
+    })
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings, numbers and lists always have a JSON form")
+}
+
+fn two_decimals(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bindings::speech::pipeline::inference::Word;
+    use crate::failure::Code;
+
+    fn segment(start: f64, end: f64, text: &str) -> Segment {
+        Segment {
+            start,
+            end,
+            text: text.to_owned(),
+            avg_logprob: -0.1,
+            no_speech_prob: 0.0,
+            compression_ratio: 1.0,
+            temperature: 0.0,
+            words: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn segments_are_joined_with_one_space() {
+        let segments = [
+            segment(0.0, 1.0, "Hello, "),
+            segment(1.0, 2.0, "\"world\"."),
+        ];
+        let expected = r#"{"transcription":"Hello, \"world\"."}"#;
+        assert_eq!(transcription(&segments, Timestamps::None), expected);
+    }
+
+    #[test]
+    fn silence_is_the_empty_string() {
+        assert_eq!(
+            transcription(&[], Timestamps::None),
+            r#"{"transcription":""}"#
+        );
+        assert_eq!(
+            transcription(&[], Timestamps::Segment),
+            r#"{"transcription":"","segments":[]}"#
+        );
+    }
+
+    #[test]
+    fn times_are_rounded_to_two_decimals() {
+        let expected = r#"{"transcription":"Hi","segments":[{"start":0.0,"end":2.5,"text":"Hi"}]}"#;
+        assert_eq!(
+            transcription(&[segment(0.0, 2.499_999, "Hi")], Timestamps::Segment),
+            expected
+        );
+    }
+
+    #[test]
+    fn words_are_listed_in_their_segment() {
+        let mut hi = segment(0.0, 0.5, "Hi");
+        hi.words.push(Word {
+            start: 0.1,
+            end: 0.42,
+            text: " Hi".to_owned(),
+            probability: 0.987,
+        });
+        let expected = r#""words":[{"start":0.1,"end":0.42,"text":"Hi","probability":0.99}]"#;
+        assert!(transcription(&[hi], Timestamps::Word).contains(expected));
+    }
+
+    #[test]
+    fn an_error_has_a_code_and_a_message() {
+        let failure = Failure::new(Code::UnsupportedMedia, "not audio: \"x\"");
+        let expected = r#"{"error":{"code":"unsupported_media","message":"not audio: \"x\""}}"#;
+        assert_eq!(error(&failure), expected);
+    }
+}

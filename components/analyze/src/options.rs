@@ -1,0 +1,207 @@
+//! The options of a request, as form fields or query parameters.
+
+use crate::bindings::speech::pipeline::inference::{self, Task, Timestamps};
+use crate::failure::Failure;
+
+/// The names that are known, as an error lists them.
+const NAMES: &str = "language, task, temperature, prompt, timestamps";
+
+/// The options that were given; what was not is left to the host's defaults.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// Language of the speech, e.g. `en`.
+    pub language: Option<String>,
+    /// `transcribe` or `translate`.
+    pub task: Option<Task>,
+    /// Sampling temperature, 0.0 to 1.0; the only one that is tried.
+    pub temperature: Option<f32>,
+    /// Text that precedes the recording.
+    pub prompt: Option<String>,
+    /// `none`, `segment` or `word`.
+    pub timestamps: Option<Timestamps>,
+}
+
+impl Options {
+    /// The query of a path: what follows `?`, if anything does.
+    pub fn from_query(path_with_query: &str) -> Result<Self, Failure> {
+        let mut options = Self::default();
+        let query = path_with_query
+            .split_once('?')
+            .map_or("", |(_, query)| query);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            options.set(&name, &value)?;
+        }
+        Ok(options)
+    }
+
+    /// Take one option. Fails when it is not known, out of its range, or given before.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), Failure> {
+        match name {
+            "language" => once(&mut self.language, name, value.to_owned()),
+            "task" => {
+                let task = match value {
+                    "transcribe" => Task::Transcribe,
+                    "translate" => Task::Translate,
+                    _ => return Err(not_one_of(name, value, "transcribe or translate")),
+                };
+                once(&mut self.task, name, task)
+            }
+            "temperature" => {
+                let temperature = value
+                    .parse()
+                    .ok()
+                    .filter(|temperature| (0.0..=1.0).contains(temperature));
+                let temperature =
+                    temperature.ok_or_else(|| not_one_of(name, value, "a number from 0 to 1"))?;
+                once(&mut self.temperature, name, temperature)
+            }
+            "prompt" => once(&mut self.prompt, name, value.to_owned()),
+            "timestamps" => {
+                let timestamps = match value {
+                    "none" => Timestamps::None,
+                    "segment" => Timestamps::Segment,
+                    "word" => Timestamps::Word,
+                    _ => return Err(not_one_of(name, value, "none, segment or word")),
+                };
+                once(&mut self.timestamps, name, timestamps)
+            }
+            _ => Err(Failure::bad_request(format!(
+                "there is no option {name:?}: use {NAMES}, and `file` for the audio"
+            ))),
+        }
+    }
+
+    /// These options, and where one is not given that of `other`.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            language: self.language.or(other.language),
+            task: self.task.or(other.task),
+            temperature: self.temperature.or(other.temperature),
+            prompt: self.prompt.or(other.prompt),
+            timestamps: self.timestamps.or(other.timestamps),
+        }
+    }
+
+    /// The host's default options with these in their place.
+    pub fn apply_to(self, defaults: inference::Options) -> inference::Options {
+        inference::Options {
+            language: self.language.or(defaults.language),
+            task: self.task.unwrap_or(defaults.task),
+            temperatures: self
+                .temperature
+                .map_or(defaults.temperatures, |temperature| vec![temperature]),
+            prompt: self.prompt.or(defaults.prompt),
+            timestamps: self.timestamps.unwrap_or(defaults.timestamps),
+            ..defaults
+        }
+    }
+}
+
+fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), Failure> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Failure::bad_request(format!(
+            "the option {name} is given twice: give it once"
+        ))),
+    }
+}
+
+fn not_one_of(name: &str, value: &str, allowed: &str) -> Failure {
+    Failure::bad_request(format!("{name} is {value:?}: use {allowed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_sets_the_options() {
+        let query = "/analyze?language=de&task=translate&temperature=0.5&prompt=Guten+Tag%2C&timestamps=segment";
+        let expected = Options {
+            language: Some("de".to_owned()),
+            task: Some(Task::Translate),
+            temperature: Some(0.5),
+            prompt: Some("Guten Tag,".to_owned()),
+            timestamps: Some(Timestamps::Segment),
+        };
+        assert_eq!(Options::from_query(query), Ok(expected));
+        assert_eq!(Options::from_query("/analyze"), Ok(Options::default()));
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused_with_the_names_that_are_known() {
+        let message = Options::from_query("/analyze?langauge=de")
+            .unwrap_err()
+            .message;
+        assert!(
+            message.contains("\"langauge\"") && message.contains(NAMES),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for query in [
+            "temperature=1.1",
+            "temperature=-0.1",
+            "temperature=NaN",
+            "temperature=warm",
+            "task=sing",
+            "timestamps=all",
+        ] {
+            assert!(
+                Options::from_query(&format!("/analyze?{query}")).is_err(),
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_option_given_twice_is_refused() {
+        assert!(Options::from_query("/analyze?language=de&language=en").is_err());
+    }
+
+    #[test]
+    fn the_form_wins_over_the_query() {
+        let form = Options {
+            language: Some("en".to_owned()),
+            ..Default::default()
+        };
+        let query = Options::from_query("/analyze?language=de&temperature=0").unwrap();
+        let both = form.or(query);
+        assert_eq!(
+            (both.language.as_deref(), both.temperature),
+            (Some("en"), Some(0.0))
+        );
+    }
+
+    #[test]
+    fn what_is_not_given_stays_as_the_host_has_it() {
+        let defaults = inference::Options {
+            model: None,
+            language: None,
+            task: Task::Transcribe,
+            prompt: None,
+            temperatures: vec![0.0, 0.2],
+            beam_size: 1,
+            timestamps: Timestamps::None,
+            condition_on_previous_text: false,
+            compression_ratio_threshold: Some(2.4),
+            logprob_threshold: Some(-1.0),
+            no_speech_threshold: Some(0.6),
+        };
+        let options = Options {
+            task: Some(Task::Translate),
+            ..Default::default()
+        }
+        .apply_to(defaults.clone());
+        assert_eq!(options.temperatures, [0.0, 0.2]);
+        assert_eq!(options.task, Task::Translate);
+        let options = Options {
+            temperature: Some(0.4),
+            ..Default::default()
+        }
+        .apply_to(defaults);
+        assert_eq!(options.temperatures, [0.4]);
+    }
+}
