@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Makes the five recordings of this folder, and beside each one the text that is spoken in it.
+
+    python3 test/audio/make.py [DIRECTORY]
+
+The files are kept in the repository, so that nobody needs this to run the tests; it is here to show how they came about
+and to change them. It needs espeak-ng, flite and ffmpeg, and makes the same files every time it runs with the same
+versions of these.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import wave
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+
+LEAD, PAUSE, TAIL = 0.30, 0.50, 0.40
+"""Seconds of silence before the first sentence, between two sentences, and after the last."""
+
+QUIET = 100
+"""Samples (of 32,768) below this at a sentence's ends are the synthesizer's own silence, which is cut off."""
+
+PEAK = 0.5
+"""Loudest sample of every sentence; full scale is 1.0. It leaves room for what lossy codecs overshoot."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A synthesizer's voice. `pace` is words a minute for espeak-ng, and a stretch of the durations for flite."""
+
+    engine: str
+    name: str
+    pace: float
+
+    def command(self, text: str, path: Path) -> list[str]:
+        if self.engine == "espeak-ng":
+            return ["espeak-ng", "-v", self.name, "-s", str(self.pace), "-w", str(path), text]
+        return ["flite", "-voice", self.name, "--setf", f"duration_stretch={self.pace}", "-t", text, "-o", str(path)]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file to make: who speaks, how it is coded, and what is said."""
+
+    file: str
+    voice: Voice
+    coding: list[str]
+    sentences: list[str]
+
+
+RECORDINGS = [
+    Recording(
+        "story.mp3",
+        Voice("espeak-ng", "en-us", 150),
+        ["-ar", "44100", "-ac", "2", "-c:a", "libmp3lame", "-b:a", "96k"],
+        [
+            "The queen and the king lived in a great castle.",
+            "The princess saw the black horse in the field.",
+            "Every day, the young hunter walked to the forest.",
+            "After the storm, the queen opened the old chest.",
+        ],
+    ),
+    Recording(
+        "numbers.wav",
+        Voice("flite", "rms", 1.0),
+        ["-ar", "16000", "-ac", "1", "-c:a", "pcm_s16le"],
+        ["One two three four five.", "Six seven eight nine.", "One hundred twenty, two hundred forty."],
+    ),
+    Recording(
+        "garden.flac",
+        Voice("espeak-ng", "en-us+m3", 160),
+        ["-ar", "48000", "-ac", "1", "-sample_fmt", "s16", "-c:a", "flac"],
+        ["The wizard took a letter from the castle.", "The dragon guarded the treasure in the dark cave."],
+    ),
+    Recording(
+        "journey.ogg",
+        Voice("flite", "slt", 1.05),
+        ["-ar", "22050", "-ac", "1", "-c:a", "libvorbis", "-q:a", "4"],
+        [
+            "The old farmer found a golden key in the garden.",
+            "There was a feather in the kitchen, but the child took it.",
+            "Every day, the young hunter walked to the forest.",
+            "In the spring, the giant lived beyond the mountain.",
+            "The farmer and the blacksmith walked to the bridge.",
+            "In the morning, the merchant sold the blue cloak.",
+            "Many years later, the queen remembered the small village.",
+            "The brave princess carried the lantern.",
+            "At night, the thief stole the crown.",
+            "The happy child found the silver bell.",
+            "The elf protected the green island.",
+        ],
+    ),
+    Recording(
+        "home.m4a",
+        Voice("espeak-ng", "en-us+f2", 150),
+        ["-ar", "32000", "-ac", "1", "-c:a", "aac", "-b:a", "64k", "-movflags", "+faststart"],
+        ["Turn on the lights.", "Set an alarm for seven in the morning.", "Stop the music."],
+    ),
+]
+
+
+def speak(voice: Voice, text: str, path: Path) -> tuple[array, int]:
+    """One sentence: its 16-bit samples, without silence at the ends, and the sample rate in Hz."""
+    subprocess.run(voice.command(text, path), check=True)
+    with wave.open(str(path)) as source:
+        if (source.getnchannels(), source.getsampwidth()) != (1, 2):
+            sys.exit(f"error: {voice.engine} did not write 16-bit mono: {path}")
+        rate, samples = source.getframerate(), array("h", source.readframes(source.getnframes()))
+    loud = [i for i, sample in enumerate(samples) if abs(sample) >= QUIET]
+    if not loud:
+        sys.exit(f"error: {voice.engine} said nothing for {text!r}")
+    samples = samples[loud[0] : loud[-1] + 1]
+    gain = PEAK * 32768 / max(map(abs, samples))
+    return array("h", (round(gain * sample) for sample in samples)), rate
+
+
+def make(recording: Recording, directory: Path, scratch: Path) -> None:
+    """Writes the recording and its text into `directory`."""
+    spoken, rate = array("h"), 0
+    for sentence in recording.sentences:
+        samples, rate = speak(recording.voice, sentence, scratch / "sentence.wav")
+        spoken += array("h", bytes(2 * round((PAUSE if spoken else LEAD) * rate))) + samples
+    spoken += array("h", bytes(2 * round(TAIL * rate)))
+
+    whole = scratch / "whole.wav"
+    with wave.open(str(whole), "wb") as sink:
+        sink.setnchannels(1)
+        sink.setsampwidth(2)
+        sink.setframerate(rate)
+        sink.writeframes(spoken.tobytes())
+    target = directory / recording.file
+    exact = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:a", "+bitexact"]
+    subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", str(whole), *recording.coding, *exact, str(target)], check=True)
+    target.with_suffix(".txt").write_text(" ".join(recording.sentences) + "\n", encoding="utf-8")
+    print(f"{recording.file}: {len(spoken) / rate:.2f} s, {target.stat().st_size:,} bytes")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description="Make the recordings that the tests transcribe.")
+    arguments.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parent, help="where to write them")
+    directory = arguments.parse_args().directory
+
+    missing = [tool for tool in ("espeak-ng", "flite", "ffmpeg") if shutil.which(tool) is None]
+    if missing:
+        sys.exit(f"error: not installed: {', '.join(missing)} (on Debian: apt-get install {' '.join(missing)})")
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for recording in RECORDINGS:
+            make(recording, directory, Path(scratch))
+
+
+if __name__ == "__main__":
+    main()
