@@ -1,0 +1,85 @@
+//! Points, and the rules they keep.
+
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+/// A field's value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A finite number.
+    Float(f64),
+    /// A whole number.
+    Integer(i64),
+    /// Text; can be counted only.
+    Text(String),
+    /// Yes or no; can be counted only.
+    Boolean(bool),
+}
+
+/// One point.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// The series it belongs to. Not empty.
+    pub measurement: String,
+    /// Nanoseconds since 1970-01-01T00:00:00Z. None: the time it is written.
+    pub time: Option<u64>,
+    /// What to filter by: key and value, each key once.
+    pub tags: Vec<(String, String)>,
+    /// What was measured: key and value, each key once, at least one.
+    pub fields: Vec<(String, Value)>,
+}
+
+impl Point {
+    /// The first rule that is broken.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.measurement.is_empty() {
+            return Err("the measurement is empty".into());
+        }
+        if self.fields.is_empty() {
+            return Err("there is no field; give at least one".into());
+        }
+        if let Some(time) = self.time
+            && i64::try_from(time).is_err()
+        {
+            return Err(format!(
+                "time {time} is after the year 2262; give nanoseconds since 1970"
+            ));
+        }
+        check_keys("tag", self.tags.iter().map(|(key, _)| key))?;
+        check_keys("field", self.fields.iter().map(|(key, _)| key))?;
+        for (key, value) in &self.fields {
+            if let Value::Float(number) = value
+                && !number.is_finite()
+            {
+                return Err(format!("field `{key}` is {number}, not a finite number"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No key is empty or there twice.
+pub(crate) fn check_keys<'a>(
+    kind: &str,
+    keys: impl Iterator<Item = &'a String>,
+) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    for key in keys {
+        if key.is_empty() {
+            return Err(format!("a {kind}'s key is empty"));
+        }
+        if !seen.insert(key) {
+            return Err(format!("{kind} `{key}` is there twice"));
+        }
+    }
+    Ok(())
+}
+
+/// Nanoseconds since 1970, as a store keeps them. A clock set before 1970 counts as 1970.
+pub(crate) fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        })
+}

@@ -1,0 +1,129 @@
+//! The thread that writes: whatever is queued goes into one transaction, and each caller hears of it after the commit.
+//! One flush of the disk so serves many callers.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rusqlite::{Connection, ToSql, Transaction, TransactionBehavior, params};
+use tokio::sync::mpsc::Receiver;
+
+use super::{Write, unavailable};
+use crate::point::now;
+use crate::{Point, Value};
+
+/// Writes in one transaction; more would let the first caller wait long.
+const GROUP: usize = 256;
+
+/// Write until every sender is gone.
+pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<Write>) {
+    let mut ids = Ids::default();
+    let mut group = Vec::with_capacity(GROUP);
+    while let Some(first) = calls.blocking_recv() {
+        group.push(first);
+        while group.len() < GROUP
+            && let Ok(next) = calls.try_recv()
+        {
+            group.push(next);
+        }
+        let result = commit(&mut connection, &mut ids, &group).map_err(|error| {
+            // What was looked up in the transaction is undone with it.
+            ids = Ids::default();
+            tracing::error!(%error, writes = group.len(), "the time-series store refused points");
+            unavailable(path, &error)
+        });
+        for call in group.drain(..) {
+            // A caller that has gone does not hear of it.
+            let _ = call.answer.send(result.clone());
+        }
+    }
+    if let Err((_, error)) = connection.close() {
+        tracing::error!(%error, "the time-series store did not close");
+    }
+}
+
+fn commit(connection: &mut Connection, ids: &mut Ids, group: &[Write]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for point in group.iter().flat_map(|call| &call.what) {
+        insert(&transaction, ids, point)?;
+    }
+    transaction.commit()
+}
+
+fn insert(transaction: &Transaction<'_>, ids: &mut Ids, point: &Point) -> rusqlite::Result<()> {
+    let series = ids.series(transaction, point)?;
+    // `Point::check` has seen that the time fits.
+    let time = point
+        .time
+        .map_or_else(now, |time| i64::try_from(time).unwrap_or(i64::MAX));
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO value (field, series, time, kind, value) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for (name, value) in &point.fields {
+        let field = ids.field(transaction, &point.measurement, name)?;
+        let (kind, value): (i64, &dyn ToSql) = match value {
+            Value::Float(number) => (0, number),
+            Value::Integer(number) => (1, number),
+            Value::Text(text) => (2, text),
+            Value::Boolean(truth) => (3, truth),
+        };
+        insert.execute(params![field, series, time, kind, value])?;
+    }
+    Ok(())
+}
+
+/// Row ids that were looked up before. Rows of `series` and `field` never go away.
+#[derive(Default)]
+struct Ids {
+    series: HashMap<(String, String), i64>,
+    fields: HashMap<(String, String), i64>,
+}
+
+impl Ids {
+    fn series(&mut self, transaction: &Transaction<'_>, point: &Point) -> rusqlite::Result<i64> {
+        let mut tags = point.tags.clone();
+        tags.sort();
+        let tags = serde_json::Value::from_iter(
+            tags.into_iter()
+                .map(|(key, value)| serde_json::Value::from(vec![key, value])),
+        );
+        let key = (point.measurement.clone(), tags.to_string());
+        if let Some(&id) = self.series.get(&key) {
+            return Ok(id);
+        }
+        let made = transaction
+            .prepare_cached("INSERT OR IGNORE INTO series (measurement, tags) VALUES (?1, ?2)")?
+            .execute(params![key.0, key.1])?;
+        let id = transaction
+            .prepare_cached("SELECT id FROM series WHERE measurement = ?1 AND tags = ?2")?
+            .query_row(params![key.0, key.1], |row| row.get(0))?;
+        if made > 0 {
+            let mut insert = transaction
+                .prepare_cached("INSERT INTO tag (series, key, value) VALUES (?1, ?2, ?3)")?;
+            for (key, value) in &point.tags {
+                insert.execute(params![id, key, value])?;
+            }
+        }
+        self.series.insert(key, id);
+        Ok(id)
+    }
+
+    fn field(
+        &mut self,
+        transaction: &Transaction<'_>,
+        measurement: &str,
+        name: &str,
+    ) -> rusqlite::Result<i64> {
+        let key = (measurement.to_owned(), name.to_owned());
+        if let Some(&id) = self.fields.get(&key) {
+            return Ok(id);
+        }
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO field (measurement, name) VALUES (?1, ?2)")?
+            .execute(params![measurement, name])?;
+        let id = transaction
+            .prepare_cached("SELECT id FROM field WHERE measurement = ?1 AND name = ?2")?
+            .query_row(params![measurement, name], |row| row.get(0))?;
+        self.fields.insert(key, id);
+        Ok(id)
+    }
+}

@@ -1,0 +1,358 @@
+//! The store's promises: exact aggregates, the rules of points and queries, and files that keep what they hold.
+
+use std::sync::Arc;
+
+use timeseries::{Aggregation, Error, Point, Query, Store, Value};
+
+fn point(time: u64, tags: &[(&str, &str)], fields: &[(&str, Value)]) -> Point {
+    Point {
+        measurement: "calls".into(),
+        time: Some(time),
+        tags: tags
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect(),
+        fields: fields
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.clone()))
+            .collect(),
+    }
+}
+
+fn latency(time: u64, seconds: f64) -> Point {
+    point(time, &[], &[("latency", Value::Float(seconds))])
+}
+
+fn query(aggregation: Aggregation) -> Query {
+    Query {
+        measurement: "calls".into(),
+        field: "latency".into(),
+        aggregation,
+        start: None,
+        stop: None,
+        tags: Vec::new(),
+    }
+}
+
+async fn get(store: &Store, aggregation: Aggregation) -> Option<f64> {
+    store.aggregate(query(aggregation)).await.unwrap()
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_sqlite(dir.path().join("points.db")).unwrap();
+    (dir, store)
+}
+
+#[tokio::test]
+async fn aggregates_are_exact() {
+    let (_dir, store) = open();
+    let values = [3.5, -1.25, 10.0, 4.0, 4.0, 0.5, 7.75];
+    let points = values
+        .iter()
+        .enumerate()
+        .map(|(time, &value)| latency(time as u64, value))
+        .collect();
+    store.write(points).await.unwrap();
+    assert_eq!(get(&store, Aggregation::Count).await, Some(7.0));
+    assert_eq!(get(&store, Aggregation::Sum).await, Some(28.5));
+    assert_eq!(get(&store, Aggregation::Min).await, Some(-1.25));
+    assert_eq!(get(&store, Aggregation::Max).await, Some(10.0));
+    assert_eq!(get(&store, Aggregation::Mean).await, Some(28.5 / 7.0));
+    assert_eq!(get(&store, Aggregation::Median).await, Some(4.0));
+    // numpy.quantile([3.5, -1.25, 10.0, 4.0, 4.0, 0.5, 7.75], q) of numpy 2.4, method "linear".
+    for (share, expected) in [
+        (0.0, -1.25),
+        (0.1, -0.2),
+        (0.25, 2.0),
+        (0.9, 8.65),
+        (0.95, 9.325),
+        (1.0, 10.0),
+    ] {
+        let quantile = get(&store, Aggregation::Quantile(share)).await.unwrap();
+        assert!((quantile - expected).abs() < 1e-12, "{share}: {quantile}");
+    }
+}
+
+#[tokio::test]
+async fn the_median_of_an_even_number_is_the_mean_of_the_middle_two() {
+    let (_dir, store) = open();
+    for value in [8.0, 1.0, 2.0, 4.0] {
+        store.write(vec![latency(0, value)]).await.unwrap();
+    }
+    assert_eq!(get(&store, Aggregation::Median).await, Some(3.0));
+}
+
+#[tokio::test]
+async fn count_and_sum_of_nothing_are_zero_and_the_others_are_none() {
+    let (_dir, store) = open();
+    for round in 0..2 {
+        assert_eq!(get(&store, Aggregation::Count).await, Some(0.0));
+        assert_eq!(get(&store, Aggregation::Sum).await, Some(0.0));
+        for aggregation in [
+            Aggregation::Min,
+            Aggregation::Max,
+            Aggregation::Mean,
+            Aggregation::Median,
+            Aggregation::Quantile(0.9),
+        ] {
+            assert_eq!(
+                get(&store, aggregation).await,
+                None,
+                "{aggregation:?} {round}"
+            );
+        }
+        // The second time the measurement is known, but not this field.
+        let other = point(0, &[], &[("length", Value::Integer(1))]);
+        store.write(vec![other]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_start_of_a_range_is_in_it_and_the_stop_is_not() {
+    let (_dir, store) = open();
+    let points = (0..10).map(|time| latency(time * 100, time as f64));
+    store.write(points.collect()).await.unwrap();
+    let sum = |start, stop| Query {
+        start,
+        stop,
+        ..query(Aggregation::Sum)
+    };
+    let of = async |start, stop| store.aggregate(sum(start, stop)).await.unwrap().unwrap();
+    assert_eq!(of(Some(200), Some(500)).await, 9.0);
+    assert_eq!(of(Some(800), None).await, 17.0);
+    assert_eq!(of(None, Some(200)).await, 1.0);
+    assert_eq!(of(Some(u64::MAX), None).await, 0.0);
+    assert_eq!(of(None, Some(u64::MAX)).await, 45.0);
+    let median = Query {
+        start: Some(200),
+        stop: Some(500),
+        ..query(Aggregation::Median)
+    };
+    assert_eq!(store.aggregate(median).await.unwrap(), Some(3.0));
+}
+
+#[tokio::test]
+async fn tags_select_the_points_that_carry_all_of_them() {
+    let (_dir, store) = open();
+    let calls = [
+        (&[("entrance", "http"), ("status", "ok")][..], 1.0),
+        (&[("status", "ok"), ("entrance", "http")][..], 2.0),
+        (&[("entrance", "message"), ("status", "ok")][..], 4.0),
+        (&[("entrance", "http"), ("status", "corrupt")][..], 8.0),
+        (&[][..], 16.0),
+    ];
+    for (tags, value) in calls {
+        let call = point(0, tags, &[("latency", Value::Float(value))]);
+        store.write(vec![call]).await.unwrap();
+    }
+    let sum = async |tags: &[(&str, &str)]| {
+        let query = Query {
+            tags: point(0, tags, &[]).tags,
+            ..query(Aggregation::Sum)
+        };
+        store.aggregate(query).await.unwrap().unwrap()
+    };
+    assert_eq!(sum(&[]).await, 31.0);
+    assert_eq!(sum(&[("status", "ok")]).await, 7.0);
+    assert_eq!(sum(&[("status", "ok"), ("entrance", "http")]).await, 3.0);
+    assert_eq!(sum(&[("status", "gone")]).await, 0.0);
+}
+
+#[tokio::test]
+async fn integers_aggregate_as_numbers_and_text_and_booleans_can_only_be_counted() {
+    let (_dir, store) = open();
+    let fields = [
+        ("bytes", Value::Integer(i64::MAX)),
+        ("name", Value::Text("ä".into())),
+        ("cached", Value::Boolean(true)),
+    ];
+    store
+        .write(vec![point(0, &[], &fields), point(1, &[], &fields)])
+        .await
+        .unwrap();
+    let of = async |field: &str, aggregation| {
+        let query = Query {
+            field: field.into(),
+            ..query(aggregation)
+        };
+        store.aggregate(query).await
+    };
+    let most = i64::MAX as f64;
+    assert_eq!(of("bytes", Aggregation::Sum).await, Ok(Some(2.0 * most)));
+    assert_eq!(of("bytes", Aggregation::Median).await, Ok(Some(most)));
+    for field in ["name", "cached"] {
+        assert_eq!(of(field, Aggregation::Count).await, Ok(Some(2.0)));
+        for aggregation in [Aggregation::Mean, Aggregation::Median] {
+            let error = of(field, aggregation).await.unwrap_err();
+            assert!(
+                matches!(&error, Error::Invalid(text) if text.contains(field)),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn points_that_break_a_rule_are_refused_and_nothing_is_written() {
+    let (_dir, store) = open();
+    let good = || latency(0, 1.0);
+    let number = || Value::Float(1.0);
+    let cases = [
+        (
+            Point {
+                measurement: String::new(),
+                ..good()
+            },
+            "measurement is empty",
+        ),
+        (point(0, &[], &[]), "no field"),
+        (
+            point(0, &[("", "x")], &[("latency", number())]),
+            "a tag's key is empty",
+        ),
+        (
+            point(0, &[("a", "x"), ("a", "y")], &[("latency", number())]),
+            "tag `a` is there twice",
+        ),
+        (point(0, &[], &[("", number())]), "a field's key is empty"),
+        (
+            point(0, &[], &[("b", number()), ("b", number())]),
+            "field `b` is there twice",
+        ),
+        (latency(0, f64::NAN), "field `latency` is NaN"),
+        (latency(0, f64::INFINITY), "field `latency` is inf"),
+        (latency(u64::MAX, 1.0), "after the year 2262"),
+    ];
+    for (bad, text) in cases {
+        let error = store.write(vec![good(), bad]).await.unwrap_err();
+        assert!(matches!(error, Error::Invalid(_)));
+        assert!(error.to_string().starts_with("point 1: "), "{error}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    assert_eq!(get(&store, Aggregation::Count).await, Some(0.0));
+}
+
+#[tokio::test]
+async fn queries_that_break_a_rule_are_refused() {
+    let (_dir, store) = open();
+    let median = || query(Aggregation::Median);
+    for bad in [
+        Query {
+            measurement: String::new(),
+            ..median()
+        },
+        Query {
+            field: String::new(),
+            ..median()
+        },
+        query(Aggregation::Quantile(1.1)),
+        query(Aggregation::Quantile(f64::NAN)),
+        Query {
+            tags: vec![("a".into(), "x".into()), ("a".into(), "y".into())],
+            ..median()
+        },
+    ] {
+        assert!(matches!(store.aggregate(bad).await, Err(Error::Invalid(_))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_writers_lose_nothing() {
+    let (_dir, store) = open();
+    let store = Arc::new(store);
+    let tasks: Vec<_> = (0..16)
+        .map(|task| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for call in 0..200 {
+                    let tag = [("task", format!("{task}"))];
+                    let tag = [(tag[0].0, tag[0].1.as_str())];
+                    let call = point(call, &tag, &[("latency", Value::Float(1.0))]);
+                    store.write(vec![call]).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(get(&store, Aggregation::Count).await, Some(3200.0));
+    assert_eq!(get(&store, Aggregation::Sum).await, Some(3200.0));
+}
+
+#[tokio::test]
+async fn a_point_without_a_time_gets_the_time_it_is_written() {
+    let (_dir, store) = open();
+    let nanos = || {
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        since.as_nanos() as u64
+    };
+    let before = nanos();
+    let call = Point {
+        time: None,
+        ..latency(0, 1.0)
+    };
+    store.write(vec![call]).await.unwrap();
+    let during = Query {
+        start: Some(before),
+        stop: Some(nanos() + 1),
+        ..query(Aggregation::Count)
+    };
+    assert_eq!(store.aggregate(during).await.unwrap(), Some(1.0));
+}
+
+#[tokio::test]
+async fn a_reopened_store_has_everything_and_two_can_share_a_file() {
+    let (dir, store) = open();
+    store.write(vec![latency(0, 1.0)]).await.unwrap();
+    store.close().await.unwrap();
+    let path = dir.path().join("points.db");
+    let one = Store::open_sqlite(&path).unwrap();
+    let other = Store::open_sqlite(&path).unwrap();
+    one.write(vec![latency(1, 2.0)]).await.unwrap();
+    other.write(vec![latency(2, 4.0)]).await.unwrap();
+    for store in [&one, &other] {
+        assert_eq!(get(store, Aggregation::Sum).await, Some(7.0));
+    }
+}
+
+#[test]
+fn files_that_are_no_store_of_ours_are_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str| match Store::open_sqlite(dir.path().join(name)) {
+        Ok(_) => panic!("{name} was opened"),
+        Err(error) => error.to_string(),
+    };
+
+    let text = "This is a letter, not a database. ".repeat(100);
+    std::fs::write(dir.path().join("letter.db"), &text).unwrap();
+    let error = open("letter.db");
+    assert!(
+        error.contains("letter.db") && error.contains("no SQLite database"),
+        "{error}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(dir.path().join("letter.db")).unwrap(),
+        text
+    );
+
+    let other = rusqlite::Connection::open(dir.path().join("other.db")).unwrap();
+    other
+        .execute_batch("CREATE TABLE mine (x); PRAGMA user_version = 1")
+        .unwrap();
+    let error = open("other.db");
+    assert!(error.contains("another program"), "{error}");
+
+    drop(Store::open_sqlite(dir.path().join("newer.db")).unwrap());
+    let newer = rusqlite::Connection::open(dir.path().join("newer.db")).unwrap();
+    newer.execute_batch("PRAGMA user_version = 2").unwrap();
+    let error = open("newer.db");
+    assert!(
+        error.contains("version 2") && error.contains("version 1"),
+        "{error}"
+    );
+
+    let error = open("no/such/folder.db");
+    assert!(error.contains("folder exists"), "{error}");
+}
