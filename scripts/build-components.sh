@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds components to WebAssembly: scripts/build-components.sh CRATE…
 #
-# Each lands in target/wasm/wasm32-wasip2/component/CRATE.wasm. Two ways to the standard library of the target:
+# Each lands in target/components/CRATE.wasm. Two ways to the standard library of the target:
 #   1. rustup's: `rustup target add wasm32-wasip2`.
 #   2. where rustup cannot fetch it: Debian's rustc-web, with the library built from source.
 set -eu
@@ -44,18 +44,26 @@ fi
 
 case "$(toolchain)" in
 rustup)
-    # shellcheck disable=SC2086,SC2093
-    RUSTFLAGS="$flags" exec cargo build --profile component --target "$target" --target-dir target/wasm $packages
+    # shellcheck disable=SC2086
+    RUSTFLAGS="$flags" cargo build --profile component --target "$target" --target-dir target/wasm $packages
     ;;
 debian)
     # Debian ships the library's source; the two linkers come with any rustup toolchain.
     linkers="$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin"
     # shellcheck disable=SC2086
     PATH="/usr/bin:$PATH:$linkers" RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTFLAGS="$flags -L native=/usr/lib/wasm32-wasi" \
-        exec /usr/bin/cargo build --profile component -Zbuild-std=std,panic_abort \
+        /usr/bin/cargo build --profile component -Zbuild-std=std,panic_abort \
         --target "$target" --target-dir target/wasm $packages
     ;;
 *)
     stop "no standard library for $target: run 'rustup target add $target' (needs network), or install $debian_packages"
     ;;
 esac
+
+mkdir -p target/components
+for crate in "$@"; do
+    name=$(printf %s "$crate" | tr - _)
+    # Only a changed file is replaced: the host watches and hashes them.
+    cmp -s "target/wasm/$target/component/$name.wasm" "target/components/$crate.wasm" ||
+        cp "target/wasm/$target/component/$name.wasm" "target/components/$crate.wasm"
+done

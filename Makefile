@@ -1,0 +1,45 @@
+# The two that matter: `make run` and `make test`. Both set up whatever is missing.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup components test-components host build run test lint format bench clean
+
+COMPONENTS := analyze audio stats
+TEST_COMPONENTS := probe-wasi02 probe-wasi03
+HOST := target/release/whisper-host
+
+help: ## list all targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+setup: ## fetch ONNX Runtime into .tools/, check for a compiler and pip
+	@sh scripts/setup.sh
+
+components: ## build the WebAssembly components into target/components/
+	@sh scripts/build-components.sh $(COMPONENTS)
+
+test-components: ## build the components that only tests use
+	@sh scripts/build-components.sh $(COMPONENTS) $(TEST_COMPONENTS)
+
+host: setup ## build the host, target/release/whisper-host
+	@cargo build --release --locked -p whisper-host
+
+build: host components ## build everything and fill the cache of compiled components
+	@$(HOST) check --log warn
+
+run: build ## serve on http://localhost:8000
+	@exec $(HOST) up
+
+test: setup test-components ## run all tests
+	cargo test --release --locked --workspace
+
+lint: ## formatting and clippy, over host and components
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+format: ## format all code
+	cargo fmt --all
+
+bench: build ## measure, side by side with peers; prints ratios
+	@sh bench/run.sh
+
+clean: ## remove everything that was built or fetched
+	rm -rf target .tools

@@ -1,0 +1,234 @@
+//! The command line. Every flag can also be set as an environment variable `WHISPER_HOST_*`, or in `runtime-config.toml`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Serve WebAssembly components that work with speech.
+///
+/// Settings are taken from flags, then from the environment (WHISPER_HOST_*), then from runtime-config.toml, then from
+/// the defaults shown.
+#[derive(Parser)]
+#[command(name = "whisper-host", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serve an application.
+    Up(Up),
+    /// Validate a manifest and all of its components without serving, and print what each may use.
+    Check(Check),
+    /// Transcribe files, without a server.
+    Transcribe(Transcribe),
+}
+
+/// What every command needs to load an application.
+#[derive(Args)]
+pub struct Common {
+    /// The application's manifest.
+    #[arg(
+        short = 'f',
+        long = "from",
+        value_name = "FILE",
+        default_value = "spin.toml",
+        env = "WHISPER_HOST_FROM"
+    )]
+    pub manifest: PathBuf,
+
+    /// Folder of the Whisper model, in the Hugging Face ONNX layout.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "models/bundled",
+        env = "WHISPER_HOST_MODEL"
+    )]
+    pub model: PathBuf,
+
+    /// Where the model runs.
+    #[arg(long, value_enum, default_value_t = Device::Auto, env = "WHISPER_HOST_DEVICE")]
+    pub device: Device,
+
+    /// Which of the model's files to take. auto: int8 on a CPU, fp16 on a GPU, where they exist.
+    #[arg(long, value_enum, default_value_t = Precision::Auto, env = "WHISPER_HOST_PRECISION")]
+    pub precision: Precision,
+
+    /// The ONNX Runtime library. The CUDA build of it makes a GPU usable.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = ".tools/onnxruntime/libonnxruntime.so",
+        env = "WHISPER_HOST_ONNXRUNTIME"
+    )]
+    pub onnxruntime: PathBuf,
+
+    /// Threads of the model. 0: one per processor core.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        env = "WHISPER_HOST_INFERENCE_THREADS"
+    )]
+    pub inference_threads: usize,
+
+    /// Windows of different requests that the model takes at once.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        env = "WHISPER_HOST_MAX_BATCH"
+    )]
+    pub max_batch: usize,
+
+    /// Transcriptions that are under way or wait for the model; one more is answered 503.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 256,
+        env = "WHISPER_HOST_MAX_TRANSCRIPTIONS"
+    )]
+    pub max_transcriptions: usize,
+
+    /// Component instances at once, over all components; further requests wait.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 64,
+        env = "WHISPER_HOST_MAX_INSTANCES"
+    )]
+    pub max_instances: u32,
+
+    /// Folder for what must outlive the process: the store, and the cache of compiled components.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "state",
+        env = "WHISPER_HOST_STATE_DIR"
+    )]
+    pub state_dir: PathBuf,
+
+    /// Form of the log, on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "WHISPER_HOST_LOG_FORMAT")]
+    pub log_format: LogFormat,
+
+    /// What to log: a level (error, warn, info, debug, trace), or directives like `info,component=debug`.
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "WHISPER_HOST_LOG"
+    )]
+    pub log: String,
+}
+
+#[derive(Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Address to serve on.
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8000",
+        env = "WHISPER_HOST_LISTEN"
+    )]
+    pub listen: SocketAddr,
+
+    /// Connections open at once; further clients wait.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1024,
+        env = "WHISPER_HOST_MAX_CONNECTIONS"
+    )]
+    pub max_connections: usize,
+
+    /// Requests that one client address may have under way; one more is answered 429.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 256,
+        env = "WHISPER_HOST_MAX_REQUESTS_PER_CLIENT"
+    )]
+    pub max_requests_per_client: usize,
+
+    /// How long a client may take to send the headers of a request, or leave its connection idle.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_HEADER_TIMEOUT")]
+    pub header_timeout: Duration,
+
+    /// How long requests under way may go on after SIGTERM.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_SHUTDOWN_TIMEOUT")]
+    pub shutdown_timeout: Duration,
+}
+
+#[derive(Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Transcribe {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Audio files.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Language of the speech, e.g. `en`. Without it the model detects the language.
+    #[arg(long, value_name = "CODE")]
+    pub language: Option<String>,
+
+    /// What to do with the speech: `transcribe`, or `translate` into English.
+    #[arg(long, value_name = "TASK", default_value = "transcribe")]
+    pub task: String,
+
+    /// Text that precedes the recording, for spelling and style.
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+
+    /// Print the times of segments.
+    #[arg(long)]
+    pub timestamps: bool,
+
+    /// The application's route that transcribes.
+    #[arg(long, value_name = "PATH", default_value = "/analyze")]
+    pub route: String,
+
+    /// Print one JSON object a line: `file`, and the answer or `error`.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Device {
+    /// The GPU where it can be used, else the CPU.
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Precision {
+    Auto,
+    Fp32,
+    Fp16,
+    Int8,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,86 @@
+//! `whisper-host check`: everything that serving would need, without serving.
+
+use std::process::ExitCode;
+
+use runtime::ComponentReport;
+
+use crate::args::Check;
+use crate::setup;
+
+/// Loads the application and prints what each component may use. Also fills the cache of compiled code.
+///
+/// # Errors
+/// The first thing that would keep the application from being served.
+pub fn run(options: &Check) -> anyhow::Result<ExitCode> {
+    crate::log::start(&options.common)?;
+    let report = setup::runtime()?.block_on(async {
+        let store = setup::open_store(&options.common.state_dir)?;
+        let loaded = setup::load(&options.common, store).await?;
+        let report = loaded.application.report();
+        loaded.close().await?;
+        anyhow::Ok(report)
+    })?;
+    if options.json {
+        let components: Vec<_> = report.iter().map(json).collect();
+        println!(
+            "{}",
+            serde_json::json!({"manifest": options.common.manifest, "components": components})
+        );
+    } else {
+        for component in &report {
+            print!("{}", text(component));
+        }
+        println!("{}: ok", options.common.manifest.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(component: &ComponentReport) -> String {
+    use std::fmt::Write as _;
+    let limits = &component.limits;
+    let mut text = format!("{}\n", component.id);
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:9} {value}");
+    };
+    line("handles", component.handler.to_string());
+    line("routes", component.routes.join(", "));
+    line(
+        "may use",
+        if component.grants.is_empty() {
+            "nothing of the host".into()
+        } else {
+            component.grants.join("; ")
+        },
+    );
+    line(
+        "limits",
+        format!(
+            "{:?} per request, {:?} of CPU, {} of memory, {} of body, {} at once and {} waiting",
+            limits.timeout,
+            limits.cpu,
+            limits.memory,
+            limits.request_body,
+            limits.concurrency,
+            limits.queue
+        ),
+    );
+    text
+}
+
+fn json(component: &ComponentReport) -> serde_json::Value {
+    let limits = &component.limits;
+    serde_json::json!({
+        "id": component.id,
+        "handler": component.handler.to_string(),
+        "routes": component.routes,
+        "grants": component.grants,
+        "limits": {
+            "timeout": limits.timeout.as_secs_f64(),
+            "cpu": limits.cpu.as_secs_f64(),
+            "memory": limits.memory.as_u64(),
+            "request_body": limits.request_body.as_u64(),
+            "concurrency": limits.concurrency,
+            "queue": limits.queue,
+        },
+    })
+}

@@ -1,0 +1,126 @@
+//! Where settings come from: flags, then the environment, then `runtime-config.toml`, then the defaults.
+//!
+//! The file's values take the place of clap's defaults, so that the precedence is clap's own and `--help` shows what
+//! would be used. Its keys are the names of the flags.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::args::Cli;
+
+/// Looked for in the working folder, or wherever the environment variable says.
+const FILE: &str = "runtime-config.toml";
+const FILE_VARIABLE: &str = "WHISPER_HOST_CONFIG";
+
+/// Reads all settings. Exits on `--help`, `--version` and wrong flags, as clap does.
+///
+/// # Errors
+/// When the file cannot be read, is not TOML, or has a key that is no flag.
+pub fn parse() -> anyhow::Result<Cli> {
+    let named = std::env::var_os(FILE_VARIABLE);
+    let path = Path::new(named.as_deref().unwrap_or(FILE.as_ref()));
+    let command = match std::fs::read_to_string(path) {
+        Ok(text) => with_file(Cli::command(), &text).with_context(|| path.display().to_string())?,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            Cli::command()
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let matches = command.get_matches();
+    Cli::from_arg_matches(&matches).map_err(|error| error.exit())
+}
+
+/// The command with the file's values as defaults.
+fn with_file(mut command: clap::Command, text: &str) -> anyhow::Result<clap::Command> {
+    let table: toml::Table = toml::from_str(text)
+        .map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
+    for (key, value) in table {
+        let value = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
+                value.to_string()
+            }
+            _ => anyhow::bail!("`{key}` must be a string, a number or a boolean"),
+        };
+        let mut known = false;
+        let names: Vec<String> = command
+            .get_subcommands()
+            .map(|sub| sub.get_name().to_owned())
+            .collect();
+        for name in names {
+            command = command.mut_subcommand(name, |sub| {
+                // Only what the environment can set is a setting of the host; the rest belongs to one call.
+                let id = sub
+                    .get_arguments()
+                    .find(|arg| arg.get_long() == Some(key.as_str()) && arg.get_env().is_some())
+                    .map(|arg| arg.get_id().clone());
+                match id {
+                    Some(id) => {
+                        known = true;
+                        sub.mut_arg(id, |arg| arg.default_value(value.clone()))
+                    }
+                    None => sub,
+                }
+            });
+        }
+        anyhow::ensure!(
+            known,
+            "unknown setting `{key}`; the settings are the flags of `whisper-host up --help`"
+        );
+    }
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, FromArgMatches as _};
+
+    use super::with_file;
+    use crate::args::{Cli, Command};
+
+    fn up(file: &str, args: &[&str]) -> anyhow::Result<crate::args::Up> {
+        let command = with_file(Cli::command(), file)?;
+        let matches = command.try_get_matches_from([&["whisper-host", "up"], args].concat())?;
+        match Cli::from_arg_matches(&matches)?.command {
+            Command::Up(up) => Ok(up),
+            _ => anyhow::bail!("not up"),
+        }
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
+        let file = "listen = \"127.0.0.1:9000\"\nmax-batch = 3";
+        let from_file = up(file, &[]).unwrap();
+        assert_eq!(from_file.listen.port(), 9000);
+        assert_eq!(from_file.common.max_batch, 3);
+        assert_eq!(
+            up(file, &["--listen", "127.0.0.1:9001"])
+                .unwrap()
+                .listen
+                .port(),
+            9001
+        );
+        assert_eq!(up("", &[]).unwrap().listen.port(), 8000);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = up("lisen = \"x\"", &[]).map(|_| ()).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown setting `lisen`"),
+            "{error}"
+        );
+        let error = up("files = \"x\"", &[]).map(|_| ()).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown setting `files`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

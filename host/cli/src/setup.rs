@@ -1,0 +1,142 @@
+//! Puts the parts together: the model, the store, the host and the application.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use runtime::capabilities::{Capabilities, Inference, OutboundHttp, Timeseries};
+use runtime::manifest::Manifest;
+use runtime::{Application, Host};
+
+use crate::args::{Common, Device, Precision};
+
+/// The id that `ai_models` grants the model under.
+const MODEL: &str = "whisper";
+
+/// Everything that is loaded.
+pub struct Loaded {
+    pub application: Application,
+    pub host: Host,
+    /// None where no component is granted a model.
+    pub model: Option<Arc<inference::Engine>>,
+    pub store: Arc<timeseries::Store>,
+}
+
+impl Loaded {
+    /// Unloads everything and closes the store.
+    ///
+    /// # Errors
+    /// When the store cannot finish its last writes.
+    pub async fn close(self) -> anyhow::Result<()> {
+        let Self {
+            application,
+            host,
+            model,
+            store,
+        } = self;
+        drop((application, host, model));
+        close_store(store).await
+    }
+}
+
+/// Closes the store, unless requests that were given up still hold it: what was acknowledged is on disk in any case.
+///
+/// # Errors
+/// When the store cannot finish its last writes.
+pub async fn close_store(store: Arc<timeseries::Store>) -> anyhow::Result<()> {
+    match Arc::into_inner(store) {
+        Some(store) => store.close().await.context("cannot close the store"),
+        None => Ok(()),
+    }
+}
+
+/// Loads the manifest, the model its components are granted, and the components. The store is that of `store`.
+pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<Loaded> {
+    let manifest = Manifest::read(&common.manifest)?;
+    let store = Arc::new(store);
+    // The model takes the longest; the engine and the code cache are set up meanwhile.
+    let model = match manifest
+        .components
+        .values()
+        .any(|component| !component.ai_models.is_empty())
+    {
+        true => {
+            let config = model_config(common);
+            Some(Arc::new(
+                tokio::task::spawn_blocking(move || inference::Engine::load(config)).await??,
+            ))
+        }
+        false => None,
+    };
+    let capabilities = Capabilities {
+        inference: Inference(BTreeMap::from_iter(
+            model.clone().map(|engine| (MODEL.to_owned(), engine)),
+        )),
+        timeseries: Timeseries(Arc::clone(&store)),
+        outbound_http: OutboundHttp::new()?,
+    };
+    let host = Host::new(
+        capabilities,
+        common.max_instances,
+        &common.state_dir.join("code"),
+    )?;
+    let application = host.load(&manifest)?;
+    Ok(Loaded {
+        application,
+        host,
+        model,
+        store,
+    })
+}
+
+fn model_config(common: &Common) -> inference::Config {
+    let mut config = inference::Config::new(&common.model, &common.onnxruntime);
+    config.device = match common.device {
+        Device::Auto => inference::Device::Auto,
+        Device::Cpu => inference::Device::Cpu,
+        Device::Cuda => inference::Device::Cuda,
+    };
+    config.precision = match common.precision {
+        Precision::Auto => inference::Precision::Auto,
+        Precision::Fp32 => inference::Precision::Fp32,
+        Precision::Fp16 => inference::Precision::Fp16,
+        Precision::Int8 => inference::Precision::Int8,
+    };
+    if common.inference_threads > 0 {
+        config.threads = common.inference_threads;
+    }
+    config.max_batch = common.max_batch;
+    config.max_queue = common.max_transcriptions;
+    config
+}
+
+/// Opens the store that outlives the process.
+///
+/// # Errors
+/// When the folder cannot be made or the file is no store.
+pub fn open_store(state_dir: &Path) -> anyhow::Result<timeseries::Store> {
+    std::fs::create_dir_all(state_dir).with_context(|| {
+        format!(
+            "cannot create {}; choose another --state-dir",
+            state_dir.display()
+        )
+    })?;
+    Ok(timeseries::Store::open_sqlite(&store_path(state_dir))?)
+}
+
+/// Where the store lies.
+pub fn store_path(state_dir: &Path) -> std::path::PathBuf {
+    state_dir.join("timeseries.sqlite")
+}
+
+/// A tokio runtime on all cores.
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the scheduler's threads")
+}

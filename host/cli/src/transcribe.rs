@@ -1,0 +1,166 @@
+//! `whisper-host transcribe`: the application's own pipeline on files, without a server.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http_body_util::BodyExt as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use runtime::Application;
+use serde_json::{Value, json};
+
+use crate::args::Transcribe;
+use crate::setup;
+
+/// Transcribes every file; a file that fails does not keep the others from being tried, but the exit code is 1.
+///
+/// # Errors
+/// When the application cannot be loaded.
+pub fn run(options: &Transcribe) -> anyhow::Result<ExitCode> {
+    crate::log::start(&options.common)?;
+    setup::runtime()?.block_on(async {
+        // These calls are not the server's: they go to a store that vanishes.
+        let folder = tempfile::tempdir().context("cannot make a temporary folder for the store")?;
+        let loaded = setup::load(&options.common, setup::open_store(folder.path())?).await?;
+        let mut code = ExitCode::SUCCESS;
+        for file in &options.files {
+            let result =
+                transcribe(options, &loaded.application, loaded.model.as_ref(), file).await;
+            if result.is_err() {
+                code = ExitCode::FAILURE;
+            }
+            print(options, file, result);
+        }
+        loaded.close().await?;
+        Ok(code)
+    })
+}
+
+async fn transcribe(
+    options: &Transcribe,
+    application: &Application,
+    model: Option<&Arc<inference::Engine>>,
+    file: &Path,
+) -> anyhow::Result<Value> {
+    let audio = tokio::fs::read(file).await.context("cannot be read")?;
+    let request = http::Request::post(uri(options)?)
+        .header(http::header::CONTENT_TYPE, "application/octet-stream")
+        .body(http_body_util::Full::new(bytes::Bytes::from(audio)))
+        .context("the request is malformed")?;
+    let progress = progress(file, model.cloned());
+    let answer = async {
+        let response = application
+            .call(request)
+            .await
+            .map_err(|failure| anyhow::anyhow!(failure.message))?;
+        let status = response.status();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .context("the answer broke off")?
+            .to_bytes();
+        anyhow::Ok((status, body))
+    }
+    .await;
+    progress.abort();
+    let (status, body) = answer?;
+    let answer: Value = serde_json::from_slice(&body).context("the answer is not JSON")?;
+    match answer["error"]["message"].as_str() {
+        Some(message) => anyhow::bail!("{message}"),
+        None if status.is_success() => Ok(answer),
+        None => anyhow::bail!("the application answered {status}"),
+    }
+}
+
+/// The route with the options as its query.
+fn uri(options: &Transcribe) -> anyhow::Result<http::Uri> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("task", &options.task);
+    query.append_pair(
+        "timestamps",
+        if options.timestamps {
+            "segment"
+        } else {
+            "none"
+        },
+    );
+    for (name, value) in [("language", &options.language), ("prompt", &options.prompt)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    http::Uri::builder()
+        .scheme("http")
+        .authority("localhost")
+        .path_and_query(format!("{}?{}", options.route, query.finish()))
+        .build()
+        .context("--route is not a path")
+}
+
+/// A bar of seconds of audio: how many the model has done, of those that are decoded so far.
+fn progress(file: &Path, model: Option<Arc<inference::Engine>>) -> tokio::task::JoinHandle<()> {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
+        .with_message(file.display().to_string());
+    // The template is a constant; where it is malformed, the bar's own style is as good.
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len} s of audio, {elapsed}")
+    {
+        bar.set_style(style);
+    }
+    tokio::spawn(async move {
+        let Some(model) = model.filter(|_| std::io::stderr().is_terminal()) else {
+            return;
+        };
+        let before = model.metrics();
+        // The bar goes when this task is aborted and drops it.
+        let bar = Clearing(bar);
+        loop {
+            let now = model.metrics();
+            bar.0.set_position(now.windows - before.windows);
+            bar.0.tick();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+}
+
+struct Clearing(ProgressBar);
+
+impl Drop for Clearing {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn print(options: &Transcribe, file: &Path, result: anyhow::Result<Value>) {
+    let name = file.display().to_string();
+    match (result, options.json) {
+        (Ok(mut answer), true) => {
+            answer["file"] = json!(name);
+            println!("{answer}");
+        }
+        (Err(error), true) => println!("{}", json!({"file": name, "error": format!("{error:#}")})),
+        (Ok(answer), false) => {
+            if options.files.len() > 1 {
+                println!("{name}:");
+            }
+            match answer["segments"].as_array() {
+                Some(segments) => {
+                    for segment in segments {
+                        println!(
+                            "[{:8.2} – {:8.2}]  {}",
+                            segment["start"].as_f64().unwrap_or_default(),
+                            segment["end"].as_f64().unwrap_or_default(),
+                            segment["text"].as_str().unwrap_or_default()
+                        );
+                    }
+                }
+                None => println!("{}", answer["transcription"].as_str().unwrap_or_default()),
+            }
+        }
+        (Err(error), false) => eprintln!("error: {name}: {error:#}"),
+    }
+}

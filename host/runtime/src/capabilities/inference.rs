@@ -1,0 +1,257 @@
+//! `speech:pipeline/inference`: speech recognition with the models that the host was started with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use inference::Engine;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+
+use super::Capability;
+use super::bindings::speech::pipeline::inference as wit;
+use crate::engine::InstanceState;
+use crate::manifest::{Component, Limits};
+
+/// The loaded models, by the id that `ai_models` grants them under.
+pub struct Inference(pub BTreeMap<String, Arc<Engine>>);
+
+/// The models that one component may use; the first is its default.
+pub(crate) type Models = Arc<[(String, Arc<Engine>)]>;
+
+/// The models, for an instance that may use them.
+pub(crate) struct State(Models);
+
+/// One recording that is being transcribed, and the id of its model.
+pub struct Transcription {
+    model: String,
+    inner: inference::Transcription,
+}
+
+/// An instance's models and its table of resources.
+pub(crate) struct View<'a> {
+    state: &'a State,
+    table: &'a mut ResourceTable,
+}
+
+/// Tells the linker what of an instance the interface works on.
+struct Access;
+
+impl HasData for Access {
+    type Data<'a> = View<'a>;
+}
+
+impl Capability for Inference {
+    const RESTRICTED: &'static [&'static str] = &["speech:pipeline/inference"];
+    const HOW_TO_GRANT: &'static str = "write `ai_models = [\"whisper\"]` under [component.ID]";
+    type Grant = Models;
+    type State = State;
+
+    fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+        wit::add_to_linker::<_, Access>(linker, |instance| View {
+            state: &instance.states.inference,
+            table: &mut instance.table,
+        })
+    }
+
+    fn grant(&self, component: &Component) -> anyhow::Result<Option<Models>> {
+        let models: Models = component
+            .ai_models
+            .iter()
+            .map(|id| match self.0.get(id) {
+                Some(engine) => Ok((id.clone(), Arc::clone(engine))),
+                None => anyhow::bail!(
+                    "ai_models names \"{id}\", but the models of this host are: {}",
+                    self.0.keys().cloned().collect::<Vec<_>>().join(", ")
+                ),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok((!models.is_empty()).then_some(models))
+    }
+
+    fn describe(grant: &Models) -> String {
+        let ids: Vec<&str> = grant.iter().map(|(id, _)| id.as_str()).collect();
+        format!("inference with {}", ids.join(", "))
+    }
+
+    fn state(&self, grant: Option<&Models>, _: &Limits) -> State {
+        State(grant.cloned().unwrap_or_else(|| Arc::from([])))
+    }
+}
+
+impl View<'_> {
+    fn start(&self, options: wit::Options) -> Result<Transcription, wit::Error> {
+        let granted = &self.state.0;
+        let found = match &options.model {
+            Some(id) => granted.iter().find(|(granted, _)| granted == id),
+            None => granted.first(),
+        };
+        let Some((id, engine)) = found else {
+            let ids: Vec<&str> = granted.iter().map(|(id, _)| id.as_str()).collect();
+            return Err(wit::Error::AccessDenied(format!(
+                "the component may not use that model; it may use: {}",
+                ids.join(", ")
+            )));
+        };
+        let inner = engine.start(options.into())?;
+        Ok(Transcription {
+            model: id.clone(),
+            inner,
+        })
+    }
+}
+
+impl wit::Host for View<'_> {
+    async fn models(&mut self) -> wasmtime::Result<Vec<wit::Model>> {
+        let model = |(id, engine): &(String, Arc<Engine>)| {
+            let model = engine.model();
+            wit::Model {
+                id: id.clone(),
+                n_mels: u32::try_from(model.n_mels).unwrap_or(u32::MAX),
+                window: model.window,
+                languages: model.languages.clone(),
+            }
+        };
+        Ok(self.state.0.iter().map(model).collect())
+    }
+
+    async fn default_options(&mut self) -> wasmtime::Result<wit::Options> {
+        Ok(inference::Options::default().into())
+    }
+}
+
+impl wit::HostTranscription for View<'_> {
+    async fn start(
+        &mut self,
+        options: wit::Options,
+    ) -> wasmtime::Result<Result<Resource<Transcription>, wit::Error>> {
+        match View::start(self, options) {
+            Ok(transcription) => Ok(Ok(self.table.push(transcription)?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn push(
+        &mut self,
+        this: Resource<Transcription>,
+        frames: Vec<f32>,
+    ) -> wasmtime::Result<Result<(), wit::Error>> {
+        let transcription = self.table.get_mut(&this)?;
+        Ok(transcription.inner.push(frames).await.map_err(Into::into))
+    }
+
+    async fn finish(
+        &mut self,
+        this: Resource<Transcription>,
+    ) -> wasmtime::Result<Result<(), wit::Error>> {
+        let transcription = self.table.get_mut(&this)?;
+        Ok(transcription.inner.finish().map_err(Into::into))
+    }
+
+    async fn next(
+        &mut self,
+        this: Resource<Transcription>,
+    ) -> wasmtime::Result<Result<Option<wit::Segment>, wit::Error>> {
+        let transcription = self.table.get_mut(&this)?;
+        Ok(transcription
+            .inner
+            .next()
+            .await
+            .map(|segment| segment.map(Into::into))
+            .map_err(Into::into))
+    }
+
+    async fn info(&mut self, this: Resource<Transcription>) -> wasmtime::Result<wit::Info> {
+        let transcription = self.table.get(&this)?;
+        let info = transcription.inner.info();
+        Ok(wit::Info {
+            model: transcription.model.clone(),
+            language: info.language,
+            duration: info.duration,
+            windows: info.windows,
+        })
+    }
+
+    async fn drop(&mut self, this: Resource<Transcription>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl From<wit::Options> for inference::Options {
+    fn from(options: wit::Options) -> Self {
+        Self {
+            language: options.language,
+            task: match options.task {
+                wit::Task::Transcribe => inference::Task::Transcribe,
+                wit::Task::Translate => inference::Task::Translate,
+            },
+            prompt: options.prompt,
+            temperatures: options.temperatures,
+            beam_size: options.beam_size,
+            timestamps: match options.timestamps {
+                wit::Timestamps::None => inference::Timestamps::None,
+                wit::Timestamps::Segment => inference::Timestamps::Segment,
+                wit::Timestamps::Word => inference::Timestamps::Word,
+            },
+            condition_on_previous_text: options.condition_on_previous_text,
+            compression_ratio_threshold: options.compression_ratio_threshold,
+            logprob_threshold: options.logprob_threshold,
+            no_speech_threshold: options.no_speech_threshold,
+        }
+    }
+}
+
+impl From<inference::Options> for wit::Options {
+    fn from(options: inference::Options) -> Self {
+        Self {
+            model: None,
+            language: options.language,
+            task: match options.task {
+                inference::Task::Transcribe => wit::Task::Transcribe,
+                inference::Task::Translate => wit::Task::Translate,
+            },
+            prompt: options.prompt,
+            temperatures: options.temperatures,
+            beam_size: options.beam_size,
+            timestamps: match options.timestamps {
+                inference::Timestamps::None => wit::Timestamps::None,
+                inference::Timestamps::Segment => wit::Timestamps::Segment,
+                inference::Timestamps::Word => wit::Timestamps::Word,
+            },
+            condition_on_previous_text: options.condition_on_previous_text,
+            compression_ratio_threshold: options.compression_ratio_threshold,
+            logprob_threshold: options.logprob_threshold,
+            no_speech_threshold: options.no_speech_threshold,
+        }
+    }
+}
+
+impl From<inference::Segment> for wit::Segment {
+    fn from(segment: inference::Segment) -> Self {
+        Self {
+            start: segment.start,
+            end: segment.end,
+            text: segment.text,
+            avg_logprob: segment.avg_logprob,
+            no_speech_prob: segment.no_speech_prob,
+            compression_ratio: segment.compression_ratio,
+            temperature: segment.temperature,
+            // Models with cross-attention outputs are refused when word times are asked for.
+            words: Vec::new(),
+        }
+    }
+}
+
+impl From<inference::Error> for wit::Error {
+    fn from(error: inference::Error) -> Self {
+        use inference::Error;
+        match error {
+            Error::UnsupportedLanguage(message) => Self::UnsupportedLanguage(message),
+            Error::UnsupportedOption(message) => Self::UnsupportedOption(message),
+            Error::InvalidOption(message) => Self::InvalidOption(message),
+            Error::InvalidFrames(message) => Self::InvalidFrames(message),
+            Error::InvalidState(message) => Self::InvalidState(message),
+            Error::Overloaded { retry_after } => Self::Overloaded(retry_after),
+            Error::Internal(message) => Self::Internal(message),
+        }
+    }
+}

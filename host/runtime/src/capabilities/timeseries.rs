@@ -1,0 +1,135 @@
+//! `speech:pipeline/timeseries`: the store of points.
+
+use std::sync::Arc;
+
+use wasmtime::component::{HasData, Linker};
+
+use super::Capability;
+use super::bindings::speech::pipeline::timeseries as wit;
+use crate::engine::InstanceState;
+use crate::manifest::{Component, Limits};
+
+/// The store that the host was started with.
+pub struct Timeseries(pub Arc<timeseries::Store>);
+
+/// The store, for a component that may use it.
+pub(crate) struct State(Option<Arc<timeseries::Store>>);
+
+/// Tells the linker what of an instance the interface works on.
+struct Access;
+
+impl HasData for Access {
+    type Data<'a> = &'a mut State;
+}
+
+impl Capability for Timeseries {
+    const RESTRICTED: &'static [&'static str] = &["speech:pipeline/timeseries"];
+    const HOW_TO_GRANT: &'static str =
+        "write `timeseries = true` under [component.ID.tool.whisper-host]";
+    type Grant = ();
+    type State = State;
+
+    fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+        wit::add_to_linker::<_, Access>(linker, |instance| &mut instance.states.timeseries)
+    }
+
+    fn grant(&self, component: &Component) -> anyhow::Result<Option<()>> {
+        Ok(component.tool.whisper_host.timeseries.then_some(()))
+    }
+
+    fn describe((): &()) -> String {
+        "time-series store".into()
+    }
+
+    fn state(&self, grant: Option<&()>, _: &Limits) -> State {
+        State(grant.map(|()| Arc::clone(&self.0)))
+    }
+}
+
+impl State {
+    fn store(&self) -> Result<&timeseries::Store, wit::Error> {
+        self.0.as_deref().ok_or_else(|| {
+            wit::Error::Unavailable("the component was not granted the store".into())
+        })
+    }
+}
+
+impl wit::Host for State {
+    async fn write(&mut self, points: Vec<wit::Point>) -> wasmtime::Result<Result<(), wit::Error>> {
+        let store = match self.store() {
+            Ok(store) => store,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(store
+            .write(points.into_iter().map(Into::into).collect())
+            .await
+            .map_err(Into::into))
+    }
+
+    async fn aggregate(
+        &mut self,
+        query: wit::Query,
+    ) -> wasmtime::Result<Result<Option<f64>, wit::Error>> {
+        let store = match self.store() {
+            Ok(store) => store,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(store.aggregate(query.into()).await.map_err(Into::into))
+    }
+}
+
+impl From<wit::Point> for timeseries::Point {
+    fn from(point: wit::Point) -> Self {
+        Self {
+            measurement: point.measurement,
+            time: point.time,
+            tags: point.tags,
+            fields: point
+                .fields
+                .into_iter()
+                .map(|(name, value)| (name, value.into()))
+                .collect(),
+        }
+    }
+}
+
+impl From<wit::Value> for timeseries::Value {
+    fn from(value: wit::Value) -> Self {
+        match value {
+            wit::Value::Float(value) => Self::Float(value),
+            wit::Value::Integer(value) => Self::Integer(value),
+            wit::Value::Text(value) => Self::Text(value),
+            wit::Value::Boolean(value) => Self::Boolean(value),
+        }
+    }
+}
+
+impl From<wit::Query> for timeseries::Query {
+    fn from(query: wit::Query) -> Self {
+        Self {
+            measurement: query.measurement,
+            field: query.field,
+            aggregation: match query.aggregation {
+                wit::Aggregation::Count => timeseries::Aggregation::Count,
+                wit::Aggregation::Sum => timeseries::Aggregation::Sum,
+                wit::Aggregation::Min => timeseries::Aggregation::Min,
+                wit::Aggregation::Max => timeseries::Aggregation::Max,
+                wit::Aggregation::Mean => timeseries::Aggregation::Mean,
+                wit::Aggregation::Median => timeseries::Aggregation::Median,
+                wit::Aggregation::Quantile(share) => timeseries::Aggregation::Quantile(share),
+            },
+            start: query.start,
+            stop: query.stop,
+            tags: query.tags,
+        }
+    }
+}
+
+impl From<timeseries::Error> for wit::Error {
+    fn from(error: timeseries::Error) -> Self {
+        match error {
+            timeseries::Error::Invalid(message) => Self::Invalid(message),
+            timeseries::Error::Unavailable(message) => Self::Unavailable(message),
+        }
+    }
+}

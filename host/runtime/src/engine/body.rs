@@ -1,0 +1,185 @@
+//! Bodies: a request's, watched for its size and its pauses, and an answer's, watched for its end.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Full};
+use tokio::time::{Instant, Sleep};
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::component::ClientGuard;
+use super::control::{Control, Stop};
+
+/// The body of a request, from whichever trigger.
+pub(crate) struct RequestBody(WasiBody);
+
+impl RequestBody {
+    /// A body as it comes from a client.
+    pub(crate) fn new<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: std::fmt::Display,
+    {
+        Self(
+            body.map_err(|error| {
+                tracing::debug!(%error, "the client's body broke off");
+                Error::ConnectionTerminated
+            })
+            .boxed_unsync(),
+        )
+    }
+
+    /// The body, with an end put to it when it exceeds `limit` bytes or pauses for longer than `idle`.
+    pub(crate) fn watched(self, control: &Arc<Control>, limit: u64, idle: Duration) -> WasiBody {
+        Watched {
+            body: self.0,
+            left: limit,
+            idle,
+            pause: None,
+            control: Arc::clone(control),
+        }
+        .boxed_unsync()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+struct Watched {
+    body: WasiBody,
+    left: u64,
+    idle: Duration,
+    pause: Option<Pin<Box<Sleep>>>,
+    control: Arc<Control>,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            // The pause is measured only while the reader waits: a component that reads slowly is its own affair.
+            this.pause = None;
+            let Some(frame) = frame else {
+                return Poll::Ready(None);
+            };
+            let frame = frame?;
+            if let Some(data) = frame.data_ref() {
+                match this.left.checked_sub(data.len() as u64) {
+                    Some(left) => this.left = left,
+                    None => {
+                        this.control.note(Stop::BodyTooLarge);
+                        return Poll::Ready(Some(Err(Error::HttpRequestBodySize(None))));
+                    }
+                }
+            }
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let idle = this.idle;
+        let pause = this
+            .pause
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+        ready!(pause.as_mut().poll(cx));
+        this.control.note(Stop::BodyIdle);
+        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of an answer: the host's own text, or what a component streams.
+pub struct AnswerBody(Inner);
+
+enum Inner {
+    Host(Full<Bytes>),
+    Guest { body: WasiBody, guard: ClientGuard },
+}
+
+impl AnswerBody {
+    pub(crate) fn host(text: String) -> Self {
+        Self(Inner::Host(Full::from(text)))
+    }
+
+    pub(crate) fn guest(body: WasiBody, mut guard: ClientGuard) -> Self {
+        if body.is_end_stream() {
+            guard.complete();
+        }
+        Self(Inner::Guest { body, guard })
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.0 {
+            Inner::Host(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Inner::Guest { body, guard } => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                match &frame {
+                    // The connection is about to be cut, which is all a client can be told by now.
+                    Some(Err(error)) => {
+                        let (stop, request_id) = guard.stopped().unzip();
+                        let request_id = request_id.map(tracing::field::display);
+                        tracing::warn!(%error, ?stop, request_id, "the answer broke off");
+                    }
+                    Some(Ok(_)) if !body.is_end_stream() => {}
+                    Some(Ok(_)) | None => guard.complete(),
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Host(body) => body.is_end_stream(),
+            Inner::Guest { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Host(body) => body.size_hint(),
+            Inner::Guest { body, .. } => body.size_hint(),
+        }
+    }
+}

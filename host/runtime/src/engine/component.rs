@@ -1,0 +1,295 @@
+//! A component that is ready to take requests: compiled, linked, pre-instantiated, within its limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime_wasi_http::handler::{InstantiationError, ProxyHandler, ProxyPre};
+
+use super::Engine;
+use super::body::{AnswerBody, RequestBody};
+use super::control::{Control, Stop};
+use super::worker::Instances;
+use crate::capabilities::Grants;
+use crate::error::{Code, Failure};
+use crate::manifest::{Limits, Manifest};
+
+/// What a component is called, given, and held to.
+pub(crate) struct Settings {
+    pub(crate) id: Arc<str>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) grants: Grants,
+    pub(crate) limits: Limits,
+}
+
+/// Which generation of WASI's HTTP handler a component exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handler {
+    /// `wasi:http/incoming-handler@0.2`.
+    Wasi02,
+    /// `wasi:http/handler@0.3`.
+    Wasi03,
+}
+
+impl std::fmt::Display for Handler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Handler::Wasi02 => "wasi:http/incoming-handler@0.2",
+            Handler::Wasi03 => "wasi:http/handler@0.3",
+        })
+    }
+}
+
+/// A component that takes HTTP requests.
+pub(crate) struct Component {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) handler: Handler,
+    proxy: ProxyHandler<Instances>,
+    /// Places for requests that run, of this component.
+    running: Arc<Semaphore>,
+    /// Places for requests that run or wait, of this component.
+    admitted: Arc<Semaphore>,
+    /// Places for requests that run, of all components: as many as there are instances.
+    instances: Arc<Semaphore>,
+}
+
+/// How long the host asks an overloaded client to stay away.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Component {
+    /// Prepares the component `id` of the manifest from its composed bytes.
+    ///
+    /// # Errors
+    /// When the bytes are no component, when it imports what the host does not provide or the manifest does not grant,
+    /// or when it exports no HTTP handler. Each message says what is missing and what would provide it.
+    pub(crate) fn prepare(
+        engine: &Arc<Engine>,
+        manifest: &Manifest,
+        id: &str,
+        wasm: &[u8],
+        instances: &Arc<Semaphore>,
+    ) -> anyhow::Result<Self> {
+        let entry = &manifest.components[id];
+        let grants = engine
+            .capabilities
+            .grants(entry)
+            .with_context(|| format!("component {id}"))?;
+        let compiled = engine
+            .cache
+            .component(wasm)
+            .with_context(|| format!("component {id} cannot be compiled"))?;
+        let imports: Vec<String> = compiled
+            .component_type()
+            .imports(&engine.wasmtime)
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        for import in &imports {
+            if let Some(how) = grants.missing(import) {
+                anyhow::bail!(
+                    "component {id} imports {import}, which its manifest entry does not grant: {how}"
+                );
+            }
+        }
+        let pre = engine.linker.instantiate_pre(&compiled).map_err(anyhow::Error::from).with_context(|| {
+            format!(
+                "component {id} imports something that this host does not provide; if another component provides it, \
+                 name that one under [component.{id}.dependencies]. It imports: {}",
+                imports.join(", ")
+            )
+        })?;
+        let (pre, handler) = match wasmtime_wasi_http::p3::bindings::ServicePre::new(pre.clone()) {
+            Ok(pre) => (ProxyPre::P3(pre), Handler::Wasi03),
+            Err(_) => match wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre) {
+                Ok(pre) => (ProxyPre::P2(pre), Handler::Wasi02),
+                Err(_) => anyhow::bail!(
+                    "component {id} exports no HTTP handler: neither {} nor {}",
+                    Handler::Wasi02,
+                    Handler::Wasi03
+                ),
+            },
+        };
+        let limits = entry.tool.whisper_host.limits.clone();
+        let (running, admitted) = (
+            limits.concurrency.max(1),
+            limits.concurrency.max(1) + limits.queue,
+        );
+        let settings = Arc::new(Settings {
+            id: id.into(),
+            environment: entry.environment.clone().into_iter().collect(),
+            grants,
+            limits,
+        });
+        Ok(Self {
+            proxy: ProxyHandler::new(Instances {
+                engine: Arc::clone(engine),
+                settings: Arc::clone(&settings),
+                pre,
+            }),
+            settings,
+            handler,
+            running: Arc::new(Semaphore::new(running)),
+            admitted: Arc::new(Semaphore::new(admitted.min(Semaphore::MAX_PERMITS))),
+            instances: Arc::clone(instances),
+        })
+    }
+
+    /// Handles one request. Dropping the future, or the answer's body before its end, stops the component's work.
+    pub(crate) async fn handle(
+        &self,
+        request_id: uuid::Uuid,
+        request: http::Request<RequestBody>,
+    ) -> Result<http::Response<AnswerBody>, Failure> {
+        let limits = &self.settings.limits;
+        let limit = limits.request_body.as_u64();
+        if http_body::Body::size_hint(request.body()).lower() > limit {
+            return Err(self.failure(Stop::BodyTooLarge));
+        }
+        let places = self.wait_for_places().await?;
+        let control = Arc::new(Control::new(request_id, limits.timeout, places));
+        // Stops the instance when the caller loses interest before there is an answer.
+        let guard = ClientGuard(Some(Arc::clone(&control)));
+
+        let request = request.map(|body| body.watched(&control, limit, limits.body_idle));
+        let result = self.proxy.handle(Arc::clone(&control), request).await;
+        // A component that was stopped may still answer in the little time it has left, and a component whose body was
+        // cut off may blame the client: the host knows better.
+        match (result, control.stop()) {
+            (Ok(response), None | Some(Stop::Memory)) => {
+                Ok(response.map(|body| AnswerBody::guest(body, guard)))
+            }
+            (_, Some(stop)) => Err(self.failure(stop)),
+            (Err(error), None) => Err(self.explain(&control, &error)),
+        }
+    }
+
+    async fn wait_for_places(&self) -> Result<Vec<OwnedSemaphorePermit>, Failure> {
+        let overloaded =
+            |message: String| Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER);
+        let limits = &self.settings.limits;
+        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| {
+            overloaded(format!(
+                "{} requests of component {} run and {} more wait, which is all it may have; try again shortly",
+                limits.concurrency, self.settings.id, limits.queue
+            ))
+        })?;
+        let places = async {
+            let running = Arc::clone(&self.running).acquire_owned().await;
+            let instance = Arc::clone(&self.instances).acquire_owned().await;
+            (running, instance)
+        };
+        match tokio::time::timeout(limits.queue_timeout, places).await {
+            Ok((Ok(running), Ok(instance))) => Ok(vec![admitted, running, instance]),
+            // Nobody closes these semaphores; if they were closed, the host would be going down.
+            Ok(_) => Err(overloaded(
+                "the host is shutting down; try again shortly".into(),
+            )),
+            Err(_) => Err(overloaded(format!(
+                "the request waited for its turn at component {} for {}; try again shortly",
+                self.settings.id,
+                humantime::format_duration(limits.queue_timeout)
+            ))),
+        }
+    }
+
+    /// The answer to a request that the host stopped.
+    fn failure(&self, stop: Stop) -> Failure {
+        let limits = &self.settings.limits;
+        match stop {
+            Stop::Timeout => Failure::new(
+                Code::Deadline,
+                format!(
+                    "the request took longer than the {} that component {} has; send less at once, or let the operator raise `timeout`",
+                    humantime::format_duration(limits.timeout),
+                    self.settings.id
+                ),
+            ),
+            Stop::Cpu => Failure::new(
+                Code::Deadline,
+                format!(
+                    "component {} computed for longer than the {} it has for one request; send less at once, or let the operator raise `cpu`",
+                    self.settings.id,
+                    humantime::format_duration(limits.cpu)
+                ),
+            ),
+            Stop::Memory => Failure::new(
+                Code::MemoryLimit,
+                format!(
+                    "component {} needed more than the {} of memory it has; send less at once, or let the operator raise `memory`",
+                    self.settings.id, limits.memory
+                ),
+            ),
+            Stop::BodyTooLarge => Failure::new(
+                Code::BodyTooLarge,
+                format!(
+                    "the request's body is larger than the {} that component {} takes; compress or split it, or let the operator raise `request_body`",
+                    limits.request_body, self.settings.id
+                ),
+            ),
+            Stop::BodyIdle => Failure::new(
+                Code::RequestTimeout,
+                format!(
+                    "no part of the request's body arrived for {}; send it again over a better connection",
+                    humantime::format_duration(limits.body_idle)
+                ),
+            ),
+        }
+    }
+
+    /// The answer to a request whose component failed by itself. The trap and its backtrace are for the log alone.
+    fn explain(&self, control: &Control, error: &wasmtime::Error) -> Failure {
+        let request_id = control.request_id;
+        if let Some(instantiation) = error.downcast_ref::<InstantiationError<Arc<Control>>>()
+            && instantiation
+                .error
+                .is::<wasmtime::PoolConcurrencyLimitError>()
+        {
+            tracing::warn!(component = &*self.settings.id, %request_id, "no free instance in the pool");
+            return Failure::new(
+                Code::Overloaded,
+                "the host has no free instance; try again shortly".into(),
+            )
+            .retry_after(RETRY_AFTER);
+        }
+        tracing::error!(
+            component = &*self.settings.id,
+            %request_id,
+            error = format!("{error:?}"),
+            "the component failed"
+        );
+        Failure::new(
+            Code::ComponentTrap,
+            format!(
+                "component {} failed; the reason is in the host's log under request {request_id}",
+                self.settings.id
+            ),
+        )
+    }
+}
+
+/// Tells the instance that its client has gone, unless the answer was complete by then.
+pub(crate) struct ClientGuard(Option<Arc<Control>>);
+
+impl ClientGuard {
+    /// The answer is complete.
+    pub(crate) fn complete(&mut self) {
+        if let Some(control) = self.0.take() {
+            control.set_answered();
+        }
+    }
+
+    /// Why the host stopped the component in the middle of its answer, if it did.
+    pub(crate) fn stopped(&self) -> Option<(Stop, uuid::Uuid)> {
+        self.0
+            .as_ref()
+            .and_then(|control| control.stop().map(|stop| (stop, control.request_id)))
+    }
+}
+
+impl Drop for ClientGuard {
+    fn drop(&mut self) {
+        if let Some(control) = &self.0 {
+            control.client_gone();
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Composition: a component and those it depends on become one component, before compilation.
+
+use anyhow::Context as _;
+use wac_graph::types::Package;
+use wac_graph::{CompositionGraph, EncodeOptions, NodeId};
+
+/// A component that answers imports of another.
+pub(crate) struct Part {
+    /// What errors call it: the component's id or the file's path.
+    pub(crate) name: String,
+    pub(crate) wasm: Vec<u8>,
+    /// Whether it may use what the other component is granted.
+    pub(crate) inherits: bool,
+    /// Which imports it answers: an interface (`speech:pipeline/frontend`, with or without a version), or a package,
+    /// for all of its interfaces; and the export to answer with, if it has another name.
+    pub(crate) answers: Vec<(String, Option<String>)>,
+}
+
+/// Composes `wasm`, called `name` in errors, with the parts it depends on.
+///
+/// Whatever no part answers stays an import of the result. `restricted` tells of an interface whether it must be
+/// granted; a part that does not inherit may import none of these.
+pub(crate) fn compose(
+    name: &str,
+    wasm: Vec<u8>,
+    parts: Vec<Part>,
+    restricted: impl Fn(&str) -> bool,
+) -> anyhow::Result<Vec<u8>> {
+    if parts.is_empty() {
+        return Ok(wasm);
+    }
+    let mut graph = CompositionGraph::new();
+    let socket = Package::from_bytes(name, None, wasm, graph.types_mut())
+        .with_context(|| format!("component {name} is not a WebAssembly component"))?;
+    let world = graph.types()[socket.ty()].clone();
+    let socket = graph.register_package(socket)?;
+    let socket = graph.instantiate(socket);
+
+    for part in parts {
+        let package = Package::from_bytes(
+            &format!("dependency:{}", part.name),
+            None,
+            part.wasm,
+            graph.types_mut(),
+        )
+        .with_context(|| {
+            format!(
+                "dependency {} of component {name} is not a WebAssembly component",
+                part.name
+            )
+        })?;
+        let part_world = graph.types()[package.ty()].clone();
+        if !part.inherits
+            && let Some(import) = part_world.imports.keys().find(|import| restricted(import))
+        {
+            anyhow::bail!(
+                "dependency {} of component {name} imports {import}, but is not given what {name} is granted: \
+                 add `inherit_configuration = true` to the dependency, or take the import out of {}",
+                part.name,
+                part.name,
+            );
+        }
+        let package = graph.register_package(package)?;
+        let plug = graph.instantiate(package);
+        for (wanted, export) in &part.answers {
+            let imports: Vec<&String> = world
+                .imports
+                .keys()
+                .filter(|import| answers(wanted, import))
+                .collect();
+            if imports.is_empty() {
+                anyhow::bail!(
+                    "component {name} has no import {wanted} for dependency {} to answer; it imports: {}",
+                    part.name,
+                    world.imports.keys().cloned().collect::<Vec<_>>().join(", "),
+                );
+            }
+            for import in imports {
+                let export = part_world
+                    .exports
+                    .keys()
+                    .find(|candidate| answers(export.as_deref().unwrap_or(import), candidate) || compatible(import, candidate) && export.is_none())
+                    .with_context(|| {
+                        format!(
+                            "dependency {} does not export {}, which component {name} imports; it exports: {}",
+                            part.name,
+                            export.as_deref().unwrap_or(import),
+                            part_world.exports.keys().cloned().collect::<Vec<_>>().join(", "),
+                        )
+                    })?
+                    .clone();
+                connect(&mut graph, socket, plug, import, &export).with_context(|| {
+                    format!("the {export} of dependency {} is not the {import} that component {name} imports", part.name)
+                })?;
+            }
+        }
+    }
+    for export in world.exports.keys() {
+        let node = graph.alias_instance_export(socket, export)?;
+        graph.export(node, export.clone())?;
+    }
+    graph
+        .encode(EncodeOptions::default())
+        .with_context(|| format!("cannot compose component {name} with its dependencies"))
+}
+
+fn connect(
+    graph: &mut CompositionGraph,
+    socket: NodeId,
+    plug: NodeId,
+    import: &str,
+    export: &str,
+) -> anyhow::Result<()> {
+    let node = graph.alias_instance_export(plug, export)?;
+    graph.set_instantiation_argument(socket, import, node)?;
+    Ok(())
+}
+
+/// Whether `wanted` (a package or an interface, with or without a version) means the interface `name`.
+fn answers(wanted: &str, name: &str) -> bool {
+    let (wanted, version) = split_version(wanted);
+    let (name, name_version) = split_version(name);
+    let path = wanted == name
+        || name
+            .strip_prefix(wanted)
+            .is_some_and(|rest| rest.starts_with('/'));
+    path && version.is_none_or(|version| Some(version) == name_version)
+}
+
+/// Whether two names mean one interface at versions that semver calls compatible.
+fn compatible(a: &str, b: &str) -> bool {
+    let track = |version: Option<&str>| {
+        version.map(|v| match v.split('.').collect::<Vec<_>>()[..] {
+            ["0", minor, ..] => format!("0.{minor}"),
+            [major, ..] => major.to_owned(),
+            [] => String::new(),
+        })
+    };
+    let (a, a_version) = split_version(a);
+    let (b, b_version) = split_version(b);
+    a == b && track(a_version) == track(b_version)
+}
+
+fn split_version(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('@') {
+        Some((name, version)) => (name, Some(version)),
+        None => (name, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{answers, compatible};
+
+    #[test]
+    fn a_dependency_names_an_interface_or_a_package_with_or_without_a_version() {
+        assert!(answers(
+            "speech:pipeline/frontend",
+            "speech:pipeline/frontend@0.1.0"
+        ));
+        assert!(answers(
+            "speech:pipeline/frontend@0.1.0",
+            "speech:pipeline/frontend@0.1.0"
+        ));
+        assert!(answers("speech:pipeline", "speech:pipeline/frontend@0.1.0"));
+        assert!(!answers(
+            "speech:pipeline/frontend@0.2.0",
+            "speech:pipeline/frontend@0.1.0"
+        ));
+        assert!(!answers("speech:pipe", "speech:pipeline/frontend@0.1.0"));
+        assert!(!answers(
+            "speech:pipeline/front",
+            "speech:pipeline/frontend@0.1.0"
+        ));
+    }
+
+    #[test]
+    fn versions_are_compatible_as_semver_has_it() {
+        assert!(compatible("a:b/c@0.2.3", "a:b/c@0.2.12"));
+        assert!(!compatible("a:b/c@0.2.3", "a:b/c@0.3.0"));
+        assert!(compatible("a:b/c@1.2.3", "a:b/c@1.9.0"));
+        assert!(!compatible("a:b/c@1.2.3", "a:b/d@1.2.3"));
+    }
+}

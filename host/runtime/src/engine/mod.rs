@@ -1,0 +1,147 @@
+//! The WebAssembly engine: one per process, shared by every component.
+//!
+//! This folder and `capabilities/` are the only places that name wasmtime's types; the rest of the crate sees a
+//! [`Component`](component::Component) that takes an HTTP request and gives an answer.
+
+pub(crate) mod body;
+mod cache;
+pub(crate) mod component;
+mod compose;
+pub(crate) mod control;
+mod instance;
+mod output;
+mod worker;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use wasmtime::component::Linker;
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+pub(crate) use compose::{Part, compose};
+pub(crate) use instance::InstanceState;
+
+use crate::capabilities::Capabilities;
+
+/// Time between two ticks of the epoch: how often a component that computes without end hands its thread back, and
+/// the resolution of CPU budgets.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The engine, the interfaces it provides, and its cache of compiled code.
+pub(crate) struct Engine {
+    wasmtime: wasmtime::Engine,
+    linker: Linker<InstanceState>,
+    capabilities: Capabilities,
+    cache: cache::CodeCache,
+    pooling: bool,
+    stop_ticker: Arc<AtomicBool>,
+}
+
+impl Engine {
+    /// Makes the engine.
+    ///
+    /// `instances` bounds how many component instances exist at once; `cache` is the folder of compiled code.
+    pub(crate) fn new(
+        capabilities: Capabilities,
+        instances: u32,
+        cache: &Path,
+    ) -> anyhow::Result<Self> {
+        let (wasmtime, pooling) = match wasmtime::Engine::new(&config(Some(instances))) {
+            Ok(engine) => (engine, true),
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "cannot reserve address space for {instances} pooled instances; allocating each on demand, which is slower"
+                );
+                (
+                    wasmtime::Engine::new(&config(None)).map_err(anyhow::Error::from)?,
+                    false,
+                )
+            }
+        };
+        let linker = link(&wasmtime)
+            .map_err(anyhow::Error::from)
+            .context("cannot link the host's interfaces")?;
+        let cache = cache::CodeCache::open(cache, &wasmtime)?;
+        let stop_ticker = Arc::new(AtomicBool::new(false));
+        start_ticker(&wasmtime, Arc::clone(&stop_ticker))?;
+        Ok(Self {
+            wasmtime,
+            linker,
+            capabilities,
+            cache,
+            pooling,
+            stop_ticker,
+        })
+    }
+
+    /// Whether instances come from a pool of reserved memory.
+    pub(crate) fn pooling(&self) -> bool {
+        self.pooling
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop_ticker.store(true, Ordering::Relaxed);
+    }
+}
+
+fn config(pooled_instances: Option<u32>) -> Config {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    config.wasm_component_model_async(true);
+    if let Some(instances) = pooled_instances {
+        // A composed component has one core instance, one memory and a few tables for each of its parts and adapters.
+        const PARTS: u32 = 16;
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(instances)
+            .total_core_instances(instances * PARTS)
+            .total_memories(instances * 4)
+            .total_tables(instances * PARTS)
+            .total_stacks(instances * 2)
+            .max_core_instances_per_component(PARTS * 4)
+            .max_memories_per_component(PARTS)
+            .max_tables_per_component(PARTS * 4)
+            // Large enough for the interpreters that JavaScript and Python handlers carry.
+            .table_elements(200_000)
+            .max_core_instance_size(4 << 20)
+            .max_component_instance_size(4 << 20)
+            // Keep what a small handler touches, so that its next instance need not fault it in again.
+            .linear_memory_keep_resident(256 << 10)
+            .table_keep_resident(16 << 10)
+            .pagemap_scan(Enabled::Auto);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    config
+}
+
+/// Links WASI 0.2 and 0.3 together, then each capability.
+fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<InstanceState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    Capabilities::link(&mut linker)?;
+    Ok(linker)
+}
+
+/// Advances the epoch on a thread of its own: it must run even when every thread of the scheduler is busy.
+fn start_ticker(engine: &wasmtime::Engine, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let engine = engine.weak();
+    std::thread::Builder::new()
+        .name("epoch".into())
+        .spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => break,
+                }
+            }
+        })
+        .context("cannot start the epoch thread")?;
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! The life of one instance: which requests it takes, and when it must end.
+//!
+//! wasmtime's [`ProxyHandler`](wasmtime_wasi_http::handler::ProxyHandler) owns the mechanism; the policy is here.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use wasmtime::component::GuestTaskId;
+use wasmtime::{Store, StoreContextMut};
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::handler::{
+    self, HandlerState, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
+};
+
+use super::Engine;
+use super::component::Settings;
+use super::control::Control;
+use super::instance::{Current, InstanceState, lock};
+
+/// Makes the instances of one component.
+pub(super) struct Instances {
+    pub(super) engine: Arc<Engine>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) pre: ProxyPre<InstanceState>,
+}
+
+impl HandlerState for Instances {
+    type StoreData = InstanceState;
+    type WorkerExpiration = Expiration;
+    type WorkerState = Worker;
+
+    async fn instantiate(
+        &self,
+    ) -> wasmtime::Result<handler::Instance<InstanceState, Expiration, Worker>> {
+        let current = Current::default();
+        let mut store = InstanceState::store(&self.engine, &self.settings, &current);
+        let proxy = tokio::time::timeout(
+            self.settings.limits.timeout,
+            self.pre.instantiate_async(&mut store),
+        )
+        .await
+        .map_err(|_| {
+            wasmtime::format_err!("the component did not finish its own initialization in time")
+        })??;
+        Ok(handler::Instance {
+            store,
+            proxy,
+            view: InstanceState::http,
+            expiration: Expiration {
+                current: Arc::clone(&current),
+                idle: self.settings.limits.instance_idle,
+                wait: None,
+            },
+            state: Worker {
+                current,
+                settings: Arc::clone(&self.settings),
+            },
+        })
+    }
+}
+
+/// Which requests an instance takes: one at a time, as many as the component's limits allow.
+pub(super) struct Worker {
+    current: Current,
+    settings: Arc<Settings>,
+}
+
+impl WorkerState for Worker {
+    type StoreData = InstanceState;
+    type RequestData = Arc<Control>;
+
+    fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
+        if total >= self.settings.limits.instance_reuse.max(1) {
+            ShouldAccept::Never
+        } else if concurrent > 0 {
+            ShouldAccept::No
+        } else {
+            ShouldAccept::Yes
+        }
+    }
+
+    fn on_request_start(
+        &self,
+        _: StoreContextMut<'_, InstanceState>,
+        control: Arc<Control>,
+        _: GuestTaskId,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+        *lock(&self.current) = Some(Arc::clone(&control));
+        Box::pin(async move { control.over().await })
+    }
+
+    fn drop(&self, store: Store<InstanceState>, result: wasmtime::Result<()>) {
+        let control = lock(&self.current).take();
+        // An instance that was stopped on purpose reports it through its request; only the unexpected is logged here.
+        if let (Err(error), Some(control)) = (result, control)
+            && control.stop().is_none()
+            && control.answered()
+        {
+            tracing::warn!(
+                component = &*self.settings.id,
+                request_id = %control.request_id,
+                error = format!("{error:?}"),
+                "the component trapped after its answer"
+            );
+        }
+        drop(store);
+    }
+}
+
+/// When an instance must end, watched from outside of its event loop: a component that computes or waits inside a host
+/// call keeps that loop from noticing.
+pub(super) struct Expiration {
+    current: Current,
+    idle: std::time::Duration,
+    wait: Option<Wait>,
+}
+
+/// What is being waited for, and for which request or idle phase.
+struct Wait {
+    request: Option<uuid::Uuid>,
+    since: Instant,
+    over: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+}
+
+impl WorkerExpiration for Expiration {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        status: WorkerStatus,
+        start: Instant,
+    ) -> Poll<()> {
+        let control = match status {
+            WorkerStatus::Idle => None,
+            WorkerStatus::Requests | WorkerStatus::PostReturn => lock(&self.current).clone(),
+        };
+        let request = control.as_ref().map(|c| c.request_id);
+        let current = self
+            .wait
+            .as_ref()
+            .is_some_and(|w| w.request == request && (request.is_some() || w.since == start));
+        if !current {
+            let idle = self.idle;
+            self.wait = Some(Wait {
+                request,
+                since: start,
+                over: match control {
+                    Some(control) => Box::pin(async move { control.over().await }),
+                    None => Box::pin(tokio::time::sleep(idle)),
+                },
+            });
+        }
+        match &mut self.wait {
+            Some(wait) => wait.over.as_mut().poll(context),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Errors of a manifest: where it is wrong and what to write instead.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// What is wrong with a manifest.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{}: {message}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
+pub struct ManifestError {
+    path: PathBuf,
+    line: Option<usize>,
+    message: String,
+}
+
+/// Fields of Spin's manifest that this host has no use for or no support for yet: rejected, because ignoring a grant or
+/// a setting would change what the application means.
+const NOT_SUPPORTED: [&str; 9] = [
+    "variables",
+    "files",
+    "exclude_files",
+    "key_value_stores",
+    "sqlite_databases",
+    "redis",
+    "allowed_http_hosts",
+    "targets",
+    "profile",
+];
+
+impl ManifestError {
+    pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        Self::whole(
+            path,
+            format!("cannot be read: {error}; name the manifest with -f FILE"),
+        )
+    }
+
+    /// An error of the whole file.
+    pub(super) fn whole(path: &Path, message: String) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            line: None,
+            message,
+        }
+    }
+
+    /// An error at a place in the file.
+    pub(super) fn at(path: &Path, text: &str, span: Range<usize>, message: String) -> Self {
+        let line = text.as_bytes()[..span.start.min(text.len())]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count()
+            + 1;
+        Self {
+            path: path.to_path_buf(),
+            line: Some(line),
+            message,
+        }
+    }
+
+    /// An error of the TOML parser or of serde, with the nearest valid name for an unknown field.
+    pub(super) fn from_toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let message = error.message();
+        let mut names = message.split('`').skip(1).step_by(2);
+        let message = match (message.starts_with("unknown field"), names.next()) {
+            (true, Some(field)) if NOT_SUPPORTED.contains(&field) => {
+                format!(
+                    "field `{field}` of Spin's manifest is not supported by this host: remove it"
+                )
+            }
+            (true, Some(field)) => {
+                let valid: Vec<&str> = names.collect();
+                format!(
+                    "unknown field `{field}`{}; valid here: {}",
+                    did_you_mean(field, valid.iter().copied()),
+                    valid.join(", ")
+                )
+            }
+            _ => message.to_owned(),
+        };
+        match error.span() {
+            Some(span) => Self::at(path, text, span, message),
+            None => Self::whole(path, message),
+        }
+    }
+}
+
+/// `, did you mean …?`, where some name is near enough to be what was meant.
+pub(super) fn did_you_mean<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> String {
+    /// Below this similarity (0 to 1, Jaro-Winkler) a suggestion is more puzzling than none.
+    const NEAR: f64 = 0.75;
+    valid
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(similarity, _)| *similarity >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| format!(", did you mean `{candidate}`?"))
+        .unwrap_or_default()
+}

@@ -1,0 +1,167 @@
+//! A WASI 0.2 handler for tests: each path does one thing that a host must cope with.
+
+mod bindings {
+    #![allow(missing_docs)]
+    wit_bindgen::generate!({
+        path: "../../../wit",
+        inline: "package test:probe; world probe { include wasi:http/proxy@0.2.12; }",
+        world: "test:probe/probe",
+        generate_all,
+    });
+}
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bindings::wasi::clocks::monotonic_clock;
+use bindings::wasi::http::outgoing_handler;
+use bindings::wasi::http::types::{
+    Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
+    ResponseOutparam, Scheme,
+};
+use bindings::wasi::io::streams::{OutputStream, StreamError};
+
+struct Probe;
+
+bindings::export!(Probe with_types_in bindings);
+
+/// Requests that this instance has served.
+static SERVED: AtomicU32 = AtomicU32::new(0);
+
+impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let served = SERVED.fetch_add(1, Ordering::Relaxed) + 1;
+        let path = request.path_with_query().unwrap_or_default();
+        let (path, query) = path.split_once('?').unwrap_or((&path, ""));
+        match path {
+            "/hello" => answer(out, "hello"),
+            "/count" => answer(out, &served.to_string()),
+            "/environment" => {
+                let mut lines: Vec<String> = std::env::vars()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect();
+                lines.sort();
+                answer(out, &lines.join("\n"));
+            }
+            "/headers" => {
+                let mut names: Vec<String> = request
+                    .headers()
+                    .entries()
+                    .into_iter()
+                    .map(|(name, _)| name)
+                    .collect();
+                names.sort();
+                answer(out, &names.join("\n"));
+            }
+            "/print" => {
+                println!("to standard output");
+                eprintln!("to standard error");
+                answer(out, "printed");
+            }
+            "/echo" => echo(request, out),
+            "/ignore-body" => answer(out, "not read"),
+            "/stream-forever" => stream_forever(out),
+            "/spin" => spin(),
+            "/sleep" => monotonic_clock::subscribe_duration(3_600_000_000_000).block(),
+            "/allocate" => allocate(),
+            "/recurse" => answer(out, &recurse(u64::from(served)).to_string()),
+            "/trap" => panic!("a trap was asked for"),
+            "/trap-midway" => {
+                let (body, stream) = start(out);
+                let _ = stream.blocking_write_and_flush(b"part of the answer");
+                drop((body, stream));
+                panic!("a trap was asked for");
+            }
+            "/leak-resources" => leak_resources(),
+            "/no-answer" => drop(out),
+            "/fetch" => fetch(query, out),
+            _ => answer(out, "no such probe"),
+        }
+    }
+}
+
+fn start(out: ResponseOutparam) -> (OutgoingBody, OutputStream) {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("the first time");
+    ResponseOutparam::set(out, Ok(response));
+    let stream = body.write().expect("the first time");
+    (body, stream)
+}
+
+fn answer(out: ResponseOutparam, text: &str) {
+    let (body, stream) = start(out);
+    for piece in text.as_bytes().chunks(4096) {
+        if stream.blocking_write_and_flush(piece).is_err() {
+            return;
+        }
+    }
+    drop(stream);
+    let _ = OutgoingBody::finish(body, None);
+}
+
+fn echo(request: IncomingRequest, out: ResponseOutparam) {
+    let incoming = request.consume().expect("the first time");
+    let input = incoming.stream().expect("the first time");
+    let (body, output) = start(out);
+    loop {
+        match input.blocking_read(4096) {
+            Ok(bytes) => {
+                if output.blocking_write_and_flush(&bytes).is_err() {
+                    return;
+                }
+            }
+            Err(StreamError::Closed) => break,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    drop((input, output));
+    drop(IncomingBody::finish(incoming));
+    let _ = OutgoingBody::finish(body, None);
+}
+
+fn stream_forever(out: ResponseOutparam) {
+    let (_body, stream) = start(out);
+    while stream.blocking_write_and_flush(&[b'x'; 4096]).is_ok() {}
+}
+
+fn spin() {
+    let mut x = 1u64;
+    loop {
+        x = std::hint::black_box(x.wrapping_mul(3));
+    }
+}
+
+fn allocate() {
+    let mut kept = Vec::new();
+    loop {
+        kept.push(std::hint::black_box(vec![1u8; 1 << 20]));
+    }
+}
+
+#[allow(unconditional_recursion)]
+fn recurse(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    recurse(depth + 1) + frame[(depth % 64) as usize]
+}
+
+fn leak_resources() {
+    loop {
+        std::mem::forget(Fields::new());
+    }
+}
+
+/// `?AUTHORITY/PATH`, over plain HTTP. Answers with the status, or with the error.
+fn fetch(url: &str, out: ResponseOutparam) {
+    let (authority, path) = url.split_once('/').unwrap_or((url, ""));
+    let request = OutgoingRequest::new(Fields::new());
+    let _ = request.set_scheme(Some(&Scheme::Http));
+    let _ = request.set_authority(Some(authority));
+    let _ = request.set_path_with_query(Some(&format!("/{path}")));
+    let result = outgoing_handler::handle(request, None).and_then(|future| {
+        future.subscribe().block();
+        future.get().expect("it is ready").expect("the first time")
+    });
+    match result {
+        Ok(response) => answer(out, &response.status().to_string()),
+        Err(error) => answer(out, &format!("{error:?}")),
+    }
+}
