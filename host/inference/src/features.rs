@@ -13,6 +13,10 @@ const DYNAMIC_RANGE: f32 = 8.0;
 /// -9.4, speech at a whisper's level above -4.
 const SILENCE: f32 = -8.0;
 
+/// Speech is within this many powers of ten (50 dB) of the loudest part of its recording; what is below is the
+/// recording's own noise, which normalising would make as loud as speech.
+const LOUDNESS_RANGE: f32 = 5.0;
+
 /// Write one window into the encoder's input.
 ///
 /// `frames` is `[frames, n_mels]`; `out` is `[n_mels, window]` with `window >= frames`. Padded at the end, clamped to
@@ -37,13 +41,15 @@ pub(crate) fn normalise<T>(
     }
 }
 
-fn loudest(frames: &[f32]) -> f32 {
+/// The loudest mel value of the frames; -10 for none.
+pub(crate) fn loudest(frames: &[f32]) -> f32 {
     frames.iter().copied().fold(FLOOR, f32::max)
 }
 
-/// Whether there is nothing in these frames that could be speech.
-pub(crate) fn is_silent(frames: &[f32]) -> bool {
-    loudest(frames) < SILENCE
+/// Whether a window whose loudest value is `window` has nothing in it that could be speech, in a recording whose loudest
+/// value so far is `recording`.
+pub(crate) fn is_silent(window: f32, recording: f32) -> bool {
+    window < SILENCE || window < recording - LOUDNESS_RANGE
 }
 
 /// The log10 of each frame's power over all mel bins.
@@ -93,9 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn rounding_noise_is_silent_and_a_whisper_is_not() {
-        assert!(is_silent(&[-10.0, -9.4, -9.0]));
-        assert!(!is_silent(&[-10.0, -4.0]));
+    fn rounding_noise_and_a_recordings_own_noise_are_silent_and_a_whisper_is_not() {
+        assert!(is_silent(loudest(&[-10.0, -9.4, -9.0]), -9.0));
+        assert!(is_silent(-4.5, 1.0));
+        assert!(!is_silent(-4.0, -4.0));
+        assert!(!is_silent(-3.5, 1.0));
     }
 
     #[test]

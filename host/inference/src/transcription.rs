@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::decode::seek::{Clock, divide};
 use crate::decode::window::Attempt;
 use crate::engine::{Place, Shared};
-use crate::features::{is_silent, quietest_pause};
+use crate::features::{is_silent, loudest, quietest_pause};
 use crate::scheduler::{Decoded, Window};
 use crate::{Error, Options, Timestamps};
 
@@ -76,6 +76,8 @@ struct State {
     buffer: Vec<f32>,
     /// Frame at which the next window begins.
     seek: usize,
+    /// The loudest value of the windows so far.
+    loudest: f32,
     /// Frames pushed so far.
     pushed: usize,
     finished: bool,
@@ -112,6 +114,7 @@ impl Transcription {
             state: Mutex::new(State {
                 buffer: Vec::new(),
                 seek: 0,
+                loudest: f32::NEG_INFINITY,
                 pushed: 0,
                 finished: false,
                 in_flight: None,
@@ -311,7 +314,9 @@ impl Stream {
                 return;
             };
             let values = &state.buffer[..frames * n_mels];
-            if is_silent(values) {
+            let level = loudest(values);
+            state.loudest = state.loudest.max(level);
+            if is_silent(level, state.loudest) {
                 self.go_on(state, frames);
                 continue;
             }

@@ -14,6 +14,10 @@ use crate::engine::Shared;
 use crate::session::{Sessions, States};
 use crate::{Error, Timestamps};
 
+/// A window of fewer seconds whose text is unlikely at every temperature holds no word: it is the breath or the noise
+/// after the last one.
+const SHORT: f64 = 1.0;
+
 /// The scheduler's thread.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
@@ -214,7 +218,12 @@ impl Listener for Desk<'_> {
             slot.window = Some(window);
             return;
         }
+        let seconds = window.frames.len() as f64
+            / (self.shared.sizes.n_mels as f64 * self.shared.sizes.frames_per_second);
         let attempt = if fallback::is_silence(&attempt, options) {
+            None
+        } else if failed && seconds < SHORT {
+            tracing::debug!(seconds, "a short rest of a recording gives no likely text");
             None
         } else if fallback::is_repetitive(&attempt, options) {
             tracing::warn!(

@@ -6,6 +6,7 @@ use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider};
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;
+use parking_lot::Mutex;
 
 use super::decoder::Graphs;
 use super::{Decoder, Encoder, Graph, Sessions};
@@ -60,7 +61,10 @@ pub(crate) fn load(config: &Config, folder: &Folder, sizes: &Sizes) -> Result<Lo
     loader(false).load(folder, sizes, config.precision)
 }
 
-/// Load the library. A process loads one; the first one stays.
+/// ONNX Runtime's environment and the library it came from. It allows one per process, so it is kept for every engine.
+static ENVIRONMENT: Mutex<Option<(Environment, PathBuf)>> = Mutex::new(None);
+
+/// Load the library, or take the one that was loaded first.
 fn environment(library: &Path) -> Result<Environment, LoadError> {
     let failed = |reason: String| LoadError::Library {
         path: library.to_owned(),
@@ -69,12 +73,25 @@ fn environment(library: &Path) -> Result<Environment, LoadError> {
     if !library.is_file() {
         return Err(failed("there is no such file".into()));
     }
-    ort::init_from(library)
+    let mut loaded = ENVIRONMENT.lock();
+    if let Some((environment, from)) = &*loaded {
+        if from != library {
+            tracing::warn!(
+                asked = %library.display(),
+                loaded = %from.display(),
+                "a process loads one ONNX Runtime; the first one stays"
+            );
+        }
+        return Ok(environment.clone());
+    }
+    let environment = ort::init_from(library)
         .map_err(|error| failed(error.to_string()))?
         .with_name("inference")
         .with_telemetry(false)
         .build()
-        .map_err(|error| failed(error.to_string()))
+        .map_err(|error| failed(error.to_string()))?;
+    *loaded = Some((environment.clone(), library.to_owned()));
+    Ok(environment)
 }
 
 struct Loader<'a> {

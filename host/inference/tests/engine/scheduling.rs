@@ -1,0 +1,146 @@
+//! Many transcriptions at once: batches, cancellation, overload, fairness, shutdown.
+
+use std::time::Duration;
+
+use crate::support::*;
+use inference::{Config, Engine, Error, Options};
+
+/// Wait until `condition` holds.
+async fn until(condition: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the condition did not come true in 10 s");
+}
+
+fn repeat(name: &str, times: usize) -> Vec<f32> {
+    frames(name).repeat(times)
+}
+
+#[tokio::test]
+async fn a_batch_gives_the_texts_of_single_windows_and_is_one() {
+    let engine = engine();
+    let names = ["short", "other", "short", "other", "short"];
+    // A long window first, so that the others meet in the queue.
+    let first = engine.start(Options::default()).unwrap();
+    feed(&first, &frames("other")).await;
+    let mut waiting = Vec::new();
+    for name in names {
+        let transcription = engine.start(Options::default()).unwrap();
+        feed(&transcription, &frames(name)).await;
+        waiting.push((name, transcription));
+    }
+    for (name, transcription) in &waiting {
+        let segments = collect(transcription).await.unwrap();
+        assert_eq!(text(&segments), expected(name, "greedy"));
+    }
+    let metrics = engine.metrics();
+    assert_eq!(metrics.windows, 6);
+    assert!(metrics.batches < 6, "{metrics:?}");
+    assert!(metrics.encoder_seconds > 0.0 && metrics.decoder_seconds > 0.0 && metrics.tokens > 0);
+}
+
+#[tokio::test]
+async fn dropping_a_transcription_frees_its_place_and_its_window() {
+    let engine = engine();
+    let dropped: Vec<_> = (0..5)
+        .map(|_| engine.start(Options::default()).unwrap())
+        .collect();
+    for transcription in &dropped {
+        feed(transcription, &repeat("long", 3)).await;
+    }
+    assert_eq!(engine.metrics().transcriptions, 5);
+    drop(dropped);
+    until(|| engine.metrics().transcriptions == 0 && engine.metrics().queued_windows == 0).await;
+    let segments = transcribe(&engine, &frames("short"), Options::default()).await;
+    assert_eq!(text(&segments), expected("short", "greedy"));
+    // Of 15 and more windows, at most those begun were decoded.
+    assert!(engine.metrics().windows < 10, "{:?}", engine.metrics());
+}
+
+#[tokio::test]
+async fn one_transcription_too_many_is_refused_until_another_is_dropped() {
+    let engine = Engine::load(Config {
+        max_queue: 2,
+        ..config(bundled())
+    })
+    .unwrap();
+    let one = engine.start(Options::default()).unwrap();
+    let _two = engine.start(Options::default()).unwrap();
+    match engine.start(Options::default()) {
+        Err(Error::Overloaded { retry_after }) => assert!(retry_after >= 1),
+        other => panic!("{:?}", other.err()),
+    }
+    drop(one);
+    assert!(engine.start(Options::default()).is_ok());
+}
+
+#[tokio::test]
+async fn a_short_recording_does_not_wait_for_a_long_one() {
+    // One window at a time, so that only the order counts.
+    let engine = Engine::load(Config {
+        max_batch: 1,
+        ..config(bundled())
+    })
+    .unwrap();
+    let long = engine.start(Options::default()).unwrap();
+    feed(&long, &repeat("long", 8)).await;
+    let short = engine.start(Options::default()).unwrap();
+    feed(&short, &frames("short")).await;
+    collect(&short).await.unwrap();
+    let windows = long.info().windows;
+    assert!(
+        windows <= 5,
+        "the long recording had {windows} windows before the short one's only"
+    );
+    collect(&long).await.unwrap();
+    assert!(long.info().windows > 15);
+}
+
+#[tokio::test]
+async fn push_waits_while_the_buffer_is_full() {
+    let engine = Engine::load(Config {
+        max_buffered_seconds: 20.0,
+        ..config(bundled())
+    })
+    .unwrap();
+    let transcription = engine.start(Options::default()).unwrap();
+    let recording = repeat("long", 5);
+    let mut windows = 0;
+    for block in recording.chunks(80 * 500) {
+        transcription.push(block.to_vec()).await.unwrap();
+        windows = transcription.info().windows;
+    }
+    // 100 s were pushed and at most 25 s are kept, so pushing has waited for windows to be decoded.
+    assert!(windows >= 5, "{windows}");
+    transcription.finish().unwrap();
+    assert!(collect(&transcription).await.unwrap().len() >= 10);
+}
+
+#[tokio::test]
+async fn segments_come_while_frames_are_still_pushed() {
+    let engine = engine();
+    let transcription = engine.start(Options::default()).unwrap();
+    transcription.push(frames("long")).await.unwrap();
+    let first = transcription.next().await.unwrap().unwrap();
+    assert!(
+        first.text.starts_with("There was a potion"),
+        "{}",
+        first.text
+    );
+    transcription.finish().unwrap();
+    assert!(!collect(&transcription).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn transcriptions_of_a_dropped_engine_fail() {
+    let engine = engine();
+    let transcription = engine.start(Options::default()).unwrap();
+    feed(&transcription, &repeat("long", 4)).await;
+    drop(engine);
+    let ended = tokio::time::timeout(Duration::from_secs(10), collect(&transcription)).await;
+    assert!(matches!(ended, Ok(Err(Error::Internal(_)))), "{ended:?}");
+}

@@ -1,0 +1,117 @@
+//! What the tests share: where the model and ONNX Runtime are, and recordings as frames.
+
+use std::path::{Path, PathBuf};
+
+use inference::{Config, Device, Engine, Error, Options, Segment, Transcription};
+
+/// The workspace's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The bundled model.
+pub fn bundled() -> PathBuf {
+    root().join("models/bundled")
+}
+
+fn library() -> PathBuf {
+    let library = std::env::var_os("ORT_DYLIB_PATH").map_or_else(
+        || root().join(".tools/onnxruntime/libonnxruntime.so"),
+        PathBuf::from,
+    );
+    assert!(
+        library.is_file(),
+        "these tests need ONNX Runtime: `{}` is missing; run `make setup`, or set ORT_DYLIB_PATH to libonnxruntime.so",
+        library.display()
+    );
+    library
+}
+
+/// The settings of most tests: the given model on the CPU.
+pub fn config(model: impl Into<PathBuf>) -> Config {
+    Config {
+        device: Device::Cpu,
+        threads: 2,
+        ..Config::new(model, library())
+    }
+}
+
+/// An engine with the bundled model.
+pub fn engine() -> Engine {
+    Engine::load(config(bundled())).expect("the bundled model loads")
+}
+
+/// Frames of a recording, `[frames, 80]`; see `make_fixtures.py`.
+pub fn frames(name: &str) -> Vec<f32> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.f16"));
+    std::fs::read(path)
+        .unwrap()
+        .chunks_exact(2)
+        .map(|bytes| half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32())
+        .collect()
+}
+
+/// What was said in a recording (`spoken`), or what greedy decoding makes of it (`greedy`).
+pub fn expected(name: &str, what: &str) -> String {
+    let text = include_str!("../fixtures/expected.json");
+    let json: serde_json::Value = serde_json::from_str(text).unwrap();
+    json[name][what].as_str().unwrap().to_owned()
+}
+
+/// Push a recording in blocks of a second, and finish.
+pub async fn feed(transcription: &Transcription, frames: &[f32]) {
+    for block in frames.chunks(80 * 100) {
+        transcription.push(block.to_vec()).await.unwrap();
+    }
+    transcription.finish().unwrap();
+}
+
+/// All segments.
+pub async fn collect(transcription: &Transcription) -> Result<Vec<Segment>, Error> {
+    let mut segments = Vec::new();
+    while let Some(segment) = transcription.next().await? {
+        segments.push(segment);
+    }
+    Ok(segments)
+}
+
+/// The segments of a recording.
+pub async fn transcribe(engine: &Engine, frames: &[f32], options: Options) -> Vec<Segment> {
+    let transcription = engine.start(options).unwrap();
+    feed(&transcription, frames).await;
+    collect(&transcription).await.unwrap()
+}
+
+/// The text of segments.
+pub fn text(segments: &[Segment]) -> String {
+    let texts: Vec<_> = segments
+        .iter()
+        .map(|segment| segment.text.as_str())
+        .collect();
+    texts.join(" ")
+}
+
+/// Lower-case words without punctuation.
+pub fn words(text: &str) -> Vec<String> {
+    text.to_lowercase()
+        .split(|c: char| !c.is_alphanumeric() && c != '\'')
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Word errors (Levenshtein distance) of a text against what was said.
+pub fn word_errors(spoken: &str, heard: &str) -> usize {
+    let (spoken, heard) = (words(spoken), words(heard));
+    let mut row: Vec<usize> = (0..=heard.len()).collect();
+    for (index, word) in spoken.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for column in 1..=heard.len() {
+            let substituted = diagonal + usize::from(*word != heard[column - 1]);
+            diagonal = row[column];
+            row[column] = substituted.min(row[column] + 1).min(row[column - 1] + 1);
+        }
+    }
+    row[heard.len()]
+}

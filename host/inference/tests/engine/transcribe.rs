@@ -1,0 +1,281 @@
+//! Frames in, text out, with the bundled model.
+
+use crate::support::*;
+use inference::{Error, Options, Precision, Task, Timestamps};
+
+#[tokio::test]
+async fn greedy_text_is_that_of_an_independent_implementation() {
+    let engine = engine();
+    for name in ["short", "other"] {
+        let segments = transcribe(&engine, &frames(name), Options::default()).await;
+        assert_eq!(text(&segments), expected(name, "greedy"));
+    }
+}
+
+#[tokio::test]
+async fn every_form_and_precision_of_the_decoder_gives_the_same_text() {
+    let merged = engine();
+    assert_eq!(merged.model().precision, Precision::Int8);
+    let names = [
+        "decoder_model_quantized",
+        "decoder_with_past_model_quantized",
+    ];
+    let folder = linked_model(|file| {
+        !file.contains("decoder") || names.iter().any(|name| file.starts_with(name))
+    });
+    let split = inference::Engine::load(config(folder.path())).unwrap();
+    assert_eq!(split.model().files.len(), 3);
+    let full = inference::Config {
+        precision: Precision::Fp32,
+        ..config(bundled())
+    };
+    let full = inference::Engine::load(full).unwrap();
+    assert_eq!(
+        full.model().files,
+        ["encoder_model.onnx", "decoder_model_merged.onnx"]
+    );
+    for name in ["short", "other"] {
+        let mut texts = Vec::new();
+        for engine in [&merged, &split, &full] {
+            let segments = transcribe(engine, &frames(name), Options::default()).await;
+            texts.push(text(&segments));
+        }
+        assert_eq!(texts[0], texts[1]);
+        assert_eq!(texts[0], texts[2]);
+    }
+}
+
+/// The bundled model with only those ONNX files that `keep` wants.
+fn linked_model(keep: impl Fn(&str) -> bool) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let link = |from: &std::path::Path, to: &std::path::Path| {
+        for entry in std::fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path().canonicalize().unwrap();
+            let name = path.file_name().unwrap().to_owned();
+            if path.is_file() && keep(&name.to_string_lossy()) {
+                std::os::unix::fs::symlink(&path, to.join(name)).unwrap();
+            }
+        }
+    };
+    link(&bundled(), folder.path());
+    std::fs::create_dir(folder.path().join("onnx")).unwrap();
+    link(&bundled().join("onnx"), &folder.path().join("onnx"));
+    folder
+}
+
+#[tokio::test]
+async fn a_long_recording_is_cut_at_pauses_and_nothing_is_lost() {
+    let engine = engine();
+    let frames = frames("long");
+    let segments = transcribe(&engine, &frames, Options::default()).await;
+    let spoken = expected("long", "spoken");
+    let heard = text(&segments);
+    let errors = word_errors(&spoken, &heard);
+    assert!(
+        errors * 20 <= words(&spoken).len(),
+        "{errors} errors in: {heard}"
+    );
+    let seconds = frames.len() as f64 / 8000.0;
+    assert_eq!(segments[0].start, 0.0);
+    for pair in segments.windows(2) {
+        assert_eq!(pair[0].end, pair[1].start);
+        assert!(pair[0].end - pair[0].start <= engine.model().window);
+    }
+    assert!(segments.last().unwrap().end <= seconds + 1e-9);
+}
+
+#[tokio::test]
+async fn segments_follow_the_models_time_stamps_and_stay_in_order() {
+    let engine = engine();
+    let frames = frames("long");
+    let options = Options {
+        timestamps: Timestamps::Segment,
+        ..Options::default()
+    };
+    let segments = transcribe(&engine, &frames, options).await;
+    assert!(!segments.is_empty());
+    let mut before = 0.0;
+    for segment in &segments {
+        assert!(
+            segment.start >= before && segment.end >= segment.start,
+            "{segments:?}"
+        );
+        assert!(segment.end <= frames.len() as f64 / 8000.0);
+        assert!(!segment.text.is_empty() && segment.text == segment.text.trim());
+        before = segment.start;
+    }
+}
+
+#[tokio::test]
+async fn the_same_recording_gives_the_same_text_at_every_temperature() {
+    let engine = engine();
+    let options = Options {
+        temperatures: vec![0.8],
+        ..Options::default()
+    };
+    let first = transcribe(&engine, &frames("short"), options.clone()).await;
+    let second = transcribe(&engine, &frames("short"), options).await;
+    assert_eq!(first, second);
+}
+
+#[tokio::test]
+async fn silence_and_nothing_give_no_segments() {
+    let engine = engine();
+    for frames in [vec![], vec![-10.0; 80 * 2500], vec![-9.3; 80 * 50]] {
+        for timestamps in [Timestamps::None, Timestamps::Segment] {
+            let options = Options {
+                timestamps,
+                ..Options::default()
+            };
+            assert_eq!(transcribe(&engine, &frames, options).await, []);
+        }
+    }
+    assert_eq!(engine.metrics().windows, 0);
+}
+
+#[tokio::test]
+async fn silence_after_speech_adds_nothing() {
+    let engine = engine();
+    let mut recording = frames("short");
+    recording.extend(vec![-6.5; 80 * 1500]);
+    let segments = transcribe(&engine, &recording, Options::default()).await;
+    assert_eq!(text(&segments), expected("short", "greedy"));
+}
+
+#[tokio::test]
+async fn text_that_repeats_itself_at_every_temperature_is_left_out() {
+    let engine = engine();
+    let options = Options {
+        // No text compresses worse than this, so every text counts as repeating itself.
+        compression_ratio_threshold: Some(0.01),
+        temperatures: vec![0.0, 0.5],
+        ..Options::default()
+    };
+    assert_eq!(transcribe(&engine, &frames("short"), options).await, []);
+}
+
+#[tokio::test]
+async fn a_failed_window_is_tried_at_the_next_temperature() {
+    let engine = engine();
+    let options = Options {
+        // No text is this likely.
+        logprob_threshold: Some(1.0),
+        no_speech_threshold: None,
+        temperatures: vec![0.0, 0.4],
+        ..Options::default()
+    };
+    let segments = transcribe(&engine, &frames("short"), options).await;
+    assert_eq!(segments.len(), 1);
+    let once = transcribe(&engine, &frames("short"), Options::default()).await;
+    // The likelier of both attempts is kept.
+    assert!(segments[0].avg_logprob >= once[0].avg_logprob);
+    let metrics = engine.metrics();
+    assert_eq!((metrics.windows, metrics.batches), (2, 2));
+}
+
+#[tokio::test]
+async fn a_prompt_and_the_text_before_go_into_the_window() {
+    let engine = engine();
+    let options = Options {
+        prompt: Some("The harbor. ".repeat(200)),
+        condition_on_previous_text: true,
+        compression_ratio_threshold: None,
+        ..Options::default()
+    };
+    let transcription = engine.start(options).unwrap();
+    feed(&transcription, &frames("long")).await;
+    collect(&transcription).await.unwrap();
+    assert!(transcription.info().windows >= 2);
+}
+
+#[tokio::test]
+async fn info_tells_what_is_known_so_far() {
+    let engine = engine();
+    let transcription = engine.start(Options::default()).unwrap();
+    // The bundled model knows one language, so none is detected.
+    assert_eq!(transcription.info().language.as_deref(), Some("en"));
+    feed(&transcription, &frames("short")).await;
+    collect(&transcription).await.unwrap();
+    let info = transcription.info();
+    assert_eq!(info.duration, frames("short").len() as f64 / 8000.0);
+    assert_eq!(info.windows, 1);
+}
+
+#[tokio::test]
+async fn options_that_cannot_be_met_are_refused() {
+    let engine = engine();
+    let refuse = |options: Options| match engine.start(options) {
+        Ok(_) => panic!("the options were accepted"),
+        Err(error) => error,
+    };
+    let default = Options::default;
+    let error = refuse(Options {
+        beam_size: 5,
+        ..default()
+    });
+    assert!(matches!(&error, Error::UnsupportedOption(text) if text.contains("beam")));
+    let error = refuse(Options {
+        timestamps: Timestamps::Word,
+        ..default()
+    });
+    assert!(matches!(&error, Error::UnsupportedOption(text) if text.contains("cross-attention")));
+    let error = refuse(Options {
+        task: Task::Translate,
+        ..default()
+    });
+    assert!(matches!(error, Error::UnsupportedOption(_)));
+    let error = refuse(Options {
+        language: Some("xx".into()),
+        ..default()
+    });
+    assert!(matches!(&error, Error::UnsupportedLanguage(text) if text.contains("en")));
+    for temperatures in [vec![], vec![-0.1], vec![1.5], vec![f32::NAN]] {
+        let error = refuse(Options {
+            temperatures,
+            ..default()
+        });
+        assert!(matches!(error, Error::InvalidOption(_)));
+    }
+    assert!(matches!(
+        refuse(Options {
+            beam_size: 0,
+            ..default()
+        }),
+        Error::InvalidOption(_)
+    ));
+    assert_eq!(engine.metrics().transcriptions, 0);
+}
+
+#[tokio::test]
+async fn frames_that_are_not_whole_rows_of_finite_numbers_are_refused() {
+    let engine = engine();
+    let transcription = engine.start(Options::default()).unwrap();
+    for bad in [vec![0.0; 79], vec![f32::NAN; 80], vec![f32::INFINITY; 80]] {
+        let error = transcription.push(bad).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidFrames(_)));
+    }
+    // The refused frames leave nothing behind.
+    assert_eq!(transcription.info().duration, 0.0);
+}
+
+#[tokio::test]
+async fn calls_out_of_order_are_refused() {
+    let engine = engine();
+    let transcription = engine.start(Options::default()).unwrap();
+    transcription.push(frames("short")).await.unwrap();
+    assert!(matches!(
+        transcription.next().await,
+        Err(Error::InvalidState(_))
+    ));
+    transcription.finish().unwrap();
+    assert!(matches!(
+        transcription.finish(),
+        Err(Error::InvalidState(_))
+    ));
+    assert!(matches!(
+        transcription.push(vec![]).await,
+        Err(Error::InvalidState(_))
+    ));
+    assert_eq!(collect(&transcription).await.unwrap().len(), 1);
+    assert_eq!(transcription.next().await, Ok(None));
+}
