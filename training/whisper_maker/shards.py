@@ -1,0 +1,58 @@
+"""Speech on disk: one shard is `NAME.npy`, all samples end to end (int16, 16 kHz), and `NAME.json`, what they are.
+
+The samples are mapped, not read, so that hundreds of hours need no memory. The `.json` is written last: a shard without
+it was interrupted, and is made again.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .voices import Utterance
+
+
+@dataclass
+class Shard:
+    """Samples of all utterances, and for each one its text, voice, place and phonemes."""
+
+    samples: np.ndarray
+    rows: list[dict]
+
+    def utterance(self, index: int) -> Utterance:
+        row = self.rows[index]
+        start, end = row["span"]
+        return Utterance(row["text"], row["voice"], self.samples[start:end], row["phonemes"])
+
+
+def write(path: Path, utterances: list[Utterance]) -> None:
+    """Writes `path` (without suffix)."""
+    rows, position = [], 0
+    for utterance in utterances:
+        end = position + len(utterance.samples)
+        rows.append(
+            {
+                "text": utterance.text,
+                "voice": utterance.voice,
+                "span": [position, end],
+                "phonemes": [[round(time, 3), label] for time, label in utterance.phonemes],
+            }
+        )
+        position = end
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path.with_suffix(".npy"), np.concatenate([utterance.samples for utterance in utterances]))
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(rows), encoding="utf-8")
+    unfinished.rename(path.with_suffix(".json"))
+
+
+def read(path: Path) -> Shard:
+    """Reads `path` (without suffix)."""
+    rows = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return Shard(np.load(path.with_suffix(".npy"), mmap_mode="r"), rows)
+
+
+def finished(folder: Path) -> list[Path]:
+    """The shards in a folder, by name, without suffix."""
+    return sorted(path.with_suffix("") for path in folder.glob("*.json"))

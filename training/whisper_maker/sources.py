@@ -1,0 +1,122 @@
+"""The texts that the sentences come from: Debian packages under free licences, each with its licence.
+
+Packages are fetched with `apt-get download` and unpacked beside the other work files; nothing is installed. A source is
+read as documents, because the split into training and test keeps documents whole.
+"""
+
+import gzip
+import html
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+Documents = Iterator[tuple[str, list[str]]]
+"""Pairs of a document's name and its paragraphs."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text: what it is called, the packages it is in, its licence as their copyright files state it, how to read it."""
+
+    name: str
+    packages: tuple[str, ...]
+    licence: str
+    read: Callable[[Path], Documents]
+
+
+def wordnet(root: Path) -> Documents:
+    """Example sentences, and one definition in four: definitions are no sentences, but their words are rare ones."""
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (root / f"usr/share/wordnet/data.{part}").read_text(encoding="utf-8", errors="ignore").splitlines():
+            offset, bar, gloss = line.partition(" ")[0], line.find("|"), line.partition("|")[2]
+            if bar < 0 or not offset.isdigit():
+                continue
+            paragraphs = re.findall(r'"([^"]+)"', gloss)
+            if int(offset) % 4 == 0:
+                paragraphs += re.sub(r'"[^"]*"', "", gloss).split(";")
+            yield f"{part}/{offset}", paragraphs
+
+
+def wesnoth(root: Path) -> Documents:
+    """What the characters of the campaigns say, and the tale between the scenarios: dialogue in natural English."""
+    campaigns = root / "usr/share/games/wesnoth/1.16/data/campaigns"
+    for file in sorted(campaigns.rglob("*.cfg")):
+        text = file.read_text(encoding="utf-8", errors="ignore")
+        spoken = re.findall(r'(?:message|story|description)\s*=\s*_\s*"((?:[^"]|"")*)"', text)
+        if spoken:
+            yield str(file.relative_to(campaigns)), [passage.replace('""', "'") for passage in spoken]
+
+
+def crawl(root: Path) -> Documents:
+    """Descriptions of creatures and things in a dungeon; its collection of quotations belongs to others and is left out."""
+    for file in sorted((root / "usr/share/crawl/dat/descript").glob("*.txt")):
+        if file.stem in {"quotes", "tutorial", "commands"}:
+            continue
+        for entry in file.read_text(encoding="utf-8", errors="ignore").split("%%%%"):
+            name, _, body = entry.strip().partition("\n")
+            yield f"{file.stem}/{name}", re.split(r"\n\s*\n", body)
+
+
+def pages(*globs: str) -> Callable[[Path], Documents]:
+    """Paragraphs and list items of HTML pages."""
+
+    def read(root: Path) -> Documents:
+        for file in sorted(path for glob in globs for path in root.glob(glob)):
+            text = file.read_text(encoding="utf-8", errors="ignore")
+            text = re.sub(r"(?is)<(script|style|pre|code|tt)\b.*?</\1>", " ", text)
+            parts = re.findall(r"(?is)<(?:p|li|dd)\b[^>]*>(.*?)</(?:p|li|dd)>", text)
+            yield file.stem, [html.unescape(re.sub(r"<[^>]+>", " ", part)) for part in parts]
+
+    return read
+
+
+def dictionary(name: str) -> Callable[[Path], Documents]:
+    """The prose of a dictd dictionary; one paragraph is one document."""
+
+    def read(root: Path) -> Documents:
+        with gzip.open(root / f"usr/share/dictd/{name}.dict.dz", "rt", encoding="utf-8", errors="ignore") as file:
+            for number, paragraph in enumerate(re.split(r"\n\s*\n", file.read())):
+                yield str(number), [re.sub(r"^[A-Z' -]+, (?:n|v|adj|adv|v\.t|v\.i|p\.p|pp)\.", "", paragraph.strip())]
+
+    return read
+
+
+CAMPAIGNS = "did dm dw ei httt l low nr sof sota sotbe thot trow tsg ttb utbs".split()
+
+SOURCES = [
+    Source("WordNet 3.0", ("wordnet-base",), "WordNet 3.0 licence", wordnet),
+    Source(
+        "Battle for Wesnoth 1.16, campaigns", tuple(f"wesnoth-1.16-{name}" for name in CAMPAIGNS), "GPL-2+", wesnoth
+    ),
+    Source("Dungeon Crawl Stone Soup, descriptions", ("crawl-common",), "GPL-2+", crawl),
+    Source("A Brief History of Debian", ("debian-history",), "GPL-2+", pages("usr/share/doc/debian-history/docs/*.en.html")),
+    Source(
+        "The Debian Administrator's Handbook",
+        ("debian-handbook",),
+        "GPL-2+ or CC-BY-SA-3.0",
+        pages("usr/share/doc/debian-handbook/html/en-US/*.html"),
+    ),
+    Source("The Devil's Dictionary", ("dict-devil",), "public domain", dictionary("devil")),
+    Source("The Jargon File 4.4.7", ("dict-jargon",), "public domain", dictionary("jargon")),
+]
+
+WORD_LIST = "wamerican"
+"""The package with the spelling list that sentences are checked against (public domain and permissive parts)."""
+
+
+def fetch(packages_dir: Path) -> Path:
+    """Downloads and unpacks every package that is not there yet; returns the root of the unpacked tree."""
+    root = packages_dir / "root"
+    root.mkdir(parents=True, exist_ok=True)
+    names = [WORD_LIST, *(package for source in SOURCES for package in source.packages)]
+    missing = [name for name in names if not (root / "usr/share/doc" / name).exists()]
+    if missing:
+        print(f"text: fetching {len(missing)} packages", flush=True)
+        subprocess.run(["apt-get", "download", "-q", *missing], cwd=packages_dir, check=True, stdout=subprocess.DEVNULL)
+        for name in missing:
+            (archive,) = packages_dir.glob(f"{name}_*.deb")
+            subprocess.run(["dpkg", "-x", str(archive), str(root)], check=True)
+            archive.unlink()
+    return root

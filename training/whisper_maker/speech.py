@@ -1,0 +1,91 @@
+"""The speech step: sentences spoken by the voices, in shards that training picks up as they appear.
+
+`train/` grows as far as it is asked to; `dev/` and the test folders are small and fixed. Every shard has its own seed, so
+an interrupted run goes on where it stopped and makes the same speech.
+"""
+
+import time
+from pathlib import Path
+from random import Random
+
+from . import festival, shards, text
+from .layout import SAMPLE_RATE, WINDOW, Work
+from .voices import Speakers, Utterance, trim
+
+SHARD = 500
+"""Utterances in a shard: about half an hour."""
+
+CLIPS = 200
+"""Utterances of each kind of text in dev and in each test folder."""
+
+LONGEST = WINDOW - 0.6
+"""Seconds. A longer utterance does not fit into a window with its surroundings, and is dropped."""
+
+
+def fits(utterance: Utterance | None) -> bool:
+    return utterance is not None and 0.3 < len(utterance.samples) / SAMPLE_RATE < LONGEST
+
+
+def make_train(work: Work, hours: float, seed: int) -> None:
+    """Makes shards until there are so many hours. Every sentence is spoken once before any is spoken twice."""
+    rows = text.load(work, "train")
+    speakers, made, number, begun = Speakers(), 0.0, 0, time.time()
+    while made < hours:
+        path = work.speech / "train" / f"{number:05d}"
+        if not path.with_suffix(".json").exists():
+            per_round = len(rows) // SHARD
+            order = Random(f"{seed}/order/{number // per_round}").sample(range(len(rows)), len(rows))
+            chosen = order[number % per_round * SHARD :][:SHARD]
+            r = Random(f"{seed}/train/{number}")
+            spoken = [speakers.speak(rows[index]["text"], r) for index in chosen]
+            shards.write(path, [utterance for utterance in spoken if utterance is not None and fits(utterance)])
+        made += len(shards.read(path).samples) / SAMPLE_RATE / 3600
+        number += 1
+        if number % 4 == 0 or made >= hours:
+            print(f"speech: train: {made:.2f} of {hours:g} h, {time.time() - begun:.0f} s", flush=True)
+
+
+def fixed(work: Work, name: str, part: str, seed: int, speak) -> None:  # noqa: ANN001
+    """A fixed folder with CLIPS sentences of free text and as many made ones, of a part of the corpus."""
+    for kind in ("free", "made"):
+        path = work.speech / name / kind
+        if path.with_suffix(".json").exists():
+            continue
+        texts = [row["text"] for row in text.load(work, part) if row["kind"] == kind][: CLIPS + 60]
+        utterances = [u for u in speak(texts, Random(f"{seed}/{name}/{kind}")) if fits(u)]
+        shards.write(path, utterances[:CLIPS])
+        print(f"speech: {name}: {kind}: {min(len(utterances), CLIPS)} clips", flush=True)
+
+
+def festival_speech(texts: list[str], r: Random) -> list[Utterance]:
+    spoken = []
+    for voice in festival.VOICES:
+        share = [sentence for index, sentence in enumerate(texts) if index % 2 == festival.VOICES.index(voice)]
+        for sentence, samples in zip(share, festival.speak_all(share, voice), strict=True):
+            trimmed = trim(samples, [])
+            if trimmed:
+                spoken.append(Utterance(sentence, f"festival:{voice}", *trimmed))
+    r.shuffle(spoken)
+    return spoken
+
+
+def make_fixed(work: Work, seed: int) -> None:
+    """Makes the speech for dev and test."""
+    speakers = Speakers()
+
+    def seen(texts: list[str], r: Random) -> list[Utterance | None]:
+        return [speakers.speak(sentence, r) for sentence in texts]
+
+    def variants(texts: list[str], r: Random) -> list[Utterance | None]:
+        return [speakers.speak(sentence, r, unseen_variant=True) for sentence in texts]
+
+    fixed(work, "dev", "dev", seed, seen)
+    fixed(work, "test-seen", "test", seed, seen)
+    fixed(work, "test-variants", "test", seed, variants)
+    fixed(work, "test-engine", "test", seed, festival_speech)
+
+
+def folders(work: Work) -> dict[str, Path]:
+    """The test folders by what they test."""
+    names = {"seen voices": "test-seen", "unseen variants": "test-variants", "unseen engine": "test-engine"}
+    return {title: work.speech / name for title, name in names.items()}

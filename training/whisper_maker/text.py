@@ -1,0 +1,134 @@
+"""The text step: sentences from the sources and templates, cleaned, without duplicates, split by document.
+
+Writes `train.jsonl`, `dev.jsonl` and `test.jsonl`, one `{"text", "source", "kind"}` a line; `kind` is `free` or `made`.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from . import sources, templates
+from .layout import Work
+
+MADE = 40_000
+"""Sentences from templates. Free text is about three times as much."""
+
+DEV, TEST = 0.02, 0.02
+"""Shares of the documents."""
+
+SHINGLE = 4
+"""A dev or test sentence is a near-duplicate when over half of its runs of this many words occur in training."""
+
+ALLOWED = re.compile(r"[A-Za-z',.?!;:\- ]+")
+TYPOGRAPHY = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2026": ".", "\u00a0": " "})
+
+
+def split_sentences(paragraph: str) -> list[str]:
+    return re.split(r"(?<=[.!?])[\"')]*\s+(?=[\"'(]?[A-Z])", re.sub(r"\s+", " ", paragraph).strip())
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z']+", text.lower())
+
+
+def clean(sentence: str, spelling: set[str]) -> str | None:
+    """The sentence as it is to be spoken and written; none when a voice could not read all of it as it stands.
+
+    Only known words are kept: a synthesizer guesses at others, and the label would be wrong.
+    """
+    text = sentence.translate(TYPOGRAPHY)
+    text = re.sub(r"\s*(?:\u2014|\u2013|--| - )\s*", ", ", text)
+    text = re.sub(r"\s*[\[(][^\])]*[\])]", "", text)
+    text = re.sub(r'["_*]', "", text)
+    text = re.sub(r"(^|\s)'|'(?=[\s,.?!;:]|$)", r"\1", text)
+    text = re.sub(r"\s+", " ", text).strip(" ,;:-")
+    text = re.sub(r" ([,.?!;:])", r"\1", text)
+    text = re.sub(r"[,;:]+(?=[,;:.?!])", "", text)
+    text = re.sub(r"([.?!])[.?!,;:]+", r"\1", text)
+    if not ALLOWED.fullmatch(text) or len(text) > 160:
+        return None
+    tokens = re.findall(r"[A-Za-z'\-]+", text)
+    if not 2 <= len(tokens) <= 26:
+        return None
+    for token in tokens:
+        if len(token) > 1 and token.isupper() and token != "I":
+            return None
+        for part in filter(None, token.split("-")):
+            stem = part.removesuffix("'s")
+            if not {part, part.lower(), stem, stem.lower()} & spelling:
+                return None
+    text = text[0].upper() + text[1:]
+    return text if text[-1] in ".?!" else text.rstrip(",;:-'") + "."
+
+
+def split_of(document: str) -> str:
+    """Which part a document belongs to: the same for ever, whatever else is in the corpus."""
+    share = int.from_bytes(hashlib.sha256(document.encode()).digest()[:4], "big") / 2**32
+    return "test" if share < TEST else "dev" if share < TEST + DEV else "train"
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    tokens = words(text)
+    return {tuple(tokens[i : i + SHINGLE]) for i in range(max(1, len(tokens) - SHINGLE + 1))}
+
+
+def collect(root: Path, seed: int) -> dict[str, list[dict[str, str]]]:
+    """All sentences by part. A sentence belongs to the first document that has it."""
+    spelling = set((root / "usr/share/dict/american-english").read_text(encoding="utf-8").split())
+    parts: dict[str, list[dict[str, str]]] = {"train": [], "dev": [], "test": []}
+    seen: set[str] = set()
+
+    def add(part: str, text: str, source: str, kind: str) -> bool:
+        key = " ".join(words(text))
+        if key in seen:
+            return False
+        seen.add(key)
+        parts[part].append({"text": text, "source": source, "kind": kind})
+        return True
+
+    for source in sources.SOURCES:
+        for document, paragraphs in source.read(root):
+            part = split_of(f"{source.name}/{document}")
+            for sentence in (s for paragraph in paragraphs for s in split_sentences(paragraph)):
+                text = clean(sentence, spelling)
+                if text:
+                    add(part, text, source.name, "free")
+    r = Random(seed)
+    made = 0
+    while made < MADE:
+        text, kind = templates.sentence(r)
+        made += add(split_of(text), text, f"templates: {kind}", "made")
+
+    known = set().union(*(shingles(row["text"]) for row in parts["train"] if row["kind"] == "free"))
+    for part in ("dev", "test"):
+        kept = []
+        for row in parts[part]:
+            runs = shingles(row["text"])
+            if row["kind"] == "made" or len(runs & known) <= len(runs) / 2:
+                kept.append(row)
+        parts[part] = kept
+    for rows in parts.values():
+        r.shuffle(rows)
+    return parts
+
+
+def make(work: Work, seed: int) -> None:
+    """Writes the three files, unless they are there."""
+    if (work.text / "test.jsonl").exists():
+        print("text: done before", flush=True)
+        return
+    parts = collect(sources.fetch(work.packages), seed)
+    work.text.mkdir(parents=True, exist_ok=True)
+    for part, rows in parts.items():
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (work.text / f"{part}.jsonl").write_text(lines, encoding="utf-8")
+        counts = Counter(row["source"] for row in rows)
+        total = sum(len(words(row["text"])) for row in rows)
+        print(f"text: {part}: {len(rows):,} sentences, {total:,} words; {dict(counts.most_common())}", flush=True)
+
+
+def load(work: Work, part: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (work.text / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()]
