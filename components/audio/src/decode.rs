@@ -23,6 +23,10 @@ const MAX_JUNK_BYTES: u32 = 64 * 1024;
 /// Rates that are decoded, in Hz. The upper bound keeps the resampler's filter, whose length follows the rate, small.
 const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 1_000..=384_000;
 
+/// Samples of one packet, of all channels together. Decoders allocate what a header states before they see a packet; the
+/// largest that is real, a FLAC block of 65,535 samples in 8 channels, is an eighth of this.
+const MAX_PACKET_SAMPLES: u64 = 1 << 22;
+
 /// Samples are clamped to this magnitude. Full scale is 1.0; a float file can hold anything, and the power of the
 /// largest floats is infinite.
 const MAX_SAMPLE: f32 = 1e6;
@@ -220,6 +224,17 @@ fn choose_track(reader: &dyn FormatReader) -> Result<(u32, Box<dyn AudioDecoder>
             },
         ));
     };
+    let stated_channels = parameters
+        .channels
+        .as_ref()
+        .map_or(1, |channels| channels.count() as u64);
+    let packet_samples =
+        stated_channels.saturating_mul(parameters.max_frames_per_packet.unwrap_or(1));
+    if packet_samples > MAX_PACKET_SAMPLES {
+        return Err(Error::Corrupt(format!(
+            "the header states {packet_samples} samples a packet: the file is damaged, send it again or {CONVERT}"
+        )));
+    }
     let decoder = get_codecs()
         .make_audio_decoder(parameters, &AudioDecoderOptions::default())
         .map_err(|error| {
