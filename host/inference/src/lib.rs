@@ -4,6 +4,10 @@
 //! of Hugging Face; [`Engine::start`] begins a [`Transcription`], which takes frames as they are made and gives segments
 //! as they are ready. Windows of different transcriptions are decoded in batches on one thread.
 //!
+//! A recording of any length is cut into windows at pauses, and each window is decoded as OpenAI's reference does it:
+//! greedily, with fallback to higher temperatures where a text repeats itself or is unlikely. Beam search and the times of
+//! words are not implemented.
+//!
 //! The crate knows neither WebAssembly nor HTTP, and does not read audio files.
 
 mod decode;

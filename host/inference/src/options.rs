@@ -26,7 +26,7 @@ impl Task {
 /// How finely the answer is divided in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Timestamps {
-    /// One segment per window, windows cut at pauses. See [`crate::decode`].
+    /// One segment per window; windows end at pauses.
     #[default]
     None,
     /// Segments as the model marks them.

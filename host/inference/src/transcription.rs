@@ -334,14 +334,9 @@ impl Stream {
         let sizes = &self.shared.sizes;
         let available = state.buffer.len() / sizes.n_mels;
         if available > sizes.window {
-            return Some(match self.options.timestamps {
-                Timestamps::None => {
-                    let pause = (PAUSE * sizes.frames_per_second) as usize;
-                    let window = &state.buffer[..sizes.window * sizes.n_mels];
-                    quietest_pause(window, sizes.n_mels, pause)
-                }
-                Timestamps::Segment | Timestamps::Word => sizes.window,
-            });
+            let pause = (PAUSE * sizes.frames_per_second) as usize;
+            let window = &state.buffer[..sizes.window * sizes.n_mels];
+            return Some(quietest_pause(window, sizes.n_mels, pause));
         }
         (state.finished && available > 0).then_some(available)
     }

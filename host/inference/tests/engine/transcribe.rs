@@ -45,6 +45,61 @@ async fn every_form_and_precision_of_the_decoder_gives_the_same_text() {
     }
 }
 
+/// A copy of the bundled model whose generation config was changed by `change`.
+fn changed_model(change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempDir {
+    let folder = linked_model(|file| file != "generation_config.json");
+    let name = "generation_config.json";
+    let text = std::fs::read_to_string(bundled().join(name)).unwrap();
+    let mut json = serde_json::from_str(&text).unwrap();
+    change(&mut json);
+    std::fs::write(folder.path().join(name), json.to_string()).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn the_language_is_detected_once_where_the_model_knows_several() {
+    // `<|startoflm|>`, which the bundled model never saw, stands in for a second language.
+    let folder = changed_model(|json| json["lang_to_id"]["<|de|>"] = 1029.into());
+    let engine = inference::Engine::load(config(folder.path())).unwrap();
+    assert_eq!(engine.model().languages, ["en", "de"]);
+    let transcription = engine.start(Options::default()).unwrap();
+    assert_eq!(transcription.info().language, None);
+    feed(&transcription, &frames("other")).await;
+    let segments = collect(&transcription).await.unwrap();
+    let language = transcription.info().language;
+    assert!(
+        matches!(language.as_deref(), Some("en" | "de")),
+        "{language:?}"
+    );
+    if language.as_deref() == Some("en") {
+        assert_eq!(text(&segments), expected("other", "greedy"));
+    }
+    let english = Options {
+        language: Some("en".into()),
+        ..Options::default()
+    };
+    let segments = transcribe(&engine, &frames("other"), english).await;
+    assert_eq!(text(&segments), expected("other", "greedy"));
+}
+
+#[tokio::test]
+async fn a_model_without_language_tokens_is_english() {
+    let folder = changed_model(|json| {
+        for field in ["lang_to_id", "task_to_id", "is_multilingual"] {
+            json.as_object_mut().unwrap().remove(field);
+        }
+    });
+    let engine = inference::Engine::load(config(folder.path())).unwrap();
+    assert_eq!(engine.model().languages, ["en"]);
+    assert!(!engine.model().translates);
+    let transcription = engine.start(Options::default()).unwrap();
+    feed(&transcription, &frames("short")).await;
+    // The bundled model was never asked without a language, so its text does not matter here.
+    collect(&transcription).await.unwrap();
+    assert_eq!(transcription.info().language.as_deref(), Some("en"));
+    assert_eq!(transcription.info().windows, 1);
+}
+
 /// The bundled model with only those ONNX files that `keep` wants.
 fn linked_model(keep: impl Fn(&str) -> bool) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
