@@ -144,3 +144,21 @@ async fn transcriptions_of_a_dropped_engine_fail() {
     let ended = tokio::time::timeout(Duration::from_secs(10), collect(&transcription)).await;
     assert!(matches!(ended, Ok(Err(Error::Internal(_)))), "{ended:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_and_transcriptions_can_be_used_from_any_task() {
+    let engine = std::sync::Arc::new(engine());
+    let tasks: Vec<_> = ["short", "other", "short"]
+        .into_iter()
+        .map(|name| {
+            let engine = std::sync::Arc::clone(&engine);
+            tokio::spawn(async move {
+                let segments = transcribe(&engine, &frames(name), Options::default()).await;
+                assert_eq!(text(&segments), expected(name, "greedy"));
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
