@@ -36,7 +36,8 @@ pub struct Config {
     pub precision: Precision,
     /// Threads for one operation; at least 1.
     pub threads: usize,
-    /// Most windows decoded at once; at least 1.
+    /// Most windows decoded at once; at least 1. Int8 and uint8 files are always decoded one window at a time: in a
+    /// batch a window's text would depend on its neighbours, and on the CPU a batch is no faster.
     pub max_batch: usize,
     /// Most transcriptions in progress; at least 1. Each has at most one window in the queue. Beyond, `start` fails
     /// with [`Error::Overloaded`].
@@ -144,7 +145,11 @@ impl Engine {
         );
         let max_buffered = (config.max_buffered_seconds * sizes.frames_per_second) as usize;
         let shared = Arc::new(Shared {
-            max_batch: config.max_batch,
+            max_batch: if loaded.precision.batches() {
+                config.max_batch
+            } else {
+                1
+            },
             max_buffered: max_buffered.max(2 * sizes.window),
             max_queue: config.max_queue,
             model,

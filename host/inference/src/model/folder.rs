@@ -45,6 +45,12 @@ impl Precision {
         }
     }
 
+    /// Whether a window's text is the same whatever other windows are in its batch. Integer files quantise the
+    /// activations of a whole batch with one scale, so there each window would depend on its neighbours.
+    pub(crate) fn batches(self) -> bool {
+        !matches!(self, Precision::Int8 | Precision::Uint8)
+    }
+
     /// What to try, in order.
     fn candidates(self, cuda: bool) -> Vec<Precision> {
         use Precision::*;

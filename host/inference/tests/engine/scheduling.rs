@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::*;
-use inference::{Config, Engine, Error, Options};
+use inference::{Config, Engine, Error, Options, Precision};
 
 /// Wait until `condition` holds.
 async fn until(condition: impl Fn() -> bool) {
@@ -22,9 +22,13 @@ fn repeat(name: &str, times: usize) -> Vec<f32> {
 
 #[tokio::test]
 async fn a_batch_gives_the_texts_of_single_windows_and_is_one() {
-    let engine = engine();
+    let engine = Engine::load(Config {
+        precision: Precision::Fp32,
+        ..config(bundled())
+    })
+    .unwrap();
     let names = ["short", "other", "short", "other", "short"];
-    // A long window first, so that the others meet in the queue.
+    // A window first, so that the others meet in the queue.
     let first = engine.start(Options::default()).unwrap();
     feed(&first, &frames("other")).await;
     let mut waiting = Vec::new();
@@ -41,6 +45,21 @@ async fn a_batch_gives_the_texts_of_single_windows_and_is_one() {
     assert_eq!(metrics.windows, 6);
     assert!(metrics.batches < 6, "{metrics:?}");
     assert!(metrics.encoder_seconds > 0.0 && metrics.decoder_seconds > 0.0 && metrics.tokens > 0);
+}
+
+#[tokio::test]
+async fn integer_files_are_decoded_one_window_at_a_time() {
+    let engine = engine();
+    let transcriptions: Vec<_> = (0..4)
+        .map(|_| engine.start(Options::default()).unwrap())
+        .collect();
+    for transcription in &transcriptions {
+        feed(transcription, &frames("short")).await;
+    }
+    for transcription in &transcriptions {
+        collect(transcription).await.unwrap();
+    }
+    assert_eq!(engine.metrics().batches, 4);
 }
 
 #[tokio::test]
@@ -80,12 +99,8 @@ async fn one_transcription_too_many_is_refused_until_another_is_dropped() {
 
 #[tokio::test]
 async fn a_short_recording_does_not_wait_for_a_long_one() {
-    // One window at a time, so that only the order counts.
-    let engine = Engine::load(Config {
-        max_batch: 1,
-        ..config(bundled())
-    })
-    .unwrap();
+    // The int8 files are decoded one window at a time, so only the order counts.
+    let engine = engine();
     let long = engine.start(Options::default()).unwrap();
     feed(&long, &repeat("long", 8)).await;
     let short = engine.start(Options::default()).unwrap();
