@@ -20,10 +20,13 @@ class Shard:
     samples: np.ndarray
     rows: list[dict]
 
+    def utterance_samples(self, index: int) -> np.ndarray:
+        start, end = self.rows[index]["span"]
+        return self.samples[start:end]
+
     def utterance(self, index: int) -> Utterance:
         row = self.rows[index]
-        start, end = row["span"]
-        return Utterance(row["text"], row["voice"], self.samples[start:end], row["phonemes"])
+        return Utterance(row["text"], row["voice"], self.utterance_samples(index), row["phonemes"])
 
 
 def write(path: Path, utterances: list[Utterance]) -> None:

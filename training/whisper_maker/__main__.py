@@ -1,0 +1,58 @@
+"""The command line: one step, or all of them in order. `python -m whisper_maker --help` lists them."""
+
+import argparse
+import os
+from pathlib import Path
+
+from . import speech, text, tokens, training
+from .layout import TRAINING, Work
+from .model import Shape
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="whisper_maker", description="Make the bundled model. Each step resumes.")
+    parser.add_argument("--work", type=Path, default=TRAINING / "work", help="folder of everything made on the way")
+    parser.add_argument("--seed", type=int, default=1, help="of all randomness (default: %(default)s)")
+    steps = parser.add_subparsers(dest="step", required=True)
+
+    steps.add_parser("text", help="collect the sentences")
+    say = steps.add_parser("speech", help="speak them")
+    say.add_argument("--hours", type=float, default=16.0, help="of training speech (default: %(default)s)")
+
+    train = steps.add_parser("train", help="train the model")
+    train.add_argument("--hours", type=float, default=400.0, help="of audio to process in all (default: %(default)s)")
+    train.add_argument("--cooldown", action="store_true", help="branch off, and lower the rate to nothing over --hours")
+    train.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    train.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    train.add_argument("--threads", type=int, default=2, help="on the CPU (default: %(default)s)")
+    train.add_argument("--workers", type=int, default=1, help="processes that lay out windows (default: %(default)s)")
+    train.add_argument("--batch-seconds", type=float, default=64.0, help="of audio in a step (default: %(default)s)")
+    train.add_argument("--width", type=int, default=192, help="a multiple of 64 (default: %(default)s)")
+    train.add_argument("--encoder-layers", type=int, default=4)
+    train.add_argument("--decoder-layers", type=int, default=2)
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    os.nice(19)  # whatever else runs on this machine comes first
+    work = Work(given.work)
+    match given.step:
+        case "text":
+            text.make(work, given.seed)
+        case "speech":
+            speech.make_fixed(work, given.seed)
+            speech.make_train(work, given.hours, given.seed)
+        case "train":
+            tokens.make(work)
+            vocabulary = tokens.load(work)[0].get_vocab_size()
+            shape = Shape(given.width, given.encoder_layers, given.decoder_layers, vocabulary)
+            options = training.Options(
+                given.hours, given.cooldown, given.device, given.precision, given.threads, given.batch_seconds,
+                given.workers, given.seed, shape,
+            )
+            training.train(work, options)
+
+
+if __name__ == "__main__":
+    main()

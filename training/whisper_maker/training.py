@@ -1,0 +1,325 @@
+"""The training step. It can be stopped at any time, and goes on from its last checkpoint.
+
+The trunk runs at a constant rate for as long as it is given, so that more speech and more hours can follow; the model that
+is used is the running mean of its weights, or, better, a cooldown: a branch off the trunk whose rate falls to nothing.
+"""
+
+import json
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from . import decoding, errors, shards, tokens
+from .augment import Augment
+from .layout import SAMPLE_RATE, WINDOW, Work
+from .logmel import LogMel
+from .model import PHONEMES, Shape, Whisper, is_matrix
+from .muon import Muon
+from .windows import IGNORE, Batch, Stream, Windows
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line decides."""
+
+    hours: float
+    """Hours of audio to process in all, counting those of earlier runs; a cooldown counts from where it branches off."""
+    cooldown: bool = False
+    device: str = "cpu"
+    precision: str = "bf16"
+    threads: int = 2
+    batch_seconds: float = 64.0
+    workers: int = 1
+    seed: int = 1
+    shape: Shape = Shape()
+
+
+ADAM_RATE, MUON_RATE = 2e-3, 1.2e-2
+"""Peak rates for batches of 64 s. Larger batches take sqrt-scaled rates."""
+
+WARMUP = 300
+"""Steps."""
+
+CTC, PHONEME, GUIDE = 0.4, 0.5, 0.3
+"""Weights of the losses beside the decoder's own. CTC over letters and the phoneme of every frame teach the encoder to
+hear before the decoder has learned to read it; the guide holds cross-attention to where a token is spoken."""
+
+GUIDED_FOR, GUIDE_GONE = 60.0, 120.0
+"""Hours of audio until the guide begins to fade, and until it is gone. Later the decoder knows better."""
+
+NEAR = 12
+"""Encoder positions (0.24 s) to either side of a token's middle in which attention counts as right."""
+
+SMOOTHING = 0.05
+
+MEAN_EVERY, MEAN_SHARE = 10, 0.02
+"""The mean of the weights takes in so much of the present ones every so many steps."""
+
+SAVE_SECONDS, CHECK_SECONDS, LOG_STEPS = 180, 600, 50
+DEV_CLIPS = 100
+
+
+@dataclass
+class Progress:
+    """How far the run is."""
+
+    step: int = 0
+    audio_seconds: float = 0.0
+    training_seconds: float = 0.0
+    branch_seconds: float = 0.0
+    """Where the cooldown began."""
+
+
+def phoneme_numbers(work: Work) -> dict[str, int]:
+    """A number for each `engine:phoneme` of the first shards, kept once made: the head's outputs must not move."""
+    path = work.run / "phonemes.json"
+    if not path.exists():
+        names: dict[str, int] = {}
+        for shard in shards.finished(work.speech / "train")[:10]:
+            for row in shards.read(shard).rows:
+                engine = row["voice"].partition(":")[0]
+                for _, name in row["phonemes"]:
+                    names.setdefault(f"{engine}:{name}", len(names))
+        if not names:
+            raise SystemExit("error: there is no training speech yet: run the step `speech` first")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(dict(list(names.items())[:PHONEMES])), encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+class Losses:
+    """The decoder's loss and the three that help it."""
+
+    def __init__(self, phonemes: dict[str, int], device: torch.device) -> None:
+        engines = sorted({name.partition(":")[0] for name in phonemes})
+        self.foreign = torch.ones(PHONEMES, PHONEMES, dtype=torch.bool, device=device)
+        """`[true phoneme, other]`: whether the other belongs to another engine. The engines' alphabets overlap in
+        sound, so neither is to be told that the other's names for a sound are wrong."""
+        for engine in engines:
+            own = [number for name, number in phonemes.items() if name.startswith(f"{engine}:")]
+            for number in own:
+                self.foreign[number, own] = False
+
+    def __call__(self, model: Whisper, mel: torch.Tensor, batch: Batch, guide: float) -> dict[str, torch.Tensor]:
+        encoded, middle = model.encoder(mel)
+        logits, attended = model.decoder(batch.inputs, encoded)
+        parts = {
+            "text": F.cross_entropy(
+                logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, label_smoothing=SMOOTHING
+            ),
+            "letters": self.letters(model.ctc(encoded), batch),
+            "phonemes": self.phonemes(model.phonemes(middle), batch.phonemes),
+        }
+        if guide > 0:
+            parts["guide"] = self.guide(attended, batch.centres)
+        weights = {"text": 1.0, "letters": CTC, "phonemes": PHONEME, "guide": guide}
+        parts["all"] = sum(weights[name] * part for name, part in parts.items())
+        return parts
+
+    def letters(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        scores = logits.float().log_softmax(-1).transpose(0, 1)
+        counts = batch.character_counts
+        lengths = torch.full_like(counts, len(scores))
+        losses = F.ctc_loss(scores, batch.characters, lengths, counts, zero_infinity=True, reduction="none")
+        return (losses * (counts > 0)).sum() / counts.sum().clamp(min=1)
+
+    def phonemes(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        known = labels >= 0
+        labels = labels[known]
+        scores = logits[known].float().masked_fill(self.foreign[labels], -1e4)
+        return F.cross_entropy(scores, labels)
+
+    def guide(self, attended: list[torch.Tensor], centres: torch.Tensor) -> torch.Tensor:
+        """The negative logarithm of the attention's share near each token, over two heads of each layer."""
+        places = torch.arange(attended[0].shape[-1], device=centres.device)
+        near = ((places - centres[:, :, None]).abs() <= NEAR).float()[:, None]
+        spoken = (centres >= 0)[:, None]
+        heads = [weights[:, :2] for weights in attended]
+        share = torch.stack([((weights * near).sum(-1) + 1e-4).log() * spoken for weights in heads])
+        return -share.sum() / (spoken.sum().clamp(min=1) * share.shape[0] * share.shape[2])
+
+
+class Run:
+    """A training run: model, optimizers, mean of the weights, progress."""
+
+    def __init__(self, work: Work, options: Options) -> None:
+        self.work, self.options = work, options
+        torch.set_num_threads(options.threads)
+        torch.manual_seed(options.seed)
+        self.device = torch.device(options.device)
+        self.tokenizer, self.ids = tokens.load(work)
+        self.phonemes = phoneme_numbers(work)
+        self.model = Whisper(options.shape).to(self.device)
+        self.logmel = LogMel().to(self.device)
+        matrices = [p for n, p in self.model.named_parameters() if is_matrix(n, p) and p.requires_grad]
+        others = [p for n, p in self.model.named_parameters() if not is_matrix(n, p) and p.requires_grad]
+        scale = math.sqrt(options.batch_seconds / 64)
+        self.rates = [ADAM_RATE * scale, MUON_RATE * scale]
+        self.optimizers = [
+            torch.optim.AdamW(others, lr=self.rates[0], betas=(0.9, 0.98), weight_decay=0.01),
+            Muon(matrices, lr=self.rates[1]),
+        ]
+        self.progress = Progress()
+        self.mean = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
+        self.losses = Losses(self.phonemes, self.device)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.work.run / ("cooldown.pt" if self.options.cooldown else "trunk.pt")
+
+    def resume(self) -> None:
+        """Takes up the checkpoint; a cooldown without one branches off the trunk."""
+        path = self.checkpoint
+        if not path.exists() and self.options.cooldown:
+            path = self.work.run / "trunk.pt"
+        if not path.exists():
+            print("train: from nothing", flush=True)
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["shape"] != asdict(self.options.shape):
+            raise SystemExit(f"error: {path} has the shape {state['shape']}; give the same, or another work folder")
+        self.model.load_state_dict(state["model"])
+        self.mean = state["mean"]
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.progress = Progress(**state["progress"])
+        if path != self.checkpoint:
+            self.progress.branch_seconds = self.progress.audio_seconds
+        print(f"train: from {path.name}: step {self.progress.step}, {self.progress.audio_seconds / 3600:.1f} h", flush=True)
+
+    def save(self) -> None:
+        """Replaces the checkpoint in one step: an interruption leaves the old one."""
+        state = {
+            "shape": asdict(self.options.shape),
+            "model": self.model.state_dict(),
+            "mean": self.mean,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "progress": asdict(self.progress),
+        }
+        unfinished = self.checkpoint.with_suffix(".part")
+        torch.save(state, unfinished)
+        unfinished.replace(self.checkpoint)
+
+    @property
+    def goal(self) -> float:
+        """Seconds of audio at which the run ends."""
+        return self.progress.branch_seconds * self.options.cooldown + self.options.hours * 3600
+
+    def rate(self) -> float:
+        """The share of the peak rate at this step."""
+        if self.options.cooldown:
+            return max(0.0, (self.goal - self.progress.audio_seconds) / (self.options.hours * 3600))
+        return min(1.0, (self.progress.step + 1) / WARMUP)
+
+    def precision(self):  # noqa: ANN201 (a context manager)
+        if self.options.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def features(self, batch: Batch) -> torch.Tensor:
+        generator = torch.Generator(self.device).manual_seed(self.options.seed * 1_000_003 + self.progress.step)
+        augment = Augment(generator)
+        return augment.mask(self.logmel(augment(batch.samples)))
+
+    def take_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        progress = self.progress
+        hours = progress.audio_seconds / 3600
+        guide = GUIDE * min(1.0, max(0.0, (GUIDE_GONE - hours) / (GUIDE_GONE - GUIDED_FOR)))
+        batch = batch.to(self.device)
+        with torch.no_grad():
+            mel = self.features(batch)
+        with self.precision():
+            parts = self.losses(self.model, mel, batch, guide)
+        parts["all"].backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
+        for optimizer, peak in zip(self.optimizers, self.rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * self.rate()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.audio_seconds += batch.samples.numel() / SAMPLE_RATE
+        if progress.step % MEAN_EVERY == 0:
+            share = max(MEAN_SHARE, 1 / (1 + progress.step / MEAN_EVERY))
+            for name, parameter in self.model.named_parameters():
+                self.mean[name].lerp_(parameter.detach(), share)
+        return {name: part.detach() for name, part in parts.items()}
+
+    def use_mean(self) -> dict[str, torch.Tensor]:
+        """Puts the mean of the weights into the model, and returns those that were there."""
+        present = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
+        self.model.load_state_dict(self.mean, strict=False)
+        return present
+
+    def dev(self) -> dict[str, float]:
+        """Word error rates on the dev clips, with the weights' mean."""
+        present = self.use_mean()
+        rates = {}
+        for path in shards.finished(self.work.speech / "dev"):
+            shard = shards.read(path)
+            pairs = []
+            for first in range(0, min(DEV_CLIPS, len(shard.rows)), 25):
+                clips = [shard.utterance(index) for index in range(first, min(first + 25, DEV_CLIPS, len(shard.rows)))]
+                samples = np.zeros((len(clips), round(WINDOW * SAMPLE_RATE)), np.float32)
+                for row, clip in zip(samples, clips, strict=True):
+                    row[: len(clip.samples)] = clip.samples.astype(np.float32) / 32768
+                with self.precision():
+                    heard = decoding.greedy(self.model, self.logmel(torch.from_numpy(samples).to(self.device)), self.ids)
+                pairs += [(c.text, self.tokenizer.decode(h)) for c, h in zip(clips, heard, strict=True)]
+            rates[path.name] = errors.word_error_rate(pairs)
+            said, got = pairs[0]
+            print(f"train: dev: {path.name}: WER {rates[path.name]:.1%} | {said} |{got}", flush=True)
+        self.model.load_state_dict(present, strict=False)
+        return rates
+
+    def note(self, **figures: float) -> None:
+        """Adds a line to the run's log."""
+        with (self.work.run / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps({**asdict(self.progress), **figures}) + "\n")
+
+
+def train(work: Work, options: Options) -> None:
+    """Runs until so many hours of audio have been processed."""
+    run = Run(work, options)
+    run.resume()
+    windows = Windows(work, run.tokenizer, run.ids, run.phonemes, options.seed, options.batch_seconds)
+    loader = torch.utils.data.DataLoader(
+        Stream(windows, run.progress.step), batch_size=None, num_workers=options.workers, prefetch_factor=4
+    )
+    progress, sums, saved, checked, begun = run.progress, {}, time.time(), time.time(), time.time()
+    earlier, first_audio, waited = progress.training_seconds, progress.audio_seconds, 0.0
+    batches = iter(loader)
+    while progress.audio_seconds < run.goal:
+        asked = time.time()
+        _, batch = next(batches)
+        waited += time.time() - asked
+        for name, part in run.take_step(batch).items():
+            sums[name] = sums.get(name, 0.0) + part
+        progress.training_seconds = earlier + time.time() - begun
+        if progress.step % LOG_STEPS == 0:
+            means = {name: float(value) / LOG_STEPS for name, value in sums.items()}
+            sums = {}
+            if not all(math.isfinite(value) for value in means.values()):
+                raise SystemExit(f"error: the loss is no number at step {progress.step}: {means}")
+            speed = (progress.audio_seconds - first_audio) / (time.time() - begun)
+            shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+            print(
+                f"train: step {progress.step}, {progress.audio_seconds / 3600:.1f} h, {shown}, {speed:.0f}x real time, "
+                f"{waited / (time.time() - begun):.0%} waiting",
+                flush=True,
+            )
+            run.note(**means)
+        if time.time() - saved > SAVE_SECONDS:
+            run.save()
+            saved = time.time()
+        if time.time() - checked > CHECK_SECONDS:
+            run.note(**{f"dev_{name}": rate for name, rate in run.dev().items()})
+            checked = time.time()
+    run.save()
+    run.note(**{f"dev_{name}": rate for name, rate in run.dev().items()})

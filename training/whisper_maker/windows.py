@@ -1,0 +1,260 @@
+"""Training windows: utterances laid one after the other into a window, and everything that is to be learned of it.
+
+A window's audio is raw; `augment` and `logmel` follow on the training device. All of it is a function of the seed, the
+number of the step and the shards that exist, so a resumed run goes on as if it had not stopped.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+import numpy as np
+import torch
+from tokenizers import Encoding, Tokenizer
+
+from . import nonspeech, shards
+from .layout import POSITIONS_PER_SECOND, SAMPLE_RATE, WINDOW, Work
+from .tokens import CONTEXT, Specials
+
+LENGTHS = ((4.0, 0.3), (6.0, 0.3), (WINDOW, 0.4))
+"""Seconds of a batch's windows, and shares of the audio. Rows of a batch are of one length: half a full window of
+silence would cost as much as speech, and the positions learned in a short row are those of a full one."""
+
+NO_SPEECH, TIMESTAMPS, PROMPT, OVERHANG = 0.04, 0.5, 0.08, 0.35
+"""Shares: of windows without speech; of windows with time stamps; of windows with a prompt; and of the full ones with
+time stamps in which the last sentence runs over the edge, is marked with its start, and not written down. From that
+mark a decoder knows where the next window has to begin."""
+
+IGNORE = -100
+CHARACTERS = {character: index for index, character in enumerate("abcdefghijklmnopqrstuvwxyz' ", start=1)}
+SILENT = ("_", "_:", "pau", ";")
+"""Phonemes that are none: pauses, and espeak-ng's mark of palatalisation."""
+
+
+@dataclass
+class Spoken:
+    """An utterance of the corpus: where it lies, and its phonemes by number."""
+
+    shard: int
+    index: int
+    seconds: float
+    group: str
+    times: np.ndarray
+    labels: np.ndarray
+    audible: np.ndarray
+
+
+@dataclass
+class Batch:
+    """Tensors of one step; `[rows, …]` each but for `characters`, which lie end to end."""
+
+    samples: torch.Tensor
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    centres: torch.Tensor
+    phonemes: torch.Tensor
+    characters: torch.Tensor
+    character_counts: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+
+
+@dataclass
+class Row:
+    """One window while it is made. `centres` are the positions where tokens are spoken, -1 where that means nothing."""
+
+    samples: np.ndarray
+    phonemes: np.ndarray
+    tokens: list[int] = field(default_factory=list)
+    centres: list[float] = field(default_factory=list)
+    unlearned: int = 0
+    text: str = ""
+
+    def add(self, tokens: list[int], centres: list[float] | None = None) -> None:
+        self.tokens += tokens
+        self.centres += centres if centres is not None else [-1.0] * len(tokens)
+
+
+def characters(text: str) -> list[int]:
+    kept = "".join(character if character in CHARACTERS else " " for character in text.lower())
+    return [CHARACTERS[character] for character in " ".join(kept.split())]
+
+
+def spoken_at(encoding: Encoding, length: int, times: np.ndarray) -> list[float]:
+    """Where each token is spoken, in seconds: its place among the letters, carried over to the phonemes' times."""
+    places = [max(0.0, (start + end) / 2 - 1) / max(1, length) * (len(times) - 1) for start, end in encoding.offsets]
+    return np.interp(places, np.arange(len(times)), times).tolist()
+
+
+class Corpus:
+    """All finished shards of training speech."""
+
+    def __init__(self, work: Work, phonemes: dict[str, int]) -> None:
+        self.folder, self.phonemes = work.speech / "train", phonemes
+        self.shards: list[shards.Shard] = []
+        self.spoken: list[Spoken] = []
+        self.groups: dict[str, list[int]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Takes in shards that were made meanwhile."""
+        for path in shards.finished(self.folder)[len(self.shards) :]:
+            shard = shards.read(path)
+            for index, row in enumerate(shard.rows):
+                engine, _, voice = row["voice"].partition(":")
+                group = voice if engine == "flite" else engine
+                names = [name for _, name in row["phonemes"]]
+                self.groups.setdefault(group, []).append(len(self.spoken))
+                start, end = row["span"]
+                self.spoken.append(
+                    Spoken(
+                        len(self.shards),
+                        index,
+                        (end - start) / SAMPLE_RATE,
+                        group,
+                        np.array([time for time, _ in row["phonemes"]], np.float32),
+                        np.array([self.phonemes.get(f"{engine}:{name}", IGNORE) for name in names], np.int16),
+                        np.array([name not in SILENT for name in names]),
+                    )
+                )
+                del row["phonemes"]  # the arrays hold them now, in a tenth of the memory
+            self.shards.append(shard)
+
+
+class Windows:
+    """Makes the batch of a step."""
+
+    def __init__(self, work: Work, tokenizer: Tokenizer, ids: Specials, phonemes: dict[str, int], seed: int, seconds: float):
+        self.work, self.tokenizer, self.ids, self.phonemes = work, tokenizer, ids, phonemes
+        self.seed, self.seconds = seed, seconds
+        self.corpus: Corpus | None = None
+
+    def batch(self, step: int) -> Batch:
+        if self.corpus is None:
+            self.corpus = Corpus(self.work, self.phonemes)
+        elif step % 200 == 0:
+            self.corpus.refresh()
+        r = Random(f"{self.seed}/windows/{step}")
+        length = r.choices([length for length, _ in LENGTHS], [share for _, share in LENGTHS])[0]
+        rows = [self.row(r, length) for _ in range(max(2, round(self.seconds / length)))]
+        longest = max(len(row.tokens) for row in rows)
+        inputs = torch.full((len(rows), longest - 1), self.ids.end)
+        targets = torch.full((len(rows), longest - 1), IGNORE)
+        centres = torch.full((len(rows), longest - 1), -1.0)
+        for number, row in enumerate(rows):
+            count = len(row.tokens) - 1
+            inputs[number, :count] = torch.tensor(row.tokens[:-1])
+            targets[number, :count] = torch.tensor(row.tokens[1:])
+            targets[number, : row.unlearned] = IGNORE
+            centres[number, :count] = torch.tensor(row.centres[1:])
+        letters = [characters(row.text) for row in rows]
+        return Batch(
+            torch.from_numpy(np.stack([row.samples for row in rows])),
+            inputs,
+            targets,
+            centres,
+            torch.from_numpy(np.stack([row.phonemes for row in rows])),
+            torch.tensor([letter for text in letters for letter in text], dtype=torch.long),
+            torch.tensor([len(text) for text in letters]),
+        )
+
+    def row(self, r: Random, length: float) -> Row:
+        ids = self.ids
+        row = Row(
+            np.zeros(int(length * SAMPLE_RATE), np.float32),
+            np.full(int(length * POSITIONS_PER_SECOND), IGNORE, np.int64),
+        )
+        timestamps = r.random() < TIMESTAMPS
+        speech = r.random() >= NO_SPEECH
+        if r.random() < PROMPT:
+            prompt = self.tokenizer.encode(f" {self.text_of(r.choice(self.corpus.spoken))}").ids
+            row.add([ids.previous, *prompt[: CONTEXT // 2]])
+            row.unlearned = len(row.tokens)  # all of it is given, and so is the start token
+        row.add([ids.start])
+        if not speech:
+            row.samples[:] = nonspeech.sample(np.random.default_rng(r.getrandbits(64)), len(row.samples))
+            if r.random() < 0.5:
+                row.add([ids.no_speech, ids.end])
+                return row
+        row.add([ids.english, ids.transcribe] + ([] if timestamps else [ids.no_timestamps]))
+        if not speech:
+            row.add([ids.first_timestamp, ids.end] if timestamps else [ids.end])
+            return row
+        self.fill(r, row, length, timestamps)
+        row.add([ids.end])
+        row.tokens, row.centres = row.tokens[:CONTEXT], row.centres[:CONTEXT]
+        return row
+
+    def fill(self, r: Random, row: Row, length: float, timestamps: bool) -> None:
+        """Lays utterances into the row until the next one does not fit; mostly by one speaker, with pauses between."""
+        position = r.uniform(0, 0.25) if r.random() < 0.8 else r.uniform(0, 1.2)
+        overhang = timestamps and length == WINDOW and r.random() < OVERHANG
+        pool: list[int] | None = None
+        misses, texts = 0, []
+        while misses < 8:
+            spoken = self.corpus.spoken[r.choice(pool) if pool else r.randrange(len(self.corpus.spoken))]
+            speed = r.uniform(0.92, 1.09)
+            seconds = spoken.seconds / speed
+            if position + seconds > length - 0.02:
+                misses += 1
+                if texts and overhang and position < length - 0.5:
+                    self.lay(r, row, spoken, position, speed)
+                    row.add([self.stamp(position)], [position * POSITIONS_PER_SECOND])
+                    return  # without letters: CTC would be asked to pass over speech
+                continue
+            times = self.lay(r, row, spoken, position, speed)
+            text = self.text_of(spoken)
+            encoding = self.tokenizer.encode(f" {text}")
+            centres = [POSITIONS_PER_SECOND * time for time in spoken_at(encoding, len(text), times)]
+            if timestamps:
+                row.add([self.stamp(position)], [position * POSITIONS_PER_SECOND])
+            row.add(encoding.ids, centres)
+            end = position + seconds
+            if timestamps:
+                row.add([self.stamp(end)], [end * POSITIONS_PER_SECOND])
+            texts.append(text)
+            pool = self.corpus.groups[spoken.group] if r.random() < 0.85 else None
+            position = end + (r.uniform(0.05, 0.6) if r.random() < 0.85 else r.uniform(0.6, 2.0))
+            if r.random() < 0.12:
+                break
+        row.text = " ".join(texts)
+
+    def lay(self, r: Random, row: Row, spoken: Spoken, position: float, speed: float) -> np.ndarray:
+        """Adds an utterance's samples and phonemes at `position` seconds; returns when its audible phonemes begin."""
+        source = self.corpus.shards[spoken.shard].utterance_samples(spoken.index).astype(np.float32) / 32768
+        count = int(len(source) / speed)
+        samples = np.interp(np.arange(count) * speed, np.arange(len(source)), source)
+        start = int(position * SAMPLE_RATE)
+        place = row.samples[start : start + count]
+        place += (samples * r.uniform(0.4, 1.0))[: len(place)].astype(np.float32)
+
+        times = spoken.times / speed + position
+        edges = (np.append(times, position + spoken.seconds / speed) * POSITIONS_PER_SECOND).astype(int)
+        for label, begin, end in zip(spoken.labels, edges, edges[1:], strict=False):
+            row.phonemes[begin:end] = label
+        audible = times[spoken.audible]
+        return audible if len(audible) else np.array([position])
+
+    def stamp(self, seconds: float) -> int:
+        """The time stamp token nearest to a time in the window."""
+        return self.ids.first_timestamp + min(round(seconds * POSITIONS_PER_SECOND), int(WINDOW * POSITIONS_PER_SECOND))
+
+    def text_of(self, spoken: Spoken) -> str:
+        return self.corpus.shards[spoken.shard].rows[spoken.index]["text"]
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """The batches from a step on, made in a process of their own."""
+
+    def __init__(self, windows: Windows, first_step: int) -> None:
+        self.windows, self.first_step = windows, first_step
+
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+        torch.set_num_threads(1)
+        info = torch.utils.data.get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        step = self.first_step + worker
+        while True:
+            yield step, self.windows.batch(step)
+            step += workers
