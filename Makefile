@@ -1,7 +1,7 @@
 # The two that matter: `make run` and `make test`. Both set up whatever is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup components test-components host build run test lint format bench clean
+.PHONY: help setup components test-components host build run test lint format bench model model-eval clean
 
 COMPONENTS := analyze audio stats
 TEST_COMPONENTS := probe-wasi02 probe-wasi03
@@ -40,6 +40,12 @@ format: ## format all code
 
 bench: build ## measure, side by side with peers; prints ratios
 	@sh bench/run.sh
+
+model: build ## make the bundled model from nothing; days on a CPU (training/README.md)
+	@sh training/make.sh
+
+model-eval: build ## measure the bundled model: word errors by voice and noise, times, silence
+	@sh training/make.sh evaluate
 
 clean: ## remove everything that was built or fetched
 	rm -rf target .tools

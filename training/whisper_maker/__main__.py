@@ -4,9 +4,13 @@ import argparse
 import os
 from pathlib import Path
 
-from . import speech, text, tokens, training
-from .layout import TRAINING, Work
-from .model import Shape
+# Before anything loads OpenMP: on a machine with other work, threads that spin while they wait for each other halve
+# the speed.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from . import card, evaluation, export, keeping, speech, text, tokens, training  # noqa: E402
+from .layout import TRAINING, Work  # noqa: E402
+from .model import Shape  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:
@@ -30,6 +34,18 @@ def arguments() -> argparse.Namespace:
     train.add_argument("--width", type=int, default=192, help="a multiple of 64 (default: %(default)s)")
     train.add_argument("--encoder-layers", type=int, default=4)
     train.add_argument("--decoder-layers", type=int, default=2)
+
+    write = steps.add_parser("export", help="write the model's folder")
+    write.add_argument("--checkpoint", type=Path, help="(default: the cooldown if there is one, else the trunk)")
+
+    judge = steps.add_parser("evaluate", help="measure a model's folder through the host")
+    judge.add_argument("--model", type=Path, help="(default: the one exported)")
+    judge.add_argument("--clips", type=int, help="of each set at most, for a first look (default: all)")
+
+    steps.add_parser("card", help="write the model card from the evaluation")
+
+    keep = steps.add_parser("keep", help="put the weights, in half precision, into training/checkpoint")
+    keep.add_argument("--restore", action="store_true", help="the other way: begin a trunk from the kept weights")
     return parser.parse_args()
 
 
@@ -52,6 +68,14 @@ def main() -> None:
                 given.workers, given.seed, shape,
             )
             training.train(work, options)
+        case "export":
+            export.export(work, given.checkpoint or export.newest(work))
+        case "evaluate":
+            evaluation.evaluate(work, (given.model or work.model).resolve(), given.clips)
+        case "card":
+            card.make(work)
+        case "keep":
+            keeping.restore(work) if given.restore else keeping.keep(work)
 
 
 if __name__ == "__main__":

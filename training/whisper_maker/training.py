@@ -6,10 +6,12 @@ is used is the running mean of its weights, or, better, a cooldown: a branch off
 
 import json
 import math
+import signal
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import torch
@@ -166,6 +168,8 @@ class Run:
             Muon(matrices, lr=self.rates[1]),
         ]
         self.progress = Progress()
+        self.warmed = 0
+        """The step that the warm-up of the rate counts from."""
         self.mean = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
         self.losses = Losses(self.phonemes, self.device)
 
@@ -186,8 +190,11 @@ class Run:
             raise SystemExit(f"error: {path} has the shape {state['shape']}; give the same, or another work folder")
         self.model.load_state_dict(state["model"])
         self.mean = state["mean"]
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        if state["optimizers"]:
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+        else:  # restored from the kept weights: the rate rises again from nothing, so that the optimizers find their feet
+            self.warmed = state["progress"]["step"]
         self.progress = Progress(**state["progress"])
         if path != self.checkpoint:
             self.progress.branch_seconds = self.progress.audio_seconds
@@ -215,7 +222,7 @@ class Run:
         """The share of the peak rate at this step."""
         if self.options.cooldown:
             return max(0.0, (self.goal - self.progress.audio_seconds) / (self.options.hours * 3600))
-        return min(1.0, (self.progress.step + 1) / WARMUP)
+        return min(1.0, (self.progress.step - self.warmed + 1) / WARMUP)
 
     def precision(self):  # noqa: ANN201 (a context manager)
         if self.options.precision == "fp32":
@@ -284,6 +291,21 @@ class Run:
             log.write(json.dumps({**asdict(self.progress), **figures}) + "\n")
 
 
+class Stop:
+    """True once the process has been asked to end, by SIGTERM or Ctrl-C: the step under way is finished and saved."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.ask)
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+
 def train(work: Work, options: Options) -> None:
     """Runs until so many hours of audio have been processed."""
     run = Run(work, options)
@@ -295,7 +317,8 @@ def train(work: Work, options: Options) -> None:
     progress, sums, saved, checked, begun = run.progress, {}, time.time(), time.time(), time.time()
     earlier, first_audio, waited = progress.training_seconds, progress.audio_seconds, 0.0
     batches = iter(loader)
-    while progress.audio_seconds < run.goal:
+    stopped = Stop()
+    while progress.audio_seconds < run.goal and not stopped:
         asked = time.time()
         _, batch = next(batches)
         waited += time.time() - asked
@@ -322,4 +345,7 @@ def train(work: Work, options: Options) -> None:
             run.note(**{f"dev_{name}": rate for name, rate in run.dev().items()})
             checked = time.time()
     run.save()
+    if stopped:
+        print(f"train: stopped at step {progress.step}; the same command goes on", flush=True)
+        return
     run.note(**{f"dev_{name}": rate for name, rate in run.dev().items()})

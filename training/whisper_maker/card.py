@@ -1,0 +1,94 @@
+"""The card step: the model's README, from the figures of the evaluation and the sources of the text."""
+
+import json
+from collections import Counter
+
+import torch
+
+from . import evaluation, export, sources, text
+from .layout import WINDOW, Work
+from .voices import ACCENTS, UNSEEN_VARIANTS, VARIANTS
+
+HEAD = """---
+language: en
+license: apache-2.0
+library_name: transformers
+pipeline_tag: automatic-speech-recognition
+tags:
+  - whisper
+  - onnx
+---
+
+# The bundled model
+
+A very small English speech recogniser with Whisper's architecture and a window of {window:g} seconds, trained from scratch
+on synthetic speech by `training/`. It lets a fresh clone transcribe without a download. For real use, point the host at a
+published Whisper model; the host loads both in the same way.
+
+## What it is not for
+
+Human speech, languages other than English, digits (it writes numbers as words), and anything that depends on being right.
+It has heard only synthesizers, and knows only words that occur in its texts.
+"""
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def error_table(rows: list[dict]) -> str:
+    lines = ["| voices | text | noise | int8 | fp32 | clips |", "|---|---|---|---|---|---|"]
+    by_place: dict[tuple[str, str, str], dict[str, dict]] = {}
+    for row in rows:
+        by_place.setdefault((row["voices"], row["text"], row["noise"]), {})[row["precision"]] = row
+    for place, figures in by_place.items():
+        cells = [f"{percent(r['rate'])} ({percent(r['low'])} to {percent(r['high'])})" for r in (figures["int8"], figures["fp32"])]
+        lines.append(f"| {' | '.join(place)} | {' | '.join(cells)} | {figures['int8']['clips']} |")
+    return "\n".join(lines)
+
+
+def source_table(work: Work) -> str:
+    counts = Counter(row["source"] for row in text.load(work, "train"))
+    lines = ["| text | sentences | licence |", "|---|---|---|"]
+    lines += [f"| {source.name} | {counts[source.name]:,} | {source.licence} |" for source in sources.SOURCES]
+    made = sum(count for name, count in counts.items() if name.startswith("templates"))
+    lines.append(f"| put together by `training/whisper_maker/templates.py` | {made:,} | Apache-2.0 |")
+    return "\n".join(lines)
+
+
+def make(work: Work) -> None:
+    """Writes `model/README.md`."""
+    found = json.loads(work.evaluation.read_text(encoding="utf-8"))
+    times, quiet, exact = found["times"], found["quiet"], found["recordings"]
+    state = torch.load(export.newest(work), map_location="cpu", weights_only=True)
+    progress, shape = state["progress"], state["shape"]
+    quiet_lines = [
+        f"| {kind} | {percent(figures['empty'])} of {figures['clips']} | {figures['words_a_minute']:.1f} |"
+        for kind, figures in quiet.items()
+    ]
+    examples = [f"- {row['voices']}: *{row['said']}* was heard as *{row['heard']}*" for row in found["examples"]]
+    noises = ", ".join(evaluation.NOISES)
+    parts = [
+        HEAD.format(window=WINDOW),
+        "## How well it hears\n",
+        f"Word error rates through `whisper-host transcribe`, greedy, of sentences it had not seen, with 95 % intervals; text "
+        f"lower-cased and without punctuation; noise is white ({noises}). `made` sentences are stories, numbers, dates, "
+        f"questions and requests from templates; `free` are everything else. Unseen variants are espeak-ng's "
+        f"{', '.join(UNSEEN_VARIANTS)}; the unseen engine is festival.\n",
+        error_table(found["words"]),
+        f"\nSegments of two-sentence clips begin within 0.3 s of the sentence in {percent(times['within_0.3_s'])} of cases "
+        f"(median {times['median_s']:.2f} s, {times['clips']} clips); {percent(times['two_segments'])} have two segments.\n",
+        f"| {WINDOW:g} s without speech | empty text | invented words a minute |\n|---|---|---|",
+        "\n".join(quiet_lines),
+        f"\nOf the recordings in `test/audio`, {sum(exact.values())} of {len(exact)} come out word for word (int8 and fp32).\n",
+        "Random examples, free text, int8, clean:\n",
+        "\n".join(examples),
+        "\n## How it was made\n",
+        f"Width {shape['width']}, {shape['encoder_layers']} encoder and {shape['decoder_layers']} decoder layers, vocabulary "
+        f"{shape['vocabulary']}; {progress['audio_seconds'] / 3600:.0f} hours of audio in {progress['step']:,} steps, "
+        f"{progress['training_seconds'] / 3600:.1f} hours of training. Spoken by espeak-ng ({len(ACCENTS)} accents, "
+        f"{len(VARIANTS)} variants) and flite (kal, kal16, awb, rms, slt). The sentences:\n",
+        source_table(work),
+    ]
+    (work.model / "README.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
+    print(f"card: {work.model / 'README.md'}", flush=True)
