@@ -8,9 +8,9 @@ from pathlib import Path
 # the speed.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from . import card, evaluation, export, keeping, speech, text, tokens, training  # noqa: E402
-from .layout import TRAINING, Work  # noqa: E402
-from .model import Shape  # noqa: E402
+from . import card, evaluation, export, keeping, speech, text, tokens, training
+from .layout import TRAINING, Work
+from .model import Shape
 
 
 def arguments() -> argparse.Namespace:
@@ -64,8 +64,15 @@ def main() -> None:
             vocabulary = tokens.load(work)[0].get_vocab_size()
             shape = Shape(given.width, given.encoder_layers, given.decoder_layers, vocabulary)
             options = training.Options(
-                given.hours, given.cooldown, given.device, given.precision, given.threads, given.batch_seconds,
-                given.workers, given.seed, shape,
+                given.hours,
+                given.cooldown,
+                given.device,
+                given.precision,
+                given.threads,
+                given.batch_seconds,
+                given.workers,
+                given.seed,
+                shape,
             )
             training.train(work, options)
         case "export":

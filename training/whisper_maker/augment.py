@@ -43,9 +43,9 @@ class Augment:
         curve = torch.nn.functional.interpolate(decibels, bins, mode="linear", align_corners=True)[:, 0]
         response = 10 ** (curve / 20)
 
-        low = torch.where(self.chance(rows, 0.2), self.uniform(rows, 2800, 7500), torch.full((rows,), 2e4, device=self.device))
-        high = torch.where(self.chance(rows, 0.15), self.uniform(rows, 60, 350), torch.full((rows,), -1e3, device=self.device))
-        response = response * torch.sigmoid((low[:, None] - frequency) / 100) * torch.sigmoid((frequency - high[:, None]) / 20)
+        low = torch.where(self.chance(rows, 0.2), self.uniform(rows, 2800, 7500), 2e4)[:, None]
+        high = torch.where(self.chance(rows, 0.15), self.uniform(rows, 60, 350), -1e3)[:, None]
+        response = response * torch.sigmoid((low - frequency) / 100) * torch.sigmoid((frequency - high) / 20)
 
         seconds = self.uniform(rows, 0.08, 0.5)
         time = torch.arange(TAIL, device=self.device) / SAMPLE_RATE

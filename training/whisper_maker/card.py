@@ -42,7 +42,9 @@ def error_table(rows: list[dict]) -> str:
     for row in rows:
         by_place.setdefault((row["voices"], row["text"], row["noise"]), {})[row["precision"]] = row
     for place, figures in by_place.items():
-        cells = [f"{percent(r['rate'])} ({percent(r['low'])} to {percent(r['high'])})" for r in (figures["int8"], figures["fp32"])]
+        cells = [
+            f"{percent(r['rate'])} ({percent(r['low'])} to {percent(r['high'])})" for r in (figures["int8"], figures["fp32"])
+        ]
         lines.append(f"| {' | '.join(place)} | {' | '.join(cells)} | {figures['int8']['clips']} |")
     return "\n".join(lines)
 
@@ -71,21 +73,21 @@ def make(work: Work) -> None:
     parts = [
         HEAD.format(window=WINDOW),
         "## How well it hears\n",
-        f"Word error rates through `whisper-host transcribe`, greedy, of sentences it had not seen, with 95 % intervals; text "
-        f"lower-cased and without punctuation; noise is white ({noises}). `made` sentences are stories, numbers, dates, "
-        f"questions and requests from templates; `free` are everything else. Unseen variants are espeak-ng's "
+        f"Word error rates through `whisper-host transcribe`, greedy, of unseen sentences, with 95 % intervals; "
+        f"text lower-cased and without punctuation; the noise is white ({noises}). `made` sentences are stories, numbers, "
+        f"dates, questions and requests from templates; `free` are everything else. Unseen variants are espeak-ng's "
         f"{', '.join(UNSEEN_VARIANTS)}; the unseen engine is festival.\n",
         error_table(found["words"]),
         f"\nSegments of two-sentence clips begin within 0.3 s of the sentence in {percent(times['within_0.3_s'])} of cases "
         f"(median {times['median_s']:.2f} s, {times['clips']} clips); {percent(times['two_segments'])} have two segments.\n",
         f"| {WINDOW:g} s without speech | empty text | invented words a minute |\n|---|---|---|",
         "\n".join(quiet_lines),
-        f"\nOf the recordings in `test/audio`, {sum(exact.values())} of {len(exact)} come out word for word (int8 and fp32).\n",
+        f"\nOf the recordings in `test/audio`, {sum(exact.values())} of {len(exact)} come out word for word.\n",
         "Random examples, free text, int8, clean:\n",
         "\n".join(examples),
         "\n## How it was made\n",
-        f"Width {shape['width']}, {shape['encoder_layers']} encoder and {shape['decoder_layers']} decoder layers, vocabulary "
-        f"{shape['vocabulary']}; {progress['audio_seconds'] / 3600:.0f} hours of audio in {progress['step']:,} steps, "
+        f"Width {shape['width']}, {shape['encoder_layers']} encoder and {shape['decoder_layers']} decoder layers, "
+        f"vocabulary {shape['vocabulary']}; {progress['audio_seconds'] / 3600:.0f} hours of audio, {progress['step']:,} steps, "
         f"{progress['training_seconds'] / 3600:.1f} hours of training. Spoken by espeak-ng ({len(ACCENTS)} accents, "
         f"{len(VARIANTS)} variants) and flite (kal, kal16, awb, rms, slt). The sentences:\n",
         source_table(work),

@@ -1,6 +1,7 @@
 """The synthesizer espeak-ng, called in process: a voice, a variant, a sentence; out come samples and phoneme times."""
 
 import ctypes as c
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,8 @@ class Espeak:
         self.callback = CALLBACK(self.receive)  # kept, or it is collected while the library still calls it
         self.library.espeak_SetSynthCallback(self.callback)
 
-    def receive(self, samples, count: int, events) -> int:  # noqa: ANN001 (ctypes pointers)
+    def receive(self, samples: Any, count: int, events: Any) -> int:
+        """What the library calls with each piece of sound (pointers of ctypes); 0 asks for more."""
         if samples and count > 0:
             self.chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         index = 0

@@ -1,7 +1,7 @@
 """The evaluation step: the exported model, heard through the project's own host, as a user will hear it.
 
 Word error rates by voice, noise and precision; times of segments; what is heard where nobody speaks. The test sentences
-are looked at here and nowhere else. Of the exported model it writes `evaluation.json`, from which `card` makes the model card.
+are looked at here and nowhere else. Of the exported model it writes `evaluation.json`, from which `card` is made.
 """
 
 import json
@@ -152,7 +152,11 @@ def recordings(model: Path) -> dict[str, bool]:
     for precision in PRECISIONS:
         command = [HOST, "transcribe", "--json", "--language", "en", "--model", model, "--precision", precision]
         done = subprocess.run(
-            [*command, "--device", "cpu", "--log", "error", *files], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True
+            [*command, "--device", "cpu", "--log", "error", *files],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
         for file, line in zip(files, done.stdout.splitlines(), strict=True):
             said = file.with_suffix(".txt").read_text(encoding="utf-8")

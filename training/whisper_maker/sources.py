@@ -87,9 +87,7 @@ CAMPAIGNS = "did dm dw ei httt l low nr sof sota sotbe thot trow tsg ttb utbs".s
 
 SOURCES = [
     Source("WordNet 3.0", ("wordnet-base",), "WordNet 3.0 licence", wordnet),
-    Source(
-        "Battle for Wesnoth 1.16, campaigns", tuple(f"wesnoth-1.16-{name}" for name in CAMPAIGNS), "GPL-2+", wesnoth
-    ),
+    Source("Battle for Wesnoth 1.16, campaigns", tuple(f"wesnoth-1.16-{name}" for name in CAMPAIGNS), "GPL-2+", wesnoth),
     Source("Dungeon Crawl Stone Soup, descriptions", ("crawl-common",), "GPL-2+", crawl),
     Source("A Brief History of Debian", ("debian-history",), "GPL-2+", pages("usr/share/doc/debian-history/docs/*.en.html")),
     Source(

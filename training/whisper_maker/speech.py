@@ -5,6 +5,7 @@ an interrupted run goes on where it stopped and makes the same speech.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -20,6 +21,10 @@ CLIPS = 200
 
 LONGEST = WINDOW - 0.6
 """Seconds. A longer utterance does not fit into a window with its surroundings, and is dropped."""
+
+
+Speak = Callable[[list[str], Random], list[Utterance | None]]
+"""Speaks sentences in voices drawn at random."""
 
 
 def fits(utterance: Utterance | None) -> bool:
@@ -45,7 +50,7 @@ def make_train(work: Work, hours: float, seed: int) -> None:
             print(f"speech: train: {made:.2f} of {hours:g} h, {time.time() - begun:.0f} s", flush=True)
 
 
-def fixed(work: Work, name: str, part: str, seed: int, speak) -> None:  # noqa: ANN001
+def fixed(work: Work, name: str, part: str, seed: int, speak: Speak) -> None:
     """A fixed folder with CLIPS sentences of free text and as many made ones, of a part of the corpus."""
     for kind in ("free", "made"):
         path = work.speech / name / kind
@@ -57,8 +62,8 @@ def fixed(work: Work, name: str, part: str, seed: int, speak) -> None:  # noqa: 
         print(f"speech: {name}: {kind}: {min(len(utterances), CLIPS)} clips", flush=True)
 
 
-def festival_speech(texts: list[str], r: Random) -> list[Utterance]:
-    spoken = []
+def festival_speech(texts: list[str], r: Random) -> list[Utterance | None]:
+    spoken: list[Utterance | None] = []
     for voice in festival.VOICES:
         share = [sentence for index, sentence in enumerate(texts) if index % 2 == festival.VOICES.index(voice)]
         for sentence, samples in zip(share, festival.speak_all(share, voice), strict=True):

@@ -103,7 +103,7 @@ def fact(r: Random) -> str:
             f"There are {count} people in the {r.choice(PLACES)}.",
             f"Chapter {number(r.randint(1, 40))}.",
             f"{name} and {r.choice(NAMES)} went to {town} in {r.choice(MONTHS)}.",
-            f"{name} said that {r.choice(SUBJECTS)} was {r.choice(['good', 'late', 'lost', 'ready', 'too long', 'on time'])}.",
+            f"{name} said that {r.choice(SUBJECTS)} was {r.choice('good late lost ready cold right'.split())}.",
         ]
     )
 
@@ -144,9 +144,11 @@ def request(r: Random) -> str:
             f"Walk {number(r.randint(2, 30))} steps {r.choice('forward back north south east west'.split())}.",
             f"{r.choice(['Turn', 'Go'])} {r.choice('left right back north south east west'.split())}.",
             f"{r.choice('Play Stop Start Pause'.split())} the {r.choice('music film game song video'.split())}.",
-            f"{r.choice('Read Save Send Delete Find Show'.split())} the {r.choice('file message picture letter page list'.split())}.",
+            f"{r.choice('Read Save Send Find Show'.split())} the {r.choice('file message picture letter page'.split())}.",
             f"Volume {r.choice(['up', 'down'])}.",
-            r.choice(["Yes.", "No.", "Thank you.", "Please wait.", "Start over.", "Next page.", "Good morning.", "Good night."]),
+            r.choice(
+                ["Yes.", "No.", "Thank you.", "Please wait.", "Start over.", "Next page.", "Good morning.", "Good night."]
+            ),
         ]
     )
 

@@ -8,8 +8,8 @@ import json
 import math
 import signal
 import time
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -39,7 +39,7 @@ class Options:
     batch_seconds: float = 64.0
     workers: int = 1
     seed: int = 1
-    shape: Shape = Shape()
+    shape: Shape = field(default_factory=Shape)
 
 
 ADAM_RATE, MUON_RATE = 2e-3, 1.2e-2
@@ -224,7 +224,7 @@ class Run:
             return max(0.0, (self.goal - self.progress.audio_seconds) / (self.options.hours * 3600))
         return min(1.0, (self.progress.step - self.warmed + 1) / WARMUP)
 
-    def precision(self):  # noqa: ANN201 (a context manager)
+    def precision(self) -> AbstractContextManager:
         if self.options.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)

@@ -25,6 +25,9 @@ NO_SPEECH, TIMESTAMPS, PROMPT, OVERHANG = 0.04, 0.5, 0.08, 0.35
 time stamps in which the last sentence runs over the edge, is marked with its start, and not written down. From that
 mark a decoder knows where the next window has to begin."""
 
+REFRESH = 200
+"""Steps after which new shards are looked for."""
+
 IGNORE = -100
 CHARACTERS = {character: index for index, character in enumerate("abcdefghijklmnopqrstuvwxyz' ", start=1)}
 SILENT = ("_", "_:", "pau", ";")
@@ -129,12 +132,14 @@ class Windows:
         self.work, self.tokenizer, self.ids, self.phonemes = work, tokenizer, ids, phonemes
         self.seed, self.seconds = seed, seconds
         self.corpus: Corpus | None = None
+        self.refreshed = 0
 
     def batch(self, step: int) -> Batch:
         if self.corpus is None:
-            self.corpus = Corpus(self.work, self.phonemes)
-        elif step % 200 == 0:
+            self.corpus, self.refreshed = Corpus(self.work, self.phonemes), step
+        elif step >= self.refreshed + REFRESH:
             self.corpus.refresh()
+            self.refreshed = step
         r = Random(f"{self.seed}/windows/{step}")
         length = r.choices([length for length, _ in LENGTHS], [share for _, share in LENGTHS])[0]
         rows = [self.row(r, length) for _ in range(max(2, round(self.seconds / length)))]

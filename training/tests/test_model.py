@@ -1,0 +1,108 @@
+"""The model against Hugging Face's, and its graphs against itself."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+from whisper_maker import decoding, export
+from whisper_maker.augment import Augment
+from whisper_maker.logmel import LogMel
+from whisper_maker.merge import merge
+from whisper_maker.model import Shape, Whisper
+from whisper_maker.muon import orthogonal
+from whisper_maker.tokens import CONTEXT, Specials
+
+SHAPE = Shape(width=128, encoder_layers=2, decoder_layers=2, vocabulary=100)
+IDS = Specials(end=50, start=51, english=52, transcribe=53, previous=54, no_speech=55, no_timestamps=56, first_timestamp=57)
+
+
+def model() -> Whisper:
+    torch.manual_seed(0)
+    return Whisper(SHAPE).eval()
+
+
+class Features(unittest.TestCase):
+    def test_log_mel_is_whispers(self) -> None:
+        samples = np.random.default_rng(0).standard_normal(160_000).astype(np.float32)
+        theirs = WhisperFeatureExtractor(chunk_length=10)(samples, sampling_rate=16_000, return_tensors="np")
+        ours = LogMel()(torch.from_numpy(samples)[None]).numpy()
+        np.testing.assert_allclose(ours, theirs["input_features"], atol=1e-4)
+
+    def test_augmentation_is_a_function_of_the_seed(self) -> None:
+        samples = torch.randn(4, 32_000)
+        one, other, third = (Augment(torch.Generator().manual_seed(seed))(samples) for seed in (1, 1, 2))
+        self.assertTrue(torch.equal(one, other))
+        self.assertFalse(torch.equal(one, third))
+        self.assertTrue(bool(one.isfinite().all()))
+
+
+class Architecture(unittest.TestCase):
+    @torch.no_grad()
+    def test_logits_are_those_of_hugging_faces_whisper(self) -> None:
+        ours = model()
+        config = WhisperConfig(
+            vocab_size=100,
+            num_mel_bins=80,
+            d_model=128,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=512,
+            decoder_ffn_dim=512,
+            max_source_positions=500,
+            max_target_positions=CONTEXT,
+            dropout=0.0,
+            pad_token_id=50,
+            bos_token_id=50,
+            eos_token_id=50,
+            decoder_start_token_id=51,
+        )
+        theirs = WhisperForConditionalGeneration(config).eval()
+        weights = {name: value for name, value in ours.state_dict().items() if name.startswith("model.")}
+        theirs.load_state_dict(weights | {"proj_out.weight": weights["model.decoder.embed_tokens.weight"]})
+        mel, tokens = torch.randn(2, 80, 1000), torch.randint(0, 100, (2, 7))
+        encoded, _ = ours.encoder(mel)
+        logits, attended = ours.decoder(tokens, encoded)
+        torch.testing.assert_close(logits, theirs(mel, decoder_input_ids=tokens).logits, atol=1e-3, rtol=1e-3)
+        self.assertEqual(attended[0].shape, (2, 2, 7, 500))
+
+    def test_muon_makes_singular_values_one_about(self) -> None:
+        values = torch.linalg.svdvals(orthogonal(torch.randn(3, 32, 64)))
+        self.assertTrue(bool(((values > 0.5) & (values < 1.5)).all()))
+
+
+class Graphs(unittest.TestCase):
+    @torch.no_grad()
+    def test_the_merged_decoder_writes_what_the_model_writes(self) -> None:
+        whisper = model()
+        mel = torch.randn(1, 80, 1000)
+        wanted = decoding.greedy(whisper, mel, IDS)[0]
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            export.write_graphs(whisper, folder)
+            merge(folder / "decoder_model.onnx", folder / "decoder_with_past_model.onnx", folder / "merged.onnx")
+            encoder = onnxruntime.InferenceSession(folder / "encoder_model.onnx")
+            decoder = onnxruntime.InferenceSession(folder / "merged.onnx")
+        encoded = encoder.run(None, {"input_features": mel.numpy()})[0]
+        outputs = [value.name for value in decoder.get_outputs()]
+        past = {n.replace("present", "past_key_values"): np.zeros((1, 2, 0, 64), np.float32) for n in outputs[1:]}
+        new, written, cached = [IDS.start, IDS.english, IDS.transcribe, IDS.no_timestamps], [], False
+        while len(written) < decoding.LONGEST:
+            given = {"input_ids": np.array([new]), "encoder_hidden_states": encoded, "use_cache_branch": np.array([cached])}
+            answer = dict(zip(outputs, decoder.run(None, given | past), strict=True))
+            past = {name.replace("present", "past_key_values"): value for name, value in answer.items() if name != "logits"}
+            new, cached = [int(answer["logits"][0, -1, : IDS.end + 1].argmax())], True
+            if new[0] == IDS.end:
+                break
+            written += new
+        self.assertEqual(written, wanted)
+
+
+if __name__ == "__main__":
+    unittest.main()
