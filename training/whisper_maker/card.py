@@ -87,8 +87,8 @@ def make(work: Work) -> None:
         "\n".join(examples),
         "\n## How it was made\n",
         f"Width {shape['width']}, {shape['encoder_layers']} encoder and {shape['decoder_layers']} decoder layers, "
-        f"vocabulary {shape['vocabulary']}; {progress['audio_seconds'] / 3600:.0f} hours of audio, {progress['step']:,} steps, "
-        f"{progress['training_seconds'] / 3600:.1f} hours of training. Spoken by espeak-ng ({len(ACCENTS)} accents, "
+        f"vocabulary {shape['vocabulary']}; {progress['step']:,} steps over {progress['audio_seconds'] / 3600:.0f} hours of "
+        f"audio, {progress['training_seconds'] / 3600:.1f} hours of training. Spoken by espeak-ng ({len(ACCENTS)} accents, "
         f"{len(VARIANTS)} variants) and flite (kal, kal16, awb, rms, slt). The sentences:\n",
         source_table(work),
     ]

@@ -71,7 +71,7 @@ def write_settings(work: Work, shape: Shape, folder: Path) -> None:
         task_to_id={"transcribe": ids.transcribe, "translate": tokenizer.token_to_id("<|translate|>")},
         no_timestamps_token_id=ids.no_timestamps,
         prev_sot_token_id=ids.previous,
-        max_initial_timestamp_index=50,
+        max_initial_timestamp_index=shape.positions,
         return_timestamps=False,
         **common,
     ).save_pretrained(folder)

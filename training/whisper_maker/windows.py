@@ -193,7 +193,7 @@ class Windows:
 
     def fill(self, r: Random, row: Row, length: float, timestamps: bool) -> None:
         """Lays utterances into the row until the next one does not fit; mostly by one speaker, with pauses between."""
-        position = r.uniform(0, 0.25) if r.random() < 0.8 else r.uniform(0, 1.2)
+        position = r.uniform(0, 0.25) if r.random() < 0.8 else r.uniform(0, 0.4 * length)
         overhang = timestamps and length == WINDOW and r.random() < OVERHANG
         pool: list[int] | None = None
         misses, texts = 0, []
@@ -223,6 +223,8 @@ class Windows:
             position = end + (r.uniform(0.05, 0.6) if r.random() < 0.85 else r.uniform(0.6, 2.0))
             if r.random() < 0.12:
                 break
+        if timestamps and not texts:  # nothing fitted after a late beginning: silence
+            row.add([self.ids.first_timestamp])
         row.text = " ".join(texts)
 
     def lay(self, r: Random, row: Row, spoken: Spoken, position: float, speed: float) -> np.ndarray:
