@@ -36,11 +36,13 @@ pub const MAX_BLOCK_FRAMES: usize = 1000;
 pub struct LogMel {
     n_mels: usize,
     filters: MelFilters,
-    hann: [f32; WINDOW],
-    fft: Arc<dyn RealToComplex<f32>>,
-    windowed: [f32; WINDOW],
-    spectrum: [Complex<f32>; BINS],
-    scratch: Vec<Complex<f32>>,
+    // Double precision up to the power: in a quiet bin beside a loud one, single precision leaves mostly rounding noise,
+    // which the logarithm then shows.
+    hann: [f64; WINDOW],
+    fft: Arc<dyn RealToComplex<f64>>,
+    windowed: [f64; WINDOW],
+    spectrum: [Complex<f64>; BINS],
+    scratch: Vec<Complex<f64>>,
     power: [f32; BINS],
     /// The signal from the next frame's first sample on, with the reflections once they are known.
     signal: Vec<f32>,
@@ -66,9 +68,7 @@ impl LogMel {
         Ok(Self {
             n_mels,
             filters: MelFilters::new(n_mels, BINS),
-            hann: std::array::from_fn(|i| {
-                (0.5 - 0.5 * (2.0 * PI * i as f64 / WINDOW as f64).cos()) as f32
-            }),
+            hann: std::array::from_fn(|i| 0.5 - 0.5 * (2.0 * PI * i as f64 / WINDOW as f64).cos()),
             scratch: fft.make_scratch_vec(),
             fft,
             windowed: [0.0; WINDOW],
@@ -165,13 +165,13 @@ impl LogMel {
     fn make_frame(&mut self, start: usize, mels: &mut [f32]) {
         let window = &self.signal[start..start + WINDOW];
         for ((out, sample), weight) in self.windowed.iter_mut().zip(window).zip(&self.hann) {
-            *out = sample * weight;
+            *out = f64::from(*sample) * weight;
         }
         self.fft
             .process_with_scratch(&mut self.windowed, &mut self.spectrum, &mut self.scratch)
             .expect("all three buffers have the lengths that the plan was made for");
         for (power, bin) in self.power.iter_mut().zip(&self.spectrum) {
-            *power = bin.norm_sqr();
+            *power = bin.norm_sqr() as f32;
         }
         self.filters.apply(&self.power, mels);
         for mel in mels {

@@ -120,7 +120,10 @@ fn progress(file: &Path, model: Option<Arc<inference::Engine>>) -> tokio::task::
         let bar = Clearing(bar);
         loop {
             let now = model.metrics();
-            bar.0.set_position(now.windows - before.windows);
+            bar.0
+                .set_length((now.pushed_seconds - before.pushed_seconds) as u64);
+            bar.0
+                .set_position((now.done_seconds - before.done_seconds) as u64);
             bar.0.tick();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

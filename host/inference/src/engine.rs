@@ -214,6 +214,7 @@ impl Engine {
         self.shared.counters.snapshot(
             self.shared.in_progress.load(Relaxed),
             self.shared.queue.len(),
+            self.shared.sizes.frames_per_second,
         )
     }
 }

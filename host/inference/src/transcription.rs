@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -166,7 +167,10 @@ impl Transcription {
                     return Err(Error::InvalidState("push after finish".into()));
                 }
                 if state.buffer.len() < stream.shared.max_buffered * n_mels {
-                    state.pushed += frames.len() / n_mels;
+                    let count = frames.len() / n_mels;
+                    state.pushed += count;
+                    let counters = &stream.shared.counters;
+                    counters.pushed_frames.fetch_add(count as u64, Relaxed);
                     state.buffer.extend_from_slice(&frames);
                     stream.advance(&mut state);
                     return Ok(());
@@ -372,6 +376,8 @@ impl Stream {
     /// Go on by `frames`, and forget those before.
     fn go_on(&self, state: &mut State, frames: usize) {
         state.seek += frames;
+        let counters = &self.shared.counters;
+        counters.done_frames.fetch_add(frames as u64, Relaxed);
         state.buffer.drain(..frames * self.shared.sizes.n_mels);
         self.room.notify_waiters();
     }

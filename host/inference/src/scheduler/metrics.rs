@@ -20,6 +20,10 @@ pub struct Metrics {
     pub decoder_seconds: f64,
     /// Tokens sampled.
     pub tokens: u64,
+    /// Seconds of audio pushed.
+    pub pushed_seconds: f64,
+    /// Seconds of audio that need no more work: decoded, or passed over as silence.
+    pub done_seconds: f64,
 }
 
 #[derive(Default)]
@@ -27,6 +31,8 @@ pub(crate) struct Counters {
     pub windows: AtomicU64,
     pub batches: AtomicU64,
     pub tokens: AtomicU64,
+    pub pushed_frames: AtomicU64,
+    pub done_frames: AtomicU64,
     encoder_nanos: AtomicU64,
     decoder_nanos: AtomicU64,
 }
@@ -40,7 +46,13 @@ impl Counters {
         self.decoder_nanos.fetch_add(nanos(time), Relaxed);
     }
 
-    pub fn snapshot(&self, transcriptions: usize, queued_windows: usize) -> Metrics {
+    pub fn snapshot(
+        &self,
+        transcriptions: usize,
+        queued_windows: usize,
+        frames_per_second: f64,
+    ) -> Metrics {
+        let audio = |frames: &AtomicU64| frames.load(Relaxed) as f64 / frames_per_second;
         let seconds = |nanos: &AtomicU64| Duration::from_nanos(nanos.load(Relaxed)).as_secs_f64();
         Metrics {
             transcriptions: transcriptions as u64,
@@ -50,6 +62,8 @@ impl Counters {
             encoder_seconds: seconds(&self.encoder_nanos),
             decoder_seconds: seconds(&self.decoder_nanos),
             tokens: self.tokens.load(Relaxed),
+            pushed_seconds: audio(&self.pushed_frames),
+            done_seconds: audio(&self.done_frames),
         }
     }
 }

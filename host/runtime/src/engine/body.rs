@@ -153,13 +153,22 @@ impl Body for AnswerBody {
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
             Inner::Guest { body, guard } => {
-                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                let mut frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                // The body of an instance that is gone ends as if it were complete.
+                if frame.is_none() && guard.control().is_some_and(Control::failed) {
+                    frame = Some(Err(Error::HttpResponseIncomplete));
+                }
                 match &frame {
                     // The connection is about to be cut, which is all a client can be told by now.
                     Some(Err(error)) => {
-                        let (stop, request_id) = guard.stopped().unzip();
-                        let request_id = request_id.map(tracing::field::display);
-                        tracing::warn!(%error, ?stop, request_id, "the answer broke off");
+                        let (stop, request_id) =
+                            guard.control().map(|c| (c.stop(), c.request_id)).unzip();
+                        tracing::warn!(
+                            %error,
+                            stop = stop.flatten().map(tracing::field::debug),
+                            request_id = request_id.map(tracing::field::display),
+                            "the answer broke off"
+                        );
                     }
                     Some(Ok(_)) if !body.is_end_stream() => {}
                     Some(Ok(_)) | None => guard.complete(),

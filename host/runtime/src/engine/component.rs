@@ -11,7 +11,7 @@ use super::Engine;
 use super::body::{AnswerBody, RequestBody};
 use super::control::{Control, Stop};
 use super::worker::Instances;
-use crate::capabilities::Grants;
+use crate::capabilities::{Capabilities, Grants};
 use crate::error::{Code, Failure};
 use crate::manifest::{Limits, Manifest};
 
@@ -91,13 +91,10 @@ impl Component {
                 );
             }
         }
-        let pre = engine.linker.instantiate_pre(&compiled).map_err(anyhow::Error::from).with_context(|| {
-            format!(
-                "component {id} imports something that this host does not provide; if another component provides it, \
-                 name that one under [component.{id}.dependencies]. It imports: {}",
-                imports.join(", ")
-            )
-        })?;
+        let pre = engine
+            .linker
+            .instantiate_pre(&compiled)
+            .map_err(|error| not_provided(id, &imports, &error))?;
         let (pre, handler) = match wasmtime_wasi_http::p3::bindings::ServicePre::new(pre.clone()) {
             Ok(pre) => (ProxyPre::P3(pre), Handler::Wasi03),
             Err(_) => match wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre) {
@@ -148,7 +145,7 @@ impl Component {
         let places = self.wait_for_places().await?;
         let control = Arc::new(Control::new(request_id, limits.timeout, places));
         // Stops the instance when the caller loses interest before there is an answer.
-        let guard = ClientGuard(Some(Arc::clone(&control)));
+        let mut guard = ClientGuard(Some(Arc::clone(&control)));
 
         let request = request.map(|body| body.watched(&control, limit, limits.body_idle));
         let result = self.proxy.handle(Arc::clone(&control), request).await;
@@ -159,7 +156,10 @@ impl Component {
                 Ok(response.map(|body| AnswerBody::guest(body, guard)))
             }
             (_, Some(stop)) => Err(self.failure(stop)),
-            (Err(error), None) => Err(self.explain(&control, &error)),
+            (Err(error), None) => {
+                guard.keep_instance();
+                Err(self.explain(&control, &error))
+            }
         }
     }
 
@@ -254,8 +254,8 @@ impl Component {
         tracing::error!(
             component = &*self.settings.id,
             %request_id,
-            error = format!("{error:?}"),
-            "the component failed"
+            error = format!("{error:#}"),
+            "the component gave no answer"
         );
         Failure::new(
             Code::ComponentTrap,
@@ -267,10 +267,33 @@ impl Component {
     }
 }
 
+/// Names the imports that nobody provides.
+fn not_provided(id: &str, imports: &[String], error: &wasmtime::Error) -> anyhow::Error {
+    let foreign: Vec<&str> = imports
+        .iter()
+        .map(String::as_str)
+        .filter(|import| !import.starts_with("wasi:") && !Capabilities::is_restricted(import))
+        .collect();
+    if foreign.is_empty() {
+        return anyhow::anyhow!(
+            "component {id} imports something of WASI that this host does not provide; it provides WASI 0.2 and 0.3: {error:#}"
+        );
+    }
+    anyhow::anyhow!(
+        "component {id} imports {}, which this host does not provide; if another component does, name that one under [component.{id}.dependencies]",
+        foreign.join(" and ")
+    )
+}
+
 /// Tells the instance that its client has gone, unless the answer was complete by then.
 pub(crate) struct ClientGuard(Option<Arc<Control>>);
 
 impl ClientGuard {
+    /// The instance has failed by itself: let it end, and report why.
+    fn keep_instance(&mut self) {
+        self.0 = None;
+    }
+
     /// The answer is complete.
     pub(crate) fn complete(&mut self) {
         if let Some(control) = self.0.take() {
@@ -278,11 +301,9 @@ impl ClientGuard {
         }
     }
 
-    /// Why the host stopped the component in the middle of its answer, if it did.
-    pub(crate) fn stopped(&self) -> Option<(Stop, uuid::Uuid)> {
-        self.0
-            .as_ref()
-            .and_then(|control| control.stop().map(|stop| (stop, control.request_id)))
+    /// The request, while its answer is not complete.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.0.as_deref()
     }
 }
 

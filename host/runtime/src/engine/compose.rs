@@ -69,10 +69,20 @@ pub(crate) fn compose(
                 .filter(|import| answers(wanted, import))
                 .collect();
             if imports.is_empty() {
+                let foreign: Vec<&str> = world
+                    .imports
+                    .keys()
+                    .map(String::as_str)
+                    .filter(|import| !import.starts_with("wasi:"))
+                    .collect();
                 anyhow::bail!(
-                    "component {name} has no import {wanted} for dependency {} to answer; it imports: {}",
+                    "component {name} has no import {wanted} for dependency {} to answer; beside WASI it imports {}",
                     part.name,
-                    world.imports.keys().cloned().collect::<Vec<_>>().join(", "),
+                    if foreign.is_empty() {
+                        "nothing".to_owned()
+                    } else {
+                        foreign.join(", ")
+                    },
                 );
             }
             for import in imports {

@@ -33,6 +33,7 @@ pub(crate) struct Control {
     gone: CancellationToken,
     stop: OnceLock<Stop>,
     answered: AtomicBool,
+    failed: AtomicBool,
     _places: Vec<OwnedSemaphorePermit>,
 }
 
@@ -48,6 +49,7 @@ impl Control {
             gone: CancellationToken::new(),
             stop: OnceLock::new(),
             answered: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             _places: places,
         }
     }
@@ -66,6 +68,10 @@ impl Control {
         self.gone.cancel();
     }
 
+    pub(super) fn is_client_gone(&self) -> bool {
+        self.gone.is_cancelled()
+    }
+
     /// The answer is complete: what the instance still does is no longer cut short by the client's leaving.
     pub(crate) fn set_answered(&self) {
         self.answered.store(true, Ordering::Relaxed);
@@ -73,6 +79,16 @@ impl Control {
 
     pub(crate) fn answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// The instance has trapped or was stopped. Noted before the instance is freed, so that whoever sees its answer end
+    /// can tell that it did not end by itself.
+    pub(super) fn set_failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Resolves when the request must not go on: at its deadline, or when the client has gone.

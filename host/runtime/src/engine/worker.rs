@@ -94,16 +94,17 @@ impl WorkerState for Worker {
     fn drop(&self, store: Store<InstanceState>, result: wasmtime::Result<()>) {
         let control = lock(&self.current).take();
         // An instance that was stopped on purpose reports it through its request; only the unexpected is logged here.
-        if let (Err(error), Some(control)) = (result, control)
-            && control.stop().is_none()
-            && control.answered()
-        {
-            tracing::warn!(
-                component = &*self.settings.id,
-                request_id = %control.request_id,
-                error = format!("{error:?}"),
-                "the component trapped after its answer"
-            );
+        if let (Err(error), Some(control)) = (result, control) {
+            control.set_failed();
+            if control.stop().is_none() && !control.is_client_gone() {
+                tracing::error!(
+                    component = &*self.settings.id,
+                    request_id = %control.request_id,
+                    after_its_answer = control.answered(),
+                    error = format!("{error:#}"),
+                    "the component trapped"
+                );
+            }
         }
         drop(store);
     }

@@ -18,8 +18,10 @@ pub struct Limits {
     pub cpu: Duration,
     /// Linear memory of one instance, all its modules together. Default 128 MiB, as much as most serverless hosts
     /// grant.
+    #[serde(deserialize_with = "size")]
     pub memory: ByteSize,
     /// Request body. Default 10 MiB.
+    #[serde(deserialize_with = "size")]
     pub request_body: ByteSize,
     /// Longest pause between two pieces of the request body. Default 30 s.
     #[serde(deserialize_with = "duration")]
@@ -66,4 +68,10 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     humantime::parse_duration(&text).map_err(|e| {
         serde::de::Error::custom(format!("\"{text}\" is not a duration like \"30s\": {e}"))
     })
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is not a size like \"256MiB\"")))
 }

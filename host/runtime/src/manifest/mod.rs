@@ -5,8 +5,6 @@
 
 mod error;
 mod limits;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

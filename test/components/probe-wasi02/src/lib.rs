@@ -32,17 +32,18 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
         let served = SERVED.fetch_add(1, Ordering::Relaxed) + 1;
         let path = request.path_with_query().unwrap_or_default();
         let (path, query) = path.split_once('?').unwrap_or((&path, ""));
-        match path {
-            "/hello" => answer(out, "hello"),
-            "/count" => answer(out, &served.to_string()),
-            "/environment" => {
+        // Routes may have any prefix; the last segment names the probe.
+        match path.rsplit_once('/').map_or(path, |(_, name)| name) {
+            "hello" => answer(out, "hello"),
+            "count" => answer(out, &served.to_string()),
+            "environment" => {
                 let mut lines: Vec<String> = std::env::vars()
                     .map(|(name, value)| format!("{name}={value}"))
                     .collect();
                 lines.sort();
                 answer(out, &lines.join("\n"));
             }
-            "/headers" => {
+            "headers" => {
                 let mut names: Vec<String> = request
                     .headers()
                     .entries()
@@ -52,28 +53,28 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
                 names.sort();
                 answer(out, &names.join("\n"));
             }
-            "/print" => {
+            "print" => {
                 println!("to standard output");
                 eprintln!("to standard error");
                 answer(out, "printed");
             }
-            "/echo" => echo(request, out),
-            "/ignore-body" => answer(out, "not read"),
-            "/stream-forever" => stream_forever(out),
-            "/spin" => spin(),
-            "/sleep" => monotonic_clock::subscribe_duration(3_600_000_000_000).block(),
-            "/allocate" => allocate(),
-            "/recurse" => answer(out, &recurse(u64::from(served)).to_string()),
-            "/trap" => panic!("a trap was asked for"),
-            "/trap-midway" => {
+            "echo" => echo(request, out),
+            "ignore-body" => answer(out, "not read"),
+            "stream-forever" => stream_forever(out),
+            "spin" => spin(),
+            "sleep" => monotonic_clock::subscribe_duration(3_600_000_000_000).block(),
+            "allocate" => allocate(),
+            "recurse" => answer(out, &recurse(u64::from(served)).to_string()),
+            "trap" => panic!("a trap was asked for"),
+            "trap-midway" => {
                 let (body, stream) = start(out);
                 let _ = stream.blocking_write_and_flush(b"part of the answer");
                 drop((body, stream));
                 panic!("a trap was asked for");
             }
-            "/leak-resources" => leak_resources(),
-            "/no-answer" => drop(out),
-            "/fetch" => fetch(query, out),
+            "leak-resources" => leak_resources(),
+            "no-answer" => drop(out),
+            "fetch" => fetch(query, out),
             _ => answer(out, "no such probe"),
         }
     }

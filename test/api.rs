@@ -1,0 +1,349 @@
+//! `/analyze` and `/stats`, as their users call them.
+
+mod common;
+
+use common::{Host, RECORDINGS, recording, said_in, wav, word_errors, words};
+
+#[tokio::test]
+async fn model_initialization() {
+    let host = Host::start();
+    assert_eq!(host.get("/readyz").await.status, 200);
+    assert_eq!(
+        host.get("/healthz").await.json(),
+        serde_json::json!({"status": "ok"})
+    );
+    for expected in [
+        "/analyze",
+        "/stats",
+        "models/bundled",
+        "device  cpu",
+        "SQLite",
+        &host.url,
+    ] {
+        assert!(
+            host.start_up.contains(expected),
+            "no {expected} in:\n{}",
+            host.start_up
+        );
+    }
+}
+
+#[tokio::test]
+async fn analyze_with_a_short_audio() {
+    let host = Host::start();
+    let answer = host.analyze("home.m4a", recording("home.m4a"), &[]).await;
+    assert_eq!(answer.headers["content-type"], "application/json");
+    let json = answer.json();
+    assert_eq!(
+        json.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["transcription"]
+    );
+    assert_eq!(words(&answer.transcription()), said_in("home.m4a"));
+}
+
+#[tokio::test]
+async fn stats_has_its_fields() {
+    let host = Host::start();
+    let nothing = r#"{"total_calls":0,"median_latency":0.0,"average_audio_length":"0.0s"}"#;
+    assert_eq!(host.get("/stats").await.text, nothing);
+    assert_eq!(host.post("/stats", "").await.text, nothing);
+    host.analyze("garden.flac", recording("garden.flac"), &[])
+        .await;
+    let stats = host.get("/stats").await;
+    assert_eq!(stats.headers["content-type"], "application/json");
+    let json = stats.json();
+    assert_eq!(json.as_object().unwrap().len(), 3);
+    assert_eq!(json["total_calls"], 1);
+    assert!(json["median_latency"].is_f64(), "{json}");
+    assert!(
+        json["average_audio_length"]
+            .as_str()
+            .unwrap()
+            .ends_with('s'),
+        "{json}"
+    );
+}
+
+#[tokio::test]
+async fn stats_update_after_a_call() {
+    let host = Host::start();
+    // Recordings of exactly 2 s and 3 s, so that the mean is known.
+    for (seconds, mean) in [(2.0, "2.0s"), (3.0, "2.5s")] {
+        assert_eq!(
+            host.analyze("hum.wav", wav(seconds, |_| 0), &[])
+                .await
+                .status,
+            200
+        );
+        assert_eq!(
+            host.get("/stats").await.json()["average_audio_length"],
+            mean
+        );
+    }
+    assert_eq!(host.get("/stats").await.json()["total_calls"], 2);
+}
+
+#[tokio::test]
+async fn the_five_recordings_come_out_as_they_were_said() {
+    let host = Host::start();
+    let mut exact = 0;
+    for name in RECORDINGS {
+        let heard = words(
+            &host
+                .analyze(name, recording(name), &[])
+                .await
+                .transcription(),
+        );
+        let said = said_in(name);
+        let errors = word_errors(&said, &heard);
+        assert!(
+            errors <= 1,
+            "{name}: {errors} words wrong\nsaid  {said:?}\nheard {heard:?}"
+        );
+        exact += usize::from(errors == 0);
+    }
+    assert!(exact >= 4, "only {exact} of the five are exactly right");
+}
+
+#[tokio::test]
+async fn a_failed_call_is_recorded_apart() {
+    let host = Host::start();
+    assert_eq!(
+        host.analyze("notes.txt", b"these are notes".to_vec(), &[])
+            .await
+            .error()
+            .0,
+        415
+    );
+    assert_eq!(host.get("/stats").await.json()["total_calls"], 0);
+    assert_eq!(
+        host.get("/stats?outcome=failed").await.json()["total_calls"],
+        1
+    );
+}
+
+#[tokio::test]
+async fn the_audio_may_be_the_body_itself() {
+    let host = Host::start();
+    let bytes = recording("numbers.wav");
+    let in_a_form = host
+        .analyze("numbers.wav", bytes.clone(), &[])
+        .await
+        .transcription();
+    assert_eq!(words(&in_a_form), said_in("numbers.wav"));
+    assert_eq!(
+        host.post("/analyze", bytes.clone()).await.transcription(),
+        in_a_form
+    );
+    let chunked = futures::stream::iter(
+        bytes
+            .chunks(1000)
+            .map(|c| Ok::<_, std::io::Error>(c.to_vec()))
+            .collect::<Vec<_>>(),
+    );
+    assert_eq!(
+        host.post("/analyze", reqwest::Body::wrap_stream(chunked))
+            .await
+            .transcription(),
+        in_a_form
+    );
+}
+
+#[tokio::test]
+async fn segments_have_times_when_asked_for() {
+    let host = Host::start();
+    let bytes = recording("journey.ogg");
+    let in_a_field = host
+        .analyze("journey.ogg", bytes.clone(), &[("timestamps", "segment")])
+        .await;
+    let in_the_query = host.post("/analyze?timestamps=segment", bytes).await;
+    assert_eq!(in_a_field.json(), in_the_query.json());
+    let json = in_a_field.json();
+    let segments = json["segments"].as_array().unwrap();
+    // Eleven sentences with pauses between them, in 35 seconds.
+    assert!(segments.len() >= 8, "{json}");
+    let mut last = 0.0;
+    let mut text = String::new();
+    for segment in segments {
+        let (start, end) = (
+            segment["start"].as_f64().unwrap(),
+            segment["end"].as_f64().unwrap(),
+        );
+        assert!(last <= start && start < end, "{json}");
+        last = end;
+        text = format!("{text} {}", segment["text"].as_str().unwrap());
+    }
+    assert!((30.0..36.0).contains(&last), "{json}");
+    assert_eq!(text.trim(), json["transcription"]);
+}
+
+#[tokio::test]
+async fn silence_is_the_empty_string() {
+    let host = Host::start();
+    for seconds in [0.5, 5.0, 25.0] {
+        assert_eq!(
+            host.analyze("silence.wav", wav(seconds, |_| 0), &[])
+                .await
+                .transcription(),
+            "",
+            "{seconds} s"
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_kind_of_bad_request_has_its_own_answer() {
+    let host = Host::start();
+    let good = || recording("home.m4a");
+    let analyze = async |name: &str, bytes: Vec<u8>, fields: &[(&str, &str)]| {
+        host.analyze(name, bytes, fields).await.error()
+    };
+
+    assert_eq!(
+        analyze("a.m4a", good(), &[("temprature", "0.5")]).await,
+        (400, "bad_request".into())
+    );
+    assert_eq!(
+        analyze("a.m4a", good(), &[("temperature", "hot")]).await,
+        (400, "bad_request".into())
+    );
+    assert_eq!(
+        analyze("a.m4a", good(), &[("temperature", "1.5")]).await,
+        (400, "bad_request".into())
+    );
+    assert_eq!(
+        analyze("a.m4a", good(), &[("task", "sing")]).await,
+        (400, "bad_request".into())
+    );
+    assert_eq!(analyze("a.m4a", good(), &[("language", "xx")]).await.0, 400);
+    assert_eq!(
+        analyze("a.m4a", good(), &[("timestamps", "word")]).await.0,
+        400
+    );
+
+    let form = reqwest::multipart::Form::new().text("language", "en");
+    let no_file = common::client()
+        .post(format!("{}/analyze", host.url))
+        .multipart(form)
+        .send()
+        .await
+        .unwrap();
+    let no_file = common::answer(no_file).await;
+    assert_eq!(no_file.error(), (400, "bad_request".into()));
+    assert!(no_file.message().contains("curl"), "{}", no_file.text);
+
+    assert_eq!(
+        analyze("a.txt", b"words, not sounds".to_vec(), &[]).await,
+        (415, "unsupported_media".into())
+    );
+    let opus =
+        std::fs::read(common::root().join("components/audio/tests/data/formats/opus.ogg")).unwrap();
+    let opus = host.analyze("a.ogg", opus, &[]).await;
+    assert_eq!(opus.error(), (415, "unsupported_media".into()));
+    assert!(opus.message().contains("Opus"), "{}", opus.text);
+
+    assert_eq!(
+        analyze("a.wav", Vec::new(), &[]).await,
+        (422, "undecodable_audio".into())
+    );
+    assert_eq!(
+        analyze("a.wav", wav(0.0, |_| 0), &[]).await,
+        (422, "undecodable_audio".into())
+    );
+    let mut corrupt = recording("garden.flac");
+    corrupt[100..].fill(0xAA);
+    assert_eq!(
+        analyze("a.flac", corrupt, &[]).await,
+        (422, "undecodable_audio".into())
+    );
+
+    let wrong_method = host.get("/analyze").await;
+    assert_eq!(wrong_method.error(), (405, "method_not_allowed".into()));
+    assert_eq!(wrong_method.headers["allow"], "POST");
+    assert_eq!(
+        host.get("/analyse").await.error(),
+        (404, "not_found".into())
+    );
+    assert_eq!(
+        host.get("/stats?since=yesterday").await.error(),
+        (400, "bad_request".into())
+    );
+
+    // After all of these, it still works.
+    assert_eq!(
+        words(&host.analyze("home.m4a", good(), &[]).await.transcription()),
+        said_in("home.m4a")
+    );
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_answered_413() {
+    let host = Host::with_manifest(
+        &common::default_manifest_with("request_body = \"100KiB\""),
+        &[],
+    );
+    let large = wav(10.0, |_| 0);
+    let declared = host.post("/analyze", large.clone()).await;
+    assert_eq!(declared.error(), (413, "body_too_large".into()));
+    assert!(
+        declared.message().contains("100.0 KiB"),
+        "{}",
+        declared.text
+    );
+    let chunks: Vec<_> = large
+        .chunks(10_000)
+        .map(|c| Ok::<_, std::io::Error>(c.to_vec()))
+        .collect();
+    let chunked = host
+        .post(
+            "/analyze",
+            reqwest::Body::wrap_stream(futures::stream::iter(chunks)),
+        )
+        .await;
+    assert_eq!(chunked.error(), (413, "body_too_large".into()));
+    assert_eq!(
+        host.analyze("hum.wav", wav(1.0, |_| 0), &[]).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn both_forms_of_the_decoder_give_the_same_words() {
+    let model = tempfile::tempdir().unwrap();
+    let bundled = common::root().join("models/bundled");
+    std::fs::create_dir(model.path().join("onnx")).unwrap();
+    for entry in std::fs::read_dir(&bundled).unwrap().map(Result::unwrap) {
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), model.path().join(entry.file_name())).unwrap();
+        }
+    }
+    for name in ["encoder_model", "decoder_model", "decoder_with_past_model"] {
+        let name = format!("onnx/{name}_quantized.onnx");
+        std::fs::copy(bundled.join(&name), model.path().join(&name)).unwrap();
+    }
+    let merged = Host::start();
+    let split = Host::with(
+        common::state_dir(),
+        &["--model", model.path().to_str().unwrap()],
+    );
+    assert!(merged.start_up.contains("merged"), "{}", merged.start_up);
+    assert!(
+        split.start_up.contains("decoder_with_past"),
+        "{}",
+        split.start_up
+    );
+    for name in RECORDINGS {
+        let expected = merged
+            .analyze(name, recording(name), &[])
+            .await
+            .transcription();
+        assert_eq!(
+            split
+                .analyze(name, recording(name), &[])
+                .await
+                .transcription(),
+            expected,
+            "{name}"
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! The command line, apart from `up`.
+
+mod common;
+
+use std::process::Output;
+
+use common::{recording, root, said_in, state_dir, whisper_host, words};
+use serde_json::Value;
+
+fn run(args: &[&str]) -> Output {
+    whisper_host().args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn transcribe_prints_the_words_of_each_file() {
+    let state = state_dir();
+    let state = state.path().to_str().unwrap();
+    let one = run(&[
+        "transcribe",
+        "--log",
+        "warn",
+        "--state-dir",
+        state,
+        "test/audio/home.m4a",
+    ]);
+    assert!(one.status.success(), "{}", stderr(&one));
+    assert_eq!(words(&stdout(&one)), said_in("home.m4a"));
+    assert_eq!(
+        stderr(&one),
+        "",
+        "no progress bar where there is no terminal"
+    );
+    // Calls on the command line are not the server's.
+    assert!(
+        !std::path::Path::new(state)
+            .join("timeseries.sqlite")
+            .exists()
+    );
+}
+
+#[test]
+fn transcribe_goes_on_after_a_file_that_fails() {
+    let state = state_dir();
+    let args = [
+        "transcribe",
+        "--log",
+        "warn",
+        "--json",
+        "--timestamps",
+        "--state-dir",
+        state.path().to_str().unwrap(),
+    ];
+    let output = run(&[
+        &args[..],
+        &["Makefile", "no-such-file.wav", "test/audio/garden.flac"],
+    ]
+    .concat());
+    assert_eq!(output.status.code(), Some(1));
+    let lines: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["file"], "Makefile");
+    assert!(
+        lines[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("not an audio file"),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[1]["error"].as_str().unwrap().contains("No such file"),
+        "{}",
+        lines[1]
+    );
+    assert_eq!(
+        words(lines[2]["transcription"].as_str().unwrap()),
+        said_in("garden.flac")
+    );
+    assert!(
+        lines[2]["segments"]
+            .as_array()
+            .is_some_and(|s| !s.is_empty()),
+        "{}",
+        lines[2]
+    );
+}
+
+#[test]
+fn check_prints_what_each_component_may_use() {
+    let state = state_dir();
+    let args = [
+        "check",
+        "--log",
+        "warn",
+        "--state-dir",
+        state.path().to_str().unwrap(),
+    ];
+    let text = stdout(&run(&args));
+    for expected in [
+        "analyze\n",
+        "inference with whisper; time-series store",
+        "/stats",
+        "spin.toml: ok",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in:\n{text}");
+    }
+    let json: Value =
+        serde_json::from_str(&stdout(&run(&[&args[..], &["--json"]].concat()))).unwrap();
+    assert_eq!(json["components"][0]["id"], "analyze");
+    assert_eq!(json["components"][0]["limits"]["request_body"], 128 << 20);
+    assert_eq!(
+        json["components"][1]["grants"],
+        serde_json::json!(["time-series store"])
+    );
+}
+
+#[test]
+fn help_names_every_setting_with_its_default_and_environment_variable() {
+    let help = stdout(&run(&["up", "--help"]));
+    for expected in [
+        "--listen",
+        "[default: 127.0.0.1:8000]",
+        "WHISPER_HOST_LISTEN",
+        "--model",
+        "--device",
+        "--state-dir",
+        "--shutdown-timeout",
+    ] {
+        assert!(help.contains(expected), "no {expected} in:\n{help}");
+    }
+}
+
+#[test]
+fn the_environment_goes_before_the_file_and_a_flag_before_both() {
+    let state = state_dir();
+    let config = state.path().join("config.toml");
+    std::fs::write(&config, "model = \"from-the-file\"").unwrap();
+    let model_tried = |environment: Option<&str>, flag: Option<&str>| {
+        let mut command = whisper_host();
+        command
+            .env("WHISPER_HOST_CONFIG", &config)
+            .arg("check")
+            .arg("--state-dir")
+            .arg(state.path());
+        command.envs(environment.map(|value| ("WHISPER_HOST_MODEL", value)));
+        command.args(flag.map(|value| ["--model", value]).into_iter().flatten());
+        stderr(&command.output().unwrap())
+    };
+    assert!(model_tried(None, None).contains("from-the-file"));
+    assert!(model_tried(Some("from-the-environment"), None).contains("from-the-environment"));
+    assert!(
+        model_tried(Some("from-the-environment"), Some("from-the-flag")).contains("from-the-flag")
+    );
+}
+
+#[test]
+fn what_cannot_be_loaded_is_named_with_what_to_do() {
+    let state = state_dir();
+    let state = state.path().to_str().unwrap();
+    for (args, expected) in [
+        (
+            ["check", "-f", "no-such.toml"],
+            "no-such.toml: cannot be read",
+        ),
+        (["check", "--model", "no-such-model"], "no-such-model"),
+        (
+            ["check", "--onnxruntime", "no-such-library.so"],
+            "no-such-library.so",
+        ),
+        (
+            ["check", "--device", "cuda"],
+            "device `cuda` cannot be used",
+        ),
+        (["check", "--log", "info=nonsense=x"], "--log"),
+    ] {
+        let output = run(&[&args[..], &["--state-dir", state]].concat());
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let said = stderr(&output);
+        let last = said.lines().last().unwrap_or_default();
+        assert!(
+            last.starts_with("error: ") && last.contains(expected),
+            "{args:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_second_host_on_the_same_address_says_so() {
+    let first = common::Host::start();
+    let state = state_dir();
+    let output = run(&[
+        "up",
+        "--listen",
+        first.address(),
+        "--state-dir",
+        state.path().to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("choose another address with --listen"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn the_recordings_are_of_five_formats_and_the_stated_lengths() {
+    for (name, magic) in [
+        ("story.mp3", &b"\xff\xfb"[..]),
+        ("numbers.wav", b"RIFF"),
+        ("garden.flac", b"fLaC"),
+        ("journey.ogg", b"OggS"),
+    ] {
+        let bytes = recording(name);
+        assert!(
+            bytes.starts_with(magic) || bytes.starts_with(b"ID3"),
+            "{name}"
+        );
+    }
+    assert_eq!(&recording("home.m4a")[4..8], b"ftyp");
+    assert!(root().join("test/audio/make.py").exists());
+}

@@ -1,0 +1,60 @@
+//! What was answered is not lost, whatever happens to the process.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{Host, wav};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_kill_under_load_loses_no_answered_call() {
+    let host = Host::start();
+    let answered = Arc::new(AtomicUsize::new(0));
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let (url, answered) = (format!("{}/analyze", host.url), Arc::clone(&answered));
+            tokio::spawn(async move {
+                let client = common::client();
+                loop {
+                    let Ok(response) = client.post(&url).body(wav(0.5, |_| 0)).send().await else {
+                        break;
+                    };
+                    if response.status() == 200 && response.bytes().await.is_ok() {
+                        answered.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            })
+        })
+        .collect();
+    common::eventually(async || (answered.load(Ordering::SeqCst) >= 50).then_some(())).await;
+    let state = host.kill();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let answered = answered.load(Ordering::SeqCst);
+    let host = Host::with(state, &[]);
+    let recorded = host.get("/stats").await.json()["total_calls"]
+        .as_u64()
+        .unwrap() as usize;
+    assert!(
+        recorded >= answered,
+        "{recorded} calls are recorded, but {answered} were answered"
+    );
+    // At most one more for each caller: recorded, but killed before the answer was out.
+    assert!(
+        recorded <= answered + 8,
+        "{recorded} calls are recorded, but {answered} were answered"
+    );
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_figures() {
+    let mut host = Host::start();
+    host.analyze("hum.wav", wav(2.0, |_| 0), &[]).await;
+    let before = host.get("/stats").await.text;
+    host.signal(rustix::process::Signal::TERM);
+    assert_eq!(host.exit_code().await, Some(0));
+    let host = Host::with(host.kill(), &[]);
+    assert_eq!(host.get("/stats").await.text, before);
+}

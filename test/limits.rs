@@ -1,0 +1,506 @@
+//! What the host does about components and clients that misbehave. Each test fails when its limit is not there.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Host, PATIENCE, client, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// The probe under several limits. Its last path segment says what it does.
+const PROBE: &str = r#"
+spin_manifest_version = 2
+application = { name = "probe" }
+
+[[trigger.http]]
+route = "/..."
+component = "probe"
+
+[component.probe]
+source = "{components}/probe-wasi02.wasm"
+[component.probe.tool.whisper-host.limits]
+timeout = "3s"
+cpu = "500ms"
+memory = "32MiB"
+request_body = "1MiB"
+body_idle = "1s"
+
+[[trigger.http]]
+route = "/one/..."
+component = "one"
+
+[component.one]
+source = "{components}/probe-wasi02.wasm"
+[component.one.tool.whisper-host.limits]
+timeout = "60s"
+concurrency = 1
+queue = 1
+queue_timeout = "60s"
+
+[[trigger.http]]
+route = "/impatient/..."
+component = "impatient"
+
+[component.impatient]
+source = "{components}/probe-wasi02.wasm"
+[component.impatient.tool.whisper-host.limits]
+timeout = "60s"
+concurrency = 1
+queue_timeout = "200ms"
+
+[[trigger.http]]
+route = "/reuse/..."
+component = "reuse"
+
+[component.reuse]
+source = "{components}/probe-wasi02.wasm"
+[component.reuse.tool.whisper-host.limits]
+instance_reuse = 3
+instance_idle = "60s"
+
+[[trigger.http]]
+route = "/three/..."
+component = "three"
+
+[component.three]
+source = "{components}/probe-wasi03.wasm"
+[component.three.tool.whisper-host.limits]
+timeout = "10s"
+cpu = "500ms"
+
+[[trigger.http]]
+route = "/given/..."
+component = "given"
+
+[component.given]
+source = "{components}/probe-wasi02.wasm"
+environment = { GREETING = "hello", PLACE = "world" }
+allowed_outbound_hosts = ["http://{server}"]
+"#;
+
+fn probe() -> Host {
+    probe_with(&[])
+}
+
+fn probe_with(args: &[&str]) -> Host {
+    Host::with_manifest(&PROBE.replace("{server}", "127.0.0.1:1"), args)
+}
+
+/// What every test ends with: whatever happened, the host serves.
+async fn still_serves(host: &Host) {
+    assert_eq!(host.get("/hello").await.text, "hello");
+}
+
+#[tokio::test]
+async fn handlers_of_wasi_0_2_and_0_3_are_both_served() {
+    let host = probe();
+    assert!(
+        host.start_up.contains("wasi:http/incoming-handler@0.2"),
+        "{}",
+        host.start_up
+    );
+    assert!(
+        host.start_up.contains("wasi:http/handler@0.3"),
+        "{}",
+        host.start_up
+    );
+    assert_eq!(host.get("/hello").await.text, "hello");
+    assert_eq!(host.get("/three/hello").await.text, "hello from 0.3");
+    let body = "x".repeat(3_000_000);
+    assert_eq!(host.post("/three/echo", body.clone()).await.text, body);
+    assert_eq!(host.post("/given/echo", body.clone()).await.text, body);
+}
+
+#[tokio::test]
+async fn each_request_gets_a_fresh_instance() {
+    let host = probe();
+    for path in ["/count", "/three/count"] {
+        for _ in 0..3 {
+            assert_eq!(host.get(path).await.text, "1", "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_instance_is_reused_as_often_as_its_component_allows() {
+    let host = probe();
+    let mut counts = Vec::new();
+    for _ in 0..6 {
+        counts.push(host.get("/reuse/count").await.text);
+    }
+    assert_eq!(counts, ["1", "2", "3", "1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_component_sees_the_environment_it_is_given_and_no_other() {
+    let host = probe();
+    assert_eq!(host.get("/environment").await.text, "");
+    assert_eq!(
+        host.get("/given/environment").await.text,
+        "GREETING=hello\nPLACE=world"
+    );
+}
+
+#[tokio::test]
+async fn what_a_component_prints_is_logged_with_its_id_and_the_request() {
+    let host = probe();
+    let answer = host.get("/print").await;
+    let id = answer.headers["x-request-id"].to_str().unwrap().to_owned();
+    for (stream, text) in [
+        ("stdout", "to standard output"),
+        ("stderr", "to standard error"),
+    ] {
+        let line = host.wait_for_log(|line| line["message"] == text).await;
+        assert_eq!(line["component"], "probe");
+        assert_eq!(line["stream"], stream);
+        assert_eq!(line["request_id"], id.as_str());
+    }
+}
+
+#[tokio::test]
+async fn a_trap_is_answered_500_and_explained_in_the_log_only() {
+    let host = probe();
+    let answer = host.get("/trap").await;
+    assert_eq!(answer.error(), (500, "component_trap".into()));
+    let id = answer.headers["x-request-id"].to_str().unwrap().to_owned();
+    assert!(answer.message().contains(&id), "{}", answer.text);
+    assert!(!answer.text.contains("wasm"), "{}", answer.text);
+    let line = host
+        .wait_for_log(|line| line["message"] == "the component trapped")
+        .await;
+    assert_eq!(line["request_id"], id.as_str());
+    assert!(
+        line["error"].as_str().unwrap().contains("wasm backtrace"),
+        "{line}"
+    );
+    assert_eq!(
+        host.get("/recurse").await.error(),
+        (500, "component_trap".into())
+    );
+    assert_eq!(
+        host.get("/leak-resources").await.error(),
+        (500, "component_trap".into())
+    );
+    assert_eq!(
+        host.get("/no-answer").await.error(),
+        (500, "component_trap".into())
+    );
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn a_trap_in_the_middle_of_an_answer_breaks_it_off() {
+    let host = probe();
+    // The trap may come before or after the answer's beginning is on its way.
+    if let Ok(response) = reqwest::get(format!("{}/trap-midway", host.url)).await {
+        assert_eq!(response.status(), 200);
+        assert!(
+            response.text().await.is_err(),
+            "a broken answer must not look complete"
+        );
+    }
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn an_endless_loop_is_stopped_when_its_cpu_time_is_over() {
+    let host = probe();
+    for path in ["/spin", "/three/spin"] {
+        let answer = host.get(path).await;
+        assert_eq!(answer.error(), (504, "deadline_exceeded".into()), "{path}");
+        assert!(
+            answer
+                .message()
+                .contains("computed for longer than the 500ms"),
+            "{}",
+            answer.text
+        );
+    }
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn an_endless_loop_does_not_keep_others_from_being_served() {
+    let host = Host::with_manifest(
+        &PROBE
+            .replace("cpu = \"500ms\"", "cpu = \"1h\"")
+            .replace("timeout = \"3s\"", "timeout = \"30s\""),
+        &[],
+    );
+    let url = format!("{}/spin", host.url);
+    // More loops than the scheduler has threads.
+    let loops: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(reqwest::get(url.clone())))
+        .collect();
+    host.get("/hello").await;
+    for _ in 0..20 {
+        still_serves(&host).await;
+    }
+    assert!(
+        loops.iter().all(|l| !l.is_finished()),
+        "the loops should still be running"
+    );
+}
+
+#[tokio::test]
+async fn a_component_that_waits_for_ever_is_stopped_at_its_deadline() {
+    let host = probe();
+    let answer = host.get("/sleep").await;
+    assert_eq!(answer.error(), (504, "deadline_exceeded".into()));
+    assert!(
+        answer.message().contains("longer than the 3s"),
+        "{}",
+        answer.text
+    );
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_broken_off_at_its_deadline() {
+    let host = Host::with_manifest(&PROBE.replace("cpu = \"500ms\"", "cpu = \"1h\""), &[]);
+    let mut response = reqwest::get(format!("{}/stream-forever", host.url))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    let read_all = async { while let Ok(Some(_)) = response.chunk().await {} };
+    tokio::time::timeout(PATIENCE, read_all)
+        .await
+        .expect("the answer must end");
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn endless_allocation_ends_at_the_memory_limit() {
+    let host = probe();
+    let answer = host.get("/allocate").await;
+    assert_eq!(answer.error(), (500, "memory_limit".into()));
+    assert!(answer.message().contains("32.0 MiB"), "{}", answer.text);
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_whether_or_not_its_length_is_declared() {
+    let host = probe();
+    let large = "x".repeat(1_500_000);
+    assert_eq!(
+        host.post("/hello", large.clone()).await.error(),
+        (413, "body_too_large".into())
+    );
+    let pieces: Vec<_> = (0..150)
+        .map(|_| Ok::<_, std::io::Error>("x".repeat(10_000)))
+        .collect();
+    // The probe echoes, so its answer may have begun by then: it must not look complete.
+    let url = format!("{}/echo", host.url);
+    let stream = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
+    match client().post(url).body(stream).send().await {
+        Ok(response) => assert!(response.text().await.is_err()),
+        Err(_) => {}
+    }
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn a_component_need_not_read_its_request() {
+    let host = probe();
+    assert_eq!(
+        host.post("/ignore-body", "x".repeat(900_000)).await.text,
+        "not read"
+    );
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_is_answered_408() {
+    let host = probe();
+    let mut stream = TcpStream::connect(host.address()).await.unwrap();
+    stream
+        .write_all(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    // The probe answers before it reads, so the answer breaks off; a component that reads first gets its 408 out.
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer))
+        .await
+        .unwrap()
+        .ok();
+    let line = host
+        .wait_for_log(|line| line["message"] == "the answer broke off")
+        .await;
+    assert_eq!(line["stop"], "BodyIdle");
+
+    let host = Host::with_manifest(&common::default_manifest_with("body_idle = \"1s\""), &[]);
+    let mut stream = TcpStream::connect(host.address()).await.unwrap();
+    stream
+        .write_all(
+            b"POST /analyze HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n",
+        )
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("request_timeout"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_headers_is_cut_off() {
+    let host = probe_with(&["--header-timeout", "1s"]);
+    let mut stream = TcpStream::connect(host.address()).await.unwrap();
+    stream.write_all(b"GET /hello HT").await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer))
+        .await
+        .expect("it must be cut off")
+        .ok();
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn headers_are_limited_in_number_and_size() {
+    let host = probe();
+    let url = format!("{}/hello", host.url);
+    let many = (0..1000).fold(client().get(&url), |request, i| {
+        request.header(format!("x-{i}"), "y")
+    });
+    assert_eq!(many.send().await.unwrap().status(), 431);
+    let large = client().get(&url).header("x-large", "y".repeat(200_000));
+    assert_eq!(large.send().await.unwrap().status(), 431);
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn requests_beyond_the_queue_are_answered_503_and_those_within_wait() {
+    let host = probe();
+    let url = format!("{}/one/sleep", host.url);
+    let running = tokio::spawn(reqwest::get(url.clone()));
+    let waiting = tokio::spawn(reqwest::get(url));
+    // A request that comes too early waits in the queue itself; it is given up, and the next one is tried.
+    let refused = eventually(async || {
+        let answer = tokio::time::timeout(Duration::from_millis(500), host.get("/one/hello"));
+        answer.await.ok().filter(|answer| answer.status == 503)
+    })
+    .await;
+    assert_eq!(refused.error(), (503, "overloaded".into()));
+    assert_eq!(refused.headers["retry-after"], "1");
+    // The others are not concerned.
+    still_serves(&host).await;
+    // When the clients give up, their places are free again.
+    running.abort();
+    waiting.abort();
+    eventually(async || (host.get("/one/hello").await.status == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn waiting_in_the_queue_has_an_end() {
+    let host = probe();
+    let running = tokio::spawn(reqwest::get(format!("{}/impatient/sleep", host.url)));
+    let refused = eventually(async || {
+        let answer = host.get("/impatient/hello").await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    assert!(
+        refused.message().contains("waited for its turn"),
+        "{}",
+        refused.text
+    );
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_client_over_its_share_is_answered_429() {
+    let host = probe_with(&["--max-requests-per-client", "2"]);
+    let url = format!("{}/one/sleep", host.url);
+    let _running: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(reqwest::get(url.clone())))
+        .collect();
+    let refused = eventually(async || {
+        let answer = host.get("/hello").await;
+        (answer.status == 429).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.error(), (429, "too_many_requests".into()));
+    assert_eq!(refused.headers["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_stops_the_work_on_its_request() {
+    let host = probe();
+    // The only place of `one` is taken by a request whose client leaves; a minute before its deadline the place is free.
+    let mut stream = TcpStream::connect(host.address()).await.unwrap();
+    stream
+        .write_all(b"GET /one/sleep HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(stream);
+    let answer = tokio::time::timeout(Duration::from_secs(30), host.get("/one/hello")).await;
+    assert_eq!(answer.expect("the place must be free").text, "hello");
+}
+
+#[tokio::test]
+async fn outbound_requests_reach_allowed_hosts_only() {
+    // Two servers of the test's own: the probe itself, twice.
+    let allowed = probe();
+    let other = probe();
+    let host = Host::with_manifest(&PROBE.replace("{server}", allowed.address()), &[]);
+    let fetch = async |component: &str, server: &Host| {
+        host.get(&format!("{component}/fetch?{}/hello", server.address()))
+            .await
+            .text
+    };
+    assert_eq!(fetch("/given", &allowed).await, "200");
+    assert!(fetch("/given", &other).await.contains("HttpRequestDenied"));
+    assert!(fetch("", &allowed).await.contains("HttpRequestDenied"));
+    let denied = host
+        .wait_for_log(|line| {
+            line["message"]
+                .as_str()
+                .is_some_and(|m| m.starts_with("denied an outbound"))
+        })
+        .await;
+    assert_eq!(denied["level"], "WARN");
+}
+
+#[tokio::test]
+async fn sigterm_lets_requests_finish_and_takes_no_new_ones() {
+    let mut host = Host::with_manifest(&PROBE.replace("{server}", "127.0.0.1:1"), &[]);
+    let address = host.address().to_owned();
+    // A request under way: its body arrives in two parts, the second after the signal.
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream
+        .write_all(b"POST /given/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nfirst")
+        .await
+        .unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    host.signal(rustix::process::Signal::TERM);
+    eventually(async || TcpStream::connect(&address).await.is_err().then_some(())).await;
+    stream.write_all(b"after").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(
+        answer.contains("first") && answer.contains("after"),
+        "{answer}"
+    );
+    assert_eq!(host.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn sigterm_waits_no_longer_than_its_limit() {
+    let mut host = probe_with(&["--shutdown-timeout", "300ms"]);
+    let stuck = tokio::spawn(reqwest::get(format!("{}/one/sleep", host.url)));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    host.signal(rustix::process::Signal::TERM);
+    assert_eq!(host.exit_code().await, Some(0));
+    assert!(stuck.await.unwrap().is_err());
+    assert!(host.log().iter().any(|line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("--shutdown-timeout"))
+    }));
+}
