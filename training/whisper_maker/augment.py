@@ -12,17 +12,18 @@ TAIL = 8000
 
 
 class Augment:
-    """Each call draws anew for every row, from a generator that the caller seeds."""
+    """Each call draws anew for every row, from a generator that the caller seeds. `strength`, 0 to 1, scales how often
+    anything happens."""
 
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
+    def __init__(self, generator: torch.Generator, strength: float = 1.0) -> None:
+        self.generator, self.strength = generator, strength
         self.device = generator.device
 
     def uniform(self, rows: int, low: float, high: float) -> torch.Tensor:
         return torch.rand(rows, generator=self.generator, device=self.device) * (high - low) + low
 
     def chance(self, rows: int, probability: float) -> torch.Tensor:
-        return torch.rand(rows, generator=self.generator, device=self.device) < probability
+        return torch.rand(rows, generator=self.generator, device=self.device) < probability * self.strength
 
     def normal(self, *shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=self.generator, device=self.device)

@@ -58,6 +58,9 @@ GUIDED_FOR, GUIDE_GONE = 60.0, 120.0
 NEAR = 12
 """Encoder positions (0.24 s) to either side of a token's middle in which attention counts as right."""
 
+MILD, HARSH_AFTER = 0.3, 100.0
+"""Augmentation begins with this strength and is full after so many hours: clean speech teaches the phonemes sooner."""
+
 SMOOTHING = 0.05
 
 MEAN_EVERY, MEAN_SHARE = 10, 0.02
@@ -231,7 +234,8 @@ class Run:
 
     def features(self, batch: Batch) -> torch.Tensor:
         generator = torch.Generator(self.device).manual_seed(self.options.seed * 1_000_003 + self.progress.step)
-        augment = Augment(generator)
+        hours = self.progress.audio_seconds / 3600
+        augment = Augment(generator, min(1.0, MILD + (1 - MILD) * hours / HARSH_AFTER))
         return augment.mask(self.logmel(augment(batch.samples)))
 
     def take_step(self, batch: Batch) -> dict[str, torch.Tensor]:
