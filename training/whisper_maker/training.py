@@ -320,18 +320,18 @@ def train(work: Work, options: Options) -> None:
     )
     progress, sums, saved, checked, begun = run.progress, {}, time.time(), time.time(), time.time()
     earlier, first_audio, waited = progress.training_seconds, progress.audio_seconds, 0.0
-    batches = iter(loader)
-    stopped = Stop()
+    batches, summed, stopped = iter(loader), 0, Stop()
     while progress.audio_seconds < run.goal and not stopped:
         asked = time.time()
         _, batch = next(batches)
         waited += time.time() - asked
         for name, part in run.take_step(batch).items():
             sums[name] = sums.get(name, 0.0) + part
+        summed += 1
         progress.training_seconds = earlier + time.time() - begun
         if progress.step % LOG_STEPS == 0:
-            means = {name: float(value) / LOG_STEPS for name, value in sums.items()}
-            sums = {}
+            means = {name: float(value) / summed for name, value in sums.items()}
+            sums, summed = {}, 0
             if not all(math.isfinite(value) for value in means.values()):
                 raise SystemExit(f"error: the loss is no number at step {progress.step}: {means}")
             speed = (progress.audio_seconds - first_audio) / (time.time() - begun)
