@@ -6,9 +6,9 @@ use common::{Host, RECORDINGS, recording, said_in, word_errors, words};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-/// Resident memory that the process may reach: the model and code (about 200 MB), 16 requests at a time with an instance
-/// of up to 40 MB and a body of up to 20 MB each, and the bodies of those that wait, which stay in the sockets' buffers.
-const MAX_RESIDENT_KB: u64 = 1_200_000;
+/// Resident memory that the process may reach, in kB: 100 MB for the model and the code, and for each of 16 requests at a
+/// time an instance with its body, of up to 25 MB here. The bodies of those that wait stay in the sockets.
+const MAX_RESIDENT_KB: u64 = 500_000;
 
 /// How often the longest recording, of 35 s, is said again to make ten minutes.
 const TIMES: usize = 18;

@@ -122,7 +122,7 @@ pub fn open_store(state_dir: &Path) -> anyhow::Result<timeseries::Store> {
             state_dir.display()
         )
     })?;
-    Ok(timeseries::Store::open_sqlite(&store_path(state_dir))?)
+    Ok(timeseries::Store::open_sqlite(store_path(state_dir))?)
 }
 
 /// Where the store lies.

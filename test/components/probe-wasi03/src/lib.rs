@@ -24,7 +24,9 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let served = SERVED.fetch_add(1, Ordering::Relaxed) + 1;
         let path = request.get_path_with_query().unwrap_or_default();
-        let name = path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name);
+        let name = path
+            .rsplit_once('/')
+            .map_or(path.as_str(), |(_, name)| name);
         if name == "echo" {
             let (_, result) = bindings::wit_future::new(|| Ok(()));
             let (body, trailers) = Request::consume_body(request, result);
