@@ -347,3 +347,26 @@ async fn both_forms_of_the_decoder_give_the_same_words() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_handler_of_ones_own_uses_the_model_and_the_audio_component() {
+    let manifest = r#"
+spin_manifest_version = 2
+application = { name = "example" }
+
+[[trigger.http]]
+route = "/words"
+component = "word-count"
+
+[component.word-count]
+source = "{components}/word-count.wasm"
+ai_models = ["whisper"]
+
+[component.word-count.dependencies]
+"speech:pipeline/frontend" = { path = "{components}/audio.wasm" }
+"#;
+    let host = Host::with_manifest(manifest, &[]);
+    let answer = host.post("/words", recording("garden.flac")).await;
+    assert_eq!(answer.text.trim(), said_in("garden.flac").len().to_string());
+    assert_eq!(host.post("/words", "not audio").await.status, 400);
+}
