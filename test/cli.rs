@@ -231,3 +231,41 @@ fn the_recordings_are_of_five_formats_and_the_stated_lengths() {
     assert_eq!(&recording("home.m4a")[4..8], b"ftyp");
     assert!(root().join("test/audio/make.py").exists());
 }
+
+/// Runs `scripts/setup.sh` in a folder of its own, with only these programs to be found.
+fn set_up_with(programs: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("scripts")).unwrap();
+    let script = folder.path().join("scripts/setup.sh");
+    std::fs::copy(root().join("scripts/setup.sh"), &script).unwrap();
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for name in ["dirname", "uname", "cat"].iter().chain(programs) {
+        // What stands there is not run, apart from the ordinary tools.
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+            .map(|path| path.join(name))
+            .find(|path| path.exists());
+        let program = found.unwrap_or_else(|| "/bin/true".into());
+        std::os::unix::fs::symlink(program, bin.join(name)).unwrap();
+    }
+    let output = std::process::Command::new("/bin/sh")
+        .arg(script)
+        .env("PATH", bin)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    stderr(&output)
+}
+
+#[test]
+fn set_up_names_the_missing_prerequisite_in_one_line() {
+    for (present, expected) in [
+        (&[][..], "error: no Rust: "),
+        (&["cargo"], "error: no C compiler: "),
+        (&["cargo", "cc"], "error: no Python 3: "),
+    ] {
+        let said = set_up_with(present);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with(expected), "{said}");
+    }
+}
