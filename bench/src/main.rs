@@ -1,0 +1,70 @@
+//! The host with its counters in the open: what the benchmarks ask that a client cannot see.
+//!
+//! `bench STATE-DIR`, run from the project's folder, serves the default application like `whisper-host up` does, and
+//! takes commands on standard input. Each is answered with one line of JSON on standard output:
+//!
+//! | command | answer |
+//! |---|---|
+//! | (at the start) | `url`: where it serves |
+//! | `counters` | `encoder`, `decoder`: seconds that the model has worked so far; `windows` |
+//! | `frontend FILE` | `seconds` that the component `audio` takes from bytes to frames; `duration`: seconds of audio |
+//! | `decode FILE` | `seconds` that the same code takes to decode and resample, without the log-mel spectrum |
+
+mod stages;
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+mod serve;
+
+fn main() -> anyhow::Result<()> {
+    let state = std::env::args_os()
+        .nth(1)
+        .context("usage: bench STATE-DIR")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(serve::start(Path::new(&state)))?;
+    let stages = stages::Stages::load(Path::new("target/components"))?;
+    print(&json!({ "url": served.url }))?;
+    for line in std::io::stdin().lines() {
+        print(&answer(&line?, &served, &stages)?)?;
+    }
+    Ok(())
+}
+
+fn answer(line: &str, served: &serve::Served, stages: &stages::Stages) -> anyhow::Result<Value> {
+    match line.split_once(' ').unwrap_or((line, "")) {
+        ("counters", _) => {
+            let metrics = served.model.metrics();
+            Ok(json!({
+                "encoder": metrics.encoder_seconds,
+                "decoder": metrics.decoder_seconds,
+                "windows": metrics.windows,
+            }))
+        }
+        ("frontend", file) => {
+            let n_mels = u32::try_from(served.model.model().n_mels)?;
+            let (time, duration) = stages.frontend(&read(file)?, n_mels)?;
+            Ok(json!({ "seconds": time.as_secs_f64(), "duration": duration }))
+        }
+        ("decode", file) => {
+            let time = stages.decode(&read(file)?)?;
+            Ok(json!({ "seconds": time.as_secs_f64() }))
+        }
+        (command, _) => anyhow::bail!("unknown command {command:?}"),
+    }
+}
+
+fn read(file: &str) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("cannot read {file}"))
+}
+
+fn print(value: &Value) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{value}")?;
+    out.flush()
+}

@@ -1,0 +1,53 @@
+//! Serves the default application, with the defaults of `whisper-host up`, and keeps hold of the model.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use runtime::Host;
+use runtime::capabilities::{Capabilities, Inference, OutboundHttp, Timeseries};
+use runtime::http::{Server, ServerConfig};
+use runtime::manifest::Manifest;
+use tokio_util::sync::CancellationToken;
+
+/// What is being served, until the process ends.
+pub struct Served {
+    pub url: String,
+    pub model: Arc<inference::Engine>,
+    _host: Host,
+}
+
+pub async fn start(state: &Path) -> anyhow::Result<Served> {
+    let manifest = Manifest::read(Path::new("spin.toml"))?;
+    let library = ".tools/onnxruntime/libonnxruntime.so";
+    let config = inference::Config::new("models/bundled", library);
+    let model = Arc::new(inference::Engine::load(config)?);
+    let store = Arc::new(timeseries::Store::open_sqlite(
+        &state.join("timeseries.sqlite"),
+    )?);
+    let capabilities = Capabilities {
+        inference: Inference(BTreeMap::from([("whisper".into(), Arc::clone(&model))])),
+        timeseries: Timeseries(store),
+        outbound_http: OutboundHttp::new()?,
+    };
+    let host = Host::new(capabilities, 64, &state.join("code"))?;
+    let application = Arc::new(ArcSwap::from_pointee(host.load(&manifest)?));
+    let config = ServerConfig {
+        max_connections: 1024,
+        max_requests_per_client: 256,
+        header_timeout: Duration::from_secs(30),
+        shutdown_timeout: Duration::ZERO,
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let server = Server::bind(address, application, config).await?;
+    let url = format!("http://{}", server.address());
+    tokio::spawn(server.serve(CancellationToken::new()));
+    Ok(Served {
+        url,
+        model,
+        _host: host,
+    })
+}

@@ -1,0 +1,134 @@
+//! The component `audio`, and a part of it, run in the host's wasmtime without the host.
+//!
+//! A fresh instance for each run, as each request has, made before the clock starts: instantiation is the host's work.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
+use wasmtime::{Config, Engine, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+mod whole {
+    #![allow(missing_docs)]
+    wasmtime::component::bindgen!({ path: "../wit", world: "speech:pipeline/audio" });
+}
+
+mod part {
+    #![allow(missing_docs)]
+    wasmtime::component::bindgen!({ path: "stages/stages.wit", world: "stages" });
+}
+
+use whole::exports::speech::pipeline::frontend::{Error, Hint};
+
+pub struct Stages {
+    engine: Engine,
+    audio: whole::AudioPre<State>,
+    decode: part::StagesPre<State>,
+}
+
+struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl Stages {
+    /// Compiles the components in this folder.
+    pub fn load(components: &Path) -> anyhow::Result<Self> {
+        // As the host has it: the checks of the epoch are part of the code that is timed.
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        let engine = Engine::new(&config).map_err(anyhow::Error::from)?;
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(anyhow::Error::from)?;
+        let load = |name: &str| -> anyhow::Result<InstancePre<State>> {
+            let component = Component::from_file(&engine, components.join(name))
+                .map_err(anyhow::Error::from)
+                .with_context(|| format!("cannot load {name}"))?;
+            linker
+                .instantiate_pre(&component)
+                .map_err(anyhow::Error::from)
+        };
+        let audio = load("audio.wasm")?;
+        let decode = load("bench-stages.wasm")?;
+        Ok(Self {
+            audio: whole::AudioPre::new(audio).map_err(anyhow::Error::from)?,
+            decode: part::StagesPre::new(decode).map_err(anyhow::Error::from)?,
+            engine,
+        })
+    }
+
+    /// Bytes to log-mel frames: the time it takes, and seconds of audio.
+    pub fn frontend(&self, bytes: &[u8], n_mels: u32) -> anyhow::Result<(Duration, f64)> {
+        let mut store = self.store();
+        let audio = self
+            .audio
+            .instantiate(&mut store)
+            .map_err(anyhow::Error::from)?;
+        let timed = |store: &mut Store<State>| -> wasmtime::Result<Result<(Duration, f64), Error>> {
+            let frontend = audio.speech_pipeline_frontend();
+            let begun = Instant::now();
+            let hint = Hint {
+                media_type: None,
+                file_name: None,
+            };
+            let recordings = frontend.recording();
+            let recording = recordings.call_constructor(&mut *store, &hint)?;
+            recordings.call_append(&mut *store, recording, bytes)?;
+            let frames = match recordings.call_open(&mut *store, recording, n_mels)? {
+                Ok(frames) => frames,
+                Err(error) => return Ok(Err(error)),
+            };
+            loop {
+                match frontend.frames().call_read(&mut *store, frames)? {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            let time = begun.elapsed();
+            let duration = frontend.frames().call_duration(&mut *store, frames)?;
+            Ok(Ok((time, duration)))
+        };
+        timed(&mut store)
+            .map_err(anyhow::Error::from)?
+            .map_err(|error| anyhow!("{error:?}"))
+    }
+
+    /// Bytes to samples at 16 kHz: the time it takes.
+    pub fn decode(&self, bytes: &[u8]) -> anyhow::Result<Duration> {
+        let mut store = self.store();
+        let decode = self
+            .decode
+            .instantiate(&mut store)
+            .map_err(anyhow::Error::from)?;
+        let begun = Instant::now();
+        let decoded = decode.call_decode(&mut store, bytes);
+        let time = begun.elapsed();
+        decoded
+            .map_err(anyhow::Error::from)?
+            .map_err(|error| anyhow!(error))?;
+        Ok(time)
+    }
+
+    fn store(&self) -> Store<State> {
+        let state = State {
+            wasi: WasiCtx::builder().build(),
+            table: ResourceTable::new(),
+        };
+        let mut store = Store::new(&self.engine, state);
+        // No ticker runs: the epoch stays at 0.
+        store.set_epoch_deadline(1);
+        store
+    }
+}
