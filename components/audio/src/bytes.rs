@@ -4,6 +4,7 @@
 //! size; a list of chunks never moves a byte.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::Arc;
 
 use symphonia::core::io::MediaSource;
@@ -53,54 +54,88 @@ impl Bytes {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
+
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Copy the bytes from `offset` on to `out`; as many as there are, and how many that is.
+    pub(crate) fn read_at(&self, mut offset: u64, out: &mut [u8]) -> usize {
+        let mut read = 0;
+        let mut index = self.chunk_at(offset);
+        while read < out.len() && offset < self.len {
+            let (start, chunk) = &self.chunks[index];
+            // Within the chunk, and so within usize: the offset lies before the next chunk's start.
+            let rest = &chunk[(offset - start) as usize..];
+            let count = rest.len().min(out.len() - read);
+            out[read..read + count].copy_from_slice(&rest[..count]);
+            read += count;
+            offset += count as u64;
+            index += 1;
+        }
+        read
+    }
+
+    /// Put `content` in the place of the bytes from `offset` on; what reaches behind the end is left out.
+    pub(crate) fn overwrite(&mut self, offset: u64, content: &[u8]) {
+        for (offset, byte) in (offset..self.len).zip(content) {
+            let index = self.chunk_at(offset);
+            let (start, chunk) = &mut self.chunks[index];
+            chunk[(offset - *start) as usize] = *byte;
+        }
+    }
+
+    /// Index of the last chunk that starts at or before the offset.
+    fn chunk_at(&self, offset: u64) -> usize {
+        self.chunks
+            .partition_point(|(start, _)| *start <= offset)
+            .saturating_sub(1)
+    }
 }
 
-/// A view of the bytes of a file, from its start. Several can share one copy.
+/// A view of a range of the bytes of a file, as if it were a file of its own. Several can share one copy.
 #[derive(Debug)]
 pub(crate) struct Reader {
     bytes: Arc<Bytes>,
+    range: Range<u64>,
+    /// From the start of the range.
     position: u64,
     seekable: bool,
 }
 
 impl Reader {
     /// As a file: its length is known, and readers may seek in it.
-    pub(crate) fn whole(bytes: Arc<Bytes>) -> Self {
+    pub(crate) fn seekable(bytes: Arc<Bytes>, range: Range<u64>) -> Self {
         Self {
             bytes,
+            range,
             position: 0,
             seekable: true,
         }
     }
 
     /// As a stream: readers are told neither its length nor that they may seek.
-    pub(crate) fn stream(bytes: Arc<Bytes>) -> Self {
+    pub(crate) fn stream(bytes: Arc<Bytes>, range: Range<u64>) -> Self {
         Self {
-            bytes,
-            position: 0,
             seekable: false,
+            ..Self::seekable(bytes, range)
         }
+    }
+
+    /// Bytes of the range.
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
     }
 }
 
 impl Read for Reader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let Bytes { chunks, len } = self.bytes.as_ref();
-        let mut read = 0;
-        // The last chunk that starts at or before the position.
-        let mut index = chunks
-            .partition_point(|(start, _)| *start <= self.position)
-            .saturating_sub(1);
-        while read < out.len() && self.position < *len {
-            let (start, chunk) = &chunks[index];
-            // Within the chunk, and so within usize: the position lies before the next chunk's start.
-            let rest = &chunk[(self.position - start) as usize..];
-            let count = rest.len().min(out.len() - read);
-            out[read..read + count].copy_from_slice(&rest[..count]);
-            read += count;
-            self.position += count as u64;
-            index += 1;
-        }
+        let left = self.len().saturating_sub(self.position);
+        let count = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
+        let offset = self.range.start.saturating_add(self.position);
+        let read = self.bytes.read_at(offset, &mut out[..count]);
+        self.position += read as u64;
         Ok(read)
     }
 }
@@ -109,7 +144,7 @@ impl Seek for Reader {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let target = match to {
             SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::End(offset) => self.bytes.len.checked_add_signed(offset),
+            SeekFrom::End(offset) => self.len().checked_add_signed(offset),
             SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
         };
         self.position = target.ok_or_else(|| {
@@ -125,7 +160,7 @@ impl MediaSource for Reader {
     }
 
     fn byte_len(&self) -> Option<u64> {
-        self.seekable.then_some(self.bytes.len)
+        self.seekable.then_some(self.len())
     }
 }
 
@@ -141,7 +176,8 @@ mod tests {
             whole.extend_from_slice(&chunk);
             bytes.append(chunk);
         }
-        (Reader::whole(Arc::new(bytes)), whole)
+        let range = 0..bytes.len();
+        (Reader::seekable(Arc::new(bytes), range), whole)
     }
 
     #[test]
@@ -171,6 +207,28 @@ mod tests {
             assert_eq!(reader.read(&mut byte).unwrap(), 1);
             assert_eq!(byte[0], whole[expected]);
         }
+    }
+
+    #[test]
+    fn a_range_is_read_as_a_file_of_its_own() {
+        let (reader, whole) = sample(&[100_000, 5, 100_000]);
+        let mut part = Reader::seekable(reader.bytes, 99_990..100_020);
+        let mut read = Vec::new();
+        part.read_to_end(&mut read).unwrap();
+        assert!(read == whole[99_990..100_020]);
+        assert_eq!(part.seek(SeekFrom::End(-1)).unwrap(), 29);
+        assert_eq!(part.byte_len(), Some(30));
+    }
+
+    #[test]
+    fn overwriting_reaches_across_chunks() {
+        let mut bytes = Bytes::new();
+        bytes.append(vec![0; 70_000]);
+        bytes.append(vec![0; 2]);
+        bytes.overwrite(69_999, &[1, 2, 3, 4]);
+        let mut read = [9; 4];
+        assert_eq!(bytes.read_at(69_998, &mut read), 4);
+        assert_eq!(read, [0, 1, 2, 3]);
     }
 
     #[test]

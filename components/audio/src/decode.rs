@@ -1,50 +1,53 @@
 //! From the bytes of a file to blocks of mono samples at the file's own rate.
 
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
-use symphonia::core::codecs::CodecParameters;
-use symphonia::core::codecs::audio::{
-    AudioCodecParameters, AudioDecoder, AudioDecoderOptions, CODEC_ID_NULL_AUDIO,
-};
+use symphonia::core::codecs::audio::AudioDecoder;
 use symphonia::core::errors::Error as SymphoniaError;
-use symphonia::core::formats::probe::{Hint as ProbeHint, Probe, ProbeOptions};
-use symphonia::core::formats::{FormatReader, Track};
-use symphonia::core::io::MediaSourceStream;
-use symphonia::default::{get_codecs, register_enabled_formats};
+use symphonia::core::formats::FormatReader;
+use symphonia::core::io::ReadBytes;
+use symphonia::core::packet::Packet;
 
 use crate::bytes::Reader;
-use crate::format::{codec_name, container_name, unsupported_codec_name};
-use crate::{Bytes, Error, Format, Hint};
+use crate::format::container_name;
+use crate::probe::{CONVERT, choose_track, is_not_found, open_error, read_header};
+use crate::{Bytes, Error, Format, Hint, parts, wav};
 
 /// How many bytes of junk may stand before the first frame. Some recorders write a little; in much more, two bytes
 /// that look like an MPEG frame turn up in any file.
 const MAX_JUNK_BYTES: u32 = 64 * 1024;
 
-/// Rates that are decoded, in Hz. The upper bound keeps the resampler's filter, whose length follows the rate, small.
-const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 1_000..=384_000;
+/// The same before a further part of a joined file: enough for a tag between the two. What follows the last part is
+/// no audio, so the reach is short.
+const MAX_JUNK_BYTES_BETWEEN: u32 = 4 * 1024;
 
-/// Samples of one packet, of all channels together. Decoders allocate what a header states before they see a packet; the
-/// largest that is real, a FLAC block of 65,535 samples in 8 channels, is an eighth of this.
-const MAX_PACKET_SAMPLES: u64 = 1 << 22;
+/// Rates that are decoded, in Hz. The upper bound keeps the resampler's filter, whose length follows the rate, small.
+const SAMPLE_RATES: RangeInclusive<u32> = 1_000..=384_000;
 
 /// Samples are clamped to this magnitude. Full scale is 1.0; a float file can hold anything, and the power of the
 /// largest floats is infinite.
 const MAX_SAMPLE: f32 = 1e6;
 
-/// What can be done about a file that cannot be read; the end of several messages.
-const CONVERT: &str = "convert it, e.g. with `ffmpeg -i INPUT output.wav`";
-
-/// Decodes the first audio track of a file that can be decoded.
+/// Decodes the first audio track of a file that can be decoded, and of the files that are joined to it.
 ///
 /// Readers of containers that may seek look for headers behind the audio, and trust the lengths they find; for a file that
 /// was cut off they then find nothing at all. So where that fails, the file is read once more as a stream, from its start to
 /// wherever it ends.
 pub struct Decoder {
-    /// For reading the file as a stream, while that has not been tried and no packet has been decoded.
-    bytes: Option<Arc<Bytes>>,
-    reader: Box<dyn FormatReader>,
+    bytes: Arc<Bytes>,
+    /// Where the part that is being read lies in `bytes`.
+    part: Range<u64>,
+    /// Whether the file may still be read as a stream: not once that has been tried.
+    may_restart: bool,
+    /// None after the end.
+    reader: Option<Box<dyn FormatReader>>,
     decoder: Box<dyn AudioDecoder>,
     track_id: u32,
+    /// Where the part ends by its header, in samples, if its reader goes on behind that.
+    stated_end: Option<i64>,
+    /// Where the next packet begins, in samples; kept only as far as `stated_end` needs it.
+    position: i64,
     format: Format,
     decoded_packets: u64,
     skipped_packets: u32,
@@ -52,7 +55,6 @@ pub struct Decoder {
     last_failure: Option<SymphoniaError>,
     interleaved: Vec<f32>,
     mono: Vec<f32>,
-    ended: bool,
 }
 
 /// Samples that follow each other, of one rate.
@@ -66,22 +68,31 @@ pub struct Block<'a> {
 
 impl Decoder {
     /// Find the format by content, and the first audio track that can be decoded.
-    pub fn open(bytes: Bytes, hint: &Hint) -> Result<Self, Error> {
+    pub fn open(mut bytes: Bytes, hint: &Hint) -> Result<Self, Error> {
         if bytes.is_empty() {
             return Err(Error::Empty(
                 "there are no bytes: send the content of an audio file".to_owned(),
             ));
         }
+        wav::mend_lengths(&mut bytes);
         let bytes = Arc::new(bytes);
-        let reader = match read_header(Reader::whole(bytes.clone())) {
-            Err(error) if !is_not_found(&error) => read_header(Reader::stream(bytes.clone())),
+        let part = parts::part_at(&bytes, 0);
+        let whole = Reader::seekable(bytes.clone(), part.clone());
+        let reader = match read_header(whole, MAX_JUNK_BYTES) {
+            Err(error) if !is_not_found(&error) => {
+                read_header(Reader::stream(bytes.clone(), part.clone()), MAX_JUNK_BYTES)
+            }
             result => result,
         }
         .map_err(|error| open_error(error, hint))?;
         let (track_id, decoder, format) = choose_track(reader.as_ref())?;
         Ok(Self {
-            bytes: Some(bytes),
-            reader,
+            bytes,
+            part,
+            may_restart: true,
+            stated_end: parts::stated_end(reader.as_ref()),
+            position: 0,
+            reader: Some(reader),
             decoder,
             track_id,
             format,
@@ -90,7 +101,6 @@ impl Decoder {
             last_failure: None,
             interleaved: Vec::new(),
             mono: Vec::new(),
-            ended: false,
         })
     }
 
@@ -109,17 +119,24 @@ impl Decoder {
     /// A packet that cannot be decoded is passed over and counted. A file that ends early yields what it has. Fails
     /// when the end comes before any packet could be decoded.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
-        while !self.ended {
-            let packet = match self.reader.next_packet() {
+        while let Some(reader) = &mut self.reader {
+            if self.stated_end.is_some_and(|end| self.position >= end) {
+                self.open_next_part();
+                continue;
+            }
+            let packet = match reader.next_packet() {
                 Ok(Some(packet)) if packet.track_id == self.track_id => packet,
                 Ok(Some(_)) => continue,
-                Ok(None) => break,
-                // A new chain of an Ogg file begins: its tracks replace the ones before.
-                Err(SymphoniaError::ResetRequired) => {
-                    (self.track_id, self.decoder, _) = choose_track(self.reader.as_ref())?;
+                Ok(None) => {
+                    self.open_next_part();
                     continue;
                 }
-                // Every other error of a reader is final: the rest of the file is missing.
+                // A new chain of an Ogg file begins: its tracks replace the ones before.
+                Err(SymphoniaError::ResetRequired) => {
+                    (self.track_id, self.decoder, _) = choose_track(reader.as_ref())?;
+                    continue;
+                }
+                // Every other error of a reader is final: the rest of the part is missing.
                 Err(error) => {
                     if self.decoded_packets == 0 && self.restart_as_stream() {
                         continue;
@@ -127,9 +144,11 @@ impl Decoder {
                     if !is_end_of_file(&error) {
                         self.skip(error);
                     }
-                    break;
+                    self.open_next_part();
+                    continue;
                 }
             };
+            self.position = end_of_packet(&packet);
             let failure = match self.decoder.decode(&packet) {
                 Ok(buffer) if buffer.is_empty() => {
                     self.decoded_packets += 1;
@@ -153,7 +172,6 @@ impl Decoder {
             };
             self.skip(failure);
         }
-        self.ended = true;
         match self.last_failure.take() {
             Some(failure) if self.decoded_packets == 0 => Err(Error::Corrupt(format!(
                 "not one packet of the {} audio can be decoded ({failure}): the file is damaged, send it again or {CONVERT}",
@@ -163,19 +181,56 @@ impl Decoder {
         }
     }
 
-    /// Whether the file could be opened as a stream, which is tried once.
+    /// Whether the part could be opened as a stream, which is tried once.
     fn restart_as_stream(&mut self) -> bool {
-        let Some(bytes) = self.bytes.take() else {
+        if !std::mem::take(&mut self.may_restart) {
             return false;
-        };
-        let Ok(reader) = read_header(Reader::stream(bytes)) else {
+        }
+        let stream = Reader::stream(self.bytes.clone(), self.part.clone());
+        let Ok(reader) = read_header(stream, MAX_JUNK_BYTES) else {
             return false;
         };
         let Ok((track_id, decoder, _)) = choose_track(reader.as_ref()) else {
             return false;
         };
-        (self.reader, self.track_id, self.decoder) = (reader, track_id, decoder);
+        self.stated_end = parts::stated_end(reader.as_ref());
+        (self.track_id, self.decoder) = (track_id, decoder);
+        self.reader = Some(reader);
         true
+    }
+
+    /// Go on with the file that is joined to the one just read; without one, this is the end.
+    fn open_next_part(&mut self) {
+        let Some(reader) = self.reader.take() else {
+            return;
+        };
+        let start = if self.stated_end.is_some() {
+            self.part.start + reader.into_inner().pos()
+        } else {
+            self.part.end
+        };
+        if start >= self.bytes.len() {
+            return;
+        }
+        self.part = parts::part_at(&self.bytes, start);
+        let next = Reader::seekable(self.bytes.clone(), self.part.clone());
+        let reader = match read_header(next, MAX_JUNK_BYTES_BETWEEN) {
+            Ok(reader) if container_name(reader.format_info()) == self.format.container => reader,
+            // What follows is a tag, or junk.
+            Ok(_) => return,
+            Err(error) if is_not_found(&error) || is_end_of_file(&error) => return,
+            Err(error) => return self.skip(error),
+        };
+        let Ok((track_id, decoder, _)) = choose_track(reader.as_ref()) else {
+            return self.skip(SymphoniaError::Unsupported("the codec of a joined file"));
+        };
+        if !parts::continues(self.decoder.codec_params(), decoder.codec_params()) {
+            self.decoder = decoder;
+        }
+        self.track_id = track_id;
+        self.stated_end = parts::stated_end(reader.as_ref());
+        self.position = 0;
+        self.reader = Some(reader);
     }
 
     fn skip(&mut self, failure: SymphoniaError) {
@@ -184,136 +239,14 @@ impl Decoder {
     }
 }
 
-/// Find the container by content and read its header.
-fn read_header(bytes: Reader) -> Result<Box<dyn FormatReader>, SymphoniaError> {
-    let mut probe = Probe::new_with_options(&ProbeOptions {
-        max_probe_depth: MAX_JUNK_BYTES,
-        ..Default::default()
-    });
-    register_enabled_formats(&mut probe);
-    let stream = MediaSourceStream::new(Box::new(bytes), Default::default());
-    probe.probe(
-        &ProbeHint::new(),
-        stream,
-        Default::default(),
-        Default::default(),
-    )
-}
-
-/// The first audio track that can be decoded, ready to be.
-fn choose_track(reader: &dyn FormatReader) -> Result<(u32, Box<dyn AudioDecoder>, Format), Error> {
-    let container = container_name(reader.format_info());
-    let audio = || {
-        reader
-            .tracks()
-            .iter()
-            .filter_map(|track| Some((track, audio_parameters(track)?)))
-    };
-    let Some((track, parameters, codec)) = audio()
-        .find_map(|(track, parameters)| Some((track, parameters, codec_name(parameters.codec)?)))
-    else {
-        return Err(Error::UnsupportedCodec(
-            match audio().find(|(_, parameters)| parameters.codec != CODEC_ID_NULL_AUDIO) {
-                Some((_, parameters)) => format!(
-                    "the codec {} in {container} is not supported: {CONVERT}",
-                    unsupported_codec_name(parameters.codec)
-                ),
-                None => {
-                    format!("the {container} file has no audio track of a known codec: {CONVERT}")
-                }
-            },
-        ));
-    };
-    let stated_channels = parameters
-        .channels
-        .as_ref()
-        .map_or(1, |channels| channels.count() as u64);
-    let packet_samples =
-        stated_channels.saturating_mul(parameters.max_frames_per_packet.unwrap_or(1));
-    if packet_samples > MAX_PACKET_SAMPLES {
-        return Err(Error::Corrupt(format!(
-            "the header states {packet_samples} samples a packet: the file is damaged, send it again or {CONVERT}"
-        )));
-    }
-    let decoder = get_codecs()
-        .make_audio_decoder(parameters, &AudioDecoderOptions::default())
-        .map_err(|error| {
-            let what = format!("the {codec} audio in {container} cannot be decoded ({error})");
-            match error {
-                SymphoniaError::Unsupported(_) => {
-                    Error::UnsupportedCodec(format!("{what}: {CONVERT}"))
-                }
-                _ => Error::Corrupt(format!(
-                    "{what}: the file is damaged, send it again or {CONVERT}"
-                )),
-            }
-        })?;
-    // What the decoder found out is more than what the container says.
-    let known = decoder.codec_params();
-    let sample_rate = known.sample_rate.or(parameters.sample_rate).unwrap_or(0);
-    let channels = known
-        .channels
-        .as_ref()
-        .or(parameters.channels.as_ref())
-        .map_or(0, |channels| channels.count() as u32);
-    let format = Format {
-        container,
-        codec,
-        sample_rate,
-        channels,
-        duration: stated_duration(track, sample_rate),
-    };
-    Ok((track.id, decoder, format))
-}
-
-fn audio_parameters(track: &Track) -> Option<&AudioCodecParameters> {
-    match &track.codec_params {
-        Some(CodecParameters::Audio(parameters)) => Some(parameters),
-        _ => None,
-    }
-}
-
-/// Length in seconds as the container states it, if it does.
-fn stated_duration(track: &Track, sample_rate: u32) -> Option<f64> {
-    match (track.num_frames, track.time_base, track.duration) {
-        (Some(frames), _, _) if sample_rate > 0 => Some(frames as f64 / f64::from(sample_rate)),
-        (_, Some(time_base), Some(duration)) => time_base
-            .calc_duration(duration)
-            .map(|time| time.as_secs_f64()),
-        _ => None,
-    }
-}
-
-fn open_error(error: SymphoniaError, hint: &Hint) -> Error {
-    let bytes = format!("the bytes{}", hint.describe());
-    match error {
-        error if is_not_found(&error) => Error::NotAudio(format!(
-            "{bytes} are not an audio file that is known: send WAV, AIFF, CAF, MP3, FLAC, Ogg Vorbis, M4A, AAC, \
-             Matroska or WebM, or {CONVERT}"
-        )),
-        // A header that is missing is no feature: the file was cut off before it.
-        SymphoniaError::Unsupported(feature) if !feature.contains("missing") => {
-            Error::UnsupportedCodec(format!(
-                "{bytes} need something that is not supported ({feature}): {CONVERT}"
-            ))
-        }
-        error => Error::Corrupt(format!(
-            "{bytes} begin like an audio file, but its header cannot be read ({error}): the file is damaged or cut \
-             off, send it again or {CONVERT}"
-        )),
-    }
-}
-
-/// Whether the probe found no marker of a container within its reach. It has no case of its own for that.
-fn is_not_found(error: &SymphoniaError) -> bool {
-    matches!(
-        error,
-        SymphoniaError::Unsupported("core (probe): no suitable format reader found")
-    )
-}
-
 fn is_end_of_file(error: &SymphoniaError) -> bool {
     matches!(error, SymphoniaError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof)
+}
+
+/// Where the packet ends, in samples, with what is to be trimmed.
+fn end_of_packet(packet: &Packet) -> i64 {
+    let samples = i64::try_from(packet.block_dur().get()).unwrap_or(i64::MAX);
+    packet.pts.get().saturating_add(samples)
 }
 
 /// The mean of the channels of `interleaved`, made safe for what follows: finite, and of bounded magnitude.

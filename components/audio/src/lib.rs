@@ -16,7 +16,10 @@ mod format;
 mod frames;
 mod log_mel;
 mod mel_filters;
+mod parts;
+mod probe;
 mod resample;
+mod wav;
 
 #[cfg(target_family = "wasm")]
 mod component;

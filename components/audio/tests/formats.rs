@@ -1,55 +1,17 @@
 //! Every container and codec that is known is decoded to the clip it was made of (formats.sh), and others are refused by name.
 
-use audio::{Bytes, Decoder, Error, Format, Frames, Hint, Resampler};
+mod common;
 
-/// Samples of the clip: 1.2 s at 16 kHz.
-const CLIP: usize = 19_200;
-
-fn data(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-fn clip() -> Vec<f32> {
-    let sample = |pair: &[u8]| f32::from(i16::from_le_bytes([pair[0], pair[1]])) / 32768.0;
-    data("clip.s16").chunks_exact(2).map(sample).collect()
-}
-
-fn bytes(content: &[u8]) -> Bytes {
-    let mut bytes = Bytes::new();
-    for chunk in content.chunks(1000) {
-        bytes.append(chunk.to_vec());
-    }
-    bytes
-}
+use audio::{Decoder, Error, Format, Frames, Hint};
+use common::{CLIP, bytes, clip, correlation, data, samples_of};
 
 /// What the file is, and its samples at 16 kHz.
 fn decode(name: &str) -> Result<(Format, Vec<f32>), Error> {
-    let mut decoder = Decoder::open(bytes(&data(&format!("formats/{name}"))), &Hint::default())?;
-    let format = decoder.format().clone();
-    let mut out = Vec::new();
-    let mut resampler = Resampler::new(format.sample_rate)?;
-    while let Some(block) = decoder.next_block()? {
-        assert_eq!(block.sample_rate, format.sample_rate, "{name}");
-        resampler.push(block.samples, &mut out)?;
-    }
-    resampler.finish(&mut out)?;
-    assert_eq!(decoder.skipped_packets(), 0, "{name}");
-    Ok((format, out))
-}
-
-/// Normalised correlation of `samples`, moved earlier by `lag`, with the clip.
-fn correlation(samples: &[f32], clip: &[f32], lag: usize) -> f64 {
-    let pairs = || {
-        samples[lag..]
-            .iter()
-            .zip(clip)
-            .map(|(&a, &b)| (f64::from(a), f64::from(b)))
-    };
-    let (ab, aa, bb) = pairs().fold((0.0, 0.0, 0.0), |(ab, aa, bb), (a, b)| {
-        (ab + a * b, aa + a * a, bb + b * b)
-    });
-    ab / (aa * bb).sqrt()
+    let content = data(&format!("formats/{name}"));
+    let format = Decoder::open(bytes(&content), &Hint::default())?
+        .format()
+        .clone();
+    Ok((format, samples_of(&content)?))
 }
 
 struct Expected {

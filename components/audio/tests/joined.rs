@@ -1,0 +1,156 @@
+//! Files that are joined end to end (`cat a.mp3 b.mp3`) are heard whole, and WAV files whose header does not know how long
+//! they are.
+
+mod common;
+
+use common::{CLIP, clip, correlation, data, samples_of};
+
+fn format(name: &str) -> Vec<u8> {
+    data(&format!("formats/{name}"))
+}
+
+/// That the clip is heard at each of the times, in samples; up to 0.1 s later for each joint before.
+fn assert_clip_at(samples: &[f32], times: &[usize], what: &str) {
+    let clip = clip();
+    let slack = |joint: usize| 1_600 * (joint + 1);
+    for (joint, &time) in times.iter().enumerate() {
+        let best = (0..slack(joint))
+            .map(|lag| correlation(samples, &clip[..CLIP - 2_000], time + lag))
+            .fold(0.0, f64::max);
+        assert!(best > 0.95, "{what}, part {joint}: correlation {best}");
+    }
+}
+
+fn assert_joined(files: &[&str]) {
+    let content: Vec<u8> = files.iter().flat_map(|file| format(file)).collect();
+    let what = files.join(" + ");
+    let samples = samples_of(&content).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let count = files.len();
+    println!("{what}: {} samples for {count} parts", samples.len());
+    assert!(
+        samples.len().abs_diff(CLIP * count) <= 1_600 * count,
+        "{what}: {} samples",
+        samples.len()
+    );
+    let times: Vec<usize> = (0..count).map(|part| part * CLIP).collect();
+    assert_clip_at(&samples, &times, &what);
+}
+
+#[test]
+fn joined_mp3_files_are_heard_whole() {
+    assert_joined(&["mp3_44100_stereo.mp3"; 2]);
+    assert_joined(&["mp3_44100_stereo.mp3"; 5]);
+    // With a tag at both ends, and of another rate.
+    assert_joined(&["mp3_vbr_tagged.mp3"; 3]);
+    assert_joined(&["mp3_vbr_tagged.mp3", "mp3_44100_stereo.mp3"]);
+}
+
+#[test]
+fn mp3_frames_without_a_header_of_their_own_are_heard_behind_a_file_that_has_one() {
+    let whole = format("mp3_44100_stereo.mp3");
+    let second = [&whole[..], &mp3_frames(&whole)].concat();
+    let samples = samples_of(&second).unwrap();
+    assert_clip_at(&samples, &[0, CLIP], "a file and frames");
+    assert!(samples.len().abs_diff(2 * CLIP) < 2_000);
+}
+
+#[test]
+fn an_mp3_file_without_a_header_is_heard_whole_although_its_length_is_estimated() {
+    // The frames of silence at the end are small, those of speech large: the estimate falls short, or would without them.
+    let whole = format("mp3_vbr_tagged.mp3");
+    let frames = mp3_frames(&whole);
+    let samples = samples_of(&[&frames[..], &frames, &frames].concat()).unwrap();
+    let once = samples_of(&frames).unwrap().len();
+    assert!(
+        samples.len().abs_diff(3 * once) < 1_600,
+        "{} of 3 × {once}",
+        samples.len()
+    );
+}
+
+/// The frames of an MP3 file without its tags and the frame that states their number.
+fn mp3_frames(file: &[u8]) -> Vec<u8> {
+    let find = |wanted: &dyn Fn(&[u8]) -> bool, from: usize| {
+        from + file[from..]
+            .windows(4)
+            .position(|window| wanted(window))
+            .unwrap()
+    };
+    let header = find(&|window| window == b"Info" || window == b"Xing", 0);
+    let start = find(
+        &|window| window[0] == 0xff && window[1] & 0xfe == file[first_frame(file) + 1] & 0xfe,
+        header,
+    );
+    let end = file.len()
+        - if file[file.len() - 128..].starts_with(b"TAG") {
+            128
+        } else {
+            0
+        };
+    file[start..end].to_vec()
+}
+
+fn first_frame(file: &[u8]) -> usize {
+    file.windows(2)
+        .position(|pair| pair[0] == 0xff && pair[1] & 0xe6 == 0xe2)
+        .unwrap()
+}
+
+#[test]
+fn joined_flac_files_give_the_very_samples() {
+    let clip = clip();
+    let file = format("flac.flac");
+    for count in 2..5 {
+        let samples = samples_of(&file.repeat(count)).unwrap();
+        assert!(samples == clip.repeat(count), "{count} parts");
+    }
+    assert_joined(&["flac_48000_stereo.flac", "flac.flac"]);
+}
+
+#[test]
+fn joined_ogg_and_adts_files_are_heard_whole() {
+    assert_joined(&["vorbis_44100_stereo.ogg"; 3]);
+    assert_joined(&["flac.ogg"; 2]);
+    assert_joined(&["aac_22050.aac"; 3]);
+}
+
+/// The 16-bit WAV file of the clip with other lengths in its header.
+fn wav_that_states(riff: u32, samples: u32) -> Vec<u8> {
+    let mut file = format("pcm_s16le.wav");
+    let data = file.windows(4).position(|name| name == b"data").unwrap();
+    file[4..8].copy_from_slice(&riff.to_le_bytes());
+    file[data + 4..data + 8].copy_from_slice(&samples.to_le_bytes());
+    file
+}
+
+#[test]
+fn a_wav_file_that_does_not_know_its_length_is_heard_to_its_end() {
+    let clip = clip();
+    let bytes = 2 * CLIP as u32;
+    for (riff, data) in [
+        // ffmpeg to a pipe.
+        (u32::MAX, u32::MAX),
+        // Others to a pipe, and recorders that were cut off.
+        (0, 0),
+        (36, 0),
+        (70, 0),
+        (u32::MAX, 0),
+        (0x7fff_f024, 0x7fff_f000),
+        (0x8000_0024, 0x8000_0000),
+        (36, bytes),
+        (0, bytes),
+        (bytes + 70, bytes + 1_000),
+        (bytes + 1_036, bytes + 1_000),
+    ] {
+        let samples = samples_of(&wav_that_states(riff, data))
+            .unwrap_or_else(|error| panic!("{riff}, {data}: {error}"));
+        assert!(samples == clip, "{riff}, {data}: {} samples", samples.len());
+    }
+}
+
+#[test]
+fn a_wav_file_whose_data_ends_early_is_believed() {
+    let mut file = wav_that_states(2 * CLIP as u32 + 70, 2_000);
+    file.truncate(file.len() - 1);
+    assert_eq!(samples_of(&file).unwrap(), clip()[..1_000]);
+}
