@@ -1,7 +1,7 @@
 //! Where a file ends that others are joined to, end to end (`cat a.mp3 b.mp3`).
 //!
-//! Ogg has joints of its own, and ADTS no header that could end it; symphonia reads both to the end. In MP3 and FLAC a
-//! header says how long the audio is, and what follows was lost: these two are read part by part.
+//! Ogg has joints of its own, and ADTS no header that could end it; symphonia reads both to the end. In MP3, FLAC and WAV
+//! a header says how long the audio is, and what follows was lost: these are read part by part.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
 use symphonia::core::formats::FormatReader;
 use symphonia::core::formats::well_known::FORMAT_ID_MP3;
 
-use crate::Bytes;
+use crate::{Bytes, wav};
 
 /// Bytes that are searched at a time.
 const SEARCH_BLOCK: usize = 64 * 1024;
@@ -20,14 +20,14 @@ const SEARCH_BLOCK: usize = 64 * 1024;
 const FLAC_START: [u8; 8] = *b"fLaC\0\0\0\x22";
 const FLAC_LAST_BLOCK: u8 = 0x80;
 
-/// The part that begins at `start`: of a FLAC file up to the next, of any other up to the end.
+/// The part that begins at `start`: of FLAC and WAV files up to the next, of any other up to the end.
 ///
 /// FLAC frames do not say how long they are, so symphonia would take the next part's header for the end of the last frame.
 pub(crate) fn part_at(bytes: &Bytes, start: u64) -> Range<u64> {
     let end = if is_flac_at(bytes, start) {
         find_flac(bytes, start + FLAC_START.len() as u64)
     } else {
-        None
+        wav::joint_behind(bytes, start)
     };
     start..end.unwrap_or(bytes.len())
 }

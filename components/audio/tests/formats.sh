@@ -44,6 +44,8 @@ mono aac_22050.aac -c:a aac -b:a 64k -ar 22050
 # Resampled and in stereo.
 mono mp3_44100_stereo.mp3 -c:a libmp3lame -b:a 128k -ar 44100 -ac 2
 mono mp3_vbr_tagged.mp3 -c:a libmp3lame -q:a 4 -ar 24000 -metadata title=Fox -id3v2_version 3 -write_id3v1 1
+# As some recorders write it: no header that states the length. The silence makes the first frames larger than the mean.
+mono mp3_vbr_bare.mp3 -c:a libmp3lame -q:a 4 -ar 24000 -af apad=pad_dur=2 -write_xing 0 -id3v2_version 0
 mono flac_48000_stereo.flac -c:a flac -ar 48000 -ac 2
 mono vorbis_44100_stereo.ogg -c:a libvorbis -q:a 5 -ar 44100 -ac 2
 mono vorbis.webm -c:a libvorbis -q:a 5
