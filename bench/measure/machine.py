@@ -1,0 +1,41 @@
+"""What the figures were measured on."""
+
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+from .processes import HOST, WASMTIME
+
+
+def describe() -> dict[str, str]:
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "load before": load(),
+        "commit": said("git", "describe", "--always", "--dirty"),
+        "whisper-host": said(HOST, "--version").removeprefix("whisper-host "),
+        "wasmtime": said(WASMTIME, "--version").removeprefix("wasmtime "),
+        "rustc": said("rustc", "--version").removeprefix("rustc "),
+        "Python": f"{platform.python_version()}, numpy {version('numpy')}, transformers {version('transformers')}",
+    }
+
+
+def load() -> str:
+    """Processes that ran or wished to, on average over the last minute, five and fifteen."""
+    return " ".join(f"{load:.2f}" for load in os.getloadavg())
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -1,0 +1,119 @@
+"""The servers under test: started on free ports of the loopback interface, stopped at the end, whatever happens."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+HOST = "target/release/whisper-host"
+INSTRUMENTED = "target/release/bench"
+WASMTIME = ".tools/wasmtime/bin/wasmtime"
+
+#: Seconds that a server may take to start: with an empty code cache it compiles every component first.
+PATIENCE = 120.0
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, process: subprocess.Popen, url: str):
+        self.process = process
+        self.url = url
+        self.host, self.port = urlsplit(url).hostname, urlsplit(url).port
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used so far, in user and kernel mode, all threads."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        # The second field, the program's name, may hold spaces.
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def environment() -> dict[str, str]:
+    """Ours, without settings of the host that whoever runs the benchmarks may have."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WHISPER_HOST_")}
+
+
+@contextmanager
+def started(command: list[str], what: str):
+    """The process, with its standard streams open; its log goes to a file that is shown when it fails to start."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment()
+        )
+        process.log = log
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdin.close()
+            process.stdout.close()
+            if process.returncode not in (0, -signal.SIGTERM):
+                log.seek(0)
+                raise RuntimeError(f"{what} failed ({process.returncode}):\n{log.read()}")
+
+
+def read_line(process: subprocess.Popen, what: str) -> str:
+    """The next line of its standard output."""
+    line = process.stdout.readline()
+    if not line:
+        process.log.seek(0)
+        raise RuntimeError(f"{what} ended early:\n{process.log.read()}")
+    return line.rstrip("\n")
+
+
+@contextmanager
+def whisper_host(state: Path, *options: str):
+    """`whisper-host up`, ready."""
+    command = [HOST, "up", "--listen", "127.0.0.1:0", "--state-dir", str(state), *options]
+    with started(command, HOST) as process:
+        while not (line := read_line(process, HOST)).startswith("ready on "):
+            pass
+        yield Server(process, line.split()[2])
+
+
+@contextmanager
+def wasmtime_serve(component: str, *options: str):
+    """`wasmtime serve`, ready."""
+    command = [WASMTIME, "serve", "-Scli", "--addr", "127.0.0.1:0", *options, component]
+    with started(command, WASMTIME) as process:
+        yield Server(process, _announced(process))
+
+
+def _announced(process: subprocess.Popen) -> str:
+    """wasmtime says on standard error where it serves, once it does."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        process.log.seek(0)
+        for line in process.log:
+            if line.startswith("Serving HTTP on ") and line.endswith("\n"):
+                return line.split()[3]
+        time.sleep(0.05)
+    process.log.seek(0)
+    raise RuntimeError(f"{WASMTIME} did not start:\n{process.log.read()}")
+
+
+class Instrumented(Server):
+    """The host with its counters in the open (bench/src/main.rs)."""
+
+    def ask(self, command: str) -> dict:
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return json.loads(read_line(self.process, INSTRUMENTED))
+
+
+@contextmanager
+def instrumented(state: Path):
+    state.mkdir(parents=True, exist_ok=True)
+    with started([INSTRUMENTED, str(state)], INSTRUMENTED) as process:
+        yield Instrumented(process, json.loads(read_line(process, INSTRUMENTED))["url"])

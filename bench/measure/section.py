@@ -1,0 +1,41 @@
+"""What a measurement gives, and the two figures that all of them are made of."""
+
+from dataclasses import dataclass, field
+from statistics import median
+
+
+@dataclass
+class Section:
+    """One measurement: `figures` for programs, `tables` and `notes` for people."""
+
+    title: str
+    figures: dict
+    tables: list["Table"]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Table:
+    head: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of two things measured in turns: the median over the rounds of each round's ratio, and how far it strayed."""
+
+    median: float
+    least: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.least:.2f} to {self.most:.2f})"
+
+    def figures(self) -> dict:
+        return {"median": self.median, "least": self.least, "most": self.most}
+
+
+def ratio(ours: list[float], theirs: list[float]) -> Ratio:
+    """Round by round, because what else the machine does in a round slows both."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return Ratio(median(ratios), min(ratios), max(ratios))

@@ -1,0 +1,42 @@
+#!/bin/sh
+# Measures, side by side with peers: bench/run.sh [--json] [--rounds N] [MEASUREMENT…]
+#
+# Sets up what is missing: the peers (wasmtime's own server, transformers) into .tools/, and the parts that only the
+# benchmarks use. bench/README.md says what is measured and how.
+set -eu
+cd "$(dirname "$0")/.."
+
+stop() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+command -v python3 >/dev/null || stop "no Python 3: install it (Debian and Ubuntu: apt-get install python3 python3-venv)"
+command -v wrk >/dev/null || stop "no wrk, which makes the load: install it (Debian and Ubuntu: apt-get install wrk; macOS: brew install wrk)"
+
+# The version that the host is built with, and of its features those that serve: the same engine, the same allocator.
+version=$(sed -n '/^name = "wasmtime"$/{n;s/^version = "\(.*\)"$/\1/p;}' Cargo.lock)
+wasmtime=.tools/wasmtime/bin/wasmtime
+case "$($wasmtime --version 2>/dev/null)" in
+"wasmtime $version"*) ;;
+*)
+    printf 'building wasmtime %s, once; this takes a while\n' "$version" >&2
+    cargo install wasmtime-cli --version "$version" --locked --force --root .tools/wasmtime --no-default-features \
+        --features run,serve,cranelift,pooling-allocator,parallel-compilation,component-model,component-model-async \
+        --features backtrace,addr2line,demangle,gc,gc-copying,gc-drc,gc-null,threads >&2
+    ;;
+esac
+
+python=.tools/bench/bin/python
+if ! cmp -s bench/requirements.txt .tools/bench/requirements.txt; then
+    printf 'fetching transformers into .tools/bench\n' >&2
+    rm -rf .tools/bench
+    python3 -m venv .tools/bench || stop "Python has no venv: install it (Debian and Ubuntu: apt-get install python3-venv)"
+    $python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt >&2
+    cp bench/requirements.txt .tools/bench/
+fi
+
+sh scripts/build-components.sh probe-wasi02 probe-wasi03 bench-stages >&2
+# Both at once, so that they share every dependency, feature by feature.
+cargo build --release --locked -p whisper-host -p bench >&2
+
+# One thread for everything that Python computes: the peer of one component is one thread.
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error
+PYTHONPATH=bench exec $python -m measure "$@"
