@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/run.sh", description="Measures side by side with peers; prints ratios.")
     parser.add_argument("only", nargs="*", metavar="MEASUREMENT", help=", ".join(MEASUREMENTS) + "; default: all")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument("--rounds", type=int, default=7, help="how often each thing is measured (default: 7)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each thing is measured (default: 5)")
     options = parser.parse_args()
 
     names = options.only or list(MEASUREMENTS)

@@ -84,7 +84,7 @@ def whisper_host(state: Path, *options: str):
 
 @contextmanager
 def wasmtime_serve(component: str, *options: str):
-    """`wasmtime serve`, ready."""
+    """`wasmtime serve`, ready. With what `-Scli` adds, which every component of Rust's standard library imports."""
     command = [WASMTIME, "serve", "-Scli", "--addr", "127.0.0.1:0", *options, component]
     with started(command, WASMTIME) as process:
         yield Server(process, _announced(process))
