@@ -48,7 +48,8 @@ def page(about: dict[str, str], text: str) -> str:
     lines = [f"- {name}: {value}" for name, value in about.items()]
     return (
         "# Results\n\nWritten by `make bench`; README.md says how it measures. Every figure is the median of the rounds, every "
-        "ratio the median\nof the ratios in each round, with the least and the most.\n\n"
+        "ratio the median\nof the ratios in each round, with the least and the most. A load before the run means that "
+        "the machine had other work too.\n\n"
         + "\n".join(lines)
         + "\n\n"
         + text
