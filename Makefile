@@ -8,7 +8,7 @@ TEST_COMPONENTS := word-count probe-wasi02 probe-wasi03
 HOST := target/release/whisper-host
 
 help: ## list all targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## fetch ONNX Runtime into .tools/, check for a compiler and pip
 	@sh scripts/setup.sh
@@ -20,7 +20,7 @@ test-components: ## build the components that only tests use
 	@sh scripts/build-components.sh $(COMPONENTS) $(TEST_COMPONENTS)
 
 host: setup ## build the host, target/release/whisper-host
-	@cargo build --release --locked -p whisper-host
+	@cargo build --release --locked --target-dir target -p whisper-host
 
 build: host components ## build everything and fill the cache of compiled components
 	@$(HOST) check --log warn
@@ -29,7 +29,7 @@ run: build ## serve on http://localhost:8000
 	@exec $(HOST) up
 
 test: setup test-components ## run all tests
-	cargo test --release --locked --workspace
+	cargo test --release --locked --target-dir target --workspace
 
 lint: ## formatting and clippy, over host and components
 	cargo fmt --all --check

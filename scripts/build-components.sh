@@ -29,30 +29,31 @@ toolchain() {
 debian_packages="rustc-web cargo-web rust-web-src wasi-libc"
 
 if [ -z "$(toolchain)" ]; then
+    install="apt-get install -y --no-install-recommends $debian_packages"
     if command -v rustup >/dev/null && rustup target add "$target" >&2; then
         :
-    elif command -v apt-get >/dev/null; then
+    elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "rustup could not add $target; installing Debian's $debian_packages instead"
-        as_root=
-        [ "$(id -u)" = 0 ] || as_root=sudo
         # shellcheck disable=SC2086
-        $as_root apt-get update -qq >&2 &&
-            DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $debian_packages >&2 ||
+        apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $debian_packages >&2 ||
             stop "could not install $debian_packages: check the network, then run this again"
+    else
+        stop "no standard library for $target: run 'rustup target add $target' (needs network); on Debian, '$install' as root will do too"
     fi
 fi
 
 case "$(toolchain)" in
 rustup)
     # shellcheck disable=SC2086
-    RUSTFLAGS="$flags" cargo build --profile component --target "$target" --target-dir target/wasm $packages
+    RUSTFLAGS="$flags" cargo build --locked --profile component --target "$target" --target-dir target/wasm $packages
     ;;
 debian)
     # Debian ships the library's source; the two linkers come with any rustup toolchain.
     linkers="$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin"
+    [ -x "$linkers/wasm-component-ld" ] || stop "no wasm-component-ld: install Rust by rustup (https://rustup.rs), whose toolchains have it"
     # shellcheck disable=SC2086
     PATH="/usr/bin:$PATH:$linkers" RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTFLAGS="$flags -L native=/usr/lib/wasm32-wasi" \
-        /usr/bin/cargo build --profile component -Zbuild-std=std,panic_abort \
+        /usr/bin/cargo build --locked --profile component -Zbuild-std=std,panic_abort \
         --target "$target" --target-dir target/wasm $packages
     ;;
 *)

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 stop() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 command -v cargo >/dev/null || stop "no Rust: install it from https://rustup.rs, then run this again"
-command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
+command -v cc >/dev/null ||
     stop "no C compiler: install gcc or clang (Debian and Ubuntu: apt-get install gcc libc6-dev; macOS: xcode-select --install)"
 
 # The library comes out of the Python wheel of the same version, one per platform, pinned by hash. Which Python the

@@ -87,6 +87,17 @@ fn probe_with(args: &[&str]) -> Host {
     Host::with_manifest(&PROBE.replace("{server}", "127.0.0.1:1"), args)
 }
 
+/// Waits until so many requests of a component run and wait.
+async fn until(host: &Host, id: &str, running: u64, waiting: u64) {
+    let url = format!("{}/v1/components/{id}", host.admin);
+    eventually(async || {
+        let answer = common::answer(reqwest::get(&url).await.unwrap()).await;
+        let figures = &answer.json()["figures"];
+        (figures["running"] == running && figures["waiting"] == waiting).then_some(())
+    })
+    .await;
+}
+
 /// What every test ends with: whatever happened, the host serves.
 async fn still_serves(host: &Host) {
     assert_eq!(host.get("/hello").await.text, "hello");
@@ -130,6 +141,54 @@ async fn an_instance_is_reused_as_often_as_its_component_allows() {
         counts.push(host.get("/reuse/count").await.text);
     }
     assert_eq!(counts, ["1", "2", "3", "1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn an_idle_instance_does_not_keep_the_place_of_its_last_request() {
+    let one_at_a_time = "instance_reuse = 3\nconcurrency = 1\nqueue_timeout = \"5s\"";
+    let host = Host::with_manifest(&PROBE.replace("instance_reuse = 3", one_at_a_time), &[]);
+    for expected in ["1", "2", "3", "1"] {
+        assert_eq!(host.get("/reuse/count").await.text, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_wait_for_a_free_instance_and_none_is_refused() {
+    let host = probe_with(&["--max-instances", "1"]);
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let url = format!("{}/hello", host.url);
+            tokio::spawn(async move {
+                let client = client();
+                for _ in 0..50 {
+                    assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_cannot_start_within_its_limits_is_refused_at_once() {
+    let state = common::state_dir();
+    let manifest = PROBE.replace("memory = \"32MiB\"", "memory = \"512KiB\"");
+    let path = common::write_manifest(state.path(), &manifest);
+    let output = common::whisper_host()
+        .args(["check", "-f", path.to_str().unwrap(), "--state-dir"])
+        .arg(state.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains(
+            "component probe cannot be instantiated: it needs more memory than its limit"
+        ),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -218,6 +277,18 @@ async fn an_endless_loop_is_stopped_when_its_cpu_time_is_over() {
         );
     }
     still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_slow_client_costs_no_cpu_time() {
+    let host = Host::with_manifest(&PROBE.replace("timeout = \"3s\"", "timeout = \"60s\""), &[]);
+    // Twice as many pieces as there are ticks in the CPU budget, each in a tick of its own.
+    let pieces = futures::stream::unfold(0, |i| async move {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        (i < 100).then(|| (Ok::<_, std::io::Error>("x"), i + 1))
+    });
+    let answer = host.post("/echo", reqwest::Body::wrap_stream(pieces)).await;
+    assert_eq!(answer.text, "x".repeat(100));
 }
 
 #[tokio::test]
@@ -377,12 +448,8 @@ async fn requests_beyond_the_queue_are_answered_503_and_those_within_wait() {
     let url = format!("{}/one/sleep", host.url);
     let running = tokio::spawn(reqwest::get(url.clone()));
     let waiting = tokio::spawn(reqwest::get(url));
-    // A request that comes too early waits in the queue itself; it is given up, and the next one is tried.
-    let refused = eventually(async || {
-        let answer = tokio::time::timeout(Duration::from_millis(500), host.get("/one/hello"));
-        answer.await.ok().filter(|answer| answer.status == 503)
-    })
-    .await;
+    until(&host, "one", 1, 1).await;
+    let refused = host.get("/one/hello").await;
     assert_eq!(refused.error(), (503, "overloaded".into()));
     assert_eq!(refused.headers["retry-after"], "1");
     // The others are not concerned.
@@ -397,11 +464,8 @@ async fn requests_beyond_the_queue_are_answered_503_and_those_within_wait() {
 async fn waiting_in_the_queue_has_an_end() {
     let host = probe();
     let running = tokio::spawn(reqwest::get(format!("{}/impatient/sleep", host.url)));
-    let refused = eventually(async || {
-        let answer = host.get("/impatient/hello").await;
-        (answer.status == 503).then_some(answer)
-    })
-    .await;
+    until(&host, "impatient", 1, 0).await;
+    let refused = host.get("/impatient/hello").await;
     assert!(
         refused.message().contains("waited for its turn"),
         "{}",
@@ -417,13 +481,34 @@ async fn a_client_over_its_share_is_answered_429() {
     let _running: Vec<_> = (0..2)
         .map(|_| tokio::spawn(reqwest::get(url.clone())))
         .collect();
-    let refused = eventually(async || {
-        let answer = host.get("/hello").await;
-        (answer.status == 429).then_some(answer)
-    })
-    .await;
+    until(&host, "one", 1, 1).await;
+    let refused = host.get("/hello").await;
     assert_eq!(refused.error(), (429, "too_many_requests".into()));
     assert_eq!(refused.headers["retry-after"], "1");
+    // Whoever watches over the host is not turned away.
+    assert_eq!(host.get("/healthz").await.status, 200);
+    assert_eq!(host.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn requests_without_a_clear_host_are_answered_400() {
+    let host = probe();
+    for head in [
+        "GET /hello HTTP/1.1\r\n",
+        "GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n",
+        "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n",
+    ] {
+        let mut stream = TcpStream::connect(host.address()).await.unwrap();
+        let request = format!("{head}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.contains("bad_request"),
+            "{answer}"
+        );
+    }
+    still_serves(&host).await;
 }
 
 #[tokio::test]
@@ -435,7 +520,7 @@ async fn a_client_that_leaves_stops_the_work_on_its_request() {
         .write_all(b"GET /one/sleep HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
         .unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until(&host, "one", 1, 0).await;
     drop(stream);
     let answer = tokio::time::timeout(Duration::from_secs(30), host.get("/one/hello")).await;
     assert_eq!(answer.expect("the place must be free").text, "hello");
@@ -493,7 +578,7 @@ async fn sigterm_lets_requests_finish_and_takes_no_new_ones() {
 async fn sigterm_waits_no_longer_than_its_limit() {
     let mut host = probe_with(&["--shutdown-timeout", "300ms"]);
     let stuck = tokio::spawn(reqwest::get(format!("{}/one/sleep", host.url)));
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until(&host, "one", 1, 0).await;
     host.signal(rustix::process::Signal::TERM);
     assert_eq!(host.exit_code().await, Some(0));
     assert!(stuck.await.unwrap().is_err());

@@ -26,7 +26,7 @@ pub async fn start(state: &Path) -> anyhow::Result<Served> {
     let config = inference::Config::new("models/bundled", library);
     let model = Arc::new(inference::Engine::load(config)?);
     let store = Arc::new(timeseries::Store::open_sqlite(
-        &state.join("timeseries.sqlite"),
+        state.join("timeseries.sqlite"),
     )?);
     let capabilities = Capabilities {
         inference: Inference(BTreeMap::from([("whisper".into(), Arc::clone(&model))])),
@@ -34,7 +34,7 @@ pub async fn start(state: &Path) -> anyhow::Result<Served> {
         outbound_http: OutboundHttp::new()?,
     };
     let host = Host::new(capabilities, 64, &state.join("code"))?;
-    let application = Arc::new(ArcSwap::from_pointee(host.load(&manifest)?));
+    let application = Arc::new(ArcSwap::from_pointee(host.load(&manifest, None)?));
     let config = ServerConfig {
         max_connections: 1024,
         max_requests_per_client: 256,

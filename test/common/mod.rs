@@ -47,6 +47,8 @@ pub fn state_dir() -> TempDir {
 pub struct Host {
     child: Child,
     pub url: String,
+    /// The admin interface.
+    pub admin: String,
     pub state: TempDir,
     /// What it printed up to `ready`.
     pub start_up: String,
@@ -76,6 +78,8 @@ impl Host {
                 "up",
                 "--listen",
                 "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
                 "--log-format",
                 "json",
                 "--state-dir",
@@ -102,9 +106,16 @@ impl Host {
                 break rest.split(' ').next().unwrap().to_owned();
             }
         };
+        let admin = start_up
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("admin"))
+            .unwrap()
+            .trim()
+            .to_owned();
         Self {
             child,
             url,
+            admin,
             state,
             start_up,
         }

@@ -25,6 +25,18 @@ pub enum Command {
     Check(Check),
     /// Transcribe files, without a server.
     Transcribe(Transcribe),
+    /// Deploy a component to a running host: it is served a moment later.
+    Deploy(Deploy),
+    /// List what a running host serves, with its figures.
+    List(Remote),
+    /// Show one component of a running host, with its revisions.
+    Show(Named),
+    /// Serve an earlier revision of a deployed component.
+    Rollback(Rollback),
+    /// Take a deployed component out.
+    Remove(Named),
+    /// Print what a component wrote to its standard output and error.
+    Logs(Logs),
 }
 
 /// What every command needs to load an application.
@@ -139,6 +151,24 @@ pub struct Up {
     )]
     pub listen: SocketAddr,
 
+    /// Address of the admin interface: deploying, listing, logs. Anything but loopback needs a token.
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8001",
+        env = "WHISPER_HOST_ADMIN_LISTEN"
+    )]
+    pub admin_listen: SocketAddr,
+
+    /// Token that the admin interface asks for.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "WHISPER_HOST_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
+    pub admin_token: Option<String>,
+
     /// Connections open at once; further clients wait.
     #[arg(
         long,
@@ -208,6 +238,102 @@ pub struct Transcribe {
     /// Print one JSON object a line: `file`, and the answer or `error`.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which running host, and the form of the answer.
+#[derive(Args)]
+pub struct Remote {
+    /// Admin interface of the running host.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8001",
+        env = "WHISPER_HOST_ADMIN"
+    )]
+    pub admin: String,
+
+    /// Token of the admin interface.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "WHISPER_HOST_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
+    pub admin_token: Option<String>,
+
+    /// Print the host's answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Named {
+    #[command(flatten)]
+    pub remote: Remote,
+
+    /// The component's id.
+    pub id: String,
+}
+
+#[derive(Args)]
+pub struct Deploy {
+    #[command(flatten)]
+    pub remote: Remote,
+
+    /// The component.
+    #[arg(value_name = "FILE.wasm")]
+    pub file: PathBuf,
+
+    /// Path to serve: segments may be `:name`, and `/...` at the end stands for everything below.
+    #[arg(long, value_name = "ROUTE")]
+    pub route: String,
+
+    /// The component's id. Without it, the file's name without its ending.
+    #[arg(long)]
+    pub id: Option<String>,
+
+    /// A server it may send requests to, as `scheme://host:port`. May be given again.
+    #[arg(long, value_name = "HOST")]
+    pub allow_host: Vec<String>,
+
+    /// A model it may use, e.g. `whisper`. May be given again.
+    #[arg(long, value_name = "MODEL")]
+    pub ai_model: Vec<String>,
+
+    /// An environment variable. May be given again.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+
+    /// Grant the time-series store.
+    #[arg(long)]
+    pub timeseries: bool,
+
+    /// Which component of the application answers an import: `speech:pipeline/frontend=audio`. May be given again.
+    #[arg(long, value_name = "IMPORT=ID")]
+    pub dependency: Vec<String>,
+
+    /// A path that must answer with a status below 500 before the component is served.
+    #[arg(long, value_name = "PATH")]
+    pub health: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Rollback {
+    #[command(flatten)]
+    pub named: Named,
+
+    /// The revision to serve. Without it, the one before the present one.
+    pub revision: Option<u32>,
+}
+
+#[derive(Args)]
+pub struct Logs {
+    #[command(flatten)]
+    pub named: Named,
+
+    /// Go on with what it prints from now on.
+    #[arg(long)]
+    pub follow: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

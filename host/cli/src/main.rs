@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod log;
+mod remote;
 mod settings;
 mod setup;
 mod transcribe;
@@ -21,6 +22,12 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Transcribe(options) => transcribe::run(&options),
+        Command::Deploy(options) => remote::deploy(&options),
+        Command::List(options) => remote::list(&options),
+        Command::Show(options) => remote::show(&options),
+        Command::Rollback(options) => remote::rollback(&options),
+        Command::Remove(options) => remote::remove(&options),
+        Command::Logs(options) => remote::logs(&options),
     };
     match result {
         Ok(code) => code,

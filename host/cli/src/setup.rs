@@ -14,13 +14,21 @@ use crate::args::{Common, Device, Precision};
 /// The id that `ai_models` grants the model under.
 const MODEL: &str = "whisper";
 
-/// Everything that is loaded.
-pub struct Loaded {
-    pub application: Application,
+/// The parts, before an application is loaded.
+pub struct Parts {
+    pub manifest: Manifest,
     pub host: Host,
     /// None where no component is granted a model.
     pub model: Option<Arc<inference::Engine>>,
     pub store: Arc<timeseries::Store>,
+}
+
+/// An application on its parts.
+pub struct Loaded {
+    pub application: Application,
+    host: Host,
+    pub model: Option<Arc<inference::Engine>>,
+    store: Arc<timeseries::Store>,
 }
 
 impl Loaded {
@@ -51,43 +59,70 @@ pub async fn close_store(store: Arc<timeseries::Store>) -> anyhow::Result<()> {
     }
 }
 
-/// Loads the manifest, the model its components are granted, and the components. The store is that of `store`.
+/// Loads the application of the manifest, and makes an instance of each component, so that what its initialization does
+/// wrong shows now.
 pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<Loaded> {
-    let manifest = Manifest::read(&common.manifest)?;
-    let store = Arc::new(store);
-    // The model takes the longest; the engine and the code cache are set up meanwhile.
-    let model = match manifest
-        .components
-        .values()
-        .any(|component| !component.ai_models.is_empty())
-    {
-        true => {
-            let config = model_config(common);
-            Some(Arc::new(
-                tokio::task::spawn_blocking(move || inference::Engine::load(config)).await??,
-            ))
-        }
-        false => None,
-    };
-    let capabilities = Capabilities {
-        inference: Inference(BTreeMap::from_iter(
-            model.clone().map(|engine| (MODEL.to_owned(), engine)),
-        )),
-        timeseries: Timeseries(Arc::clone(&store)),
-        outbound_http: OutboundHttp::new()?,
-    };
-    let host = Host::new(
-        capabilities,
-        common.max_instances,
-        &common.state_dir.join("code"),
-    )?;
-    let application = host.load(&manifest)?;
+    let Parts {
+        manifest,
+        host,
+        model,
+        store,
+    } = parts(common, store).await?;
+    let (host, application) = blocking(move || {
+        let application = host.load(&manifest, None)?;
+        Ok((host, application))
+    })
+    .await?;
+    application.instantiate_all().await?;
     Ok(Loaded {
         application,
         host,
         model,
         store,
     })
+}
+
+/// Reads the manifest, and loads the model that its components are granted and the engine.
+pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<Parts> {
+    let manifest = Manifest::read(&common.manifest)?;
+    let store = Arc::new(store);
+    let config = manifest
+        .components
+        .values()
+        .any(|component| !component.ai_models.is_empty())
+        .then(|| model_config(common));
+    let (instances, code) = (common.max_instances, common.state_dir.join("code"));
+    let timeseries = Timeseries(Arc::clone(&store));
+    let (host, model) = blocking(move || {
+        let model = config
+            .map(inference::Engine::load)
+            .transpose()?
+            .map(Arc::new);
+        let capabilities = Capabilities {
+            inference: Inference(BTreeMap::from_iter(
+                model.clone().map(|engine| (MODEL.to_owned(), engine)),
+            )),
+            timeseries,
+            outbound_http: OutboundHttp::new()?,
+        };
+        Ok((Host::new(capabilities, instances, &code)?, model))
+    })
+    .await?;
+    Ok(Parts {
+        manifest,
+        host,
+        model,
+        store,
+    })
+}
+
+/// Runs what takes long off the scheduler's threads, so that signals are heard meanwhile.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .context("loading was broken off")?
 }
 
 fn model_config(common: &Common) -> inference::Config {

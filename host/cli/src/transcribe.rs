@@ -71,7 +71,13 @@ async fn transcribe(
     let answer: Value = serde_json::from_slice(&body).context("the answer is not JSON")?;
     match answer["error"]["message"].as_str() {
         Some(message) => anyhow::bail!("{message}"),
-        None if status.is_success() => Ok(answer),
+        None if answer["transcription"].is_string() => Ok(answer),
+        None if status.is_success() => {
+            anyhow::bail!(
+                "{} does not answer with a transcription; choose another --route",
+                options.route
+            )
+        }
         None => anyhow::bail!("the application answered {status}"),
     }
 }
@@ -98,7 +104,7 @@ fn uri(options: &Transcribe) -> anyhow::Result<http::Uri> {
         .authority("localhost")
         .path_and_query(format!("{}?{}", options.route, query.finish()))
         .build()
-        .context("--route is not a path")
+        .context("--route is not a path, or an option is too long for a URL")
 }
 
 /// A bar of seconds of audio: how many the model has done, of those that are decoded so far.

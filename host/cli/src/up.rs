@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use runtime::http::{Server, ServerConfig};
+use runtime::deployment::Deployments;
+use runtime::http::{Admin, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Up;
-use crate::setup::{self, Loaded};
+use crate::setup::{self, Parts};
 
 /// Serves. Exits with 0 after SIGTERM or SIGINT.
 ///
@@ -28,39 +29,59 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     stop_on_signals(&stop)?;
 
     let store = setup::open_store(&options.common.state_dir)?;
-    let Loaded {
-        application,
-        host,
-        model,
-        store,
-    } = tokio::select! {
-        loaded = setup::load(&options.common, store) => loaded?,
+    let loading = async {
+        let Parts {
+            manifest,
+            host,
+            model,
+            store,
+        } = setup::parts(&options.common, store).await?;
+        let state = options.common.state_dir.join("deployments");
+        let deployments =
+            setup::blocking(move || Deployments::open(host, manifest, &state)).await?;
+        deployments.application().load().instantiate_all().await?;
+        anyhow::Ok((Arc::new(deployments), model, store))
+    };
+    let (deployments, model, store) = tokio::select! {
+        loaded = loading => loaded?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
-    let summary = summary(options, &application, &host, model.as_deref());
-    let application = Arc::new(arc_swap::ArcSwap::from_pointee(application));
+    let summary = summary(options, &deployments, model.as_deref());
     let config = ServerConfig {
         max_connections: options.max_connections,
         max_requests_per_client: options.max_requests_per_client,
         header_timeout: options.header_timeout,
         shutdown_timeout: options.shutdown_timeout,
     };
-    let server = Server::bind(options.listen, application, config).await?;
+    let server = Server::bind(
+        options.listen,
+        Arc::clone(deployments.application()),
+        config,
+    )
+    .await?;
+    let admin = Admin::bind(
+        options.admin_listen,
+        options.admin_token.as_deref(),
+        Arc::clone(&deployments),
+        stop.clone(),
+    )
+    .await?;
     let address = server.address();
     println!("{summary}");
+    println!("  admin   http://{}", admin.address());
     println!(
         "ready on http://{address} after {:.0} ms",
         started.elapsed().as_secs_f64() * 1e3
     );
-    tracing::info!(%address, "ready");
+    tracing::info!(%address, admin = %admin.address(), "ready");
 
-    let all_finished = server.serve(stop).await;
+    let (all_finished, ()) = tokio::join!(server.serve(stop), admin.serve());
     if !all_finished {
         tracing::warn!(
             "stopped with requests still under way; raise --shutdown-timeout to let them finish"
         );
     }
-    drop((host, model));
+    drop((deployments, model));
     setup::close_store(store).await?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -89,13 +110,9 @@ fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
 }
 
 /// The block that start-up prints.
-fn summary(
-    options: &Up,
-    application: &runtime::Application,
-    host: &runtime::Host,
-    model: Option<&inference::Engine>,
-) -> String {
+fn summary(options: &Up, deployments: &Deployments, model: Option<&inference::Engine>) -> String {
     use std::fmt::Write as _;
+    let (application, host) = (deployments.application().load(), deployments.host());
     let mut text = format!("{} {}\n", application.name(), env!("CARGO_PKG_VERSION"));
     for component in application.report() {
         for route in &component.routes {

@@ -3,6 +3,12 @@
 use crate::Error;
 use crate::model::Model;
 
+/// Rounds of decoding that one window may take; more would let one caller keep the model from the others.
+const MAX_TEMPERATURES: usize = 16;
+
+/// Bytes of the prompt. The text context of every published model is 448 tokens, of which a prompt may take half.
+const MAX_PROMPT: usize = 16 << 10;
+
 /// What the model does with the speech.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Task {
@@ -98,6 +104,21 @@ impl Options {
                  set timestamps to segment or none"
                     .into(),
             ));
+        }
+        if self.temperatures.len() > MAX_TEMPERATURES {
+            return Err(Error::InvalidOption(format!(
+                "{} temperatures are more than the {MAX_TEMPERATURES} that may be tried",
+                self.temperatures.len()
+            )));
+        }
+        if self
+            .prompt
+            .as_ref()
+            .is_some_and(|prompt| prompt.len() > MAX_PROMPT)
+        {
+            return Err(Error::InvalidOption(format!(
+                "the prompt is longer than {MAX_PROMPT} bytes; only its last few hundred words count, so shorten it"
+            )));
         }
         if self.temperatures.is_empty() {
             return Err(Error::InvalidOption(

@@ -148,6 +148,13 @@ impl Transcription {
                 frames.len()
             )));
         }
+        if frames.len() > stream.shared.max_buffered * n_mels {
+            return Err(Error::InvalidFrames(format!(
+                "{} frames at once are more than the {} that are kept; push fewer at a time",
+                frames.len() / n_mels,
+                stream.shared.max_buffered
+            )));
+        }
         if let Some(bad) = frames.iter().position(|value| !value.is_finite()) {
             return Err(Error::InvalidFrames(format!(
                 "value {bad} is {}, not a finite number",

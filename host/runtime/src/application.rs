@@ -6,20 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::Semaphore;
+use tokio::sync::broadcast;
 
 use crate::capabilities::Capabilities;
 use crate::engine::body::{AnswerBody, RequestBody};
 use crate::engine::component::{Component, Handler};
+use crate::engine::figures::{Figures, Line};
 use crate::engine::{Engine, Part, compose};
 use crate::error::Failure;
 use crate::http::Router;
-use crate::manifest::{Dependency, Manifest};
+use crate::manifest::{self, Dependency, Manifest};
 
 /// The host: the engine, and what it lends to components.
 pub struct Host {
     engine: Arc<Engine>,
-    instances: Arc<Semaphore>,
 }
 
 impl Host {
@@ -30,7 +30,6 @@ impl Host {
     pub fn new(capabilities: Capabilities, instances: u32, cache: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             engine: Arc::new(Engine::new(capabilities, instances, cache)?),
-            instances: Arc::new(Semaphore::new(instances as usize)),
         })
     }
 
@@ -42,9 +41,16 @@ impl Host {
 
     /// Loads every component of the manifest that a trigger names.
     ///
+    /// With `present`, an application and the one component that has changed since, the others are taken over as they
+    /// are: their limits go on to count the requests under way.
+    ///
     /// # Errors
     /// When a source cannot be read, composed, compiled or linked, when it lacks a grant, or when routes clash.
-    pub fn load(&self, manifest: &Manifest) -> anyhow::Result<Application> {
+    pub fn load(
+        &self,
+        manifest: &Manifest,
+        present: Option<(&Application, &str)>,
+    ) -> anyhow::Result<Application> {
         let ids: BTreeSet<&str> = manifest
             .http
             .iter()
@@ -52,9 +58,17 @@ impl Host {
             .collect();
         let mut components = BTreeMap::new();
         for id in ids {
-            let wasm = composed(manifest, id)?;
-            let component = Component::prepare(&self.engine, manifest, id, &wasm, &self.instances)?;
-            components.insert(id.to_owned(), Arc::new(component));
+            let kept = present
+                .filter(|(_, changed)| *changed != id)
+                .and_then(|(application, _)| application.components.get(id).map(Arc::clone));
+            let component = match kept {
+                Some(component) => component,
+                None => {
+                    let wasm = composed(manifest, id)?;
+                    Arc::new(Component::prepare(&self.engine, manifest, id, &wasm)?)
+                }
+            };
+            components.insert(id.to_owned(), component);
         }
         let routes: Vec<(String, Arc<Component>)> = manifest
             .http
@@ -109,12 +123,21 @@ fn composed(manifest: &Manifest, id: &str) -> anyhow::Result<Vec<u8>> {
         part.answers
             .push((import.clone(), dependency.export.clone()));
     }
-    compose(
-        id,
-        wasm,
-        parts.into_values().collect(),
-        Capabilities::is_restricted,
-    )
+    compose(id, wasm, parts.into_values().collect(), |import| {
+        is_granted(entry, import)
+    })
+}
+
+/// Whether an interface gives access to something that the component is granted, and its dependencies are not by themselves.
+fn is_granted(entry: &manifest::Component, import: &str) -> bool {
+    let granted_at_the_call = match import.split('@').next().unwrap_or(import) {
+        "wasi:http/outgoing-handler" | "wasi:http/client" => {
+            !entry.allowed_outbound_hosts.is_empty()
+        }
+        "wasi:cli/environment" => !entry.environment.is_empty(),
+        _ => false,
+    };
+    granted_at_the_call || Capabilities::is_restricted(import)
 }
 
 fn dependency_name(dependency: &Dependency) -> String {
@@ -166,7 +189,9 @@ pub struct ComponentReport {
     /// What it may use.
     pub grants: Vec<String>,
     /// What it is held to.
-    pub limits: crate::manifest::Limits,
+    pub limits: manifest::Limits,
+    /// What was counted of it.
+    pub figures: Figures,
 }
 
 impl Application {
@@ -199,8 +224,42 @@ impl Application {
                 .collect(),
             grants: component.settings.grants.describe(),
             limits: component.settings.limits.clone(),
+            figures: component.figures(),
         };
         self.components.iter().map(report).collect()
+    }
+
+    /// The last lines that a component printed, and those to come.
+    pub(crate) fn lines(&self, id: &str) -> Option<(Vec<Line>, broadcast::Receiver<Line>)> {
+        self.components
+            .get(id)
+            .map(|component| component.settings.observed.lines())
+    }
+
+    /// The id of the component that a path leads to.
+    pub(crate) fn owner(&self, path: &str) -> Option<&str> {
+        self.find(path).map(|component| &*component.settings.id)
+    }
+
+    /// Makes an instance of each component and drops it.
+    ///
+    /// # Errors
+    /// The first component that cannot be instantiated, and why.
+    pub async fn instantiate_all(&self) -> anyhow::Result<()> {
+        for id in self.components.keys() {
+            self.instantiate(id)
+                .await
+                .with_context(|| format!("component {id} cannot be instantiated"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes an instance of a component and drops it: what its own initialization does wrong shows here.
+    pub(crate) async fn instantiate(&self, id: &str) -> anyhow::Result<()> {
+        match self.components.get(id) {
+            Some(component) => component.instantiate().await,
+            None => anyhow::bail!("no trigger names it"),
+        }
     }
 
     /// The component that a path leads to.

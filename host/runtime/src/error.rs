@@ -9,7 +9,11 @@ use http::StatusCode;
 pub enum Code {
     /// The request cannot be understood.
     BadRequest,
-    /// No route matches the path.
+    /// The admin interface needs a token.
+    Unauthorized,
+    /// The token is not the right one.
+    Forbidden,
+    /// No route matches the path, or there is no such component.
     NotFound,
     /// The client stopped sending.
     RequestTimeout,
@@ -17,6 +21,10 @@ pub enum Code {
     BodyTooLarge,
     /// One client has more requests under way than its share.
     TooManyRequests,
+    /// A component that was to be deployed cannot be served.
+    Refused,
+    /// The host is at fault; the reason is in the log.
+    Internal,
     /// The component trapped, or could not be started.
     ComponentTrap,
     /// The component needed more memory than it may have.
@@ -33,6 +41,10 @@ impl Code {
     pub fn parts(self) -> (&'static str, StatusCode) {
         match self {
             Code::BadRequest => ("bad_request", StatusCode::BAD_REQUEST),
+            Code::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED),
+            Code::Forbidden => ("forbidden", StatusCode::FORBIDDEN),
+            Code::Refused => ("refused", StatusCode::UNPROCESSABLE_ENTITY),
+            Code::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
             Code::NotFound => ("not_found", StatusCode::NOT_FOUND),
             Code::RequestTimeout => ("request_timeout", StatusCode::REQUEST_TIMEOUT),
             Code::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),

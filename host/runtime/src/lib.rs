@@ -8,6 +8,7 @@
 
 mod application;
 pub mod capabilities;
+pub mod deployment;
 mod engine;
 pub mod error;
 pub mod http;
@@ -16,3 +17,4 @@ pub mod manifest;
 pub use application::{Application, ComponentReport, Host};
 pub use engine::body::AnswerBody;
 pub use engine::component::Handler;
+pub use engine::figures::{Figures, Line};

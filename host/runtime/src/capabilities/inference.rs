@@ -17,8 +17,14 @@ pub struct Inference(pub BTreeMap<String, Arc<Engine>>);
 /// The models that one component may use; the first is its default.
 pub(crate) type Models = Arc<[(String, Arc<Engine>)]>;
 
-/// The models, for an instance that may use them.
-pub(crate) struct State(Models);
+/// Transcriptions that one instance may have at once: their frames are held by the host, outside of its memory limit.
+const MAX_TRANSCRIPTIONS: usize = 4;
+
+/// The models, for an instance that may use them, and how many transcriptions it has.
+pub(crate) struct State {
+    models: Models,
+    transcriptions: usize,
+}
 
 /// One recording that is being transcribed, and the id of its model.
 pub struct Transcription {
@@ -28,7 +34,7 @@ pub struct Transcription {
 
 /// An instance's models and its table of resources.
 pub(crate) struct View<'a> {
-    state: &'a State,
+    state: &'a mut State,
     table: &'a mut ResourceTable,
 }
 
@@ -47,7 +53,7 @@ impl Capability for Inference {
 
     fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
         wit::add_to_linker::<_, Access>(linker, |instance| View {
-            state: &instance.states.inference,
+            state: &mut instance.states.inference,
             table: &mut instance.table,
         })
     }
@@ -73,13 +79,16 @@ impl Capability for Inference {
     }
 
     fn state(&self, grant: Option<&Models>, _: &Limits) -> State {
-        State(grant.cloned().unwrap_or_else(|| Arc::from([])))
+        State {
+            models: grant.cloned().unwrap_or_else(|| Arc::from([])),
+            transcriptions: 0,
+        }
     }
 }
 
 impl View<'_> {
     fn start(&self, options: wit::Options) -> Result<Transcription, wit::Error> {
-        let granted = &self.state.0;
+        let granted = &self.state.models;
         let found = match &options.model {
             Some(id) => granted.iter().find(|(granted, _)| granted == id),
             None => granted.first(),
@@ -91,6 +100,11 @@ impl View<'_> {
                 ids.join(", ")
             )));
         };
+        if self.state.transcriptions >= MAX_TRANSCRIPTIONS {
+            return Err(wit::Error::InvalidState(format!(
+                "an instance may have {MAX_TRANSCRIPTIONS} transcriptions at once; drop one first"
+            )));
+        }
         let inner = engine.start(options.into())?;
         Ok(Transcription {
             model: id.clone(),
@@ -110,7 +124,7 @@ impl wit::Host for View<'_> {
                 languages: model.languages.clone(),
             }
         };
-        Ok(self.state.0.iter().map(model).collect())
+        Ok(self.state.models.iter().map(model).collect())
     }
 
     async fn default_options(&mut self) -> wasmtime::Result<wit::Options> {
@@ -124,7 +138,10 @@ impl wit::HostTranscription for View<'_> {
         options: wit::Options,
     ) -> wasmtime::Result<Result<Resource<Transcription>, wit::Error>> {
         match View::start(self, options) {
-            Ok(transcription) => Ok(Ok(self.table.push(transcription)?)),
+            Ok(transcription) => {
+                self.state.transcriptions += 1;
+                Ok(Ok(self.table.push(transcription)?))
+            }
             Err(error) => Ok(Err(error)),
         }
     }
@@ -172,6 +189,7 @@ impl wit::HostTranscription for View<'_> {
 
     async fn drop(&mut self, this: Resource<Transcription>) -> wasmtime::Result<()> {
         self.table.delete(this)?;
+        self.state.transcriptions -= 1;
         Ok(())
     }
 }

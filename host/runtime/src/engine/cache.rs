@@ -19,7 +19,7 @@ pub(super) struct CodeCache {
 
 impl CodeCache {
     pub(super) fn open(folder: &Path, engine: &wasmtime::Engine) -> anyhow::Result<Self> {
-        use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+        use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
         let denied = || {
             format!(
                 "cannot prepare the code cache {}; choose another --state-dir",
@@ -31,6 +31,12 @@ impl CodeCache {
             .mode(0o700)
             .create(folder)
             .with_context(denied)?;
+        let owner = std::fs::metadata(folder).with_context(denied)?.uid();
+        anyhow::ensure!(
+            owner == rustix::process::geteuid().as_raw(),
+            "the code cache {} belongs to another user, who could put code into it; choose another --state-dir",
+            folder.display()
+        );
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
             .with_context(denied)?;
         let mut hasher = std::hash::DefaultHasher::new();
@@ -77,11 +83,19 @@ impl CodeCache {
         let written = component
             .serialize()
             .map_err(anyhow::Error::from)
-            .and_then(|code| Ok(std::fs::write(&temporary, code)?))
+            .and_then(|code| Ok(write_and_flush(&temporary, &code)?))
             .and_then(|()| Ok(std::fs::rename(&temporary, entry)?));
         if let Err(error) = written {
             tracing::warn!(%error, entry = %entry.display(), "cannot write to the code cache");
             let _ = std::fs::remove_file(&temporary);
         }
     }
+}
+
+/// Half an entry must never be taken for a whole one, not even after a power cut.
+fn write_and_flush(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime_wasi_http::handler::{InstantiationError, ProxyHandler, ProxyPre};
+use wasmtime_wasi_http::handler::{HandlerState as _, InstantiationError, ProxyHandler, ProxyPre};
 
 use super::Engine;
 use super::body::{AnswerBody, RequestBody};
 use super::control::{Control, Stop};
+use super::figures::{Figures, Observed};
 use super::worker::Instances;
 use crate::capabilities::{Capabilities, Grants};
 use crate::error::{Code, Failure};
@@ -21,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) grants: Grants,
     pub(crate) limits: Limits,
+    pub(crate) observed: Arc<Observed>,
 }
 
 /// Which generation of WASI's HTTP handler a component exports.
@@ -50,8 +52,6 @@ pub(crate) struct Component {
     running: Arc<Semaphore>,
     /// Places for requests that run or wait, of this component.
     admitted: Arc<Semaphore>,
-    /// Places for requests that run, of all components: as many as there are instances.
-    instances: Arc<Semaphore>,
 }
 
 /// How long the host asks an overloaded client to stay away.
@@ -68,7 +68,6 @@ impl Component {
         manifest: &Manifest,
         id: &str,
         wasm: &[u8],
-        instances: &Arc<Semaphore>,
     ) -> anyhow::Result<Self> {
         let entry = &manifest.components[id];
         let grants = engine
@@ -107,15 +106,14 @@ impl Component {
             },
         };
         let limits = entry.tool.whisper_host.limits.clone();
-        let (running, admitted) = (
-            limits.concurrency.max(1),
-            limits.concurrency.max(1) + limits.queue,
-        );
+        let running = limits.concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let admitted = running.saturating_add(limits.queue);
         let settings = Arc::new(Settings {
             id: id.into(),
             environment: entry.environment.clone().into_iter().collect(),
             grants,
             limits,
+            observed: engine.observed.of(id),
         });
         Ok(Self {
             proxy: ProxyHandler::new(Instances {
@@ -127,8 +125,17 @@ impl Component {
             handler,
             running: Arc::new(Semaphore::new(running)),
             admitted: Arc::new(Semaphore::new(admitted.min(Semaphore::MAX_PERMITS))),
-            instances: Arc::clone(instances),
         })
+    }
+
+    /// Makes an instance and drops it.
+    pub(crate) async fn instantiate(&self) -> anyhow::Result<()> {
+        self.proxy
+            .state()
+            .instantiate()
+            .await
+            .map(drop)
+            .map_err(anyhow::Error::from)
     }
 
     /// Handles one request. Dropping the future, or the answer's body before its end, stops the component's work.
@@ -142,8 +149,19 @@ impl Component {
         if http_body::Body::size_hint(request.body()).lower() > limit {
             return Err(self.failure(Stop::BodyTooLarge));
         }
-        let places = self.wait_for_places().await?;
-        let control = Arc::new(Control::new(request_id, limits.timeout, places));
+        let observed = &self.settings.observed;
+        let arrived = std::time::Instant::now();
+        let places = self
+            .wait_for_places()
+            .await
+            .inspect_err(|_| observed.refuse())?;
+        observed.request(arrived.elapsed());
+        let control = Arc::new(Control::new(
+            request_id,
+            limits.timeout,
+            Arc::clone(observed),
+            places,
+        ));
         // Stops the instance when the caller loses interest before there is an answer.
         let mut guard = ClientGuard(Some(Arc::clone(&control)));
 
@@ -152,18 +170,34 @@ impl Component {
         // A component that was stopped may still answer in the little time it has left, and a component whose body was
         // cut off may blame the client: the host knows better.
         match (result, control.stop()) {
-            (Ok(response), None | Some(Stop::Memory)) => {
-                Ok(response.map(|body| AnswerBody::guest(body, guard)))
+            (Ok(response), None) => Ok(response.map(|body| AnswerBody::guest(body, guard))),
+            (_, Some(stop)) => {
+                observed.timeout();
+                Err(self.failure(stop))
             }
-            (_, Some(stop)) => Err(self.failure(stop)),
             (Err(error), None) => {
+                observed.trap();
                 guard.keep_instance();
                 Err(self.explain(&control, &error))
             }
         }
     }
 
-    async fn wait_for_places(&self) -> Result<Vec<OwnedSemaphorePermit>, Failure> {
+    /// What is counted of the component.
+    pub(crate) fn figures(&self) -> Figures {
+        let limits = &self.settings.limits;
+        let running = limits
+            .concurrency
+            .max(1)
+            .saturating_sub(self.running.available_permits());
+        let admitted = (limits.concurrency.max(1) + limits.queue)
+            .saturating_sub(self.admitted.available_permits());
+        self.settings
+            .observed
+            .figures(running, admitted.saturating_sub(running))
+    }
+
+    async fn wait_for_places(&self) -> Result<[OwnedSemaphorePermit; 2], Failure> {
         let overloaded =
             |message: String| Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER);
         let limits = &self.settings.limits;
@@ -173,14 +207,10 @@ impl Component {
                 limits.concurrency, self.settings.id, limits.queue
             ))
         })?;
-        let places = async {
-            let running = Arc::clone(&self.running).acquire_owned().await;
-            let instance = Arc::clone(&self.instances).acquire_owned().await;
-            (running, instance)
-        };
-        match tokio::time::timeout(limits.queue_timeout, places).await {
-            Ok((Ok(running), Ok(instance))) => Ok(vec![admitted, running, instance]),
-            // Nobody closes these semaphores; if they were closed, the host would be going down.
+        let running = Arc::clone(&self.running).acquire_owned();
+        match tokio::time::timeout(limits.queue_timeout, running).await {
+            Ok(Ok(running)) => Ok([admitted, running]),
+            // Nobody closes the semaphore; if it were closed, the host would be going down.
             Ok(_) => Err(overloaded(
                 "the host is shutting down; try again shortly".into(),
             )),
@@ -239,17 +269,12 @@ impl Component {
     /// The answer to a request whose component failed by itself. The trap and its backtrace are for the log alone.
     fn explain(&self, control: &Control, error: &wasmtime::Error) -> Failure {
         let request_id = control.request_id;
-        if let Some(instantiation) = error.downcast_ref::<InstantiationError<Arc<Control>>>()
-            && instantiation
-                .error
-                .is::<wasmtime::PoolConcurrencyLimitError>()
-        {
-            tracing::warn!(component = &*self.settings.id, %request_id, "no free instance in the pool");
-            return Failure::new(
-                Code::Overloaded,
-                "the host has no free instance; try again shortly".into(),
-            )
-            .retry_after(RETRY_AFTER);
+        let starting = error.downcast_ref::<InstantiationError<Arc<Control>>>();
+        if let Some(stop) = starting.and_then(|starting| starting.error.downcast_ref::<Stop>()) {
+            return self.failure(*stop);
+        }
+        if control.memory_refused() {
+            return self.failure(Stop::Memory);
         }
         tracing::error!(
             component = &*self.settings.id,

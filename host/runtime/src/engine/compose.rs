@@ -18,8 +18,8 @@ pub(crate) struct Part {
 
 /// Composes `wasm`, called `name` in errors, with the parts it depends on.
 ///
-/// Whatever no part answers stays an import of the result. `restricted` tells of an interface whether it must be
-/// granted; a part that does not inherit may import none of these.
+/// Whatever no part answers stays an import of the result. `restricted` tells of an interface whether it
+/// gives access to what the component is granted; a part that does not inherit may import none of these.
 pub(crate) fn compose(
     name: &str,
     wasm: Vec<u8>,

@@ -1,12 +1,14 @@
 //! One request's reins: when it must be over, whether its client is still there, and why it was stopped.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::figures::Observed;
 
 /// Why a request was stopped before its component had answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,18 @@ pub(crate) enum Stop {
     BodyIdle,
 }
 
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Stop::Timeout => "its time was over",
+            Stop::Cpu => "its CPU time was over",
+            Stop::Memory => "it needs more memory than its limit",
+            Stop::BodyTooLarge => "the body is too large",
+            Stop::BodyIdle => "the body stopped coming",
+        })
+    }
+}
+
 /// Shared by the request's body, the instance that serves it, and whoever waits for the answer. The last of them to go
 /// frees the request's places among those that run at the same time.
 pub(crate) struct Control {
@@ -32,31 +46,47 @@ pub(crate) struct Control {
     /// Cancelled when the client has gone.
     gone: CancellationToken,
     stop: OnceLock<Stop>,
+    memory_refused: AtomicBool,
     answered: AtomicBool,
     failed: AtomicBool,
-    _places: Vec<OwnedSemaphorePermit>,
+    started: Instant,
+    observed: Arc<Observed>,
+    _places: [OwnedSemaphorePermit; 2],
 }
 
 impl Control {
     pub(crate) fn new(
         request_id: uuid::Uuid,
         timeout: Duration,
-        places: Vec<OwnedSemaphorePermit>,
+        observed: Arc<Observed>,
+        places: [OwnedSemaphorePermit; 2],
     ) -> Self {
         Self {
             request_id,
             deadline: Instant::now() + timeout,
             gone: CancellationToken::new(),
             stop: OnceLock::new(),
+            memory_refused: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            started: Instant::now(),
+            observed,
             _places: places,
         }
     }
 
-    /// Notes the reason of a stop. The first one counts: the others follow from it.
+    /// Notes the reason of a stop. The first one counts: the others follow from it. A refusal of memory is not a stop by
+    /// itself, since the component may cope with it; it explains a trap.
     pub(crate) fn note(&self, stop: Stop) {
-        let _ = self.stop.set(stop);
+        if stop == Stop::Memory {
+            self.memory_refused.store(true, Ordering::Relaxed);
+        } else {
+            let _ = self.stop.set(stop);
+        }
+    }
+
+    pub(super) fn memory_refused(&self) -> bool {
+        self.memory_refused.load(Ordering::Relaxed)
     }
 
     pub(crate) fn stop(&self) -> Option<Stop> {
@@ -97,5 +127,11 @@ impl Control {
             () = self.gone.cancelled() => {}
             () = tokio::time::sleep_until(self.deadline) => self.note(Stop::Timeout),
         }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.observed.ran(self.started.elapsed());
     }
 }

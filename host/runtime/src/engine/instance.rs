@@ -8,17 +8,50 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::control::{Control, Stop};
+use super::figures::Observed;
 use super::output::GuestOutput;
 use super::{Engine, TICK};
 use crate::capabilities::States;
 use crate::engine::component::Settings;
 
 /// Resources (streams, requests, headers, …) that one instance may hold at once. wasmtime's default, a million, would
-/// let a leaking component hold a gigabyte of the host's memory.
-const MAX_RESOURCES: usize = 10_000;
+/// let a leaking component hold gigabytes of the host's memory; with this one and the next, it is 128 MiB.
+const MAX_RESOURCES: usize = 2_000;
 
-/// The request that an instance is serving, shared with its worker.
-pub(super) type Current = Arc<Mutex<Option<Arc<Control>>>>;
+/// Size of the headers that one instance holds in one `fields` resource, in memory.
+const MAX_FIELDS_SIZE: usize = 64 << 10;
+
+/// What an instance is doing, shared with its worker.
+pub(super) type Current = Arc<Mutex<Serving>>;
+
+/// What an instance is doing.
+#[derive(Default)]
+pub(super) struct Serving {
+    /// The request it serves; none while it starts, and while it is idle.
+    pub(super) control: Option<Arc<Control>>,
+    /// The limit that it ran into, while it started.
+    pub(super) failed_to_start: Option<Stop>,
+    /// It has handed its thread back at a tick, and would go on computing.
+    yielding: bool,
+    /// It has waited for something since the last tick.
+    waited: bool,
+}
+
+impl Serving {
+    fn note(&mut self, stop: Stop) {
+        match &self.control {
+            Some(control) => control.note(stop),
+            None => self.failed_to_start = Some(stop),
+        }
+    }
+
+    /// The instance does not run at the moment.
+    pub(super) fn suspended(&mut self) {
+        if !std::mem::take(&mut self.yielding) {
+            self.waited = true;
+        }
+    }
+}
 
 /// The data of a wasmtime store.
 pub(crate) struct InstanceState {
@@ -34,8 +67,8 @@ impl InstanceState {
     pub(super) fn store(engine: &Engine, settings: &Settings, current: &Current) -> Store<Self> {
         let mut wasi = WasiCtxBuilder::new();
         // Nothing of the host's is inherited; sockets stay closed: outbound requests go through wasi:http only.
-        wasi.stdout(GuestOutput::stdout(&settings.id, current))
-            .stderr(GuestOutput::stderr(&settings.id, current))
+        wasi.stdout(GuestOutput::stdout(settings, current))
+            .stderr(GuestOutput::stderr(settings, current))
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
@@ -44,17 +77,22 @@ impl InstanceState {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(MAX_FIELDS_SIZE);
         let state = Self {
             table,
             wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
+            http,
             states: engine
                 .capabilities
                 .states(&settings.grants, &settings.limits),
             limiter: Limiter {
                 used: 0,
+                growing: 0,
+                table_elements: 0,
                 limit: usize::try_from(settings.limits.memory.as_u64()).unwrap_or(usize::MAX),
                 current: Arc::clone(current),
+                observed: Arc::clone(&settings.observed),
             },
         };
         let mut store = Store::new(&engine.wasmtime, state);
@@ -64,7 +102,8 @@ impl InstanceState {
     }
 }
 
-/// At every tick that finds the component computing, it yields its thread, and is charged for the tick.
+/// At every tick that finds the component computing, it yields its thread, and is charged for the tick, unless it has
+/// waited since the tick before: how much of that time it computed is not known then.
 fn limit_cpu(store: &mut Store<InstanceState>, settings: &Settings, current: &Current) {
     let budget = (settings.limits.cpu.as_millis() / TICK.as_millis()).max(1);
     let current = Arc::clone(current);
@@ -72,19 +111,20 @@ fn limit_cpu(store: &mut Store<InstanceState>, settings: &Settings, current: &Cu
     let mut served: Option<uuid::Uuid> = None;
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
-        let control = lock(&current).clone();
-        let request = control.as_ref().map(|c| c.request_id);
+        let mut serving = lock(&current);
+        let request = serving.control.as_ref().map(|c| c.request_id);
         if request != served {
             served = request;
             spent = 0;
         }
-        spent += 1;
+        if !std::mem::take(&mut serving.waited) {
+            spent += 1;
+        }
         if spent > budget {
-            if let Some(control) = control {
-                control.note(Stop::Cpu);
-            }
+            serving.note(Stop::Cpu);
             return Ok(UpdateDeadline::Interrupt);
         }
+        serving.yielding = true;
         Ok(UpdateDeadline::YieldCustom(
             1,
             Box::pin(tokio::task::yield_now()),
@@ -92,19 +132,26 @@ fn limit_cpu(store: &mut Store<InstanceState>, settings: &Settings, current: &Cu
     });
 }
 
-pub(super) fn lock(current: &Current) -> std::sync::MutexGuard<'_, Option<Arc<Control>>> {
+pub(super) fn lock(current: &Current) -> std::sync::MutexGuard<'_, Serving> {
     // The lock is held for a clone or a store only: nothing in there panics, so a poisoned value is still whole.
     current
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Bounds the linear memory of all modules of an instance together.
+/// Bounds the linear memory and the tables of all modules of an instance together.
 struct Limiter {
     used: usize,
+    /// What the growth under way adds, in case it fails.
+    growing: usize,
     limit: usize,
+    table_elements: usize,
     current: Current,
+    observed: Arc<Observed>,
 }
+
+/// Entries of all tables of an instance together. They take 8 bytes each.
+const MAX_TABLE_ELEMENTS: usize = 1_000_000;
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(
@@ -113,26 +160,41 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let used = self.used.saturating_add(desired.saturating_sub(current));
+        self.growing = desired.saturating_sub(current);
+        let used = self.used.saturating_add(self.growing);
         if used > self.limit {
-            if let Some(control) = lock(&self.current).as_ref() {
-                control.note(Stop::Memory);
-            }
+            lock(&self.current).note(Stop::Memory);
             return Ok(false);
         }
         self.used = used;
         Ok(true)
     }
 
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used -= self.growing.min(self.used);
+        Ok(())
+    }
+
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        /// Entries of one table. A table of this size takes 8 MB of the host's memory.
-        const MAX_TABLE_ELEMENTS: usize = 1_000_000;
-        Ok(desired <= MAX_TABLE_ELEMENTS)
+        let elements = self
+            .table_elements
+            .saturating_add(desired.saturating_sub(current));
+        let allowed = elements <= MAX_TABLE_ELEMENTS;
+        if allowed {
+            self.table_elements = elements;
+        }
+        Ok(allowed)
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.observed.memory(self.used);
     }
 }
 

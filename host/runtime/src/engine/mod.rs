@@ -8,6 +8,7 @@ mod cache;
 pub(crate) mod component;
 mod compose;
 pub(crate) mod control;
+pub(crate) mod figures;
 mod instance;
 mod output;
 mod worker;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -36,6 +38,9 @@ pub(crate) struct Engine {
     linker: Linker<InstanceState>,
     capabilities: Capabilities,
     cache: cache::CodeCache,
+    observed: figures::Registry,
+    /// A place for each instance that may exist.
+    places: Arc<Semaphore>,
     pooling: bool,
     stop_ticker: Arc<AtomicBool>,
 }
@@ -73,6 +78,8 @@ impl Engine {
             linker,
             capabilities,
             cache,
+            observed: figures::Registry::default(),
+            places: Arc::new(Semaphore::new(instances as usize)),
             pooling,
             stop_ticker,
         })
@@ -95,16 +102,18 @@ fn config(pooled_instances: Option<u32>) -> Config {
     config.epoch_interruption(true);
     config.wasm_component_model_async(true);
     if let Some(instances) = pooled_instances {
-        // A composed component has one core instance, one memory and a few tables for each of its parts and adapters.
+        // A composed component has one core instance and a table or two for each of its parts and adapters, and one memory
+        // for each part.
         const PARTS: u32 = 16;
+        const MEMORIES: u32 = 8;
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(instances)
             .total_core_instances(instances * PARTS)
-            .total_memories(instances * 4)
+            .total_memories(instances * MEMORIES)
             .total_tables(instances * PARTS)
             .total_stacks(instances * 2)
             .max_core_instances_per_component(PARTS * 4)
-            .max_memories_per_component(PARTS)
+            .max_memories_per_component(MEMORIES)
             .max_tables_per_component(PARTS * 4)
             // Large enough for the interpreters that JavaScript and Python handlers carry.
             .table_elements(200_000)

@@ -5,10 +5,13 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
+use super::component::Settings;
+use super::figures::{Line, Observed};
 use super::instance::{Current, lock};
 
 /// A longer line is cut into pieces, so that a component that writes no newline cannot fill the host's memory.
@@ -19,22 +22,24 @@ pub(super) struct GuestOutput {
     component: Arc<str>,
     stream: &'static str,
     current: Current,
+    observed: Arc<Observed>,
 }
 
 impl GuestOutput {
-    pub(super) fn stdout(component: &Arc<str>, current: &Current) -> Self {
-        Self {
-            component: Arc::clone(component),
-            stream: "stdout",
-            current: Arc::clone(current),
-        }
+    pub(super) fn stdout(settings: &Settings, current: &Current) -> Self {
+        Self::new("stdout", settings, current)
     }
 
-    pub(super) fn stderr(component: &Arc<str>, current: &Current) -> Self {
+    pub(super) fn stderr(settings: &Settings, current: &Current) -> Self {
+        Self::new("stderr", settings, current)
+    }
+
+    fn new(stream: &'static str, settings: &Settings, current: &Current) -> Self {
         Self {
-            component: Arc::clone(component),
-            stream: "stderr",
+            component: Arc::clone(&settings.id),
+            stream,
             current: Arc::clone(current),
+            observed: Arc::clone(&settings.observed),
         }
     }
 }
@@ -61,17 +66,25 @@ struct Lines {
 
 impl Lines {
     fn emit(&self, line: &[u8]) {
-        let text = String::from_utf8_lossy(line);
+        let text = String::from_utf8_lossy(line).trim_end().to_owned();
         let request_id = lock(&self.output.current)
+            .control
             .as_ref()
-            .map(|c| tracing::field::display(c.request_id));
+            .map(|c| c.request_id.to_string());
         tracing::info!(
             target: "component",
             component = &*self.output.component,
             stream = self.output.stream,
             request_id,
-            "{}", text.trim_end()
+            "{text}"
         );
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.output.observed.print(Line {
+            time: now.map_or(0.0, |since| since.as_secs_f64()),
+            stream: self.output.stream,
+            request_id,
+            text,
+        });
     }
 }
 

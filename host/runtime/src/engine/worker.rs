@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::GuestTaskId;
 use wasmtime::{Store, StoreContextMut};
 use wasmtime_wasi_http::WasiHttpView as _;
@@ -16,7 +17,7 @@ use wasmtime_wasi_http::handler::{
 
 use super::Engine;
 use super::component::Settings;
-use super::control::Control;
+use super::control::{Control, Stop};
 use super::instance::{Current, InstanceState, lock};
 
 /// Makes the instances of one component.
@@ -34,16 +35,26 @@ impl HandlerState for Instances {
     async fn instantiate(
         &self,
     ) -> wasmtime::Result<handler::Instance<InstanceState, Expiration, Worker>> {
+        // Held until the instance is freed. There are as many as the pool has places, so none is ever missing.
+        let place = Arc::clone(&self.engine.places).acquire_owned().await?;
         let current = Current::default();
         let mut store = InstanceState::store(&self.engine, &self.settings, &current);
-        let proxy = tokio::time::timeout(
+        let started = tokio::time::timeout(
             self.settings.limits.timeout,
             self.pre.instantiate_async(&mut store),
         )
         .await
-        .map_err(|_| {
-            wasmtime::format_err!("the component did not finish its own initialization in time")
-        })??;
+        .unwrap_or_else(|_| {
+            lock(&current).failed_to_start = Some(Stop::Timeout);
+            Err(wasmtime::format_err!(
+                "its own initialization took too long"
+            ))
+        });
+        let proxy = match (started, lock(&current).failed_to_start) {
+            (Ok(proxy), _) => proxy,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(stop)) => return Err(error.context(stop)),
+        };
         Ok(handler::Instance {
             store,
             proxy,
@@ -56,6 +67,7 @@ impl HandlerState for Instances {
             state: Worker {
                 current,
                 settings: Arc::clone(&self.settings),
+                _place: place,
             },
         })
     }
@@ -65,6 +77,7 @@ impl HandlerState for Instances {
 pub(super) struct Worker {
     current: Current,
     settings: Arc<Settings>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl WorkerState for Worker {
@@ -87,14 +100,14 @@ impl WorkerState for Worker {
         control: Arc<Control>,
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        *lock(&self.current) = Some(Arc::clone(&control));
+        lock(&self.current).control = Some(Arc::clone(&control));
         Box::pin(async move { control.over().await })
     }
 
     fn drop(&self, store: Store<InstanceState>, result: wasmtime::Result<()>) {
-        let control = lock(&self.current).take();
+        let control = lock(&self.current).control.take();
         // An instance that was stopped on purpose reports it through its request; only the unexpected is logged here.
-        if let (Err(error), Some(control)) = (result, control) {
+        if let (Err(error), Some(control)) = (&result, &control) {
             control.set_failed();
             if control.stop().is_none() && !control.is_client_gone() {
                 tracing::error!(
@@ -106,7 +119,9 @@ impl WorkerState for Worker {
                 );
             }
         }
+        // The instance goes before its request's place among those that run: the next one finds room.
         drop(store);
+        drop(control);
     }
 }
 
@@ -132,9 +147,14 @@ impl WorkerExpiration for Expiration {
         status: WorkerStatus,
         start: Instant,
     ) -> Poll<()> {
-        let control = match status {
-            WorkerStatus::Idle => None,
-            WorkerStatus::Requests | WorkerStatus::PostReturn => lock(&self.current).clone(),
+        let control = {
+            let mut serving = lock(&self.current);
+            serving.suspended();
+            if status == WorkerStatus::Idle {
+                // The request is over; an idle instance must not keep its place.
+                serving.control = None;
+            }
+            serving.control.clone()
         };
         let request = control.as_ref().map(|c| c.request_id);
         let current = self

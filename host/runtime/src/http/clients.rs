@@ -1,4 +1,4 @@
-//! How many requests each client has under way, so that one of them cannot take everybody's places.
+//! How many requests each client has under way: no more than its share.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -22,7 +22,7 @@ impl<T: Clone> Router<T> {
                 .with_context(|| format!("route \"{route}\" clashes with another route"))?;
         }
         for (route, value) in wildcards {
-            let base = pattern(route.trim_end_matches("/..."))?;
+            let base = pattern(route.strip_suffix("/...").unwrap_or(route))?;
             router
                 .insert(format!("{base}/{{*rest}}"), value.clone())
                 .with_context(|| format!("route \"{route}\" clashes with another route"))?;

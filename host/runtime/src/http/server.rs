@@ -1,33 +1,22 @@
-//! The server: connections, the host's own routes, errors as JSON, and the drain at the end.
-//!
-//! Every connection and request is bounded: in number, in the size of its headers, and in how long a client may take to
-//! send them.
+//! The server of an application: the host's own routes, and from a request to the component that its path leads to.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::header::{ALLOW, HOST};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
+use super::answer::{json_answer, to_answer};
 use super::clients::{Clients, Place};
+use super::listener::{ConnectionLimits, Listener};
 use crate::application::Application;
 use crate::engine::body::{AnswerBody, RequestBody};
 use crate::error::{Code, Failure};
@@ -45,13 +34,6 @@ pub struct ServerConfig {
     pub shutdown_timeout: Duration,
 }
 
-/// Bytes of a request's headers, all together. More is answered 431.
-const MAX_HEADER_BYTES: usize = 64 << 10;
-/// Number of a request's headers. More is answered 431.
-const MAX_HEADERS: usize = 128;
-/// A client that takes nothing of its answer for this long is cut off: it would hold its request's places for ever.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// When the host received the request, for components that record latency: `t=<seconds since 1970>`.
 const REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
 /// The request's id, in the answer and in the log.
@@ -59,8 +41,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A server that is bound to its address but not serving yet.
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Listener,
     shared: Arc<Shared>,
 }
 
@@ -68,7 +49,6 @@ struct Shared {
     application: Arc<ArcSwap<Application>>,
     clients: Arc<Clients>,
     config: ServerConfig,
-    draining: AtomicBool,
 }
 
 impl Server {
@@ -81,21 +61,14 @@ impl Server {
         application: Arc<ArcSwap<Application>>,
         config: ServerConfig,
     ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address}; choose another address with --listen")
-        })?;
-        let address = listener
-            .local_addr()
-            .context("the listening socket has no address")?;
+        let listener = Listener::bind(address, "--listen").await?;
         let clients = Clients::new(config.max_requests_per_client);
         Ok(Self {
             listener,
-            address,
             shared: Arc::new(Shared {
                 application,
                 clients,
                 config,
-                draining: AtomicBool::new(false),
             }),
         })
     }
@@ -103,97 +76,46 @@ impl Server {
     /// The address it is bound to, with the port that was chosen for port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Serves until `stop` is cancelled; then takes no more connections, and lets requests under way finish within
     /// `shutdown_timeout`. Answers whether all of them did.
     pub async fn serve(self, stop: CancellationToken) -> bool {
-        let Self {
-            listener, shared, ..
-        } = self;
-        let connections = Arc::new(Semaphore::new(shared.config.max_connections));
-        let graceful = GracefulShutdown::new();
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = accept(&listener, &connections) => accepted,
-            };
-            match accepted {
-                Ok((stream, client, permit)) => {
-                    let connection = graceful.watch(shared.connection(stream, client));
-                    tokio::spawn(async move {
-                        if let Err(error) = connection.await {
-                            tracing::debug!(%error, %client, "connection ended");
-                        }
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: wait for some to be freed rather than spin.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-        drop(listener);
-        shared.draining.store(true, Ordering::Relaxed);
-        tokio::time::timeout(shared.config.shutdown_timeout, graceful.shutdown())
-            .await
-            .is_ok()
+        let Self { listener, shared } = self;
+        let limits = ConnectionLimits {
+            max_connections: shared.config.max_connections,
+            header_timeout: shared.config.header_timeout,
+            shutdown_timeout: shared.config.shutdown_timeout,
+        };
+        let handle = move |request, client| Arc::clone(&shared).serve(request, client);
+        listener.serve(limits, stop, handle).await
     }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> std::io::Result<(
-    TcpStream,
-    SocketAddr,
-    Option<tokio::sync::OwnedSemaphorePermit>,
-)> {
-    // Nobody closes the semaphore, so there always is a permit in the end.
-    let permit = Arc::clone(connections).acquire_owned().await.ok();
-    let (stream, client) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, client, permit))
 }
 
 impl Shared {
-    /// Serves one connection until it closes.
-    fn connection(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        client: SocketAddr,
-    ) -> impl GracefulConnection<Error = hyper::Error> + Send + 'static {
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let shared = Arc::clone(self);
-        let service = service_fn(move |request| Arc::clone(&shared).serve(request, client));
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.config.header_timeout)
-            .max_buf_size(MAX_HEADER_BYTES)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service)
-    }
-
     /// One request, from its headers to the headers of its answer. Never fails: a failure is an answer.
     async fn serve(
         self: Arc<Self>,
         request: Request<Incoming>,
         client: SocketAddr,
-    ) -> Result<Response<Answer>, Infallible> {
+    ) -> Response<Answer> {
         let started = Instant::now();
         let request_id = uuid::Uuid::now_v7();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let head = method == Method::HEAD;
-        let place = self.clients.admit(client.ip());
-        let (component, result) = match &place {
-            Some(_) => self.route(request_id, request).await,
-            None => (None, Err(self.over_its_share())),
+        let own = own_routes(&request);
+        let place = match own {
+            Some(_) => None,
+            None => self.clients.admit(client.ip()),
         };
-        let mut response = result.unwrap_or_else(|failure| answer(&failure));
+        let (component, result) = match (own, &place) {
+            // Also for a client that is over its share: it may be the one who watches over the host.
+            (Some(answer), _) => (None, Ok(answer)),
+            (None, Some(_)) => self.route(request_id, request).await,
+            (None, None) => (None, Err(self.over_its_share())),
+        };
+        let mut response = result.unwrap_or_else(|failure| to_answer(&failure));
         if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -207,10 +129,10 @@ impl Shared {
             request_id = %request_id,
             "request"
         );
-        Ok(response.map(|body| Answer {
+        response.map(|body| Answer {
             body: (!head).then_some(body),
             _place: place,
-        }))
+        })
     }
 
     /// The answer, and the component that gave it.
@@ -219,9 +141,6 @@ impl Shared {
         request_id: uuid::Uuid,
         request: Request<Incoming>,
     ) -> (Option<String>, Result<Response<AnswerBody>, Failure>) {
-        if let Some(answer) = self.own_routes(&request) {
-            return (None, Ok(answer));
-        }
         let request = match prepare(request) {
             Ok(request) => request,
             Err(failure) => return (None, Err(failure)),
@@ -242,29 +161,6 @@ impl Shared {
         (Some(id), component.handle(request_id, request).await)
     }
 
-    /// `/healthz`: the process is alive. `/readyz`: it takes requests.
-    fn own_routes(&self, request: &Request<Incoming>) -> Option<Response<AnswerBody>> {
-        let draining = self.draining.load(Ordering::Relaxed);
-        let (status, text) = match request.uri().path() {
-            "/healthz" => (StatusCode::OK, "ok"),
-            "/readyz" if draining => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-            "/readyz" => (StatusCode::OK, "ready"),
-            _ => return None,
-        };
-        let mut response = json(status, serde_json::json!({"status": text}).to_string());
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            response = json(
-                StatusCode::METHOD_NOT_ALLOWED,
-                serde_json::json!({"error": {"code": "method_not_allowed", "message": "use GET"}})
-                    .to_string(),
-            );
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        }
-        Some(response)
-    }
-
     fn over_its_share(&self) -> Failure {
         Failure::new(
             Code::TooManyRequests,
@@ -277,17 +173,52 @@ impl Shared {
     }
 }
 
+/// `/healthz`: the process is alive. `/readyz`: it takes requests.
+fn own_routes(request: &Request<Incoming>) -> Option<Response<AnswerBody>> {
+    let text = match request.uri().path() {
+        "/healthz" => "ok",
+        "/readyz" => "ready",
+        _ => return None,
+    };
+    let mut response = json_answer(
+        StatusCode::OK,
+        serde_json::json!({"status": text}).to_string(),
+    );
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        response = json_answer(
+            StatusCode::METHOD_NOT_ALLOWED,
+            serde_json::json!({"error": {"code": "method_not_allowed", "message": "use GET"}})
+                .to_string(),
+        );
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    Some(response)
+}
+
 /// Makes of a request what a component may see: an absolute URI, and headers that only the host may set.
 fn prepare(request: Request<Incoming>) -> Result<Request<RequestBody>, Failure> {
     let bad = |message: &str| Failure::new(Code::BadRequest, message.to_owned());
     let (mut parts, body) = request.into_parts();
-    let host = parts
-        .headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .map(str::to_owned)
-        .or_else(|| parts.uri.authority().map(ToString::to_string))
-        .ok_or_else(|| bad("the request has no Host header; send HTTP/1.1 with one"))?;
+    if parts.method == Method::CONNECT {
+        return Err(bad("the host is no proxy: CONNECT is not for it"));
+    }
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    // RFC 9112, section 3.2.2: the authority of an absolute-form target goes before the Host header.
+    let host = match (parts.uri.authority(), hosts.next(), hosts.next()) {
+        (_, _, Some(_)) => return Err(bad("the request has more than one Host header")),
+        (Some(authority), _, _) => authority.to_string(),
+        (None, Some(host), None) => host
+            .to_str()
+            .map_err(|_| bad("the Host header is malformed"))?
+            .to_owned(),
+        (None, None, None) => {
+            return Err(bad(
+                "the request has no Host header; send HTTP/1.1 with one",
+            ));
+        }
+    };
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     parts.uri = Uri::builder()
         .scheme("http")
@@ -301,26 +232,6 @@ fn prepare(request: Request<Incoming>) -> Result<Request<RequestBody>, Failure> 
         parts.headers.insert(REQUEST_START, value);
     }
     Ok(Request::from_parts(parts, RequestBody::new(body)))
-}
-
-/// A failure as an answer.
-fn answer(failure: &Failure) -> Response<AnswerBody> {
-    let mut response = json(failure.code.parts().1, failure.json());
-    if let Some(after) = failure.retry_after {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
-    }
-    response
-}
-
-fn json(status: StatusCode, text: String) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::host(text));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// An answer's body, which holds the client's place until it is sent.

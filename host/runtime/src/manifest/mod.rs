@@ -16,7 +16,7 @@ pub use error::ManifestError;
 pub use limits::Limits;
 
 /// A whole manifest, checked for inner consistency.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Manifest {
     /// The folder that relative paths are relative to.
     pub folder: PathBuf,
@@ -29,7 +29,7 @@ pub struct Manifest {
 }
 
 /// `[application]`: what the application is called.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
     /// Its name.
@@ -44,7 +44,7 @@ pub struct Application {
 }
 
 /// `[[trigger.http]]`: requests whose path matches `route` go to `component`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpTrigger {
     /// A path; a segment may be `:name`, and a trailing `/...` matches everything below.
@@ -54,7 +54,7 @@ pub struct HttpTrigger {
 }
 
 /// `[component.ID]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Component {
     /// The `.wasm` file.
@@ -84,7 +84,7 @@ pub struct Component {
 }
 
 /// `[component.ID.dependencies]`: the component that answers an import.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dependency {
     /// Another component of this manifest.
@@ -99,7 +99,7 @@ pub struct Dependency {
 }
 
 /// `[component.ID.tool]`: Spin leaves this table to others.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct Tools {
     /// `[component.ID.tool.whisper-host]`.
     #[serde(default, rename = "whisper-host")]
@@ -107,7 +107,7 @@ pub struct Tools {
 }
 
 /// `[component.ID.tool.whisper-host]`: grants and limits that Spin has no field for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Grants the time-series store.

@@ -1,0 +1,253 @@
+//! The commands that speak to a running host, through its admin interface.
+
+use std::io::BufRead as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::args::{Deploy, Logs, Named, Remote, Rollback};
+
+/// Deploys a file.
+///
+/// # Errors
+/// What the host says, or that it cannot be reached. The same holds for the other commands.
+pub fn deploy(options: &Deploy) -> anyhow::Result<ExitCode> {
+    let wasm = std::fs::read(&options.file)
+        .with_context(|| format!("cannot read {}", options.file.display()))?;
+    let id = match &options.id {
+        Some(id) => id.clone(),
+        None => options
+            .file
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .context("the file's name is no id; choose one with --id")?
+            .to_owned(),
+    };
+    let mut query = vec![("route", options.route.clone())];
+    query.extend(
+        options
+            .allow_host
+            .iter()
+            .map(|host| ("allow_host", host.clone())),
+    );
+    query.extend(
+        options
+            .ai_model
+            .iter()
+            .map(|model| ("ai_model", model.clone())),
+    );
+    query.extend(options.env.iter().map(|pair| ("env", pair.clone())));
+    query.extend(
+        options
+            .dependency
+            .iter()
+            .map(|pair| ("dependency", pair.clone())),
+    );
+    query.extend(options.health.iter().map(|path| ("health", path.clone())));
+    if options.timeseries {
+        query.push(("timeseries", "true".into()));
+    }
+    let remote = &options.remote;
+    let answer = remote.call(http::Method::PUT, &format!("/{id}"), &query, wasm)?;
+    remote.print(&answer, |answer| {
+        println!(
+            "{id}: revision {} serves {}",
+            answer["revision"], options.route
+        );
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists all components.
+pub fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
+    let answer = remote.call(http::Method::GET, "", &[], Vec::new())?;
+    remote.print(&answer, |answer| {
+        println!(
+            "{:20} {:>8} {:>9} {:>7} {:>7} {:>9} {:>10}  ROUTES",
+            "COMPONENT", "REVISION", "REQUESTS", "RUNNING", "TRAPS", "TIMEOUTS", "MEMORY"
+        );
+        for component in answer["components"].as_array().into_iter().flatten() {
+            let figures = &component["figures"];
+            println!(
+                "{:20} {:>8} {:>9} {:>7} {:>7} {:>9} {:>6} KiB  {}",
+                text(&component["id"]),
+                component["revision"]
+                    .as_u64()
+                    .map_or("-".to_owned(), |revision| revision.to_string()),
+                figures["requests"],
+                figures["running"],
+                figures["traps"],
+                figures["timeouts"],
+                figures["memory_high_water"].as_u64().unwrap_or_default() >> 10,
+                texts(&component["routes"]),
+            );
+        }
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows one component.
+pub fn show(options: &Named) -> anyhow::Result<ExitCode> {
+    let answer = options.call(http::Method::GET, "", &[])?;
+    options.remote.print(&answer, |answer| {
+        println!("{}", text(&answer["id"]));
+        println!("  handles   {}", text(&answer["handler"]));
+        println!("  routes    {}", texts(&answer["routes"]));
+        println!("  may use   {}", texts(&answer["grants"]));
+        for revision in answer["revisions"].as_array().into_iter().flatten() {
+            let mark = if revision["revision"] == answer["revision"] {
+                " (serving)"
+            } else {
+                ""
+            };
+            println!(
+                "  revision  {} sha256:{} {}{mark}",
+                revision["revision"],
+                &text(&revision["digest"]).get(..12).unwrap_or_default(),
+                text(&revision["settings"]["route"]),
+            );
+        }
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves an earlier revision.
+pub fn rollback(options: &Rollback) -> anyhow::Result<ExitCode> {
+    let named = &options.named;
+    let query: Vec<_> = options
+        .revision
+        .iter()
+        .map(|revision| ("revision", revision.to_string()))
+        .collect();
+    let answer = named.call(http::Method::POST, "/rollback", &query)?;
+    named.remote.print(&answer, |answer| {
+        println!("{}: revision {}", named.id, answer["revision"])
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes a component out.
+pub fn remove(options: &Named) -> anyhow::Result<ExitCode> {
+    let answer = options.call(http::Method::DELETE, "", &[])?;
+    options
+        .remote
+        .print(&answer, |_| println!("{}: removed", options.id));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what a component printed.
+pub fn logs(options: &Logs) -> anyhow::Result<ExitCode> {
+    let named = &options.named;
+    let query: Vec<_> = options
+        .follow
+        .then(|| ("follow", "true".to_owned()))
+        .into_iter()
+        .collect();
+    let answer = named.remote.send(
+        http::Method::GET,
+        &format!("/{}/logs", named.id),
+        &query,
+        Vec::new(),
+    )?;
+    for line in std::io::BufReader::new(answer.into_body().into_reader()).lines() {
+        let line = line.context("the host has closed the connection")?;
+        if named.remote.json {
+            println!("{line}");
+            continue;
+        }
+        let line: Value = serde_json::from_str(&line).context("the host's answer is not JSON")?;
+        println!("{} {}", text(&line["stream"]), text(&line["text"]));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Named {
+    fn call(
+        &self,
+        method: http::Method,
+        below: &str,
+        query: &[(&str, String)],
+    ) -> anyhow::Result<Value> {
+        self.remote
+            .call(method, &format!("/{}{below}", self.id), query, Vec::new())
+    }
+}
+
+impl Remote {
+    fn call(
+        &self,
+        method: http::Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Vec<u8>,
+    ) -> anyhow::Result<Value> {
+        let mut answer = self.send(method, path, query, body)?;
+        answer
+            .body_mut()
+            .read_json()
+            .context("the host's answer is not JSON")
+    }
+
+    /// Sends a request below `/v1/components`; an error of the host's is an error here.
+    fn send(
+        &self,
+        method: http::Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Vec<u8>,
+    ) -> anyhow::Result<http::Response<ureq::Body>> {
+        let mut url = format!("{}/v1/components{path}", self.admin.trim_end_matches('/'));
+        if !query.is_empty() {
+            let pairs = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(query)
+                .finish();
+            url = format!("{url}?{pairs}");
+        }
+        let mut request = http::Request::builder().method(method).uri(&url);
+        if let Some(token) = &self.admin_token {
+            request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request
+            .body(body)
+            .with_context(|| format!("{url} is not a URL"))?;
+        let agent = ureq::Agent::new_with_config(
+            ureq::config::Config::builder()
+                .http_status_as_error(false)
+                .build(),
+        );
+        let mut answer = agent.run(request).with_context(|| {
+            format!("cannot reach a host at {}; start one with `whisper-host up`, or name it with --admin", self.admin)
+        })?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let error: Value = answer.body_mut().read_json().unwrap_or_default();
+        match error["error"]["message"].as_str() {
+            Some(message) => anyhow::bail!("{message}"),
+            None => anyhow::bail!("{url} answered {}", answer.status()),
+        }
+    }
+
+    fn print(&self, answer: &Value, for_people: impl FnOnce(&Value)) {
+        if self.json {
+            println!("{answer}");
+        } else {
+            for_people(answer);
+        }
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn texts(value: &Value) -> String {
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(text)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

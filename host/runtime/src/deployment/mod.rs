@@ -1,0 +1,307 @@
+//! Deployment: components that are handed to the running host, beside those of the manifest.
+//!
+//! A change is made aside: validated, composed, compiled, instantiated once and, where asked for, probed. Only then is it
+//! written to disk and swapped in, as one value; a change that fails at any step changes nothing. Requests under way finish
+//! on the revision they began with, which is freed after the last of them. Changes are made one after another.
+
+mod record;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use http_body_util::Empty;
+use tokio::sync::Mutex;
+
+use crate::application::{Application, Host};
+use crate::manifest::{Component, HttpTrigger, Manifest};
+
+use record::Folder;
+pub use record::{Deployed, MAX_REVISIONS, Record, Revision, RevisionSettings};
+
+/// The application that is served, and what changes it.
+pub struct Deployments {
+    host: Arc<Host>,
+    /// The components of `spin.toml`, which deployed ones are added to.
+    manifest: Manifest,
+    folder: Folder,
+    record: Mutex<Record>,
+    application: Arc<ArcSwap<Application>>,
+}
+
+/// Why a change was refused. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The component or what was said with it is at fault; the text says what to change.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such component or revision.
+    #[error("{0}")]
+    NotFound(String),
+    /// The host is at fault.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Deployments {
+    /// Loads the manifest, and what was deployed before from the folder `state`.
+    ///
+    /// A deployed component that can no longer be loaded, because the manifest or the host's models have changed, is left
+    /// out with an error in the log; it stays deployed, and can be rolled back or replaced.
+    ///
+    /// # Errors
+    /// When the manifest cannot be loaded, or the folder holds something else.
+    pub fn open(host: Host, manifest: Manifest, state: &Path) -> anyhow::Result<Self> {
+        let (folder, record) = Folder::open(state)?;
+        folder.remove_unused(&record);
+        let mut application = host.load(&manifest, None)?;
+        let mut loaded = Record::default();
+        for (id, deployed) in &record.components {
+            loaded.components.insert(id.clone(), deployed.clone());
+            let next = effective(&manifest, &folder, &loaded)
+                .and_then(|manifest| host.load(&manifest, Some((&application, id))));
+            match next {
+                Ok(next) => application = next,
+                Err(error) => {
+                    loaded.components.remove(id);
+                    tracing::error!(
+                        component = id,
+                        error = format!("{error:#}"),
+                        "a deployed component cannot be loaded"
+                    );
+                }
+            }
+        }
+        Ok(Self {
+            host: Arc::new(host),
+            manifest,
+            folder,
+            record: Mutex::new(record),
+            application: Arc::new(ArcSwap::from_pointee(application)),
+        })
+    }
+
+    /// The host that components run on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The application, as it is at any moment.
+    #[must_use]
+    pub fn application(&self) -> &Arc<ArcSwap<Application>> {
+        &self.application
+    }
+
+    /// What is deployed.
+    pub async fn record(&self) -> Record {
+        self.record.lock().await.clone()
+    }
+
+    /// Makes bytes a new revision of the component `id`, and serves it.
+    ///
+    /// # Errors
+    /// [`DeployError::Refused`] says which import, grant, route or probe is at fault.
+    pub async fn deploy(
+        &self,
+        id: &str,
+        wasm: &[u8],
+        settings: RevisionSettings,
+    ) -> Result<u32, DeployError> {
+        self.check_id(id)?;
+        let mut record = self.record.lock().await;
+        let mut next = record.clone();
+        let digest = self.folder.keep(wasm).map_err(failed)?;
+        let deployed = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let revision = next
+            .components
+            .entry(id.to_owned())
+            .or_insert_with(|| Deployed {
+                current: 0,
+                revisions: Vec::new(),
+            })
+            .add(digest, deployed, settings);
+        let result = self.publish(&mut record, next, id).await;
+        if result.is_err() {
+            // The bytes of a refused component are of no use.
+            self.folder.remove_unused(&record);
+        }
+        result.map(|()| revision)
+    }
+
+    /// Serves an earlier revision: the one given, or the one before the present one.
+    ///
+    /// # Errors
+    /// [`DeployError::NotFound`], or [`DeployError::Refused`] when it can no longer be loaded.
+    pub async fn rollback(&self, id: &str, revision: Option<u32>) -> Result<u32, DeployError> {
+        let mut record = self.record.lock().await;
+        let mut next = record.clone();
+        let deployed = next
+            .components
+            .get_mut(id)
+            .ok_or_else(|| not_deployed(id))?;
+        let found = match revision {
+            Some(revision) => deployed.find(revision),
+            None => deployed.previous(),
+        };
+        let Some(found) = found.map(|found| found.revision) else {
+            let kept: Vec<String> = deployed
+                .revisions
+                .iter()
+                .map(|r| r.revision.to_string())
+                .collect();
+            return Err(DeployError::NotFound(format!(
+                "component {id} has no {} revision; it has {}, and serves {}",
+                revision.map_or_else(|| "earlier".to_owned(), |r| r.to_string()),
+                kept.join(", "),
+                deployed.current
+            )));
+        };
+        deployed.current = found;
+        self.publish(&mut record, next, id).await?;
+        Ok(found)
+    }
+
+    /// Takes a deployed component out, with all its revisions.
+    ///
+    /// # Errors
+    /// [`DeployError::NotFound`], or [`DeployError::Refused`] when another deployed component depends on it.
+    pub async fn remove(&self, id: &str) -> Result<(), DeployError> {
+        let mut record = self.record.lock().await;
+        let mut next = record.clone();
+        next.components.remove(id).ok_or_else(|| not_deployed(id))?;
+        self.publish(&mut record, next, id).await
+    }
+
+    /// Builds the application of a record aside, and puts both in place.
+    async fn publish(
+        &self,
+        record: &mut Record,
+        next: Record,
+        changed: &str,
+    ) -> Result<(), DeployError> {
+        let manifest = effective(&self.manifest, &self.folder, &next).map_err(refused)?;
+        let (host, present, id) = (
+            Arc::clone(&self.host),
+            self.application.load_full(),
+            changed.to_owned(),
+        );
+        // Compiling keeps a core busy for a while: not one of those that serve.
+        let application =
+            tokio::task::spawn_blocking(move || host.load(&manifest, Some((&present, &id))))
+                .await
+                .map_err(|error| {
+                    DeployError::Failed(format!("loading the component failed: {error}"))
+                })?
+                .map_err(refused)?;
+        if let Some(revision) = next.components.get(changed).and_then(Deployed::serving) {
+            probe(&application, changed, revision.settings.health.as_deref()).await?;
+        }
+        self.folder.replace(&next).map_err(failed)?;
+        self.application.store(Arc::new(application));
+        *record = next;
+        Ok(())
+    }
+
+    fn check_id(&self, id: &str) -> Result<(), DeployError> {
+        if self.manifest.components.contains_key(id) {
+            return Err(DeployError::Refused(format!(
+                "component {id} belongs to the manifest; change it there, or choose another id"
+            )));
+        }
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if id.is_empty() || id.len() > 64 || !id.chars().all(valid) {
+            return Err(DeployError::Refused(format!(
+                "\"{id}\" is not an id: use up to 64 letters, digits, `-` and `_`"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Instantiates the component once, and calls its health path.
+async fn probe(
+    application: &Application,
+    id: &str,
+    health: Option<&str>,
+) -> Result<(), DeployError> {
+    application.instantiate(id).await.map_err(|error| {
+        DeployError::Refused(format!("component {id} cannot be instantiated: {error:#}"))
+    })?;
+    let Some(path) = health else { return Ok(()) };
+    if application.owner(path) != Some(id) {
+        return Err(DeployError::Refused(format!(
+            "the health path {path} does not lead to component {id}"
+        )));
+    }
+    let request = http::Request::get(format!("http://localhost{path}"))
+        .body(Empty::new())
+        .map_err(|error| DeployError::Refused(format!("{path} is not a path: {error}")))?;
+    match application.call(request).await {
+        Ok(response) if response.status().as_u16() < 500 => Ok(()),
+        Ok(response) => Err(DeployError::Refused(format!(
+            "the health path {path} of component {id} answered {}",
+            response.status()
+        ))),
+        Err(failure) => Err(DeployError::Refused(format!(
+            "the health path {path} of component {id} failed: {}",
+            failure.message
+        ))),
+    }
+}
+
+/// The manifest with what is deployed.
+fn effective(manifest: &Manifest, folder: &Folder, record: &Record) -> anyhow::Result<Manifest> {
+    let mut manifest = manifest.clone();
+    for (id, deployed) in &record.components {
+        let Some(revision) = deployed.serving() else {
+            continue;
+        };
+        let settings = &revision.settings;
+        // Through the manifest's own form, so that it means the same there and here.
+        let entry = serde_json::json!({
+            "source": std::path::absolute(folder.blob(&revision.digest))?,
+            "environment": settings.environment,
+            "allowed_outbound_hosts": settings.allowed_outbound_hosts,
+            "ai_models": settings.ai_models,
+            "dependencies": settings.dependencies.iter()
+                .map(|(import, component)| (import, serde_json::json!({"component": component, "inherit_configuration": true})))
+                .collect::<std::collections::BTreeMap<_, _>>(),
+            "tool": {"whisper-host": {"timeseries": settings.timeseries}},
+        });
+        let component: Component = toml::from_str(&toml::to_string(&entry)?)
+            .with_context(|| format!("the settings of component {id}"))?;
+        for (import, other) in &settings.dependencies {
+            anyhow::ensure!(
+                manifest.components.contains_key(other),
+                "component {id} answers its import {import} with component {other}, which there is not"
+            );
+        }
+        manifest.components.insert(id.clone(), component);
+        anyhow::ensure!(
+            settings.route.starts_with('/'),
+            "the route \"{}\" of component {id} must start with `/`",
+            settings.route
+        );
+        let trigger = serde_json::json!({"route": settings.route, "component": id});
+        let trigger: HttpTrigger = toml::from_str(&toml::to_string(&trigger)?)?;
+        manifest.http.push(trigger);
+    }
+    Ok(manifest)
+}
+
+fn not_deployed(id: &str) -> DeployError {
+    DeployError::NotFound(format!("no component {id} is deployed"))
+}
+
+fn refused(error: anyhow::Error) -> DeployError {
+    DeployError::Refused(format!("{error:#}"))
+}
+
+fn failed(error: anyhow::Error) -> DeployError {
+    DeployError::Failed(format!("{error:#}"))
+}

@@ -1,0 +1,370 @@
+//! The admin interface: what is served, and how it is changed. On a listener of its own.
+//!
+//! | request | does |
+//! |---|---|
+//! | `GET /v1/components` | lists all components with their figures |
+//! | `GET /v1/components/ID` | one of them, with its revisions |
+//! | `PUT /v1/components/ID?route=…` | deploys the body, a component, as a new revision |
+//! | `POST /v1/components/ID/rollback?revision=N` | serves an earlier revision |
+//! | `DELETE /v1/components/ID` | takes a deployed component out |
+//! | `GET /v1/components/ID/logs?follow=true` | what it printed, one JSON object a line |
+//!
+//! Answers and errors have the form of the public listener's. Where a token is set, every request needs
+//! `Authorization: Bearer TOKEN`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream;
+use http::header::AUTHORIZATION;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Limited, StreamBody};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{json_answer, to_answer};
+use super::listener::{ConnectionLimits, Listener};
+use crate::deployment::{DeployError, Deployed, Deployments, RevisionSettings};
+use crate::engine::figures::Line;
+use crate::error::{Code, Failure};
+use crate::{Application, ComponentReport};
+
+/// Bytes of a component that may be deployed. The interpreters of scripting languages take 10 to 40 MB.
+const MAX_COMPONENT: usize = 128 << 20;
+
+/// The admin listener, bound but not serving yet.
+pub struct Admin {
+    listener: Listener,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    deployments: Arc<Deployments>,
+    /// Digest of the token. Digests are compared, so the time it takes tells nothing of the token.
+    token: Option<[u8; 32]>,
+    stop: CancellationToken,
+}
+
+type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+impl Admin {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, or is not a loopback address and there is no token.
+    pub async fn bind(
+        address: SocketAddr,
+        token: Option<&str>,
+        deployments: Arc<Deployments>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            address.ip().is_loopback() || token.is_some(),
+            "the admin interface may listen on {address} with a token only: whoever reaches it can run code; set WHISPER_HOST_ADMIN_TOKEN, or listen on 127.0.0.1"
+        );
+        anyhow::ensure!(token != Some(""), "the admin token is empty");
+        let listener = Listener::bind(address, "--admin-listen").await?;
+        let token = token.map(|token| Sha256::digest(token).into());
+        Ok(Self {
+            listener,
+            shared: Arc::new(Shared {
+                deployments,
+                token,
+                stop,
+            }),
+        })
+    }
+
+    /// The address it is bound to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Serves until the stop signal.
+    pub async fn serve(self) {
+        let limits = ConnectionLimits {
+            max_connections: 64,
+            header_timeout: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_secs(5),
+        };
+        let (shared, stop) = (Arc::clone(&self.shared), self.shared.stop.clone());
+        let handle = move |request, client| Arc::clone(&shared).answer(request, client);
+        if !self.listener.serve(limits, stop, handle).await {
+            tracing::warn!("stopped with requests of the admin interface under way");
+        }
+    }
+}
+
+impl Shared {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: SocketAddr,
+    ) -> Response<Body> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let answer = self.route(request).await.unwrap_or_else(|failure| {
+            to_answer(&failure).map(|body| body.map_err(std::io::Error::other).boxed_unsync())
+        });
+        tracing::info!(
+            http.request.method = %method,
+            url.path = path,
+            http.response.status_code = answer.status().as_u16(),
+            client.address = %client.ip(),
+            "admin request"
+        );
+        answer
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+        self.authorize(&request)?;
+        let query: Vec<(String, String)> =
+            form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+                .into_owned()
+                .collect();
+        let path = request.uri().path().trim_end_matches('/').to_owned();
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        match (request.method(), &segments[..]) {
+            (&Method::GET, ["v1", "components"]) => Ok(ok(&json!({"components": self.list().await}))),
+            (&Method::GET, ["v1", "components", id]) => self.show(id).await.map(|value| ok(&value)),
+            (&Method::PUT, ["v1", "components", id]) => self.deploy(id, &query, request.into_body()).await,
+            (&Method::DELETE, ["v1", "components", id]) => {
+                self.deployments.remove(id).await.map_err(failure)?;
+                Ok(ok(&json!({"id": id, "removed": true})))
+            }
+            (&Method::POST, ["v1", "components", id, "rollback"]) => {
+                let revision = one(&query, &["revision"])?
+                    .map(|(_, value)| value.parse().map_err(|_| bad("revision must be a number")))
+                    .transpose()?;
+                let revision = self.deployments.rollback(id, revision).await.map_err(failure)?;
+                Ok(ok(&json!({"id": id, "revision": revision})))
+            }
+            (&Method::GET, ["v1", "components", id, "logs"]) => {
+                let follow = one(&query, &["follow"])?.is_some_and(|(_, value)| value == "true");
+                self.logs(id, follow)
+            }
+            _ => Err(Failure::new(
+                Code::NotFound,
+                "the admin interface has /v1/components, /v1/components/ID, and below the latter /rollback and /logs".into(),
+            )),
+        }
+    }
+
+    fn authorize(&self, request: &Request<Incoming>) -> Result<(), Failure> {
+        let Some(expected) = self.token else {
+            return Ok(());
+        };
+        let given = request
+            .headers()
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "));
+        match given {
+            Some(token) if <[u8; 32]>::from(Sha256::digest(token.trim())) == expected => Ok(()),
+            Some(_) => Err(Failure::new(Code::Forbidden, "the token is not the right one".into())),
+            None => Err(Failure::new(
+                Code::Unauthorized,
+                "send the admin token: `Authorization: Bearer TOKEN`, or set WHISPER_HOST_ADMIN_TOKEN for the command line".into(),
+            )),
+        }
+    }
+
+    async fn list(&self) -> Vec<Value> {
+        let record = self.deployments.record().await;
+        let application = self.deployments.application().load_full();
+        application
+            .report()
+            .iter()
+            .map(|report| summary(report, record.components.get(&report.id)))
+            .collect()
+    }
+
+    async fn show(&self, id: &str) -> Result<Value, Failure> {
+        let record = self.deployments.record().await;
+        let application = self.deployments.application().load_full();
+        let deployed = record.components.get(id);
+        let mut value = match report_of(&application, id) {
+            Some(report) => summary(&report, deployed),
+            // Deployed, but it could not be loaded after a restart.
+            None if deployed.is_some() => json!({"id": id, "loaded": false}),
+            None => return Err(no_component(id, &application)),
+        };
+        if let Some(deployed) = deployed {
+            value["revisions"] = json!(deployed.revisions);
+        }
+        Ok(value)
+    }
+
+    async fn deploy(
+        &self,
+        id: &str,
+        query: &[(String, String)],
+        body: Incoming,
+    ) -> Result<Response<Body>, Failure> {
+        // Read in any case: an answer to a client that still sends may not reach it.
+        let wasm = Limited::new(body, MAX_COMPONENT)
+            .collect()
+            .await
+            .map_err(
+                |error| match error.is::<http_body_util::LengthLimitError>() {
+                    true => Failure::new(
+                        Code::BodyTooLarge,
+                        format!("the component is larger than {} MiB", MAX_COMPONENT >> 20),
+                    ),
+                    false => bad("the component did not arrive whole; send it again"),
+                },
+            )?;
+        let settings = settings(query)?;
+        let revision = self
+            .deployments
+            .deploy(id, &wasm.to_bytes(), settings)
+            .await
+            .map_err(failure)?;
+        Ok(ok(&json!({"id": id, "revision": revision})))
+    }
+
+    fn logs(&self, id: &str, follow: bool) -> Result<Response<Body>, Failure> {
+        let application = self.deployments.application().load_full();
+        let (lines, live) = application
+            .lines(id)
+            .ok_or_else(|| no_component(id, &application))?;
+        let frame = |line: &Line| Ok(Frame::data(Bytes::from(format!("{}\n", json!(line)))));
+        let kept = stream::iter(lines.iter().map(frame).collect::<Vec<_>>());
+        let body = if follow {
+            let to_come = stream::unfold(live, move |mut live| async move {
+                loop {
+                    match live.recv().await {
+                        Ok(line) => return Some((frame(&line), live)),
+                        // The reader is slower than the component prints: it is told by what comes next.
+                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => return None,
+                    }
+                }
+            });
+            let stop = self.stop.clone();
+            StreamBody::new(kept.chain(to_come).take_until(stop.cancelled_owned())).boxed_unsync()
+        } else {
+            StreamBody::new(kept).boxed_unsync()
+        };
+        let mut response = Response::new(body);
+        let kind = http::HeaderValue::from_static("application/x-ndjson");
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, kind);
+        Ok(response)
+    }
+}
+
+/// The settings of a revision, from the query of its deployment. Each name may be given more than once, apart from
+/// `route`, `timeseries` and `health`.
+fn settings(query: &[(String, String)]) -> Result<RevisionSettings, Failure> {
+    let mut settings = RevisionSettings::default();
+    for (name, value) in query {
+        let value = value.clone();
+        let pair = || {
+            value
+                .split_once('=')
+                .map(|(left, right)| (left.to_owned(), right.to_owned()))
+                .ok_or_else(|| {
+                    bad(&format!(
+                        "{name}: \"{value}\" is not of the form NAME=VALUE"
+                    ))
+                })
+        };
+        match name.as_str() {
+            "route" => settings.route = value,
+            "health" => settings.health = Some(value),
+            "timeseries" => settings.timeseries = value == "true",
+            "allow_host" => settings.allowed_outbound_hosts.push(value),
+            "ai_model" => settings.ai_models.push(value),
+            "env" => settings.environment.extend([pair()?]),
+            "dependency" => settings.dependencies.extend([pair()?]),
+            _ => {
+                return Err(bad(&format!(
+                    "unknown parameter {name}; there are route, allow_host, ai_model, env, timeseries, dependency, health"
+                )));
+            }
+        }
+    }
+    if settings.route.is_empty() {
+        return Err(bad(
+            "the parameter `route` is missing: the path that the component is to serve",
+        ));
+    }
+    Ok(settings)
+}
+
+/// The only parameter, if there is one, which must be one of those known.
+fn one<'a>(
+    query: &'a [(String, String)],
+    known: &[&str],
+) -> Result<Option<&'a (String, String)>, Failure> {
+    match query
+        .iter()
+        .find(|(name, _)| !known.contains(&name.as_str()))
+    {
+        Some((name, _)) => Err(bad(&format!(
+            "unknown parameter {name}; there is {}",
+            known.join(", ")
+        ))),
+        None => Ok(query.first()),
+    }
+}
+
+fn report_of(application: &Application, id: &str) -> Option<ComponentReport> {
+    application
+        .report()
+        .into_iter()
+        .find(|report| report.id == id)
+}
+
+fn summary(report: &ComponentReport, deployed: Option<&Deployed>) -> Value {
+    json!({
+        "id": report.id,
+        "loaded": true,
+        "deployed": deployed.is_some(),
+        "revision": deployed.map(|deployed| deployed.current),
+        "routes": report.routes,
+        "handler": report.handler.to_string(),
+        "grants": report.grants,
+        "figures": report.figures,
+    })
+}
+
+fn no_component(id: &str, application: &Application) -> Failure {
+    let ids: Vec<String> = application
+        .report()
+        .into_iter()
+        .map(|report| report.id)
+        .collect();
+    Failure::new(
+        Code::NotFound,
+        format!("there is no component {id}; there are {}", ids.join(", ")),
+    )
+}
+
+fn bad(message: &str) -> Failure {
+    Failure::new(Code::BadRequest, message.to_owned())
+}
+
+fn failure(error: DeployError) -> Failure {
+    let code = match &error {
+        DeployError::Refused(_) => Code::Refused,
+        DeployError::NotFound(_) => Code::NotFound,
+        DeployError::Failed(_) => Code::Internal,
+    };
+    Failure::new(code, error.to_string())
+}
+
+fn ok(value: &Value) -> Response<Body> {
+    json_answer(StatusCode::OK, value.to_string())
+        .map(|body| body.map_err(std::io::Error::other).boxed_unsync())
+}

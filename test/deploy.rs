@@ -1,0 +1,478 @@
+//! Deploying handlers to a running host.
+
+mod common;
+
+use std::process::Output;
+
+use common::{Host, client, recording, root, said_in, state_dir, whisper_host};
+use serde_json::Value;
+
+fn component(name: &str) -> String {
+    root()
+        .join("target/components")
+        .join(format!("{name}.wasm"))
+        .to_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// A command against the admin interface of `host`.
+async fn run(host: &Host, args: &[&str]) -> Output {
+    let mut command = whisper_host();
+    command.args(args).args(["--admin", &host.admin]);
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+async fn run_ok(host: &Host, args: &[&str]) -> String {
+    let output = run(host, args).await;
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn run_refused(host: &Host, args: &[&str]) -> String {
+    let output = run(host, args).await;
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// An application of one component, so that hosts start quickly.
+fn probe() -> Host {
+    Host::with_manifest(MANIFEST, &[])
+}
+
+const MANIFEST: &str = r#"
+spin_manifest_version = 2
+application = { name = "probe" }
+
+[[trigger.http]]
+route = "/given/..."
+component = "given"
+
+[component.given]
+source = "{components}/probe-wasi02.wasm"
+"#;
+
+#[tokio::test]
+async fn a_deployed_handler_is_served_at_once_with_what_it_is_granted() {
+    let host = probe();
+    assert_eq!(host.get("/mine/environment").await.status, 404);
+    let (wasm, mine) = (
+        component("probe-wasi02"),
+        ["--route", "/mine/...", "--id", "mine"],
+    );
+    let said = run_ok(
+        &host,
+        &[
+            &["deploy", &wasm][..],
+            &mine,
+            &["--env", "A=b", "--env", "C=d=e"],
+        ]
+        .concat(),
+    )
+    .await;
+    assert_eq!(said, "mine: revision 1 serves /mine/...\n");
+    assert_eq!(host.get("/mine/environment").await.text, "A=b\nC=d=e");
+    assert_eq!(host.get("/given/hello").await.text, "hello");
+
+    // Its id defaults to the file's name; 0.3 is deployed like 0.2.
+    run_ok(
+        &host,
+        &["deploy", &component("probe-wasi03"), "--route", "/three"],
+    )
+    .await;
+    assert_eq!(host.get("/three").await.text, "hello from 0.3");
+}
+
+#[tokio::test]
+async fn a_deployed_handler_may_use_the_model_and_components_of_the_application() {
+    let host = Host::start();
+    let args = [
+        "deploy",
+        &component("word-count"),
+        "--route",
+        "/words",
+        "--ai-model",
+        "whisper",
+    ];
+    run_ok(
+        &host,
+        &[
+            &args[..],
+            &["--dependency", "speech:pipeline/frontend=audio"],
+        ]
+        .concat(),
+    )
+    .await;
+    let answer = host.post("/words", recording("garden.flac")).await;
+    assert_eq!(answer.text.trim(), said_in("garden.flac").len().to_string());
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_refused_and_changes_nothing() {
+    let host = probe();
+    run_ok(
+        &host,
+        &[
+            "deploy",
+            &component("probe-wasi02"),
+            "--route",
+            "/mine/...",
+            "--id",
+            "mine",
+        ],
+    )
+    .await;
+    let before = run_ok(&host, &["show", "mine", "--json"]).await;
+    let core = root().join("test/manifests/core-module.wasm");
+    let probe = component("probe-wasi02");
+    for (args, expected) in [
+        (
+            &[core.to_str().unwrap(), "--route", "/mine/..."][..],
+            "not a component",
+        ),
+        (&["Makefile", "--route", "/mine/..."], "is not WebAssembly"),
+        (
+            &[&component("audio"), "--route", "/mine/..."],
+            "exports no HTTP handler",
+        ),
+        (
+            &[&component("stats"), "--route", "/mine/..."],
+            "write `timeseries = true`",
+        ),
+        (
+            &[
+                &component("word-count"),
+                "--route",
+                "/m",
+                "--ai-model",
+                "llama",
+            ],
+            "names \"llama\"",
+        ),
+        (&[&probe, "--route", "mine"], "must start with `/`"),
+        (
+            &[&probe, "--route", "/given/..."],
+            "clashes with another route",
+        ),
+        (
+            &[&probe, "--route", "/mine/...", "--env", "A"],
+            "NAME=VALUE",
+        ),
+        (
+            &[&probe, "--route", "/mine/...", "--allow-host", "x"],
+            "scheme://host:port",
+        ),
+        (
+            &[&probe, "--route", "/mine/...", "--health", "/mine/trap"],
+            "the health path /mine/trap of component mine failed",
+        ),
+        (
+            &[&probe, "--route", "/mine/...", "--health", "/given/hello"],
+            "does not lead to component mine",
+        ),
+    ] {
+        let said = run_refused(&host, &[&["deploy", "--id", "mine"], args].concat()).await;
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+    let said = run_refused(&host, &["deploy", &probe, "--route", "/x", "--id", "given"]).await;
+    assert!(said.contains("belongs to the manifest"), "{said}");
+    assert_eq!(host.get("/mine/hello").await.text, "hello");
+    let figures_aside = |text: &str| {
+        let mut value: Value = serde_json::from_str(text).unwrap();
+        value["figures"] = Value::Null;
+        value
+    };
+    let after = run_ok(&host, &["show", "mine", "--json"]).await;
+    assert_eq!(figures_aside(&after), figures_aside(&before));
+    // Nothing of what was refused stays on disk.
+    assert_eq!(
+        std::fs::read_dir(host.state.path().join("deployments/blobs"))
+            .unwrap()
+            .count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn rollback_serves_an_earlier_revision_and_remove_takes_all_out() {
+    let host = probe();
+    for value in ["1", "2", "3"] {
+        let env = format!("N={value}");
+        run_ok(
+            &host,
+            &[
+                "deploy",
+                &component("probe-wasi02"),
+                "--route",
+                "/mine/...",
+                "--id",
+                "mine",
+                "--env",
+                &env,
+            ],
+        )
+        .await;
+    }
+    let served = async || host.get("/mine/environment").await.text;
+    assert_eq!(served().await, "N=3");
+    run_ok(&host, &["rollback", "mine"]).await;
+    assert_eq!(served().await, "N=2");
+    run_ok(&host, &["rollback", "mine", "1"]).await;
+    assert_eq!(served().await, "N=1");
+    assert!(
+        run_refused(&host, &["rollback", "mine"])
+            .await
+            .contains("has no earlier revision; it has 1, 2, 3")
+    );
+    run_ok(&host, &["rollback", "mine", "3"]).await;
+    assert_eq!(served().await, "N=3");
+    run_ok(&host, &["remove", "mine"]).await;
+    assert_eq!(host.get("/mine/environment").await.status, 404);
+    assert!(
+        run_refused(&host, &["remove", "mine"])
+            .await
+            .contains("no component mine is deployed")
+    );
+}
+
+#[tokio::test]
+async fn the_history_is_bounded() {
+    let host = probe();
+    for i in 0..15 {
+        let env = format!("N={i}");
+        run_ok(
+            &host,
+            &[
+                "deploy",
+                &component("probe-wasi02"),
+                "--route",
+                "/mine/...",
+                "--id",
+                "mine",
+                "--env",
+                &env,
+            ],
+        )
+        .await;
+    }
+    let shown: Value =
+        serde_json::from_str(&run_ok(&host, &["show", "mine", "--json"]).await).unwrap();
+    let revisions: Vec<u64> = shown["revisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["revision"].as_u64().unwrap())
+        .collect();
+    assert_eq!(revisions, (6..=15).collect::<Vec<u64>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_deployed_survives_a_kill_at_any_moment() {
+    let host = probe();
+    let admin = host.admin.clone();
+    let wasm = std::fs::read(component("probe-wasi02")).unwrap();
+    // Deploys without end, until the host is gone; the last one that was answered counts.
+    let deploying = tokio::spawn(async move {
+        let mut answered = 0;
+        for i in 1.. {
+            let url = format!("{admin}/v1/components/mine?route=/mine/...&env=N={i}");
+            match client().put(url).body(wasm.clone()).send().await {
+                Ok(answer) if answer.status() == 200 => answered = i,
+                _ => break,
+            }
+        }
+        answered
+    });
+    common::eventually(async || {
+        let served = host.get("/mine/environment").await.text;
+        served
+            .strip_prefix("N=")
+            .and_then(|n| n.parse::<u32>().ok())
+            .filter(|n| *n >= 20)
+    })
+    .await;
+    let state = host.kill();
+    let answered = deploying.await.unwrap();
+    common::write_manifest(state.path(), MANIFEST);
+    let manifest = state.path().join("spin.toml");
+    let host = Host::with(state, &["-f", manifest.to_str().unwrap()]);
+    let served: u32 = host
+        .get("/mine/environment")
+        .await
+        .text
+        .strip_prefix("N=")
+        .unwrap()
+        .parse()
+        .unwrap();
+    // The one that was under way may have been written, but not answered.
+    assert!(
+        served == answered || served == answered + 1,
+        "{served} is served, {answered} was answered"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_request_fails_while_revisions_come_and_go() {
+    let host = probe();
+    let wasm = std::fs::read(component("probe-wasi02")).unwrap();
+    let deploy = async |n: u32| {
+        let url = format!(
+            "{}/v1/components/mine?route=/mine/...&env=N={n}",
+            host.admin
+        );
+        let answer = client().put(url).body(wasm.clone()).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    };
+    deploy(0).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (url, stopped) = (format!("{}/mine/environment", host.url), stopped.clone());
+            tokio::spawn(async move {
+                let (client, mut last, mut calls) = (client(), 0, 0);
+                while !*stopped.borrow() {
+                    let answer = client.get(&url).send().await.unwrap();
+                    assert_eq!(answer.status(), 200);
+                    let served: u32 = answer
+                        .text()
+                        .await
+                        .unwrap()
+                        .strip_prefix("N=")
+                        .unwrap()
+                        .parse()
+                        .unwrap();
+                    assert!(served >= last, "revision {served} after {last}");
+                    (last, calls) = (served, calls + 1);
+                }
+                calls
+            })
+        })
+        .collect();
+    for n in 1..=50 {
+        deploy(n).await;
+    }
+    stop.send(true).unwrap();
+    let mut calls = 0;
+    for caller in callers {
+        calls += caller.await.unwrap();
+    }
+    assert!(calls > 50, "only {calls} calls were made meanwhile");
+}
+
+#[tokio::test]
+async fn list_and_logs_show_what_components_do() {
+    let host = probe();
+    run_ok(
+        &host,
+        &[
+            "deploy",
+            &component("probe-wasi02"),
+            "--route",
+            "/mine/...",
+            "--id",
+            "mine",
+        ],
+    )
+    .await;
+    for path in ["/mine/hello", "/mine/print", "/mine/trap"] {
+        host.get(path).await;
+    }
+    let listed: Value = serde_json::from_str(&run_ok(&host, &["list", "--json"]).await).unwrap();
+    let mine = listed["components"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|c| c["id"] == "mine")
+        .unwrap();
+    assert_eq!(mine["revision"], 1);
+    assert_eq!(mine["figures"]["requests"], 3);
+    assert_eq!(mine["figures"]["traps"], 1);
+    assert_eq!(mine["figures"]["running"], 0);
+    assert!(
+        mine["figures"]["memory_high_water"].as_u64().unwrap() >= 64 << 10,
+        "{mine}"
+    );
+    let table = run_ok(&host, &["list"]).await;
+    assert!(
+        table
+            .lines()
+            .any(|line| line.starts_with("mine") && line.contains("/mine/...")),
+        "{table}"
+    );
+    let logs = run_ok(&host, &["logs", "mine"]).await;
+    assert!(
+        logs.contains("stdout to standard output\nstderr to standard error\n"),
+        "{logs}"
+    );
+    assert!(
+        run_refused(&host, &["logs", "yours"])
+            .await
+            .contains("there is no component yours")
+    );
+
+    let url = format!("{}/v1/components/given/logs?follow=true", host.admin);
+    let mut following = reqwest::get(url).await.unwrap();
+    host.get("/given/print").await;
+    let line: Value = serde_json::from_slice(&following.chunk().await.unwrap().unwrap()).unwrap();
+    assert_eq!(line["text"], "to standard output");
+}
+
+#[tokio::test]
+async fn the_admin_interface_needs_its_token_and_beyond_loopback_must_have_one() {
+    let host = Host::with_manifest(MANIFEST, &["--admin-token", "open sesame"]);
+    assert!(
+        run_refused(&host, &["list"])
+            .await
+            .contains("send the admin token")
+    );
+    assert!(
+        run_refused(&host, &["list", "--admin-token", "please"])
+            .await
+            .contains("not the right one")
+    );
+    run_ok(&host, &["list", "--admin-token", "open sesame"]).await;
+    // The public listener knows nothing of it.
+    assert_eq!(host.get("/v1/components").await.status, 404);
+
+    let state = state_dir();
+    let output = whisper_host()
+        .args([
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "0.0.0.0:0",
+            "--state-dir",
+        ])
+        .arg(state.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("WHISPER_HOST_ADMIN_TOKEN"), "{said}");
+}
+
+#[test]
+fn a_host_that_is_not_there_is_named() {
+    let output = whisper_host()
+        .args(["list", "--admin", "http://127.0.0.1:1"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.starts_with("error: cannot reach a host at http://127.0.0.1:1"),
+        "{said}"
+    );
+}
