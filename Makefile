@@ -4,7 +4,7 @@
 .PHONY: help setup components test-components host build run test lint format bench model model-eval clean
 
 COMPONENTS := analyze audio stats
-TEST_COMPONENTS := word-count probe-wasi02 probe-wasi03
+TEST_COMPONENTS := word-count probe-spin probe-wasi02 probe-wasi03
 HOST := target/release/whisper-host
 
 help: ## list all targets

@@ -27,7 +27,10 @@ pub fn whisper_host() -> Command {
     command.current_dir(root());
     // Settings of whoever runs the tests must not change them.
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("WHISPER_HOST_") {
+        if ["WHISPER_HOST_", "SPIN_VARIABLE_"]
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
             command.env_remove(name);
         }
     }
@@ -68,6 +71,10 @@ impl Host {
     }
 
     pub fn with(state: TempDir, args: &[&str]) -> Self {
+        Self::with_environment(state, args, &[])
+    }
+
+    pub fn with_environment(state: TempDir, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -86,6 +93,7 @@ impl Host {
             ])
             .arg(state.path())
             .args(args)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

@@ -37,6 +37,8 @@ pub enum Command {
     Remove(Named),
     /// Print what a component wrote to its standard output and error.
     Logs(Logs),
+    /// Print the JSON schema of manifests, for editors.
+    Schema,
 }
 
 /// What every command needs to load an application.

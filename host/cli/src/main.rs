@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod log;
 mod remote;
+mod schema;
 mod settings;
 mod setup;
 mod transcribe;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Rollback(options) => remote::rollback(&options),
         Command::Remove(options) => remote::remove(&options),
         Command::Logs(options) => remote::logs(&options),
+        Command::Schema => schema::run(),
     };
     match result {
         Ok(code) => code,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use runtime::capabilities::{Capabilities, Inference, OutboundHttp, Timeseries};
+use runtime::capabilities::{Capabilities, Files, Inference, OutboundHttp, Timeseries, Variables};
 use runtime::manifest::Manifest;
 use runtime::{Application, Host};
 
@@ -91,7 +91,11 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
         .values()
         .any(|component| !component.ai_models.is_empty())
         .then(|| model_config(common));
-    let (instances, code) = (common.max_instances, common.state_dir.join("code"));
+    let instances = common.max_instances;
+    let (code, files) = (
+        common.state_dir.join("code"),
+        common.state_dir.join("files"),
+    );
     let timeseries = Timeseries(Arc::clone(&store));
     let (host, model) = blocking(move || {
         let model = config
@@ -104,6 +108,8 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
             )),
             timeseries,
             outbound_http: OutboundHttp::new()?,
+            variables: Variables::from_environment(std::env::vars_os()),
+            files: Files::new(&files)?,
         };
         Ok((Host::new(capabilities, instances, &code)?, model))
     })

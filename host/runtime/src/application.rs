@@ -2,6 +2,7 @@
 //! served, build another one aside and swap it in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::engine::component::{Component, Handler};
 use crate::engine::figures::{Figures, Line};
 use crate::engine::{Engine, Part, compose};
 use crate::error::Failure;
-use crate::http::Router;
+use crate::http::{Router, set_spin_headers};
 use crate::manifest::{self, Dependency, Manifest};
 
 /// The host: the engine, and what it lends to components.
@@ -238,7 +239,9 @@ impl Application {
 
     /// The id of the component that a path leads to.
     pub(crate) fn owner(&self, path: &str) -> Option<&str> {
-        self.find(path).map(|component| &*component.settings.id)
+        self.router
+            .find(path)
+            .map(|(_, component)| &*component.settings.id)
     }
 
     /// Makes an instance of each component and drops it.
@@ -262,9 +265,16 @@ impl Application {
         }
     }
 
-    /// The component that a path leads to.
-    pub(crate) fn find(&self, path: &str) -> Option<&Arc<Component>> {
-        self.router.find(path)
+    /// The component that a request's path leads to; the request is then told how it was routed.
+    pub(crate) fn route<B>(
+        &self,
+        request: &mut http::Request<B>,
+        client: Option<SocketAddr>,
+    ) -> Option<&Arc<Component>> {
+        let uri = request.uri().clone();
+        let (route, component) = self.router.find(uri.path())?;
+        set_spin_headers(request.headers_mut(), &uri, route, client);
+        Some(component)
     }
 
     /// Hands a request to the component its path leads to, without a network in between.
@@ -273,13 +283,13 @@ impl Application {
     /// [`Failure`], as a client would see it.
     pub async fn call<B>(
         &self,
-        request: http::Request<B>,
+        mut request: http::Request<B>,
     ) -> Result<http::Response<AnswerBody>, Failure>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let Some(component) = self.find(request.uri().path()) else {
+        let Some(component) = self.route(&mut request, None) else {
             return Err(Failure::new(
                 crate::error::Code::NotFound,
                 format!("no route matches {}", request.uri().path()),

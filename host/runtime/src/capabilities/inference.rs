@@ -9,7 +9,7 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use super::Capability;
 use super::bindings::speech::pipeline::inference as wit;
 use crate::engine::InstanceState;
-use crate::manifest::{Component, Limits};
+use crate::manifest::{Component, Limits, Manifest};
 
 /// The loaded models, by the id that `ai_models` grants them under.
 pub struct Inference(pub BTreeMap<String, Arc<Engine>>);
@@ -58,7 +58,7 @@ impl Capability for Inference {
         })
     }
 
-    fn grant(&self, component: &Component) -> anyhow::Result<Option<Models>> {
+    fn grant(&self, _: &Manifest, component: &Component) -> anyhow::Result<Option<Models>> {
         let models: Models = component
             .ai_models
             .iter()

@@ -3,18 +3,23 @@
 //!
 //! To add one: a module that implements [`Capability`], and a line in the list below.
 
+mod files;
 mod inference;
 mod outbound_http;
 mod timeseries;
+mod variables;
 
 use wasmtime::component::Linker;
+use wasmtime_wasi::WasiCtxBuilder;
 
 use crate::engine::InstanceState;
-use crate::manifest::{Component, Limits};
+use crate::manifest::{Component, Limits, Manifest};
 
+pub use files::Files;
 pub use inference::Inference;
 pub use outbound_http::OutboundHttp;
 pub use timeseries::Timeseries;
+pub use variables::Variables;
 
 /// One capability.
 pub(crate) trait Capability {
@@ -31,13 +36,22 @@ pub(crate) trait Capability {
     fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()>;
 
     /// Reads the grant from the component's manifest entry; none if it is not granted.
-    fn grant(&self, component: &Component) -> anyhow::Result<Option<Self::Grant>>;
+    fn grant(
+        &self,
+        manifest: &Manifest,
+        component: &Component,
+    ) -> anyhow::Result<Option<Self::Grant>>;
 
     /// One line on a grant, for people.
     fn describe(grant: &Self::Grant) -> String;
 
     /// What an instance of a component with this grant gets.
     fn state(&self, grant: Option<&Self::Grant>, limits: &Limits) -> Self::State;
+
+    /// Adds to an instance's WASI context what the grant gives through WASI itself.
+    fn extend(_: &Self::Grant, _: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
+        Ok(())
+    }
 }
 
 macro_rules! capabilities {
@@ -54,7 +68,10 @@ macro_rules! capabilities {
 
         /// What an instance has of each capability.
         pub(crate) struct States {
-            $(pub(crate) $name: <$capability as Capability>::State,)*
+            $(
+                #[allow(dead_code, reason = "what a capability gives through WASI needs no state")]
+                pub(crate) $name: <$capability as Capability>::State,
+            )*
         }
 
         impl Capabilities {
@@ -63,8 +80,12 @@ macro_rules! capabilities {
                 Ok(())
             }
 
-            pub(crate) fn grants(&self, component: &Component) -> anyhow::Result<Grants> {
-                Ok(Grants { $($name: self.$name.grant(component)?,)* })
+            pub(crate) fn grants(
+                &self,
+                manifest: &Manifest,
+                component: &Component,
+            ) -> anyhow::Result<Grants> {
+                Ok(Grants { $($name: self.$name.grant(manifest, component)?,)* })
             }
 
             pub(crate) fn states(&self, grants: &Grants, limits: &Limits) -> States {
@@ -86,6 +107,14 @@ macro_rules! capabilities {
                 None
             }
 
+            /// Adds to an instance's WASI context what the grants give through WASI itself.
+            pub(crate) fn extend(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
+                $(if let Some(grant) = &self.$name {
+                    <$capability as Capability>::extend(grant, wasi)?;
+                })*
+                Ok(())
+            }
+
             /// A line for each grant.
             pub(crate) fn describe(&self) -> Vec<String> {
                 let mut lines = Vec::new();
@@ -100,6 +129,8 @@ capabilities! {
     inference: Inference,
     timeseries: Timeseries,
     outbound_http: OutboundHttp,
+    variables: Variables,
+    files: Files,
 }
 
 fn provides<C: Capability>(interface: &str) -> bool {

@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::Capability;
 use crate::engine::InstanceState;
-use crate::manifest::{Component, Limits};
+use crate::manifest::{Component, Limits, Manifest};
 
 type Pool = Client<HttpsConnector<HttpConnector>, WasiBody>;
 
@@ -75,7 +75,7 @@ impl Capability for OutboundHttp {
         wasmtime_wasi_http::p3::add_to_linker(linker)
     }
 
-    fn grant(&self, component: &Component) -> anyhow::Result<Option<Self::Grant>> {
+    fn grant(&self, _: &Manifest, component: &Component) -> anyhow::Result<Option<Self::Grant>> {
         let allowed: Arc<[AllowedHost]> = component
             .allowed_outbound_hosts
             .iter()

@@ -7,7 +7,7 @@ use wasmtime::component::{HasData, Linker};
 use super::Capability;
 use super::bindings::speech::pipeline::timeseries as wit;
 use crate::engine::InstanceState;
-use crate::manifest::{Component, Limits};
+use crate::manifest::{Component, Limits, Manifest};
 
 /// The store that the host was started with.
 pub struct Timeseries(pub Arc<timeseries::Store>);
@@ -33,7 +33,7 @@ impl Capability for Timeseries {
         wit::add_to_linker::<_, Access>(linker, |instance| &mut instance.states.timeseries)
     }
 
-    fn grant(&self, component: &Component) -> anyhow::Result<Option<()>> {
+    fn grant(&self, _: &Manifest, component: &Component) -> anyhow::Result<Option<()>> {
         Ok(component.tool.whisper_host.timeseries.then_some(()))
     }
 

@@ -72,7 +72,7 @@ impl Component {
         let entry = &manifest.components[id];
         let grants = engine
             .capabilities
-            .grants(entry)
+            .grants(manifest, entry)
             .with_context(|| format!("component {id}"))?;
         let compiled = engine
             .cache

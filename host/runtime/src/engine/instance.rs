@@ -64,7 +64,11 @@ pub(crate) struct InstanceState {
 
 impl InstanceState {
     /// A store for a fresh instance of a component.
-    pub(super) fn store(engine: &Engine, settings: &Settings, current: &Current) -> Store<Self> {
+    pub(super) fn store(
+        engine: &Engine,
+        settings: &Settings,
+        current: &Current,
+    ) -> wasmtime::Result<Store<Self>> {
         let mut wasi = WasiCtxBuilder::new();
         // Nothing of the host's is inherited; sockets stay closed: outbound requests go through wasi:http only.
         wasi.stdout(GuestOutput::stdout(settings, current))
@@ -75,6 +79,7 @@ impl InstanceState {
         for (name, value) in &settings.environment {
             wasi.env(name, value);
         }
+        settings.grants.extend(&mut wasi)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let mut http = WasiHttpCtx::new();
@@ -98,7 +103,7 @@ impl InstanceState {
         let mut store = Store::new(&engine.wasmtime, state);
         store.limiter(|state| &mut state.limiter);
         limit_cpu(&mut store, settings, current);
-        store
+        Ok(store)
     }
 }
 

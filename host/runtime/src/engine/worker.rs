@@ -38,7 +38,7 @@ impl HandlerState for Instances {
         // Held until the instance is freed. There are as many as the pool has places, so none is ever missing.
         let place = Arc::clone(&self.engine.places).acquire_owned().await?;
         let current = Current::default();
-        let mut store = InstanceState::store(&self.engine, &self.settings, &current);
+        let mut store = InstanceState::store(&self.engine, &self.settings, &current)?;
         let started = tokio::time::timeout(
             self.settings.limits.timeout,
             self.pre.instantiate_async(&mut store),

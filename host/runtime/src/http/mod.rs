@@ -4,9 +4,12 @@ mod admin;
 mod answer;
 mod clients;
 mod listener;
+mod route;
 mod router;
 mod server;
+mod spin_headers;
 
 pub use admin::Admin;
 pub(crate) use router::Router;
 pub use server::{Server, ServerConfig};
+pub(crate) use spin_headers::set as set_spin_headers;

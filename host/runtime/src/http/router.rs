@@ -1,61 +1,41 @@
-//! Routes of `[[trigger.http]]`, with Spin's meaning: `/hello` matches itself, `/users/:id` one segment, `/files/...`
-//! the path itself and everything below it. An exact segment goes before `:name`, and `:name` before `...`.
+//! From paths to routes: an exact segment goes before `:name`, and `:name` before `...`, from left to right.
 
-use anyhow::Context as _;
+use std::collections::BTreeSet;
 
-/// From paths to values.
+use super::route::Route;
+
+/// From paths to values, each with its route.
 pub(crate) struct Router<T> {
-    routes: matchit::Router<T>,
+    /// The first that matches is the right one. There are as many as a manifest has, so looking at each in turn is fast.
+    routes: Vec<(Route, T)>,
 }
 
-impl<T: Clone> Router<T> {
+impl<T> Router<T> {
     /// Builds the router from routes and what they lead to.
     pub(crate) fn new(routes: impl IntoIterator<Item = (String, T)>) -> anyhow::Result<Self> {
-        let routes: Vec<(String, T)> = routes.into_iter().collect();
-        let mut router = matchit::Router::new();
-        let (wildcards, exact): (Vec<_>, Vec<_>) = routes
+        let mut shapes = BTreeSet::new();
+        let mut routes = routes
+            .into_iter()
+            .map(|(route, value)| {
+                let route = Route::parse(&route)?;
+                anyhow::ensure!(
+                    shapes.insert(route.shape()),
+                    "route \"{route}\" clashes with another route, which matches the same paths; change one of the two"
+                );
+                Ok((route, value))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        routes.sort_by_cached_key(|(route, _)| route.precedence());
+        Ok(Self { routes })
+    }
+
+    /// What a path leads to, and by which route.
+    pub(crate) fn find(&self, path: &str) -> Option<(&Route, &T)> {
+        self.routes
             .iter()
-            .partition(|(route, _)| route.ends_with("/..."));
-        for (route, value) in exact {
-            router
-                .insert(pattern(route)?, value.clone())
-                .with_context(|| format!("route \"{route}\" clashes with another route"))?;
-        }
-        for (route, value) in wildcards {
-            let base = pattern(route.strip_suffix("/...").unwrap_or(route))?;
-            router
-                .insert(format!("{base}/{{*rest}}"), value.clone())
-                .with_context(|| format!("route \"{route}\" clashes with another route"))?;
-            // The folder itself, with and without a slash, unless a route of its own claims it.
-            for folder in [base.clone(), format!("{base}/")] {
-                if !folder.is_empty() {
-                    let _ = router.insert(folder, value.clone());
-                }
-            }
-        }
-        Ok(Self { routes: router })
+            .find(|(route, _)| route.matches(path))
+            .map(|(route, value)| (route, value))
     }
-
-    /// What a path leads to.
-    pub(crate) fn find(&self, path: &str) -> Option<&T> {
-        self.routes.at(path).ok().map(|found| found.value)
-    }
-}
-
-/// Spin's form of a route, in matchit's.
-fn pattern(route: &str) -> anyhow::Result<String> {
-    let segments = route.split('/').map(|segment| {
-        let escaped = segment.replace('{', "{{").replace('}', "}}");
-        match segment.strip_prefix(':') {
-            Some("") => anyhow::bail!("route \"{route}\": `:` needs a name behind it"),
-            Some(name) => Ok(format!("{{{name}}}")),
-            None if segment == "..." => {
-                anyhow::bail!("route \"{route}\": `...` may stand at the end only")
-            }
-            None => Ok(escaped),
-        }
-    });
-    Ok(segments.collect::<anyhow::Result<Vec<_>>>()?.join("/"))
 }
 
 #[cfg(test)]
@@ -65,7 +45,7 @@ mod tests {
     fn find(routes: &[&str], path: &str) -> Option<String> {
         let router =
             Router::new(routes.iter().map(|r| ((*r).to_owned(), (*r).to_owned()))).unwrap();
-        router.find(path).cloned()
+        router.find(path).map(|(_, value)| value.clone())
     }
 
     #[test]
@@ -96,6 +76,17 @@ mod tests {
         assert_eq!(find(&routes, "/a/c").as_deref(), Some("/a/:id"));
         assert_eq!(find(&routes, "/a/c/d").as_deref(), Some("/a/..."));
         assert_eq!(find(&routes, "/z").as_deref(), Some("/..."));
+        assert_eq!(find(&["/:x/b", "/a/:y"], "/a/b").as_deref(), Some("/a/:y"));
+    }
+
+    #[test]
+    fn a_named_segment_matches_one_segment_that_is_not_empty() {
+        assert_eq!(find(&["/a/:id"], "/a/1").as_deref(), Some("/a/:id"));
+        for path in ["/a", "/a/", "/a/1/", "/a/1/b"] {
+            assert_eq!(find(&["/a/:id"], path), None, "{path}");
+        }
+        let routes = ["/a/:id", "/a/:name/b"];
+        assert_eq!(find(&routes, "/a/1/b").as_deref(), Some("/a/:name/b"));
     }
 
     #[test]
@@ -103,6 +94,7 @@ mod tests {
         let build =
             |routes: &[&str]| Router::new(routes.iter().map(|r| ((*r).to_owned(), ()))).map(|_| ());
         assert!(build(&["/a", "/a"]).is_err());
+        assert!(build(&["/a/:x", "/a/:y"]).is_err());
         assert!(build(&["/a/:", "/b"]).is_err());
         assert!(build(&["/a/.../b"]).is_err());
     }

@@ -112,7 +112,7 @@ impl Shared {
         let (component, result) = match (own, &place) {
             // Also for a client that is over its share: it may be the one who watches over the host.
             (Some(answer), _) => (None, Ok(answer)),
-            (None, Some(_)) => self.route(request_id, request).await,
+            (None, Some(_)) => self.route(request_id, request, client).await,
             (None, None) => (None, Err(self.over_its_share())),
         };
         let mut response = result.unwrap_or_else(|failure| to_answer(&failure));
@@ -140,13 +140,14 @@ impl Shared {
         &self,
         request_id: uuid::Uuid,
         request: Request<Incoming>,
+        client: SocketAddr,
     ) -> (Option<String>, Result<Response<AnswerBody>, Failure>) {
-        let request = match prepare(request) {
+        let mut request = match prepare(request) {
             Ok(request) => request,
             Err(failure) => return (None, Err(failure)),
         };
         let application = self.application.load_full();
-        let Some(component) = application.find(request.uri().path()) else {
+        let Some(component) = application.route(&mut request, Some(client)) else {
             let failure = Failure::new(
                 Code::NotFound,
                 format!(

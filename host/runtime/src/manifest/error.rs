@@ -14,10 +14,7 @@ pub struct ManifestError {
 
 /// Fields of Spin's manifest that this host has no use for or no support for yet: rejected, because ignoring a grant or
 /// a setting would change what the application means.
-const NOT_SUPPORTED: [&str; 9] = [
-    "variables",
-    "files",
-    "exclude_files",
+const NOT_SUPPORTED: [&str; 6] = [
     "key_value_stores",
     "sqlite_databases",
     "redis",
@@ -59,7 +56,7 @@ impl ManifestError {
 
     /// An error of the TOML parser or of serde, with the nearest valid name for an unknown field.
     pub(super) fn from_toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
-        let message = error.message();
+        let message = without_value(error.message());
         let mut names = message.split('`').skip(1).step_by(2);
         let message = match (message.starts_with("unknown field"), names.next()) {
             (true, Some(field)) if NOT_SUPPORTED.contains(&field) => {
@@ -69,19 +66,34 @@ impl ManifestError {
             }
             (true, Some(field)) => {
                 let valid: Vec<&str> = names.collect();
-                format!(
-                    "unknown field `{field}`{}; valid here: {}",
-                    did_you_mean(field, valid.iter().copied()),
-                    valid.join(", ")
-                )
+                match valid.is_empty() {
+                    true => format!("unknown field `{field}`; there are none here: remove it"),
+                    false => format!(
+                        "unknown field `{field}`{}; valid here: {}",
+                        did_you_mean(field, valid.iter().copied()),
+                        valid.join(", ")
+                    ),
+                }
             }
-            _ => message.to_owned(),
+            _ => message,
         };
         match error.span() {
             Some(span) => Self::at(path, text, span, message),
             None => Self::whole(path, message),
         }
     }
+}
+
+/// serde's message, of which one on a value of the wrong type loses the value: it may be a secret.
+fn without_value(message: &str) -> String {
+    let Some((found, expected)) = message
+        .strip_prefix("invalid type: ")
+        .and_then(|rest| rest.rsplit_once(", expected "))
+    else {
+        return message.to_owned();
+    };
+    let kind = found.split(['"', '`']).next().unwrap_or(found).trim();
+    format!("found {kind} where {expected} is expected")
 }
 
 /// `, did you mean …?`, where some name is near enough to be what was meant.

@@ -3,28 +3,34 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 /// `[component.ID.tool.whisper-host.limits]`. Durations are written `"30s"`, `"2m"`; sizes `"256MiB"`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Wall-clock time from the request's start in the component to the end of its answer. Default 30 s: a handler
     /// that takes longer is stuck, or says so here.
     #[serde(deserialize_with = "duration")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
     /// Time that the component itself computes, per request, counted in ticks of 10 ms. Default 10 s.
     #[serde(deserialize_with = "duration")]
+    #[schemars(with = "String")]
     pub cpu: Duration,
     /// Linear memory of one instance, all its modules together. Default 128 MiB, as much as most serverless hosts
     /// grant.
     #[serde(deserialize_with = "size")]
+    #[schemars(with = "String")]
     pub memory: ByteSize,
     /// Request body. Default 10 MiB.
     #[serde(deserialize_with = "size")]
+    #[schemars(with = "String")]
     pub request_body: ByteSize,
     /// Longest pause between two pieces of the request body. Default 30 s.
     #[serde(deserialize_with = "duration")]
+    #[schemars(with = "String")]
     pub body_idle: Duration,
     /// Requests that run at the same time. Default 32.
     pub concurrency: usize,
@@ -32,16 +38,19 @@ pub struct Limits {
     pub queue: usize,
     /// Longest wait for a turn; then 503. Default 60 s.
     #[serde(deserialize_with = "duration")]
+    #[schemars(with = "String")]
     pub queue_timeout: Duration,
     /// Requests that one instance serves, one after another, before a fresh one takes over. Default 1: nothing of one
     /// request is left for the next.
     pub instance_reuse: usize,
     /// How long an instance waits for its next request, where `instance_reuse` allows one. Default 1 s.
     #[serde(deserialize_with = "duration")]
+    #[schemars(with = "String")]
     pub instance_idle: Duration,
     /// Longest wait for a connection to, for the first byte of, and between two pieces of, an outbound answer.
     /// A component may ask for less. Default 30 s.
     #[serde(deserialize_with = "duration")]
+    #[schemars(with = "String")]
     pub outbound_timeout: Duration,
 }
 

@@ -3,17 +3,34 @@
 //! Parsing never panics; every error names the file, the line and, for a misspelt field, the nearest valid name.
 //! This module knows the file's form and nothing of components: whether a source exists is the loader's business.
 
+mod application;
+mod component;
 mod error;
+mod files;
+mod form;
 mod limits;
+mod trigger;
+mod variable;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use application::Application;
+pub use component::{Component, Dependency, Settings, Tools};
 pub use error::ManifestError;
+pub use files::{Files, FilesError, Pattern, Placement};
 pub use limits::Limits;
+pub use trigger::HttpTrigger;
+pub(crate) use variable::invalid_name;
+pub use variable::{Template, TemplateError, Variable};
+
+use form::ShortOr;
+use trigger::HttpTriggerForm;
 
 /// A whole manifest, checked for inner consistency.
 #[derive(Debug, Clone)]
@@ -22,117 +39,47 @@ pub struct Manifest {
     pub folder: PathBuf,
     /// `[application]`.
     pub application: Application,
-    /// `[[trigger.http]]`, in the order of the file.
+    /// `[variables]`, by name.
+    pub variables: BTreeMap<String, Variable>,
+    /// `[[trigger.http]]`, in the order of the file, without those whose route is private.
     pub http: Vec<HttpTrigger>,
-    /// `[component.ID]`, by id.
+    /// `[component.ID]`, by id; with the components that triggers hold themselves.
     pub components: BTreeMap<String, Component>,
 }
 
-/// `[application]`: what the application is called.
-#[derive(Debug, Clone, Deserialize)]
+/// An application of WebAssembly components: Spin's manifest version 2, the subset that this host supports.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Application {
-    /// Its name.
-    pub name: String,
-    /// Its version, if stated.
-    pub version: Option<String>,
-    /// One sentence on it.
-    pub description: Option<String>,
-    /// Who wrote it.
-    #[serde(default)]
-    pub authors: Vec<String>,
-}
-
-/// `[[trigger.http]]`: requests whose path matches `route` go to `component`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HttpTrigger {
-    /// A path; a segment may be `:name`, and a trailing `/...` matches everything below.
-    pub route: Spanned<String>,
-    /// The component's id.
-    pub component: Spanned<String>,
-}
-
-/// `[component.ID]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Component {
-    /// The `.wasm` file.
-    pub source: Spanned<PathBuf>,
-    /// One sentence on it.
-    pub description: Option<String>,
-    /// The environment variables it sees; it sees no others.
-    #[serde(default)]
-    pub environment: BTreeMap<String, String>,
-    /// `scheme://host:port` of each server that it may send requests to.
-    #[serde(default)]
-    pub allowed_outbound_hosts: Vec<String>,
-    /// Models that it may use: `["whisper"]`.
-    #[serde(default)]
-    pub ai_models: Vec<String>,
-    /// How `spin build` builds it. Read by Spin, not by this host.
-    pub build: Option<toml::Table>,
-    /// Which component answers which of its imports.
-    #[serde(default)]
-    pub dependencies: BTreeMap<String, Dependency>,
-    /// Let every dependency use what this component is granted.
-    #[serde(default)]
-    pub dependencies_inherit_configuration: bool,
-    /// What Spin has no field for.
-    #[serde(default)]
-    pub tool: Tools,
-}
-
-/// `[component.ID.dependencies]`: the component that answers an import.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dependency {
-    /// Another component of this manifest.
-    pub component: Option<Spanned<String>>,
-    /// Or a `.wasm` file.
-    pub path: Option<PathBuf>,
-    /// The export that answers the import, when its name is not the import's.
-    pub export: Option<String>,
-    /// Let this dependency use what the component is granted.
-    #[serde(default)]
-    pub inherit_configuration: bool,
-}
-
-/// `[component.ID.tool]`: Spin leaves this table to others.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct Tools {
-    /// `[component.ID.tool.whisper-host]`.
-    #[serde(default, rename = "whisper-host")]
-    pub whisper_host: Settings,
-}
-
-/// `[component.ID.tool.whisper-host]`: grants and limits that Spin has no field for.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Grants the time-series store.
-    #[serde(default)]
-    pub timeseries: bool,
-    /// How much of everything it may use.
-    #[serde(default)]
-    pub limits: Limits,
-}
-
-/// The file as serde sees it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[schemars(title = "spin.toml for whisper-host")]
 struct File {
+    /// The version of the manifest's form: 2.
+    #[schemars(with = "u32", range(min = 2, max = 2))]
     spin_manifest_version: Spanned<u32>,
+    /// What the application is called.
     application: Application,
+    /// Values that whoever runs the application may set, as environment variables `SPIN_VARIABLE_NAME`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Variable>")]
+    variables: BTreeMap<Spanned<String>, Spanned<Variable>>,
+    /// Which requests go to which component.
     trigger: Triggers,
+    /// The components, by id.
+    #[serde(default)]
     component: BTreeMap<String, Component>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Triggers {
+    /// HTTP requests.
     #[serde(default)]
-    http: Vec<HttpTrigger>,
+    http: Vec<HttpTriggerForm>,
+}
+
+/// The JSON schema of a manifest, for editors.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(File).to_value()
 }
 
 impl Manifest {
@@ -148,71 +95,203 @@ impl Manifest {
     }
 
     fn parse(text: &str, path: &Path, folder: PathBuf) -> Result<Self, ManifestError> {
-        let at = |span: std::ops::Range<usize>, message: String| {
-            ManifestError::at(path, text, span, message)
-        };
+        let at = |span: Range<usize>, message: String| ManifestError::at(path, text, span, message);
         let file: File =
             toml::from_str(text).map_err(|e| ManifestError::from_toml(path, text, &e))?;
-
         if *file.spin_manifest_version.get_ref() != 2 {
             return Err(at(
                 file.spin_manifest_version.span(),
                 format!(
-                    "spin_manifest_version is {}, but only version 2 is supported",
+                    "spin_manifest_version is {}, but only version 2 is supported: write 2, and bring the file into its form",
                     file.spin_manifest_version.get_ref()
                 ),
             ));
         }
-
-        let known = |id: &Spanned<String>| match file.component.contains_key(id.get_ref()) {
-            true => Ok(()),
-            false => Err(at(
-                id.span(),
-                format!(
-                    "there is no [component.{}]{}",
-                    id.get_ref(),
-                    error::did_you_mean(id.get_ref(), file.component.keys().map(String::as_str))
-                ),
-            )),
-        };
-        for trigger in &file.trigger.http {
-            known(&trigger.component)?;
-            if !trigger.route.get_ref().starts_with('/') {
-                return Err(at(
-                    trigger.route.span(),
-                    format!("route \"{}\" must start with `/`", trigger.route.get_ref()),
-                ));
-            }
+        let variables = variables(file.variables, &at)?;
+        let mut components = file.component;
+        let http = triggers(file.trigger.http, &mut components, &at)?;
+        for (id, component) in &components {
+            check_dependencies(id, component, &components, &at)?;
+            check_variables(id, component, &variables, &at)?;
         }
-        for (id, component) in &file.component {
-            for (import, dependency) in &component.dependencies {
-                match (&dependency.component, &dependency.path) {
-                    (Some(other), None) => known(other)?,
-                    (None, Some(_)) => {}
-                    _ => {
-                        return Err(at(
-                            component.source.span(),
-                            format!(
-                                "dependency \"{import}\" of component {id} needs either `component = \"ID\"` or `path = \"FILE.wasm\"`"
-                            ),
-                        ));
-                    }
-                }
-            }
-        }
-        if let Some(cycle) = dependency_cycle(&file.component) {
+        if let Some(cycle) = dependency_cycle(&components) {
             return Err(ManifestError::whole(
                 path,
-                format!("the dependencies of component {cycle} lead back to itself"),
+                format!(
+                    "the dependencies of component {cycle} lead back to itself; take one out of the circle"
+                ),
             ));
         }
         Ok(Manifest {
             folder,
             application: file.application,
-            http: file.trigger.http,
-            components: file.component,
+            variables,
+            http,
+            components,
         })
     }
+}
+
+/// Makes the error of a message about a place in the file.
+type At<'a> = dyn Fn(Range<usize>, String) -> ManifestError + 'a;
+
+/// `[variables]`, each of which has a good name and either a default or the duty to be set.
+fn variables(
+    declared: BTreeMap<Spanned<String>, Spanned<Variable>>,
+    at: &At<'_>,
+) -> Result<BTreeMap<String, Variable>, ManifestError> {
+    declared
+        .into_iter()
+        .map(|(key, variable)| {
+            let (span, name) = (key.span(), key.into_inner());
+            let variable = variable.into_inner();
+            if let Some(reason) = invalid_name(&name) {
+                return Err(at(span, format!("variable `{name}` has no valid name: {reason}")));
+            }
+            match (variable.required, variable.default.is_some()) {
+                (false, false) => Err(at(
+                    span,
+                    format!("variable `{name}` has no value: write `default = \"…\"`, or `required = true` where it must be set"),
+                )),
+                (true, true) => Err(at(
+                    span,
+                    format!("variable `{name}` is required and has a default: keep one of the two"),
+                )),
+                _ => Ok((name, variable)),
+            }
+        })
+        .collect()
+}
+
+/// The triggers that bring requests. A component that a trigger holds itself is put with the others, under an id of its
+/// own.
+fn triggers(
+    forms: Vec<HttpTriggerForm>,
+    components: &mut BTreeMap<String, Component>,
+    at: &At<'_>,
+) -> Result<Vec<HttpTrigger>, ManifestError> {
+    let mut triggers = Vec::new();
+    for (form, number) in forms.into_iter().zip(1..) {
+        let (span, component) = (form.component.span(), form.component.into_inner());
+        let id = match component {
+            ShortOr::Short(id) => {
+                known(&id, span.clone(), components, at)?;
+                id
+            }
+            ShortOr::Full(component) => {
+                let id = format!("http-trigger-{number}");
+                if components.insert(id.clone(), *component).is_some() {
+                    return Err(at(
+                        span,
+                        format!(
+                            "[component.{id}] has the id of this trigger's own component; rename it"
+                        ),
+                    ));
+                }
+                id
+            }
+        };
+        if let Some(executor) = &form.executor
+            && let Some(message) = executor.refused()
+        {
+            return Err(at(executor.kind.span(), message));
+        }
+        let route = form.route.span();
+        match form.route.into_inner() {
+            ShortOr::Short(path) if path.starts_with('/') => triggers.push(HttpTrigger {
+                route: Spanned::new(route, path),
+                component: Spanned::new(span, id),
+            }),
+            ShortOr::Short(path) => {
+                return Err(at(
+                    route,
+                    format!("route \"{path}\" must start with `/`: write \"/{path}\""),
+                ));
+            }
+            ShortOr::Full(form) if form.private => {}
+            ShortOr::Full(_) => {
+                return Err(at(
+                    route,
+                    "`private = false` is no route: write a path like \"/hello\"".into(),
+                ));
+            }
+        }
+    }
+    Ok(triggers)
+}
+
+/// That there is a component of this id.
+fn known(
+    id: &str,
+    span: Range<usize>,
+    components: &BTreeMap<String, Component>,
+    at: &At<'_>,
+) -> Result<(), ManifestError> {
+    match components.contains_key(id) {
+        true => Ok(()),
+        false => Err(at(
+            span,
+            format!(
+                "there is no [component.{id}]{}",
+                error::did_you_mean(id, components.keys().map(String::as_str))
+            ),
+        )),
+    }
+}
+
+/// That each dependency is one component.
+fn check_dependencies(
+    id: &str,
+    component: &Component,
+    components: &BTreeMap<String, Component>,
+    at: &At<'_>,
+) -> Result<(), ManifestError> {
+    for (import, dependency) in &component.dependencies {
+        match (&dependency.component, &dependency.path) {
+            (Some(other), None) => known(other.get_ref(), other.span(), components, at)?,
+            (None, Some(_)) => {}
+            _ => {
+                return Err(at(
+                    component.source.span(),
+                    format!(
+                        "dependency \"{import}\" of component {id} needs either `component = \"ID\"` or `path = \"FILE.wasm\"`"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// That a component's variables have good names, and name variables of the application.
+fn check_variables(
+    id: &str,
+    component: &Component,
+    variables: &BTreeMap<String, Variable>,
+    at: &At<'_>,
+) -> Result<(), ManifestError> {
+    for (name, template) in &component.variables {
+        if let Some(reason) = invalid_name(name) {
+            return Err(at(
+                template.span(),
+                format!("variable `{name}` of component {id} has no valid name: {reason}"),
+            ));
+        }
+        if let Some(missing) = template
+            .get_ref()
+            .names()
+            .find(|wanted| !variables.contains_key(*wanted))
+        {
+            return Err(at(
+                template.span(),
+                format!(
+                    "variable `{name}` of component {id} uses `{missing}`, which is not under [variables]{}",
+                    error::did_you_mean(missing, variables.keys().map(String::as_str))
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A component that depends on itself, by whatever detour.

@@ -1,0 +1,15 @@
+//! `whisper-host schema`: what a manifest may hold, for editors that complete and check TOML.
+
+use std::process::ExitCode;
+
+/// Prints the schema.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn run() -> anyhow::Result<ExitCode> {
+    println!(
+        "{}",
+        serde_json::to_string_pretty(&runtime::manifest::schema())?
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,392 @@
+//! Files: what `files` of a component names, read-only below `/`.
+//!
+//! The files are copied when the component is loaded, into a folder of the host's own that is named by their content. So
+//! the component sees what was there then, nothing that a link or a later change could bring in, and of the
+//! manifest's folder nothing else. Copies are kept: they may be deleted while no host runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::Linker;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+use super::Capability;
+use crate::engine::InstanceState;
+use crate::manifest::{self, Component, Limits, Manifest, Pattern};
+
+/// The folder of copies.
+pub struct Files(PathBuf);
+
+/// The files of one component.
+pub(crate) struct Mount {
+    folder: PathBuf,
+    files: usize,
+}
+
+impl Files {
+    /// Makes the folder of copies, for its owner alone.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(folder: &Path) -> anyhow::Result<Self> {
+        use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+        let denied = || {
+            format!(
+                "cannot prepare {}; choose another --state-dir",
+                folder.display()
+            )
+        };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .with_context(denied)?;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+            .with_context(denied)?;
+        Ok(Self(folder.canonicalize().with_context(denied)?))
+    }
+
+    /// Copies files, by the path they are seen at.
+    fn copy(&self, files: &BTreeMap<PathBuf, PathBuf>) -> anyhow::Result<PathBuf> {
+        let staging = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&self.0)
+            .context("cannot copy the files")?;
+        let mut digest = Sha256::new();
+        for (seen_at, source) in files {
+            let unreadable = || format!("cannot copy {}", source.display());
+            let content = std::fs::read(source).with_context(unreadable)?;
+            let name = seen_at.as_os_str().as_encoded_bytes();
+            for part in [name, &content] {
+                digest.update((part.len() as u64).to_le_bytes());
+                digest.update(part);
+            }
+            let copy = staging.path().join(seen_at);
+            if let Some(folder) = copy.parent() {
+                std::fs::create_dir_all(folder).with_context(unreadable)?;
+            }
+            std::fs::write(copy, content).with_context(unreadable)?;
+        }
+        let name: String = digest
+            .finalize()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        let folder = self.0.join(name);
+        if !folder.exists()
+            && let Err(error) = std::fs::rename(staging.path(), &folder)
+            // Another host may have put the same files there meanwhile.
+            && !folder.exists()
+        {
+            return Err(error).context("cannot copy the files");
+        }
+        Ok(folder)
+    }
+}
+
+impl Capability for Files {
+    /// Most toolchains import the file system whether it is used or not; without a grant it is empty.
+    const RESTRICTED: &'static [&'static str] = &[];
+    const HOW_TO_GRANT: &'static str = "name the files in `files`";
+    type Grant = Mount;
+    type State = ();
+
+    fn link(_: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+
+    fn grant(&self, manifest: &Manifest, component: &Component) -> anyhow::Result<Option<Mount>> {
+        if component.files.is_empty() {
+            return Ok(None);
+        }
+        let files = Selection::of(&manifest.folder, component)?.files;
+        let folder = self.copy(&files)?;
+        Ok(Some(Mount {
+            folder,
+            files: files.len(),
+        }))
+    }
+
+    fn describe(grant: &Mount) -> String {
+        match grant.files {
+            1 => "1 file, read-only".into(),
+            files => format!("{files} files, read-only"),
+        }
+    }
+
+    fn state(&self, _: Option<&Mount>, _: &Limits) {}
+
+    fn extend(grant: &Mount, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
+        wasi.preopened_dir(&grant.folder, "/", FsPerms::ReadOnly)?;
+        Ok(())
+    }
+}
+
+/// The files that a component's entry selects.
+struct Selection<'a> {
+    /// The manifest's folder, for messages.
+    folder: &'a Path,
+    /// The manifest's folder, without links.
+    root: PathBuf,
+    exclude: &'a [Pattern],
+    /// Where each is seen, relative to `/`, and where it lies.
+    files: BTreeMap<PathBuf, PathBuf>,
+}
+
+impl<'a> Selection<'a> {
+    fn of(folder: &'a Path, component: &'a Component) -> anyhow::Result<Self> {
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        let mut selection = Self {
+            folder,
+            root: folder
+                .canonicalize()
+                .with_context(|| format!("cannot read the folder {}", folder.display()))?,
+            exclude: &component.exclude_files,
+            files: BTreeMap::new(),
+        };
+        for entry in &component.files {
+            match entry {
+                manifest::Files::Pattern(pattern) => selection.add_pattern(pattern)?,
+                manifest::Files::Placement(placement) => {
+                    let below = placement.destination.strip_prefix("/")?;
+                    selection.add_path(&placement.source, below)?;
+                }
+            }
+        }
+        Ok(selection)
+    }
+
+    /// What matches keeps its place. A folder that is named, not matched, stands for everything in it.
+    fn add_pattern(&mut self, pattern: &Pattern) -> anyhow::Result<()> {
+        let path = Path::new(pattern.as_str());
+        if self.root.join(path).exists() {
+            return self.add_path(path, path);
+        }
+        let matches: Vec<PathBuf> = self
+            .everything_below(&self.fixed_part(path))?
+            .into_iter()
+            .filter(|file| pattern.matches(file))
+            .collect();
+        anyhow::ensure!(
+            !matches.is_empty(),
+            "files: \"{}\" matches no file in {}; correct the pattern, or remove it",
+            pattern.as_str(),
+            self.folder.display()
+        );
+        for file in matches {
+            self.add(file.clone(), &file)?;
+        }
+        Ok(())
+    }
+
+    /// A file, or everything in a folder, seen at `seen_at`.
+    fn add_path(&mut self, source: &Path, seen_at: &Path) -> anyhow::Result<()> {
+        let path = self.root.join(source);
+        if path.is_file() {
+            return self.add(seen_at.to_path_buf(), source);
+        }
+        anyhow::ensure!(
+            path.is_dir(),
+            "files: there is no \"{}\" in {}; correct the path, or remove it",
+            source.display(),
+            self.folder.display()
+        );
+        for file in self.everything_below(source)? {
+            let below = file.strip_prefix(source)?;
+            self.add(seen_at.join(below), &file)?;
+        }
+        Ok(())
+    }
+
+    /// One file, unless it is excluded.
+    fn add(&mut self, seen_at: PathBuf, source: &Path) -> anyhow::Result<()> {
+        if self.exclude.iter().any(|pattern| pattern.matches(source)) {
+            return Ok(());
+        }
+        let path = self
+            .root
+            .join(source)
+            .canonicalize()
+            .with_context(|| format!("files: cannot read \"{}\"", source.display()))?;
+        anyhow::ensure!(
+            path.starts_with(&self.root),
+            "files: \"{}\" is a link that leads out of {}; put a copy in its place, or exclude it",
+            source.display(),
+            self.folder.display()
+        );
+        anyhow::ensure!(
+            path.is_file(),
+            "files: \"{}\" is no regular file; exclude it with `exclude_files`",
+            source.display()
+        );
+        let shown = |path: &Path| {
+            let relative = path.strip_prefix(&self.root).unwrap_or(path);
+            relative.display().to_string()
+        };
+        if let Some(other) = self.files.insert(seen_at.clone(), path.clone())
+            && other != path
+        {
+            anyhow::bail!(
+                "files: both \"{}\" and \"{}\" would be seen at /{}; give one of them another destination",
+                shown(&other),
+                shown(&path),
+                seen_at.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// The folder that everything which a pattern can match lies in: its segments before the first with a wildcard.
+    fn fixed_part(&self, pattern: &Path) -> PathBuf {
+        pattern
+            .iter()
+            .take_while(|segment| !segment.to_string_lossy().contains(['*', '?', '[']))
+            .collect()
+    }
+
+    /// The files in a folder and in those below it, relative to the manifest's folder and in order. Links to folders are
+    /// not followed: they might lead in a circle.
+    fn everything_below(&self, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        let mut folders = vec![folder.to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            let path = self.root.join(&folder);
+            if !path.is_dir() {
+                continue;
+            }
+            let unreadable = || format!("files: cannot read \"{}\"", folder.display());
+            for entry in std::fs::read_dir(&path).with_context(unreadable)? {
+                let entry = entry.with_context(unreadable)?;
+                let relative = folder.join(entry.file_name());
+                match entry.file_type().with_context(unreadable)?.is_dir() {
+                    true => folders.push(relative),
+                    false => files.push(relative),
+                }
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+
+    use super::{Files, Selection};
+    use crate::manifest::Component;
+
+    /// A folder with `a/one.txt`, `a/two.md`, `a/b/three.txt` and `top.txt`.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        for name in ["a/one.txt", "a/two.md", "a/b/three.txt", "top.txt"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        folder
+    }
+
+    fn select(folder: &Path, fields: &str) -> Result<Vec<String>, String> {
+        let component: Component = toml::from_str(&format!("source = \"x.wasm\"\n{fields}"))
+            .map_err(|error| error.to_string())?;
+        Selection::of(folder, &component)
+            .map(|selection| {
+                let paths = selection.files.keys();
+                paths.map(|path| path.display().to_string()).collect()
+            })
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn patterns_and_folders_keep_their_place_and_placements_do_not() {
+        let folder = folder();
+        let selected = |fields| select(folder.path(), fields).unwrap();
+        assert_eq!(selected("files = ['a/*.txt']"), ["a/one.txt"]);
+        assert_eq!(
+            selected("files = ['**/*.txt']"),
+            ["a/b/three.txt", "a/one.txt", "top.txt"]
+        );
+        assert_eq!(
+            selected("files = ['a/b', 'top.txt']"),
+            ["a/b/three.txt", "top.txt"]
+        );
+        assert_eq!(
+            selected("files = [{ source = 'a', destination = '/site' }]"),
+            ["site/b/three.txt", "site/one.txt", "site/two.md"]
+        );
+        assert_eq!(
+            selected("files = [{ source = 'top.txt', destination = '/index' }]"),
+            ["index"]
+        );
+        assert_eq!(
+            selected("files = ['a']\nexclude_files = ['**/*.md', 'a/b/*']"),
+            ["a/one.txt"]
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error() {
+        let folder = folder();
+        for fields in [
+            "files = ['b/*.txt']",
+            "files = ['b']",
+            "files = [{ source = 'b', destination = '/' }]",
+        ] {
+            assert!(select(folder.path(), fields).is_err(), "{fields}");
+        }
+    }
+
+    #[test]
+    fn no_link_leads_out_of_the_folder() {
+        let folder = folder();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret.txt"), "secret").unwrap();
+        let link = |name: &str, to: &Path| {
+            std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+        };
+        link("a/link.txt", &outside.path().join("secret.txt"));
+        link("linked", outside.path());
+        link("a/inside.txt", &folder.path().join("top.txt"));
+        let select = |fields| select(folder.path(), fields);
+        for fields in [
+            "files = ['a/*.txt']",
+            "files = ['a']",
+            "files = ['linked/secret.txt']",
+            "files = ['linked']",
+            "files = ['linked/*']",
+            "files = [{ source = 'linked', destination = '/' }]",
+        ] {
+            let error = select(fields).unwrap_err();
+            assert!(error.contains("leads out"), "{fields}: {error}");
+        }
+        assert_eq!(
+            select("files = ['a/inside.txt']").unwrap(),
+            ["a/inside.txt"]
+        );
+        assert_eq!(
+            select("files = ['a/*.txt']\nexclude_files = ['a/link.txt']").unwrap(),
+            ["a/inside.txt", "a/one.txt"]
+        );
+    }
+
+    #[test]
+    fn copies_are_named_by_their_content() {
+        let (folder, copies) = (folder(), tempfile::tempdir().unwrap());
+        let files = Files::new(copies.path()).unwrap();
+        let selected = BTreeMap::from([(PathBuf::from("x/y"), folder.path().join("top.txt"))]);
+        let first = files.copy(&selected).unwrap();
+        assert_eq!(std::fs::read(first.join("x/y")).unwrap(), b"top.txt");
+        assert_eq!(files.copy(&selected).unwrap(), first);
+        std::fs::write(folder.path().join("top.txt"), "changed").unwrap();
+        let second = files.copy(&selected).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(std::fs::read(first.join("x/y")).unwrap(), b"top.txt");
+        assert_eq!(std::fs::read_dir(copies.path()).unwrap().count(), 2);
+    }
+}

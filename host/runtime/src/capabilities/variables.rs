@@ -1,0 +1,196 @@
+//! Variables: `wasi:config/store` and `fermyon:spin/variables`, for what `[component.ID.variables]` names and nothing else.
+//!
+//! Their values are made once, when the component is loaded, of the application's variables, which come from the host's
+//! environment. No value is ever logged or part of an error, secret or not.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use wasmtime::component::{HasData, Linker};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
+
+use super::Capability;
+use crate::engine::InstanceState;
+use crate::manifest::{Component, Limits, Manifest, Variable, invalid_name};
+
+/// What stands in front of a variable's name, in capitals, in the host's environment. Spin's own prefix: these values
+/// belong to the application, which may run under either.
+const PREFIX: &str = "SPIN_VARIABLE_";
+
+/// The values that were set for application variables.
+pub struct Variables(BTreeMap<String, OsString>);
+
+/// The variables of one component.
+pub(crate) struct Values {
+    spin: BTreeMap<String, String>,
+    wasi: WasiConfigVariables,
+}
+
+pub(crate) struct State(Arc<Values>);
+
+/// Tells the linker what of an instance the interface works on.
+struct Access;
+
+impl HasData for Access {
+    type Data<'a> = &'a mut State;
+}
+
+impl Variables {
+    /// The values in an environment: `SPIN_VARIABLE_API_TOKEN` is that of the variable `api_token`.
+    #[must_use]
+    pub fn from_environment(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let value = |(name, value): (OsString, OsString)| {
+            let name = name.to_str()?.strip_prefix(PREFIX)?;
+            (name == name.to_ascii_uppercase()).then(|| (name.to_ascii_lowercase(), value))
+        };
+        Self(environment.into_iter().filter_map(value).collect())
+    }
+
+    /// The value of an application variable. Errors name it, never its value.
+    fn value(&self, name: &str, variable: &Variable) -> anyhow::Result<String> {
+        let environment = || format!("{PREFIX}{}", name.to_ascii_uppercase());
+        match (self.0.get(name), &variable.default) {
+            (Some(value), _) => value.to_str().map(str::to_owned).with_context(|| {
+                format!("the environment variable {} is not UTF-8", environment())
+            }),
+            (None, Some(default)) => Ok(default.clone()),
+            (None, None) => anyhow::bail!(
+                "variable `{name}` is required, but has no value: set the environment variable {}",
+                environment()
+            ),
+        }
+    }
+}
+
+impl Capability for Variables {
+    const RESTRICTED: &'static [&'static str] = &["wasi:config/store", "fermyon:spin/variables"];
+    const HOW_TO_GRANT: &'static str = "name its variables under [component.ID.variables]";
+    type Grant = Arc<Values>;
+    type State = State;
+
+    fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+        wasmtime_wasi_config::add_to_linker(linker, |instance| {
+            WasiConfig::new(&instance.states.variables.0.wasi)
+        })?;
+        bindings::fermyon::spin::variables::add_to_linker::<_, Access>(linker, |instance| {
+            &mut instance.states.variables
+        })
+    }
+
+    fn grant(
+        &self,
+        manifest: &Manifest,
+        component: &Component,
+    ) -> anyhow::Result<Option<Self::Grant>> {
+        if component.variables.is_empty() {
+            return Ok(None);
+        }
+        let spin = component
+            .variables
+            .iter()
+            .map(|(name, template)| {
+                let value = template.get_ref().resolve(|wanted| {
+                    let variable = manifest
+                        .variables
+                        .get(wanted)
+                        .with_context(|| format!("`{wanted}` is not under [variables]"))?;
+                    self.value(wanted, variable)
+                })?;
+                Ok((name.clone(), value))
+            })
+            .collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+        let wasi = spin.clone().into_iter().collect();
+        Ok(Some(Arc::new(Values { spin, wasi })))
+    }
+
+    fn describe(grant: &Self::Grant) -> String {
+        let names: Vec<&str> = grant.spin.keys().map(String::as_str).collect();
+        format!("variables {}", names.join(", "))
+    }
+
+    fn state(&self, grant: Option<&Self::Grant>, _: &Limits) -> State {
+        let none = || {
+            Arc::new(Values {
+                spin: BTreeMap::new(),
+                wasi: WasiConfigVariables::new(),
+            })
+        };
+        State(grant.cloned().unwrap_or_else(none))
+    }
+}
+
+impl bindings::fermyon::spin::variables::Host for State {
+    fn get(
+        &mut self,
+        name: String,
+    ) -> wasmtime::Result<Result<String, bindings::fermyon::spin::variables::Error>> {
+        use bindings::fermyon::spin::variables::Error;
+        Ok(match (self.0.spin.get(&name), invalid_name(&name)) {
+            (Some(value), _) => Ok(value.clone()),
+            (None, Some(reason)) => Err(Error::InvalidName(format!("\"{name}\": {reason}"))),
+            (None, None) => Err(Error::Undefined(format!(
+                "the component has no variable \"{name}\"; name it under its `variables` in the manifest"
+            ))),
+        })
+    }
+}
+
+/// The host's side of `wit/spin.wit`.
+#[allow(missing_docs)]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "wit/spin.wit",
+        world: "fermyon:spin/host",
+        imports: { default: trappable },
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::Variables;
+    use crate::manifest::Variable;
+
+    fn variables(environment: &[(&str, &[u8])]) -> Variables {
+        Variables::from_environment(
+            environment
+                .iter()
+                .map(|(name, value)| (OsString::from(*name), OsString::from_vec(value.to_vec()))),
+        )
+    }
+
+    fn variable(default: Option<&str>) -> Variable {
+        Variable {
+            default: default.map(str::to_owned),
+            required: default.is_none(),
+            secret: true,
+        }
+    }
+
+    #[test]
+    fn a_value_comes_from_the_environment_or_else_from_the_default() {
+        let variables = variables(&[("SPIN_VARIABLE_API_TOKEN", b"set"), ("OTHER", b"x")]);
+        let value = |name: &str| variables.value(name, &variable(Some("default"))).unwrap();
+        assert_eq!(value("api_token"), "set");
+        assert_eq!(value("other"), "default");
+    }
+
+    #[test]
+    fn a_required_variable_without_a_value_is_an_error_that_says_what_to_set() {
+        let error = variables(&[])
+            .value("api_token", &variable(None))
+            .unwrap_err();
+        assert!(error.to_string().contains("SPIN_VARIABLE_API_TOKEN"));
+    }
+
+    #[test]
+    fn a_value_that_is_not_utf8_is_refused_without_being_shown() {
+        let variables = variables(&[("SPIN_VARIABLE_KEY", b"hunter2\xff")]);
+        let error = variables.value("key", &variable(None)).unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
+}

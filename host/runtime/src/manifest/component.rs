@@ -1,0 +1,105 @@
+//! `[component.ID]`: a component, where it comes from, and what it may use.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::Limits;
+use super::files::{Files, Pattern};
+use super::form::ShortOr;
+use super::variable::Template;
+
+/// `[component.ID]`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    /// The `.wasm` file.
+    #[serde(deserialize_with = "source")]
+    #[schemars(with = "PathBuf")]
+    pub source: Spanned<PathBuf>,
+    /// One sentence on it.
+    pub description: Option<String>,
+    /// The environment variables it sees; it sees no others.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Its variables: text in which `{{ name }}` stands for the value of an application variable. It sees no others.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub variables: BTreeMap<String, Spanned<Template>>,
+    /// The files it sees, read-only: paths and patterns like `"assets/**/*"`, and `{ source, destination }`.
+    #[serde(default)]
+    pub files: Vec<Files>,
+    /// Patterns of files that `files` leaves out.
+    #[serde(default)]
+    pub exclude_files: Vec<Pattern>,
+    /// `scheme://host:port` of each server that it may send requests to.
+    #[serde(default)]
+    pub allowed_outbound_hosts: Vec<String>,
+    /// Models that it may use: `["whisper"]`.
+    #[serde(default)]
+    pub ai_models: Vec<String>,
+    /// How `spin build` builds it. Read by Spin, not by this host.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub build: Option<toml::Table>,
+    /// Which component answers which of its imports.
+    #[serde(default)]
+    pub dependencies: BTreeMap<String, Dependency>,
+    /// Let every dependency use what this component is granted.
+    #[serde(default)]
+    pub dependencies_inherit_configuration: bool,
+    /// What Spin has no field for.
+    #[serde(default)]
+    pub tool: Tools,
+}
+
+/// `[component.ID.dependencies]`: the component that answers an import.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dependency {
+    /// Another component of this manifest.
+    #[schemars(with = "Option<String>")]
+    pub component: Option<Spanned<String>>,
+    /// Or a `.wasm` file.
+    pub path: Option<PathBuf>,
+    /// The export that answers the import, when its name is not the import's.
+    pub export: Option<String>,
+    /// Let this dependency use what the component is granted.
+    #[serde(default)]
+    pub inherit_configuration: bool,
+}
+
+/// `[component.ID.tool]`: Spin leaves this table to others.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct Tools {
+    /// `[component.ID.tool.whisper-host]`.
+    #[serde(default, rename = "whisper-host")]
+    pub whisper_host: Settings,
+}
+
+/// `[component.ID.tool.whisper-host]`: grants and limits that Spin has no field for.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Grants the time-series store.
+    #[serde(default)]
+    pub timeseries: bool,
+    /// How much of everything it may use.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// A path. Spin's other sources have a message of their own.
+fn source<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<PathBuf>, D::Error> {
+    let source = Spanned::<ShortOr<IgnoredAny>>::deserialize(deserializer)?;
+    let span = source.span();
+    match source.into_inner() {
+        ShortOr::Short(path) => Ok(Spanned::new(span, path.into())),
+        ShortOr::Full(_) => Err(serde::de::Error::custom(
+            "a source by `url` or `registry` is not supported: fetch the file, and write its path",
+        )),
+    }
+}

@@ -1,0 +1,141 @@
+//! `files` of a component: which files of the manifest's folder it sees, and where.
+
+use std::path::{Component, Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::form::ShortOr;
+
+/// An entry of `files`: a path or a pattern like `"assets/**/*"`, which keeps its place, or a [`Placement`].
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(try_from = "ShortOr<Placement>")]
+#[schemars(with = "ShortOr<Placement>")]
+pub enum Files {
+    /// A file, a folder with everything in it, or a glob pattern; relative to the manifest's folder, and seen at the
+    /// same path below `/`.
+    Pattern(Pattern),
+    /// A file or a folder that is seen somewhere else.
+    Placement(Placement),
+}
+
+/// `{ source = "static", destination = "/public" }`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// A file or a folder, relative to the manifest's folder.
+    pub source: PathBuf,
+    /// Where the component sees it: an absolute path.
+    pub destination: PathBuf,
+}
+
+/// A glob pattern, relative to the manifest's folder: `*` and `?` within a name, `**` for any folders, `[a-z]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct Pattern(glob::Pattern);
+
+/// Why an entry of `files` or `exclude_files` cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilesError {
+    /// It leads out of the manifest's folder.
+    #[error(
+        "\"{0}\" must be a path inside the manifest's folder, without `/` in front and without `..`"
+    )]
+    Outside(String),
+    /// The place in the component is no absolute path.
+    #[error("destination \"{0}\" must start with `/` and be without `..`")]
+    Destination(String),
+    /// It is no glob pattern.
+    #[error("\"{0}\" is not a pattern: {1}")]
+    Pattern(String, &'static str),
+}
+
+impl TryFrom<ShortOr<Placement>> for Files {
+    type Error = FilesError;
+
+    fn try_from(entry: ShortOr<Placement>) -> Result<Self, FilesError> {
+        match entry {
+            ShortOr::Short(pattern) => Pattern::try_from(pattern).map(Files::Pattern),
+            ShortOr::Full(placement) => {
+                if !is_inside(&placement.source) {
+                    return Err(FilesError::Outside(placement.source.display().to_string()));
+                }
+                match placement.destination.strip_prefix("/") {
+                    Ok(relative) if is_inside(relative) => Ok(Files::Placement(placement)),
+                    _ => Err(FilesError::Destination(
+                        placement.destination.display().to_string(),
+                    )),
+                }
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = FilesError;
+
+    fn try_from(text: String) -> Result<Self, FilesError> {
+        if !is_inside(Path::new(&text)) {
+            return Err(FilesError::Outside(text));
+        }
+        match glob::Pattern::new(&text) {
+            Ok(pattern) => Ok(Self(pattern)),
+            Err(error) => Err(FilesError::Pattern(text, error.msg)),
+        }
+    }
+}
+
+impl Pattern {
+    /// The pattern as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Whether it matches a path. `*` and `?` do not match `/`.
+    #[must_use]
+    pub fn matches(&self, path: &Path) -> bool {
+        /// As a shell does it, except that names that start with a dot need not be named.
+        const OPTIONS: glob::MatchOptions = glob::MatchOptions {
+            case_sensitive: true,
+            require_literal_separator: true,
+            require_literal_leading_dot: false,
+        };
+        self.0.matches_path_with(path, OPTIONS)
+    }
+}
+
+/// Whether a path names something below the folder it is relative to.
+fn is_inside(path: &Path) -> bool {
+    path.components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Pattern;
+
+    #[test]
+    fn patterns_match_as_a_shell_does() {
+        let matches = |pattern: &str, path: &str| {
+            Pattern::try_from(pattern.to_owned())
+                .unwrap()
+                .matches(Path::new(path))
+        };
+        assert!(matches("a/*.txt", "a/b.txt"));
+        assert!(!matches("a/*.txt", "a/b/c.txt"));
+        assert!(matches("a/**/*.txt", "a/b/c.txt"));
+        assert!(matches("a/**/*.txt", "a/c.txt"));
+        assert!(matches("**/*", "a/.hidden"));
+    }
+
+    #[test]
+    fn patterns_that_lead_out_of_the_folder_are_refused() {
+        for pattern in ["/etc/*", "../*", "a/../../b"] {
+            assert!(Pattern::try_from(pattern.to_owned()).is_err(), "{pattern}");
+        }
+    }
+}
