@@ -75,10 +75,10 @@ pub fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
                 component["revision"]
                     .as_u64()
                     .map_or("-".to_owned(), |revision| revision.to_string()),
-                figures["requests"],
-                figures["running"],
-                figures["traps"],
-                figures["timeouts"],
+                number(&figures["requests"]),
+                number(&figures["running"]),
+                number(&figures["traps"]),
+                number(&figures["timeouts"]),
                 figures["memory_high_water"].as_u64().unwrap_or_default() >> 10,
                 texts(&component["routes"]),
             );
@@ -240,6 +240,10 @@ impl Remote {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
 }
 
 fn texts(value: &Value) -> String {

@@ -47,7 +47,7 @@ impl HasData for Access {
 
 impl Capability for Inference {
     const RESTRICTED: &'static [&'static str] = &["speech:pipeline/inference"];
-    const HOW_TO_GRANT: &'static str = "write `ai_models = [\"whisper\"]` under [component.ID]";
+    const HOW_TO_GRANT: &'static str = "write `ai_models = [\"whisper\"]` under [component.ID], or deploy it with --ai-model whisper";
     type Grant = Models;
     type State = State;
 

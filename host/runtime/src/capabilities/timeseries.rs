@@ -24,8 +24,7 @@ impl HasData for Access {
 
 impl Capability for Timeseries {
     const RESTRICTED: &'static [&'static str] = &["speech:pipeline/timeseries"];
-    const HOW_TO_GRANT: &'static str =
-        "write `timeseries = true` under [component.ID.tool.whisper-host]";
+    const HOW_TO_GRANT: &'static str = "write `timeseries = true` under [component.ID.tool.whisper-host], or deploy it with --timeseries";
     type Grant = ();
     type State = State;
 

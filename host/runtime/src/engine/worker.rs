@@ -100,8 +100,9 @@ impl WorkerState for Worker {
         control: Arc<Control>,
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        lock(&self.current).control = Some(Arc::clone(&control));
-        Box::pin(async move { control.over().await })
+        lock(&self.current).control = Some(control);
+        // `Expiration` watches over the request: an instance has only one at a time, and ends with it.
+        Box::pin(std::future::pending())
     }
 
     fn drop(&self, store: Store<InstanceState>, result: wasmtime::Result<()>) {

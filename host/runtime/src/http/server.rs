@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, HOST};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -125,7 +126,7 @@ impl Shared {
             http.response.status_code = response.status().as_u16(),
             duration_ms = started.elapsed().as_secs_f64() * 1e3,
             client.address = %client.ip(),
-            component,
+            component = component.as_deref(),
             request_id = %request_id,
             "request"
         );
@@ -141,7 +142,7 @@ impl Shared {
         request_id: uuid::Uuid,
         request: Request<Incoming>,
         client: SocketAddr,
-    ) -> (Option<String>, Result<Response<AnswerBody>, Failure>) {
+    ) -> (Option<Arc<str>>, Result<Response<AnswerBody>, Failure>) {
         let mut request = match prepare(request) {
             Ok(request) => request,
             Err(failure) => return (None, Err(failure)),
@@ -158,7 +159,7 @@ impl Shared {
             );
             return (None, Err(failure));
         };
-        let id = component.settings.id.to_string();
+        let id = Arc::clone(&component.settings.id);
         (Some(id), component.handle(request_id, request).await)
     }
 
@@ -207,26 +208,25 @@ fn prepare(request: Request<Incoming>) -> Result<Request<RequestBody>, Failure> 
     }
     let mut hosts = parts.headers.get_all(HOST).iter();
     // RFC 9112, section 3.2.2: the authority of an absolute-form target goes before the Host header.
-    let host = match (parts.uri.authority(), hosts.next(), hosts.next()) {
+    let authority = match (parts.uri.authority(), hosts.next(), hosts.next()) {
         (_, _, Some(_)) => return Err(bad("the request has more than one Host header")),
-        (Some(authority), _, _) => authority.to_string(),
-        (None, Some(host), None) => host
-            .to_str()
-            .map_err(|_| bad("the Host header is malformed"))?
-            .to_owned(),
+        (Some(authority), _, _) => authority.clone(),
+        (None, Some(host), None) => {
+            Authority::try_from(host.as_bytes()).map_err(|_| bad("the Host header is malformed"))?
+        }
         (None, None, None) => {
             return Err(bad(
                 "the request has no Host header; send HTTP/1.1 with one",
             ));
         }
     };
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    parts.uri = Uri::builder()
-        .scheme("http")
-        .authority(host)
-        .path_and_query(path)
-        .build()
-        .map_err(|_| bad("the Host header or the path is malformed"))?;
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(authority);
+    uri.path_and_query
+        .get_or_insert_with(|| PathAndQuery::from_static("/"));
+    parts.uri =
+        Uri::from_parts(uri).map_err(|_| bad("the Host header or the path is malformed"))?;
     if let Ok(since_epoch) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)
         && let Ok(value) = HeaderValue::try_from(format!("t={:.6}", since_epoch.as_secs_f64()))
     {
