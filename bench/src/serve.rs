@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use runtime::Host;
-use runtime::capabilities::{Capabilities, Inference, OutboundHttp, Timeseries};
+use runtime::capabilities::{Capabilities, Files, Inference, OutboundHttp, Timeseries, Variables};
 use runtime::http::{Server, ServerConfig};
 use runtime::manifest::Manifest;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ pub async fn start(state: &Path) -> anyhow::Result<Served> {
         inference: Inference(BTreeMap::from([("whisper".into(), Arc::clone(&model))])),
         timeseries: Timeseries(store),
         outbound_http: OutboundHttp::new()?,
+        variables: Variables::from_environment(std::env::vars_os()),
+        files: Files::new(&state.join("files"))?,
     };
     let host = Host::new(capabilities, 64, &state.join("code"))?;
     let application = Arc::new(ArcSwap::from_pointee(host.load(&manifest, None)?));
