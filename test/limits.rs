@@ -201,6 +201,39 @@ async fn a_component_sees_the_environment_it_is_given_and_no_other() {
     );
 }
 
+#[test]
+fn a_dependency_that_does_not_inherit_must_not_see_the_environment() {
+    let state = common::state_dir();
+    let manifest = r#"
+spin_manifest_version = 2
+application = { name = "example" }
+
+[[trigger.http]]
+route = "/..."
+component = "probe"
+
+[component.probe]
+source = "{components}/word-count.wasm"
+ai_models = ["whisper"]
+environment = { TOKEN = "abc" }
+
+[component.probe.dependencies]
+"speech:pipeline/frontend" = { path = "{components}/audio.wasm" }
+"#;
+    let path = common::write_manifest(state.path(), manifest);
+    let output = common::whisper_host()
+        .args(["check", "-f", path.to_str().unwrap(), "--state-dir"])
+        .arg(state.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("imports wasi:cli/environment") && said.contains("inherit_configuration"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn what_a_component_prints_is_logged_with_its_id_and_the_request() {
     let host = probe();

@@ -136,6 +136,7 @@ fn is_granted(entry: &manifest::Component, import: &str) -> bool {
             !entry.allowed_outbound_hosts.is_empty()
         }
         "wasi:cli/environment" => !entry.environment.is_empty(),
+        "wasi:filesystem/preopens" => !entry.files.is_empty(),
         _ => false,
     };
     granted_at_the_call || Capabilities::is_restricted(import)
