@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Host, PATIENCE, client, eventually};
@@ -394,6 +396,12 @@ async fn a_body_over_the_limit_is_refused_whether_or_not_its_length_is_declared(
     let pieces: Vec<_> = (0..150)
         .map(|_| Ok::<_, std::io::Error>("x".repeat(10_000)))
         .collect();
+    // Larger than what the sockets between the two hold: the client still sends when the answer is there.
+    let larger = "x".repeat(30_000_000);
+    assert_eq!(
+        host.post("/hello", larger).await.error(),
+        (413, "body_too_large".into())
+    );
     // The probe echoes, so its answer may have begun by then: it must not look complete.
     let url = format!("{}/echo", host.url);
     let stream = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
@@ -581,6 +589,123 @@ async fn outbound_requests_reach_allowed_hosts_only() {
         })
         .await;
     assert_eq!(denied["level"], "WARN");
+}
+
+/// Serves every connection on loopback with `answer`, or with nothing where it is empty. Tells the address, and how many
+/// connections there were.
+async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut request = vec![0; 4096];
+                stream.read(&mut request).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                // Open until the other side closes.
+                stream.read(&mut request).await.ok();
+            });
+        }
+    });
+    (address, connections)
+}
+
+/// The probe, which may send requests to these servers.
+fn probe_that_may_reach(servers: &str) -> Host {
+    Host::with_manifest(&PROBE.replace("\"http://{server}\"", servers), &[])
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_is_not_followed() {
+    let (target, reached) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let location =
+        format!("HTTP/1.1 302 Found\r\nLocation: http://{target}/\r\nContent-Length: 0\r\n\r\n");
+    let (redirects, _) = server(location.leak()).await;
+    let host = probe_that_may_reach(&format!("\"http://{redirects}\""));
+    let fetch = async |url: &str| host.get(&format!("/given/fetch?{url}")).await.text;
+    assert_eq!(fetch(&redirects).await, "302");
+    assert!(fetch(&target).await.contains("HttpRequestDenied"));
+    assert_eq!(reached.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_target_in_the_place_of_a_path_makes_no_proxy_of_an_allowed_server() {
+    let (proxy, reached) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let host = probe_that_may_reach(&format!("\"http://{proxy}\""));
+    let fetch = async |target: &str| {
+        let path = format!("/given/fetch?{proxy}!{target}");
+        host.get(&path).await.text
+    };
+    for target in ["http://other.example/", "other.example/", "*"] {
+        assert_ne!(fetch(target).await, "200", "{target}");
+    }
+    assert_eq!(reached.load(Ordering::Relaxed), 0);
+    // To a server that is no proxy these are paths.
+    assert_eq!(fetch("//other.example/").await, "200");
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_a_private_address_needs_that_address_granted() {
+    let (server, reached) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let port = server.rsplit_once(':').unwrap().1;
+    // Not in the notation of an address, so it goes through the look-up, which knows it as 127.0.0.1.
+    let fetch = async |host: &Host, name: &str| {
+        let path = format!("/given/fetch?{name}:{port}/");
+        host.get(&path).await.text
+    };
+    let host = probe_that_may_reach(&format!("\"http://127.1:{port}\", \"http://*:{port}\""));
+    assert!(
+        fetch(&host, "127.1")
+            .await
+            .contains("DestinationIpProhibited")
+    );
+    assert!(
+        fetch(&host, "127.0.0.1")
+            .await
+            .contains("HttpRequestDenied")
+    );
+    assert_eq!(reached.load(Ordering::Relaxed), 0);
+    let denied = host
+        .wait_for_log(|line| {
+            line["message"]
+                .as_str()
+                .is_some_and(|m| m.contains("127.1 leads to 127.0.0.1"))
+        })
+        .await;
+    assert_eq!(denied["level"], "WARN");
+
+    let granted = format!("\"http://127.1:{port}\", \"http://127.0.0.0/8:{port}\"");
+    let host = probe_that_may_reach(&granted);
+    assert_eq!(fetch(&host, "127.1").await, "200");
+    assert_eq!(fetch(&host, "127.0.0.1").await, "200");
+    let host = probe_that_may_reach(&format!("\"http://localhost:{port}\""));
+    assert_eq!(fetch(&host, "localhost").await, "200");
+}
+
+#[tokio::test]
+async fn a_flood_of_outbound_requests_opens_few_connections() {
+    let (server, connections) = server("").await;
+    let host = probe_that_may_reach(&format!("\"http://{server}\""));
+    let answer = host.get(&format!("/given/fetch-flood?{server}/")).await;
+    assert_eq!(answer.error(), (500, "component_trap".into()));
+    assert!(connections.load(Ordering::Relaxed) <= 16);
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn a_million_headers_end_at_the_limit_of_their_size() {
+    let host = probe();
+    let answer = host.get("/many-headers").await;
+    assert_eq!(answer.error(), (500, "component_trap".into()));
+    let line = host
+        .wait_for_log(|line| line["message"] == "the component trapped")
+        .await;
+    assert!(line["error"].as_str().unwrap().contains("fields"), "{line}");
+    still_serves(&host).await;
 }
 
 #[tokio::test]

@@ -28,11 +28,12 @@ pub async fn start(state: &Path) -> anyhow::Result<Served> {
     let store = Arc::new(timeseries::Store::open_sqlite(
         state.join("timeseries.sqlite"),
     )?);
+    let variables = Variables::from_environment(std::env::vars_os());
     let capabilities = Capabilities {
         inference: Inference(BTreeMap::from([("whisper".into(), Arc::clone(&model))])),
         timeseries: Timeseries(store),
-        outbound_http: OutboundHttp::new()?,
-        variables: Variables::from_environment(std::env::vars_os()),
+        outbound_http: OutboundHttp::new(variables.clone())?,
+        variables,
         files: Files::new(&state.join("files"))?,
     };
     let host = Host::new(capabilities, 64, &state.join("code"))?;

@@ -102,13 +102,14 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
             .map(inference::Engine::load)
             .transpose()?
             .map(Arc::new);
+        let variables = Variables::from_environment(std::env::vars_os());
         let capabilities = Capabilities {
             inference: Inference(BTreeMap::from_iter(
                 model.clone().map(|engine| (MODEL.to_owned(), engine)),
             )),
             timeseries,
-            outbound_http: OutboundHttp::new()?,
-            variables: Variables::from_environment(std::env::vars_os()),
+            outbound_http: OutboundHttp::new(variables.clone())?,
+            variables,
             files: Files::new(&files)?,
         };
         Ok((Host::new(capabilities, instances, &code)?, model))

@@ -13,6 +13,7 @@ mod engine;
 pub mod error;
 pub mod http;
 pub mod manifest;
+mod state;
 
 pub use application::{Application, ComponentReport, Host};
 pub use engine::body::AnswerBody;

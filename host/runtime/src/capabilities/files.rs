@@ -15,6 +15,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use super::Capability;
 use crate::engine::InstanceState;
 use crate::manifest::{self, Component, Limits, Manifest, Pattern};
+use crate::state;
 
 /// The folder of copies.
 pub struct Files(PathBuf);
@@ -31,21 +32,8 @@ impl Files {
     /// # Errors
     /// When it cannot be made.
     pub fn new(folder: &Path) -> anyhow::Result<Self> {
-        use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-        let denied = || {
-            format!(
-                "cannot prepare {}; choose another --state-dir",
-                folder.display()
-            )
-        };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .with_context(denied)?;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-            .with_context(denied)?;
-        Ok(Self(folder.canonicalize().with_context(denied)?))
+        state::private_folder(folder, "the folder of copies")?;
+        Ok(Self(folder.canonicalize()?))
     }
 
     /// Copies files, by the path they are seen at.
@@ -69,11 +57,7 @@ impl Files {
             }
             std::fs::write(copy, content).with_context(unreadable)?;
         }
-        let name: String = digest
-            .finalize()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let name = state::hex(&digest.finalize());
         let folder = self.0.join(name);
         if !folder.exists()
             && let Err(error) = std::fs::rename(staging.path(), &folder)

@@ -13,14 +13,15 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
 use super::Capability;
 use crate::engine::InstanceState;
-use crate::manifest::{Component, Limits, Manifest, Variable, invalid_name};
+use crate::manifest::{Component, Limits, Manifest, Template, Variable, invalid_name};
 
 /// What stands in front of a variable's name, in capitals, in the host's environment. Spin's own prefix: these values
 /// belong to the application, which may run under either.
 const PREFIX: &str = "SPIN_VARIABLE_";
 
 /// The values that were set for application variables.
-pub struct Variables(BTreeMap<String, OsString>);
+#[derive(Clone)]
+pub struct Variables(Arc<BTreeMap<String, OsString>>);
 
 /// The variables of one component.
 pub(crate) struct Values {
@@ -45,7 +46,24 @@ impl Variables {
             let name = name.to_str()?.strip_prefix(PREFIX)?;
             (name == name.to_ascii_uppercase()).then(|| (name.to_ascii_lowercase(), value))
         };
-        Self(environment.into_iter().filter_map(value).collect())
+        Self(Arc::new(
+            environment.into_iter().filter_map(value).collect(),
+        ))
+    }
+
+    /// A template's text, with the values of the application variables it names.
+    pub(super) fn resolve(
+        &self,
+        manifest: &Manifest,
+        template: &Template,
+    ) -> anyhow::Result<String> {
+        template.resolve(|wanted| {
+            let variable = manifest
+                .variables
+                .get(wanted)
+                .with_context(|| format!("`{wanted}` is not under [variables]"))?;
+            self.value(wanted, variable)
+        })
     }
 
     /// The value of an application variable. Errors name it, never its value.
@@ -91,13 +109,7 @@ impl Capability for Variables {
             .variables
             .iter()
             .map(|(name, template)| {
-                let value = template.get_ref().resolve(|wanted| {
-                    let variable = manifest
-                        .variables
-                        .get(wanted)
-                        .with_context(|| format!("`{wanted}` is not under [variables]"))?;
-                    self.value(wanted, variable)
-                })?;
+                let value = self.resolve(manifest, template.get_ref())?;
                 Ok((name.clone(), value))
             })
             .collect::<anyhow::Result<BTreeMap<_, _>>>()?;

@@ -4,12 +4,12 @@
 //! old record or the new one. Bytes are written and flushed before a record names them.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+
+use crate::state;
 
 /// Revisions kept of one component. Older ones are forgotten, with their bytes.
 pub const MAX_REVISIONS: usize = 10;
@@ -168,20 +168,17 @@ impl Folder {
 
     /// Keeps bytes; answers their digest.
     pub(super) fn keep(&self, wasm: &[u8]) -> anyhow::Result<String> {
-        let digest: String = Sha256::digest(wasm)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let digest = state::sha256(wasm);
         let path = self.blob(&digest);
         if !path.exists() {
-            write_durably(&path, wasm)?;
+            state::write_durably(&path, wasm)?;
         }
         Ok(digest)
     }
 
     /// Puts a record in the place of the last one, then removes bytes that nothing refers to.
     pub(super) fn replace(&self, record: &Record) -> anyhow::Result<()> {
-        write_durably(&self.file(), &serde_json::to_vec_pretty(record)?)?;
+        state::write_durably(&self.file(), &serde_json::to_vec_pretty(record)?)?;
         self.remove_unused(record);
         Ok(())
     }
@@ -215,20 +212,4 @@ impl Folder {
     fn file(&self) -> PathBuf {
         self.0.join("components.json")
     }
-}
-
-/// Writes a file so that after a crash it is there in full or not at all.
-fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let temporary = path.with_extension("tmp");
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        match path.parent() {
-            Some(folder) => std::fs::File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -7,9 +7,9 @@
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
+
+use crate::state;
 
 pub(super) struct CodeCache {
     folder: PathBuf,
@@ -19,26 +19,7 @@ pub(super) struct CodeCache {
 
 impl CodeCache {
     pub(super) fn open(folder: &Path, engine: &wasmtime::Engine) -> anyhow::Result<Self> {
-        use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-        let denied = || {
-            format!(
-                "cannot prepare the code cache {}; choose another --state-dir",
-                folder.display()
-            )
-        };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .with_context(denied)?;
-        let owner = std::fs::metadata(folder).with_context(denied)?.uid();
-        anyhow::ensure!(
-            owner == rustix::process::geteuid().as_raw(),
-            "the code cache {} belongs to another user, who could put code into it; choose another --state-dir",
-            folder.display()
-        );
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-            .with_context(denied)?;
+        state::private_folder(folder, "the code cache")?;
         let mut hasher = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self {
@@ -50,10 +31,7 @@ impl CodeCache {
 
     /// The component of these bytes: from the cache, or compiled and put there.
     pub(super) fn component(&self, wasm: &[u8]) -> anyhow::Result<Component> {
-        let digest: String = Sha256::digest(wasm)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let digest = state::sha256(wasm);
         let entry = self
             .folder
             .join(format!("{digest}-{:016x}.cwasm", self.compatibility));
@@ -79,23 +57,12 @@ impl CodeCache {
 
     /// Writes an entry. A full disk costs the next start a compilation, nothing more, so it is only logged.
     fn store(&self, entry: &Path, component: &Component) {
-        let temporary = entry.with_extension(format!("{}.tmp", std::process::id()));
         let written = component
             .serialize()
             .map_err(anyhow::Error::from)
-            .and_then(|code| Ok(write_and_flush(&temporary, &code)?))
-            .and_then(|()| Ok(std::fs::rename(&temporary, entry)?));
+            .and_then(|code| state::write_durably(entry, &code));
         if let Err(error) = written {
-            tracing::warn!(%error, entry = %entry.display(), "cannot write to the code cache");
-            let _ = std::fs::remove_file(&temporary);
+            tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "cannot write to the code cache");
         }
     }
-}
-
-/// Half an entry must never be taken for a whole one, not even after a power cut.
-fn write_and_flush(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut file = std::fs::File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }

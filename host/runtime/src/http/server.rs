@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{json_answer, to_answer};
 use super::clients::{Clients, Place};
+use super::drain::Drained;
 use super::listener::{ConnectionLimits, Listener};
 use crate::application::Application;
 use crate::engine::body::{AnswerBody, RequestBody};
@@ -102,6 +103,10 @@ impl Shared {
         client: SocketAddr,
     ) -> Response<Answer> {
         let started = Instant::now();
+        // Before anything can fail: whatever the answer is, the client is to get it.
+        let (parts, body) = request.into_parts();
+        let body = Drained::new(body, &parts.headers);
+        let request = Request::from_parts(parts, body);
         let request_id = uuid::Uuid::now_v7();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let head = method == Method::HEAD;
@@ -140,7 +145,7 @@ impl Shared {
     async fn route(
         &self,
         request_id: uuid::Uuid,
-        request: Request<Incoming>,
+        request: Request<Drained>,
         client: SocketAddr,
     ) -> (Option<Arc<str>>, Result<Response<AnswerBody>, Failure>) {
         let mut request = match prepare(request) {
@@ -176,7 +181,7 @@ impl Shared {
 }
 
 /// `/healthz`: the process is alive. `/readyz`: it takes requests.
-fn own_routes(request: &Request<Incoming>) -> Option<Response<AnswerBody>> {
+fn own_routes<B>(request: &Request<B>) -> Option<Response<AnswerBody>> {
     let text = match request.uri().path() {
         "/healthz" => "ok",
         "/readyz" => "ready",
@@ -200,7 +205,7 @@ fn own_routes(request: &Request<Incoming>) -> Option<Response<AnswerBody>> {
 }
 
 /// Makes of a request what a component may see: an absolute URI, and headers that only the host may set.
-fn prepare(request: Request<Incoming>) -> Result<Request<RequestBody>, Failure> {
+fn prepare(request: Request<Drained>) -> Result<Request<RequestBody>, Failure> {
     let bad = |message: &str| Failure::new(Code::BadRequest, message.to_owned());
     let (mut parts, body) = request.into_parts();
     if parts.method == Method::CONNECT {

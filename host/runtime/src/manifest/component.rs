@@ -36,9 +36,11 @@ pub struct Component {
     /// Patterns of files that `files` leaves out.
     #[serde(default)]
     pub exclude_files: Vec<Pattern>,
-    /// `scheme://host:port` of each server that it may send requests to.
+    /// `scheme://host:port` of each server that it may send requests to; the host may be a network like `10.0.0.0/8`, and
+    /// `{{ name }}` stands for the value of an application variable.
     #[serde(default)]
-    pub allowed_outbound_hosts: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub allowed_outbound_hosts: Vec<Spanned<Template>>,
     /// Models that it may use: `["whisper"]`.
     #[serde(default)]
     pub ai_models: Vec<String>,

@@ -52,6 +52,9 @@ pub struct Limits {
     #[serde(deserialize_with = "duration")]
     #[schemars(with = "String")]
     pub outbound_timeout: Duration,
+    /// Outbound requests that one instance has under way at the same time; further ones wait. Default 16: a component
+    /// that opens thousands would use up the host's sockets and those of its peers.
+    pub outbound_concurrency: usize,
 }
 
 impl Default for Limits {
@@ -68,6 +71,7 @@ impl Default for Limits {
             instance_reuse: 1,
             instance_idle: Duration::from_secs(1),
             outbound_timeout: Duration::from_secs(30),
+            outbound_concurrency: 16,
         }
     }
 }

@@ -277,21 +277,41 @@ fn check_variables(
                 format!("variable `{name}` of component {id} has no valid name: {reason}"),
             ));
         }
-        if let Some(missing) = template
-            .get_ref()
-            .names()
-            .find(|wanted| !variables.contains_key(*wanted))
-        {
-            return Err(at(
-                template.span(),
-                format!(
-                    "variable `{name}` of component {id} uses `{missing}`, which is not under [variables]{}",
-                    error::did_you_mean(missing, variables.keys().map(String::as_str))
-                ),
-            ));
-        }
+        check_template(
+            template,
+            &format!("variable `{name}` of component {id}"),
+            variables,
+            at,
+        )?;
+    }
+    for entry in &component.allowed_outbound_hosts {
+        let what = format!("allowed_outbound_hosts of component {id}");
+        check_template(entry, &what, variables, at)?;
     }
     Ok(())
+}
+
+/// That a template names variables of the application; `what` it is the value of.
+fn check_template(
+    template: &Spanned<Template>,
+    what: &str,
+    variables: &BTreeMap<String, Variable>,
+    at: &At<'_>,
+) -> Result<(), ManifestError> {
+    let missing = template
+        .get_ref()
+        .names()
+        .find(|wanted| !variables.contains_key(*wanted));
+    match missing {
+        None => Ok(()),
+        Some(missing) => Err(at(
+            template.span(),
+            format!(
+                "{what} uses `{missing}`, which is not under [variables]{}",
+                error::did_you_mean(missing, variables.keys().map(String::as_str))
+            ),
+        )),
+    }
 }
 
 /// A component that depends on itself, by whatever detour.

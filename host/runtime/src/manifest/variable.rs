@@ -76,6 +76,15 @@ pub enum TemplateError {
     },
 }
 
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => f.write_str(text),
+            Piece::Variable(name) => write!(f, "{{{{ {name} }}}}"),
+        })
+    }
+}
+
 impl TryFrom<String> for Template {
     type Error = TemplateError;
 
@@ -151,6 +160,14 @@ mod tests {
             resolve("https://{{ host }}:{{port}}/{x}"),
             "https://<host>:<port>/{x}"
         );
+    }
+
+    #[test]
+    fn a_template_is_shown_without_values() {
+        for text in ["plain", "https://{{ host }}:{{ port }}/"] {
+            let template = Template::try_from(text.to_owned()).unwrap();
+            assert_eq!(template.to_string(), text);
+        }
     }
 
     #[test]

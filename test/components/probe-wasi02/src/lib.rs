@@ -75,6 +75,8 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
             "leak-resources" => leak_resources(),
             "no-answer" => drop(out),
             "fetch" => fetch(query, out),
+            "fetch-flood" => fetch_flood(query),
+            "many-headers" => many_headers(out),
             _ => answer(out, "no such probe"),
         }
     }
@@ -150,13 +152,43 @@ fn leak_resources() {
     }
 }
 
-/// `?AUTHORITY/PATH`, over plain HTTP. Answers with the status, or with the error.
-fn fetch(url: &str, out: ResponseOutparam) {
-    let (authority, path) = url.split_once('/').unwrap_or((url, ""));
+/// A request to `AUTHORITY/PATH`, over plain HTTP. After `AUTHORITY!`, the path is whatever follows.
+fn request_to(url: &str) -> OutgoingRequest {
+    let (authority, path) = match (url.split_once('!'), url.split_once('/')) {
+        (Some((authority, target)), _) => (authority, target.to_owned()),
+        (None, Some((authority, path))) => (authority, format!("/{path}")),
+        (None, None) => (url, "/".to_owned()),
+    };
     let request = OutgoingRequest::new(Fields::new());
     let _ = request.set_scheme(Some(&Scheme::Http));
     let _ = request.set_authority(Some(authority));
-    let _ = request.set_path_with_query(Some(&format!("/{path}")));
+    if request.set_path_with_query(Some(&path)).is_err() {
+        eprintln!("{path} is no path");
+    }
+    request
+}
+
+/// Opens ten thousand requests and waits for none of them.
+fn fetch_flood(url: &str) {
+    let flood: Vec<_> = (0..10_000)
+        .map(|_| outgoing_handler::handle(request_to(url), None))
+        .collect();
+    monotonic_clock::subscribe_duration(3_600_000_000_000).block();
+    drop(flood);
+}
+
+/// Puts a million headers into one answer.
+fn many_headers(out: ResponseOutparam) {
+    let fields = Fields::new();
+    for i in 0..1_000_000 {
+        let _ = fields.append(&format!("x-{i}"), b"y");
+    }
+    ResponseOutparam::set(out, Ok(OutgoingResponse::new(fields)));
+}
+
+/// Answers with the status, or with the error.
+fn fetch(url: &str, out: ResponseOutparam) {
+    let request = request_to(url);
     let result = outgoing_handler::handle(request, None).and_then(|future| {
         future.subscribe().block();
         future.get().expect("it is ready").expect("the first time")

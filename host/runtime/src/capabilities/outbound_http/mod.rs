@@ -1,0 +1,240 @@
+//! Outbound HTTP: `wasi:http`'s client, for the servers that `allowed_outbound_hosts` names and no others.
+//!
+//! Every component may import the interface, because most toolchains import it whether it is used or not; what is not
+//! allowed is denied at the call. Redirects are answers like any other: a component that follows one asks again, and is
+//! checked again. Connections are pooled for each component by itself, so that none uses a connection to an address that
+//! only another may reach.
+
+mod allowed;
+mod networks;
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::Uri;
+use http_body_util::BodyExt as _;
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::Linker;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::{Capability, Variables};
+use crate::engine::InstanceState;
+use crate::manifest::{Component, Limits, Manifest};
+
+use allowed::AllowedHost;
+use networks::{Private, Resolver};
+
+type Pool = Client<HttpsConnector<HttpConnector<Resolver>>, WasiBody>;
+
+/// What outbound requests need of the host.
+pub struct OutboundHttp {
+    tls: rustls::ClientConfig,
+    variables: Variables,
+}
+
+/// The servers that one component may reach, and its connections to them.
+pub(crate) struct Servers {
+    allowed: Vec<AllowedHost>,
+    pool: Pool,
+}
+
+/// What one instance may reach.
+pub(crate) struct State {
+    servers: Option<Arc<Servers>>,
+    /// A place for each request that may be under way.
+    places: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl OutboundHttp {
+    /// Servers prove themselves by the certificate authorities of Mozilla's list. Entries may have variables.
+    ///
+    /// # Errors
+    /// When the TLS library cannot be set up.
+    pub fn new(variables: Variables) -> anyhow::Result<Self> {
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .context("cannot set up TLS for outbound requests")?
+        .with_webpki_roots()
+        .with_no_client_auth();
+        Ok(Self { tls, variables })
+    }
+
+    /// An empty pool of connections to public addresses, and to those that are granted as such.
+    fn pool(&self, allowed: &[AllowedHost]) -> Pool {
+        /// Idle connections kept for one server.
+        const IDLE_PER_HOST: usize = 32;
+        let granted = allowed.iter().filter_map(AllowedHost::network).collect();
+        let mut connector = HttpConnector::new_with_resolver(Resolver { granted });
+        connector.enforce_http(false);
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls.clone())
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(connector);
+        Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .pool_timer(TokioTimer::new())
+            .build(connector)
+    }
+}
+
+impl Capability for OutboundHttp {
+    const RESTRICTED: &'static [&'static str] = &[];
+    const HOW_TO_GRANT: &'static str = "name the server in `allowed_outbound_hosts`";
+    type Grant = Arc<Servers>;
+    type State = State;
+
+    fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(linker)
+    }
+
+    fn grant(
+        &self,
+        manifest: &Manifest,
+        component: &Component,
+    ) -> anyhow::Result<Option<Self::Grant>> {
+        let allowed = component
+            .allowed_outbound_hosts
+            .iter()
+            .map(|entry| {
+                let text = self.variables.resolve(manifest, entry.get_ref())?;
+                AllowedHost::parse(&text, &entry.get_ref().to_string())
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        if allowed.is_empty() {
+            return Ok(None);
+        }
+        let pool = self.pool(&allowed);
+        Ok(Some(Arc::new(Servers { allowed, pool })))
+    }
+
+    fn describe(grant: &Self::Grant) -> String {
+        let hosts: Vec<String> = grant.allowed.iter().map(ToString::to_string).collect();
+        format!("outbound HTTP to {}", hosts.join(", "))
+    }
+
+    fn state(&self, grant: Option<&Self::Grant>, limits: &Limits) -> State {
+        State {
+            servers: grant.cloned(),
+            places: Arc::new(Semaphore::new(
+                limits.outbound_concurrency.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            timeout: limits.outbound_timeout,
+        }
+    }
+}
+
+impl State {
+    /// The pool that a request may use; none where it may not be sent.
+    fn pool_for(&self, uri: &Uri) -> Option<Pool> {
+        let servers = self.servers.as_deref()?;
+        servers
+            .allowed
+            .iter()
+            .any(|allowed| allowed.matches(uri))
+            .then(|| servers.pool.clone())
+    }
+}
+
+impl WasiHttpHooks for State {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Answer, Error>> + Send> {
+        let Some(pool) = self.pool_for(request.uri()) else {
+            tracing::warn!(uri = %without_query(request.uri()), "denied an outbound request: not in allowed_outbound_hosts");
+            return Box::new(async { Err(Error::HttpRequestDenied) });
+        };
+        // A target like `http://other.example/` in the place of a path would make a proxy of the allowed server.
+        let whole_server = request.method() == http::Method::OPTIONS && request.uri().path() == "*";
+        if !request.uri().path().starts_with('/') && !whole_server {
+            return Box::new(async { Err(Error::HttpRequestUriInvalid) });
+        }
+        let places = Arc::clone(&self.places);
+        let limit = self.timeout;
+        let within = move |asked: Option<Duration>| asked.unwrap_or(limit).min(limit);
+        let options = options.unwrap_or_default();
+        // The pool connects and sends in one step, so the two limits are one.
+        let first_byte = within(options.connect_timeout) + within(options.first_byte_timeout);
+        let between_bytes = within(options.between_bytes_timeout);
+        Box::new(async move {
+            // Waiting for a place is bounded by the deadline of the component's own request.
+            let place = places.acquire_owned().await.ok();
+            let response = tokio::time::timeout(first_byte, pool.request(request))
+                .await
+                .map_err(|_| Error::ConnectionReadTimeout)?
+                .map_err(|error| reason(&error))?;
+            let response = response.map(|body| paced(body, between_bytes, place));
+            let sent: Box<dyn Future<Output = Result<(), Error>> + Send> =
+                Box::new(async { Ok(()) });
+            Ok((response, sent))
+        })
+    }
+}
+
+type Answer = (
+    http::Response<WasiBody>,
+    Box<dyn Future<Output = Result<(), Error>> + Send>,
+);
+
+/// Why a request failed, in the terms of `wasi:http`.
+fn reason(error: &hyper_util::client::legacy::Error) -> Error {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        // An error of the look-up comes wrapped in an I/O error.
+        let inner_io = inner.downcast_ref::<std::io::Error>();
+        let private = inner_io
+            .and_then(std::io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref::<Private>());
+        if let Some(private) = private {
+            tracing::warn!("denied an outbound request: {private}");
+            return Error::DestinationIpProhibited;
+        }
+        cause = inner.source();
+    }
+    tracing::debug!(%error, "an outbound request failed");
+    if error.is_connect() {
+        Error::ConnectionRefused
+    } else {
+        Error::HttpProtocolError
+    }
+}
+
+/// A body that fails when it pauses for longer than `limit`, and holds its request's place to its end.
+fn paced(
+    body: hyper::body::Incoming,
+    limit: Duration,
+    place: Option<OwnedSemaphorePermit>,
+) -> WasiBody {
+    let frames = futures::stream::unfold((body, place), move |(mut body, place)| async move {
+        let frame = match tokio::time::timeout(limit, body.frame()).await {
+            Ok(None) => return None,
+            Ok(Some(frame)) => frame.map_err(Error::from),
+            Err(_) => Err(Error::ConnectionReadTimeout),
+        };
+        Some((frame, (body, place)))
+    });
+    WasiBody::new(http_body_util::StreamBody::new(frames))
+}
+
+fn without_query(uri: &Uri) -> String {
+    format!(
+        "{}://{}{}",
+        uri.scheme_str().unwrap_or("https"),
+        uri.authority().map_or("", |a| a.as_str()),
+        uri.path()
+    )
+}
