@@ -29,6 +29,7 @@ run: build ## serve on http://localhost:8000
 	@exec $(HOST) up
 
 test: setup test-components ## run all tests
+	@sh scripts/setup-registry.sh
 	cargo test --release --locked --target-dir target --workspace
 
 lint: ## formatting and clippy, over host and components

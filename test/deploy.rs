@@ -4,17 +4,8 @@ mod common;
 
 use std::process::Output;
 
-use common::{Host, client, recording, root, said_in, state_dir, whisper_host};
+use common::{Host, client, component, recording, root, said_in, state_dir, whisper_host};
 use serde_json::Value;
-
-fn component(name: &str) -> String {
-    root()
-        .join("target/components")
-        .join(format!("{name}.wasm"))
-        .to_str()
-        .unwrap()
-        .to_owned()
-}
 
 /// A command against the admin interface of `host`.
 async fn run(host: &Host, args: &[&str]) -> Output {

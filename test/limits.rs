@@ -604,10 +604,10 @@ async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {
             counted.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(async move {
                 let mut request = vec![0; 4096];
-                stream.read(&mut request).await.unwrap();
+                assert!(stream.read(&mut request).await.unwrap() > 0);
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 // Open until the other side closes.
-                stream.read(&mut request).await.ok();
+                while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
             });
         }
     });

@@ -6,10 +6,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import analyze, features, load, machine, startup
+from . import analyze, deploying, features, hostile, load, machine, startup
 from .section import Section
 
-MEASUREMENTS = {"analyze": analyze, "features": features, "load": load, "startup": startup}
+MEASUREMENTS = {
+    "analyze": analyze,
+    "features": features,
+    "load": load,
+    "hostile": hostile,
+    "deploying": deploying,
+    "startup": startup,
+}
 RESULTS = Path("bench/RESULTS.md")
 
 

@@ -75,11 +75,15 @@ def read_line(process: subprocess.Popen, what: str) -> str:
 @contextmanager
 def whisper_host(state: Path, *options: str):
     """`whisper-host up`, ready."""
-    command = [HOST, "up", "--listen", "127.0.0.1:0", "--state-dir", str(state), *options]
+    command = [HOST, "up", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--state-dir", str(state), *options]
     with started(command, HOST) as process:
+        admin = None
         while not (line := read_line(process, HOST)).startswith("ready on "):
-            pass
-        yield Server(process, line.split()[2])
+            if line.split()[:1] == ["admin"]:
+                admin = line.split()[1]
+        server = Server(process, line.split()[2])
+        server.admin = Server(process, admin)
+        yield server
 
 
 @contextmanager

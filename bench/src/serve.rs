@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use runtime::Host;
 use runtime::capabilities::{Capabilities, Files, Inference, OutboundHttp, Timeseries, Variables};
 use runtime::http::{Server, ServerConfig};
 use runtime::manifest::Manifest;
+use runtime::{Host, Present};
 use tokio_util::sync::CancellationToken;
 
 /// What is being served, until the process ends.
@@ -37,7 +37,9 @@ pub async fn start(state: &Path) -> anyhow::Result<Served> {
         files: Files::new(&state.join("files"))?,
     };
     let host = Host::new(capabilities, 64, &state.join("code"))?;
-    let application = Arc::new(ArcSwap::from_pointee(host.load(&manifest, None)?));
+    let application = Arc::new(ArcSwap::from_pointee(
+        host.load(&manifest, Present::Nothing)?,
+    ));
     let config = ServerConfig {
         max_connections: 1024,
         max_requests_per_client: 256,

@@ -75,6 +75,7 @@ impl Host {
     }
 
     pub fn with_environment(state: TempDir, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        use_ring();
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -221,7 +222,22 @@ impl Drop for Host {
 }
 
 pub fn client() -> reqwest::Client {
+    use_ring();
     reqwest::Client::new()
+}
+
+/// The HTTP client is built as the host's is, which chooses its TLS algorithms when it runs.
+fn use_ring() {
+    // Another test of this process may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The file of a built component.
+pub fn component(name: &str) -> String {
+    let path = root()
+        .join("target/components")
+        .join(format!("{name}.wasm"));
+    path.to_str().unwrap().to_owned()
 }
 
 pub fn write_manifest(folder: &Path, manifest: &str) -> PathBuf {

@@ -37,6 +37,8 @@ pub enum Command {
     Remove(Named),
     /// Print what a component wrote to its standard output and error.
     Logs(Logs),
+    /// Publish a component in an OCI registry.
+    Push(Push),
     /// Print the JSON schema of manifests, for editors.
     Schema,
 }
@@ -143,6 +145,10 @@ pub struct Common {
 pub struct Up {
     #[command(flatten)]
     pub common: Common,
+
+    /// Load the application again whenever the manifest or a file that it names has changed. SIGHUP does it once.
+    #[arg(long, env = "WHISPER_HOST_WATCH")]
+    pub watch: bool,
 
     /// Address to serve on.
     #[arg(
@@ -282,15 +288,15 @@ pub struct Deploy {
     #[command(flatten)]
     pub remote: Remote,
 
-    /// The component.
+    /// The component: a file, or a reference like `oci://registry.example/name:1.0.0`.
     #[arg(value_name = "FILE.wasm")]
-    pub file: PathBuf,
+    pub source: String,
 
     /// Path to serve: segments may be `:name`, and `/...` at the end stands for everything below.
     #[arg(long, value_name = "ROUTE")]
     pub route: String,
 
-    /// The component's id. Without it, the file's name without its ending.
+    /// The component's id. Without it, the name of the file or of the repository.
     #[arg(long)]
     pub id: Option<String>,
 
@@ -317,6 +323,22 @@ pub struct Deploy {
     /// A path that must answer with a status below 500 before the component is served.
     #[arg(long, value_name = "PATH")]
     pub health: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Push {
+    /// The component.
+    #[arg(value_name = "FILE.wasm")]
+    pub file: PathBuf,
+
+    /// Where to: `oci://registry.example/name:1.0.0`. Credentials are those of `docker login`; a registry on this machine
+    /// needs no TLS.
+    #[arg(value_name = "REFERENCE")]
+    pub reference: String,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

@@ -3,12 +3,15 @@
 mod args;
 mod check;
 mod log;
+mod progress;
+mod push;
 mod remote;
 mod schema;
 mod settings;
 mod setup;
 mod transcribe;
 mod up;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Command::Rollback(options) => remote::rollback(&options),
         Command::Remove(options) => remote::remove(&options),
         Command::Logs(options) => remote::logs(&options),
+        Command::Push(options) => push::run(&options),
         Command::Schema => schema::run(),
     };
     match result {

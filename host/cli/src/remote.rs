@@ -1,29 +1,28 @@
 //! The commands that speak to a running host, through its admin interface.
 
 use std::io::BufRead as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use runtime::manifest::Source;
+use runtime::sources::{Reference, Sources};
 use serde_json::Value;
 
 use crate::args::{Deploy, Logs, Named, Remote, Rollback};
+use crate::{progress, setup};
 
 /// Deploys a file.
 ///
 /// # Errors
 /// What the host says, or that it cannot be reached. The same holds for the other commands.
 pub fn deploy(options: &Deploy) -> anyhow::Result<ExitCode> {
-    let wasm = std::fs::read(&options.file)
-        .with_context(|| format!("cannot read {}", options.file.display()))?;
-    let id = match &options.id {
-        Some(id) => id.clone(),
-        None => options
-            .file
-            .file_stem()
-            .and_then(|name| name.to_str())
-            .context("the file's name is no id; choose one with --id")?
-            .to_owned(),
-    };
+    let (name, wasm) = component(&options.source)?;
+    let id = options
+        .id
+        .clone()
+        .or(name)
+        .context("the file's name is no id; choose one with --id")?;
     let mut query = vec![("route", options.route.clone())];
     query.extend(
         options
@@ -57,6 +56,31 @@ pub fn deploy(options: &Deploy) -> anyhow::Result<ExitCode> {
         );
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// A component's name and bytes, from a file or a registry.
+fn component(source: &str) -> anyhow::Result<(Option<String>, Vec<u8>)> {
+    let mut path = PathBuf::from(source);
+    let mut name = path.file_stem();
+    // What is fetched is kept by the running host; here only for the moment.
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    if source.starts_with(Reference::SCHEME) {
+        let reference: Reference = source.parse().map_err(|why: String| anyhow::anyhow!(why))?;
+        let sources = Sources::new(&folder.path().join("fetched"), progress::bytes())?;
+        path = setup::runtime()?
+            .block_on(sources.fetch(&Source::Oci(reference)))
+            .with_context(|| format!("cannot fetch {source}"))?;
+        let repository = source
+            .split(['@'])
+            .next()
+            .and_then(|s| s.rsplit('/').next());
+        name = repository
+            .and_then(|s| s.split(':').next())
+            .map(AsRef::as_ref);
+    }
+    let name = name.and_then(|name| name.to_str()).map(str::to_owned);
+    let wasm = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((name, wasm))
 }
 
 /// Lists all components.

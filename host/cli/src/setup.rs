@@ -7,9 +7,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use runtime::capabilities::{Capabilities, Files, Inference, OutboundHttp, Timeseries, Variables};
 use runtime::manifest::Manifest;
-use runtime::{Application, Host};
+use runtime::sources::Sources;
+use runtime::{Application, Host, Present};
 
 use crate::args::{Common, Device, Precision};
+use crate::progress;
 
 /// The id that `ai_models` grants the model under.
 const MODEL: &str = "whisper";
@@ -69,7 +71,7 @@ pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<L
         store,
     } = parts(common, store).await?;
     let (host, application) = blocking(move || {
-        let application = host.load(&manifest, None)?;
+        let application = host.load(&manifest, Present::Nothing)?;
         Ok((host, application))
     })
     .await?;
@@ -84,7 +86,7 @@ pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<L
 
 /// Reads the manifest, and loads the model that its components are granted and the engine.
 pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<Parts> {
-    let manifest = Manifest::read(&common.manifest)?;
+    let manifest = read_manifest(common, &sources(common)?).await?;
     let store = Arc::new(store);
     let config = manifest
         .components
@@ -121,6 +123,22 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
         model,
         store,
     })
+}
+
+/// What fetches components from elsewhere.
+///
+/// # Errors
+/// When its folder cannot be made.
+pub fn sources(common: &Common) -> anyhow::Result<Sources> {
+    Sources::new(&common.state_dir.join("sources"), progress::bytes())
+}
+
+/// The manifest, with the components that lie elsewhere fetched.
+///
+/// # Errors
+/// When the manifest is wrong, or a component cannot be fetched.
+pub async fn read_manifest(common: &Common, sources: &Sources) -> anyhow::Result<Manifest> {
+    sources.localize(Manifest::read(&common.manifest)?).await
 }
 
 /// Runs what takes long off the scheduler's threads, so that signals are heard meanwhile.

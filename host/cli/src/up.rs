@@ -1,5 +1,6 @@
 //! `whisper-host up`: serves until it is told to stop.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,11 +8,13 @@ use std::time::Instant;
 use anyhow::Context as _;
 use runtime::deployment::Deployments;
 use runtime::http::{Admin, Server, ServerConfig};
-use tokio::signal::unix::{SignalKind, signal};
+use runtime::manifest::Manifest;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Up;
 use crate::setup::{self, Parts};
+use crate::watch::Watch;
 
 /// Serves. Exits with 0 after SIGTERM or SIGINT.
 ///
@@ -28,6 +31,12 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
 
+    // The signal's own meaning is to end the process.
+    let hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
+    let mut watch = options.watch.then(Watch::new).transpose()?;
+    if let Some(watch) = &mut watch {
+        watch.follow([options.common.manifest.clone()]);
+    }
     let store = setup::open_store(&options.common.state_dir)?;
     let loading = async {
         let Parts {
@@ -36,6 +45,9 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
             model,
             store,
         } = setup::parts(&options.common, store).await?;
+        if let Some(watch) = &mut watch {
+            watch.follow(watched(options, &manifest));
+        }
         let state = options.common.state_dir.join("deployments");
         let deployments =
             setup::blocking(move || Deployments::open(host, manifest, &state)).await?;
@@ -75,7 +87,12 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     );
     tracing::info!(%address, admin = %admin.address(), "ready");
 
-    let (all_finished, ()) = tokio::join!(server.serve(stop), admin.serve());
+    let reloading = reload_when_asked(options, &deployments, hangup, watch);
+    let serving = async { tokio::join!(server.serve(stop), admin.serve()) };
+    let (all_finished, ()) = tokio::select! {
+        finished = serving => finished,
+        error = reloading => return Err(error),
+    };
     if !all_finished {
         tracing::warn!(
             "stopped with requests still under way; raise --shutdown-timeout to let them finish"
@@ -85,6 +102,53 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     setup::close_store(store).await?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Loads the application again at each SIGHUP and, with `--watch`, whenever its files change. Never ends but with an error
+/// of the host's own.
+async fn reload_when_asked(
+    options: &Up,
+    deployments: &Deployments,
+    mut hangup: Signal,
+    mut watch: Option<Watch>,
+) -> anyhow::Error {
+    let sources = match setup::sources(&options.common) {
+        Ok(sources) => sources,
+        Err(error) => return error,
+    };
+    loop {
+        let changed = async {
+            match &mut watch {
+                Some(watch) => watch.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = hangup.recv() => {}
+            () = changed => {}
+        }
+        let reloaded = async {
+            let manifest = setup::read_manifest(&options.common, &sources).await?;
+            if let Some(watch) = &mut watch {
+                watch.follow(watched(options, &manifest));
+            }
+            anyhow::Ok(deployments.reload(manifest).await?)
+        };
+        match reloaded.await {
+            Ok(changed) => tracing::info!(changed = changed.join(", "), "reloaded the application"),
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "the application was not reloaded; the present one is still served"
+            ),
+        }
+    }
+}
+
+/// The files that `--watch` watches.
+fn watched(options: &Up, manifest: &Manifest) -> Vec<PathBuf> {
+    let mut files = runtime::files_of(manifest);
+    files.push(options.common.manifest.clone());
+    files
 }
 
 /// Cancels `stop` at the first SIGTERM or SIGINT; the second ends the process at once.

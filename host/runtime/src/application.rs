@@ -3,20 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::broadcast;
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, selected};
 use crate::engine::body::{AnswerBody, RequestBody};
 use crate::engine::component::{Component, Handler};
 use crate::engine::figures::{Figures, Line};
 use crate::engine::{Engine, Part, compose};
 use crate::error::Failure;
 use crate::http::{Router, set_spin_headers};
-use crate::manifest::{self, Dependency, Manifest};
+use crate::manifest::{self, Dependency, Digest, Manifest, Source};
 
 /// The host: the engine, and what it lends to components.
 pub struct Host {
@@ -42,16 +42,12 @@ impl Host {
 
     /// Loads every component of the manifest that a trigger names.
     ///
-    /// With `present`, an application and the one component that has changed since, the others are taken over as they
-    /// are: their limits go on to count the requests under way.
+    /// Components of the `present` application that have not changed are taken over as they are: their limits go on to
+    /// count the requests under way.
     ///
     /// # Errors
     /// When a source cannot be read, composed, compiled or linked, when it lacks a grant, or when routes clash.
-    pub fn load(
-        &self,
-        manifest: &Manifest,
-        present: Option<(&Application, &str)>,
-    ) -> anyhow::Result<Application> {
+    pub fn load(&self, manifest: &Manifest, present: Present<'_>) -> anyhow::Result<Application> {
         let ids: BTreeSet<&str> = manifest
             .http
             .iter()
@@ -59,17 +55,18 @@ impl Host {
             .collect();
         let mut components = BTreeMap::new();
         for id in ids {
-            let kept = present
-                .filter(|(_, changed)| *changed != id)
-                .and_then(|(application, _)| application.components.get(id).map(Arc::clone));
-            let component = match kept {
-                Some(component) => component,
-                None => {
-                    let wasm = composed(manifest, id)?;
-                    Arc::new(Component::prepare(&self.engine, manifest, id, &wasm)?)
+            let known = match present {
+                Present::Nothing => None,
+                Present::AllBut(_, changed) if changed == id => None,
+                Present::AllBut(application, _) | Present::WhatIsEqual(application) => {
+                    application.components.get(id)
                 }
             };
-            components.insert(id.to_owned(), component);
+            let loaded = match (known, present) {
+                (Some(known), Present::AllBut(..)) => known.clone(),
+                _ => self.component(manifest, id, known)?,
+            };
+            components.insert(id.to_owned(), loaded);
         }
         let routes: Vec<(String, Arc<Component>)> = manifest
             .http
@@ -77,7 +74,7 @@ impl Host {
             .map(|trigger| {
                 (
                     trigger.route.get_ref().clone(),
-                    Arc::clone(&components[trigger.component.get_ref().as_str()]),
+                    Arc::clone(&components[trigger.component.get_ref().as_str()].component),
                 )
             })
             .collect();
@@ -91,12 +88,87 @@ impl Host {
             components,
         })
     }
+
+    /// A component, made anew unless the `known` one was made of the same.
+    fn component(
+        &self,
+        manifest: &Manifest,
+        id: &str,
+        known: Option<&Loaded>,
+    ) -> anyhow::Result<Loaded> {
+        let wasm = composed(manifest, id)?;
+        let grants = self.engine.grants(manifest, id)?;
+        let origin = Origin {
+            entry: manifest.components[id].clone(),
+            variables: manifest.variables.clone(),
+            wasm: Digest::of(&wasm),
+            files: grants.files().map(Path::to_path_buf),
+        };
+        if let Some(known) = known.filter(|known| *known.origin == origin) {
+            return Ok(known.clone());
+        }
+        let component = Component::prepare(&self.engine, manifest, id, grants, &wasm)?;
+        Ok(Loaded {
+            component: Arc::new(component),
+            origin: Arc::new(origin),
+        })
+    }
+}
+
+/// What is being served while an application is loaded, and what of it can be taken over.
+#[derive(Clone, Copy)]
+pub enum Present<'a> {
+    /// Nothing.
+    Nothing,
+    /// Every component but the one of this id.
+    AllBut(&'a Application, &'a str),
+    /// Each component that is made of the same bytes, files, variables and manifest entry.
+    WhatIsEqual(&'a Application),
+}
+
+/// A component of an application, and what it was made of.
+#[derive(Clone)]
+struct Loaded {
+    component: Arc<Component>,
+    origin: Arc<Origin>,
+}
+
+/// All that a component is made of.
+#[derive(PartialEq)]
+struct Origin {
+    entry: manifest::Component,
+    variables: BTreeMap<String, manifest::Variable>,
+    /// Composed with its dependencies.
+    wasm: Digest,
+    files: Option<PathBuf>,
+}
+
+/// The files of this machine that an application is made of, beside its manifest. Those that cannot be found are left
+/// out: loading says what is wrong with them.
+#[must_use]
+pub fn files_of(manifest: &Manifest) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for component in manifest.components.values() {
+        if let Source::Path(path) = component.source.get_ref() {
+            files.push(manifest.folder.join(path));
+        }
+        let paths = component
+            .dependencies
+            .values()
+            .filter_map(|d| d.path.as_ref());
+        files.extend(paths.map(|path| manifest.folder.join(path)));
+        files.extend(selected(manifest, component).unwrap_or_default());
+    }
+    files
 }
 
 /// The bytes of a component, composed with what it depends on.
 fn composed(manifest: &Manifest, id: &str) -> anyhow::Result<Vec<u8>> {
     let entry = &manifest.components[id];
-    let wasm = read(manifest, entry.source.get_ref(), id)?;
+    let Source::Path(path) = entry.source.get_ref() else {
+        anyhow::bail!("component {id}: {} was not fetched", entry.source.get_ref());
+    };
+    let wasm = read(manifest, path, id)?;
     // One instance of a dependency answers all the imports that name it.
     let mut parts: BTreeMap<String, Part> = BTreeMap::new();
     for (import, dependency) in &entry.dependencies {
@@ -158,17 +230,19 @@ fn read(manifest: &Manifest, source: &Path, id: &str) -> anyhow::Result<Vec<u8>>
             path.display()
         )
     })?;
-    // The preamble of a component differs from that of a core module in its fifth byte on: layer 1 instead of 0.
-    if wasm.get(..8) == Some(b"\0asm\x01\0\0\0") {
-        anyhow::bail!(
-            "component {id}: {} is a core WebAssembly module, not a component; build it for the target wasm32-wasip2, or wrap it with `wasm-tools component new`",
-            path.display()
-        );
-    }
-    if wasm.get(..4) != Some(b"\0asm") {
-        anyhow::bail!("component {id}: {} is not WebAssembly", path.display());
-    }
+    check_component(&wasm).with_context(|| format!("component {id}: {}", path.display()))?;
     Ok(wasm)
+}
+
+/// That bytes begin like a component.
+pub(crate) fn check_component(wasm: &[u8]) -> anyhow::Result<()> {
+    // The preamble of a component differs from that of a core module in its fifth byte on: layer 1 instead of 0.
+    anyhow::ensure!(
+        wasm.get(..8) != Some(b"\0asm\x01\0\0\0"),
+        "it is a core WebAssembly module, not a component; build it for the target wasm32-wasip2, or wrap it with `wasm-tools component new`"
+    );
+    anyhow::ensure!(wasm.get(..4) == Some(b"\0asm"), "it is not WebAssembly");
+    Ok(())
 }
 
 /// A loaded application.
@@ -176,7 +250,7 @@ pub struct Application {
     name: String,
     routes: Vec<(String, String)>,
     router: Router<Arc<Component>>,
-    components: BTreeMap<String, Arc<Component>>,
+    components: BTreeMap<String, Loaded>,
 }
 
 /// What one component is and may do, for people.
@@ -215,7 +289,7 @@ impl Application {
     /// A report on each component, by id.
     #[must_use]
     pub fn report(&self) -> Vec<ComponentReport> {
-        let report = |(id, component): (&String, &Arc<Component>)| ComponentReport {
+        let report = |(id, Loaded { component, .. }): (&String, &Loaded)| ComponentReport {
             id: id.clone(),
             handler: component.handler,
             routes: self
@@ -235,7 +309,25 @@ impl Application {
     pub(crate) fn lines(&self, id: &str) -> Option<(Vec<Line>, broadcast::Receiver<Line>)> {
         self.components
             .get(id)
-            .map(|component| component.settings.observed.lines())
+            .map(|loaded| loaded.component.settings.observed.lines())
+    }
+
+    /// The ids of components that are not in `earlier`, or have been made anew since.
+    pub(crate) fn changed_since(&self, earlier: &Application) -> Vec<String> {
+        let same = |id: &String, loaded: &Loaded| {
+            let before = earlier.components.get(id);
+            before.is_some_and(|before| Arc::ptr_eq(&before.component, &loaded.component))
+        };
+        self.components
+            .iter()
+            .filter(|(id, loaded)| !same(id, loaded))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Whether it has a component of this id.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.components.contains_key(id)
     }
 
     /// The id of the component that a path leads to.
@@ -250,7 +342,15 @@ impl Application {
     /// # Errors
     /// The first component that cannot be instantiated, and why.
     pub async fn instantiate_all(&self) -> anyhow::Result<()> {
-        for id in self.components.keys() {
+        self.instantiate_each(self.components.keys()).await
+    }
+
+    /// As [`instantiate_all`](Self::instantiate_all), of some.
+    pub(crate) async fn instantiate_each(
+        &self,
+        ids: impl IntoIterator<Item = &String>,
+    ) -> anyhow::Result<()> {
+        for id in ids {
             self.instantiate(id)
                 .await
                 .with_context(|| format!("component {id} cannot be instantiated"))?;
@@ -261,7 +361,7 @@ impl Application {
     /// Makes an instance of a component and drops it: what its own initialization does wrong shows here.
     pub(crate) async fn instantiate(&self, id: &str) -> anyhow::Result<()> {
         match self.components.get(id) {
-            Some(component) => component.instantiate().await,
+            Some(loaded) => loaded.component.instantiate().await,
             None => anyhow::bail!("no trigger names it"),
         }
     }

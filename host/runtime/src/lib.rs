@@ -13,9 +13,10 @@ mod engine;
 pub mod error;
 pub mod http;
 pub mod manifest;
+pub mod sources;
 mod state;
 
-pub use application::{Application, ComponentReport, Host};
+pub use application::{Application, ComponentReport, Host, Present, files_of};
 pub use engine::body::AnswerBody;
 pub use engine::component::Handler;
 pub use engine::figures::{Figures, Line};

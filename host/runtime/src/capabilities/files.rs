@@ -26,6 +26,13 @@ pub(crate) struct Mount {
     files: usize,
 }
 
+impl Mount {
+    /// Where the copies are, under a name made of their content.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
 impl Files {
     /// Makes the folder of copies, for its owner alone.
     ///
@@ -106,6 +113,12 @@ impl Capability for Files {
         wasi.preopened_dir(&grant.folder, "/", FsPerms::ReadOnly)?;
         Ok(())
     }
+}
+
+/// Where the files lie that a component's entry selects.
+pub(crate) fn selected(manifest: &Manifest, component: &Component) -> anyhow::Result<Vec<PathBuf>> {
+    let selection = Selection::of(&manifest.folder, component)?;
+    Ok(selection.files.into_values().collect())
 }
 
 /// The files that a component's entry selects.

@@ -9,6 +9,8 @@ mod outbound_http;
 mod timeseries;
 mod variables;
 
+use std::path::Path;
+
 use wasmtime::component::Linker;
 use wasmtime_wasi::WasiCtxBuilder;
 
@@ -16,6 +18,7 @@ use crate::engine::InstanceState;
 use crate::manifest::{Component, Limits, Manifest};
 
 pub use files::Files;
+pub(crate) use files::selected;
 pub use inference::Inference;
 pub use outbound_http::OutboundHttp;
 pub use timeseries::Timeseries;
@@ -131,6 +134,13 @@ capabilities! {
     outbound_http: OutboundHttp,
     variables: Variables,
     files: Files,
+}
+
+impl Grants {
+    /// The folder, named by its content, of the files that the component sees.
+    pub(crate) fn files(&self) -> Option<&Path> {
+        self.files.as_ref().map(files::Mount::folder)
+    }
 }
 
 fn provides<C: Capability>(interface: &str) -> bool {

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use http_body_util::Empty;
 use tokio::sync::Mutex;
 
-use crate::application::{Application, Host};
+use crate::application::{Application, Host, Present};
 use crate::manifest::{Component, HttpTrigger, Manifest};
 
 use record::Folder;
@@ -24,11 +24,16 @@ pub use record::{Deployed, MAX_REVISIONS, Record, Revision, RevisionSettings};
 /// The application that is served, and what changes it.
 pub struct Deployments {
     host: Arc<Host>,
+    folder: Folder,
+    /// What the application is made of. Whoever holds the lock changes the application.
+    parts: Mutex<Parts>,
+    application: Arc<ArcSwap<Application>>,
+}
+
+struct Parts {
     /// The components of `spin.toml`, which deployed ones are added to.
     manifest: Manifest,
-    folder: Folder,
-    record: Mutex<Record>,
-    application: Arc<ArcSwap<Application>>,
+    record: Record,
 }
 
 /// Why a change was refused. Nothing has changed.
@@ -56,12 +61,12 @@ impl Deployments {
     pub fn open(host: Host, manifest: Manifest, state: &Path) -> anyhow::Result<Self> {
         let (folder, record) = Folder::open(state)?;
         folder.remove_unused(&record);
-        let mut application = host.load(&manifest, None)?;
+        let mut application = host.load(&manifest, Present::Nothing)?;
         let mut loaded = Record::default();
         for (id, deployed) in &record.components {
             loaded.components.insert(id.clone(), deployed.clone());
             let next = effective(&manifest, &folder, &loaded)
-                .and_then(|manifest| host.load(&manifest, Some((&application, id))));
+                .and_then(|manifest| host.load(&manifest, Present::AllBut(&application, id)));
             match next {
                 Ok(next) => application = next,
                 Err(error) => {
@@ -76,11 +81,34 @@ impl Deployments {
         }
         Ok(Self {
             host: Arc::new(host),
-            manifest,
             folder,
-            record: Mutex::new(record),
+            parts: Mutex::new(Parts { manifest, record }),
             application: Arc::new(ArcSwap::from_pointee(application)),
         })
+    }
+
+    /// Puts another manifest in the place of the present one. Components that have not changed go on as they are. Answers
+    /// the ids of those that were made anew.
+    ///
+    /// # Errors
+    /// [`DeployError::Refused`] when it cannot be loaded as a whole, together with what is deployed and served now.
+    pub async fn reload(&self, manifest: Manifest) -> Result<Vec<String>, DeployError> {
+        let mut parts = self.parts.lock().await;
+        let present = self.application.load_full();
+        let mut served = parts.record.clone();
+        // What could not be loaded before is not a reason to refuse this manifest.
+        served.components.retain(|id, _| present.has(id));
+        let whole = effective(&manifest, &self.folder, &served).map_err(refused)?;
+        let (host, earlier) = (Arc::clone(&self.host), Arc::clone(&present));
+        let application = load(move || host.load(&whole, Present::WhatIsEqual(&earlier))).await?;
+        let changed = application.changed_since(&present);
+        application
+            .instantiate_each(&changed)
+            .await
+            .map_err(refused)?;
+        self.application.store(Arc::new(application));
+        parts.manifest = manifest;
+        Ok(changed)
     }
 
     /// The host that components run on.
@@ -97,7 +125,7 @@ impl Deployments {
 
     /// What is deployed.
     pub async fn record(&self) -> Record {
-        self.record.lock().await.clone()
+        self.parts.lock().await.record.clone()
     }
 
     /// Makes bytes a new revision of the component `id`, and serves it.
@@ -110,9 +138,9 @@ impl Deployments {
         wasm: &[u8],
         settings: RevisionSettings,
     ) -> Result<u32, DeployError> {
-        self.check_id(id)?;
-        let mut record = self.record.lock().await;
-        let mut next = record.clone();
+        let mut parts = self.parts.lock().await;
+        check_id(id, &parts.manifest)?;
+        let mut next = parts.record.clone();
         let digest = self.folder.keep(wasm).map_err(failed)?;
         let deployed = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -125,10 +153,10 @@ impl Deployments {
                 revisions: Vec::new(),
             })
             .add(digest, deployed, settings);
-        let result = self.publish(&mut record, next, id).await;
+        let result = self.publish(&mut parts, next, id).await;
         if result.is_err() {
             // The bytes of a refused component are of no use.
-            self.folder.remove_unused(&record);
+            self.folder.remove_unused(&parts.record);
         }
         result.map(|()| revision)
     }
@@ -138,8 +166,8 @@ impl Deployments {
     /// # Errors
     /// [`DeployError::NotFound`], or [`DeployError::Refused`] when it can no longer be loaded.
     pub async fn rollback(&self, id: &str, revision: Option<u32>) -> Result<u32, DeployError> {
-        let mut record = self.record.lock().await;
-        let mut next = record.clone();
+        let mut parts = self.parts.lock().await;
+        let mut next = parts.record.clone();
         let deployed = next
             .components
             .get_mut(id)
@@ -162,7 +190,7 @@ impl Deployments {
             )));
         };
         deployed.current = found;
-        self.publish(&mut record, next, id).await?;
+        self.publish(&mut parts, next, id).await?;
         Ok(found)
     }
 
@@ -171,56 +199,60 @@ impl Deployments {
     /// # Errors
     /// [`DeployError::NotFound`], or [`DeployError::Refused`] when another deployed component depends on it.
     pub async fn remove(&self, id: &str) -> Result<(), DeployError> {
-        let mut record = self.record.lock().await;
-        let mut next = record.clone();
+        let mut parts = self.parts.lock().await;
+        let mut next = parts.record.clone();
         next.components.remove(id).ok_or_else(|| not_deployed(id))?;
-        self.publish(&mut record, next, id).await
+        self.publish(&mut parts, next, id).await
     }
 
     /// Builds the application of a record aside, and puts both in place.
     async fn publish(
         &self,
-        record: &mut Record,
+        parts: &mut Parts,
         next: Record,
         changed: &str,
     ) -> Result<(), DeployError> {
-        let manifest = effective(&self.manifest, &self.folder, &next).map_err(refused)?;
+        let manifest = effective(&parts.manifest, &self.folder, &next).map_err(refused)?;
         let (host, present, id) = (
             Arc::clone(&self.host),
             self.application.load_full(),
             changed.to_owned(),
         );
-        // Compiling keeps a core busy for a while: not one of those that serve.
         let application =
-            tokio::task::spawn_blocking(move || host.load(&manifest, Some((&present, &id))))
-                .await
-                .map_err(|error| {
-                    DeployError::Failed(format!("loading the component failed: {error}"))
-                })?
-                .map_err(refused)?;
+            load(move || host.load(&manifest, Present::AllBut(&present, &id))).await?;
         if let Some(revision) = next.components.get(changed).and_then(Deployed::serving) {
             probe(&application, changed, revision.settings.health.as_deref()).await?;
         }
         self.folder.replace(&next).map_err(failed)?;
         self.application.store(Arc::new(application));
-        *record = next;
+        parts.record = next;
         Ok(())
     }
+}
 
-    fn check_id(&self, id: &str) -> Result<(), DeployError> {
-        if self.manifest.components.contains_key(id) {
-            return Err(DeployError::Refused(format!(
-                "component {id} belongs to the manifest; change it there, or choose another id"
-            )));
-        }
-        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if id.is_empty() || id.len() > 64 || !id.chars().all(valid) {
-            return Err(DeployError::Refused(format!(
-                "\"{id}\" is not an id: use up to 64 letters, digits, `-` and `_`"
-            )));
-        }
-        Ok(())
+fn check_id(id: &str, manifest: &Manifest) -> Result<(), DeployError> {
+    if manifest.components.contains_key(id) {
+        return Err(DeployError::Refused(format!(
+            "component {id} belongs to the manifest; change it there, or choose another id"
+        )));
     }
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if id.is_empty() || id.len() > 64 || !id.chars().all(valid) {
+        return Err(DeployError::Refused(format!(
+            "\"{id}\" is not an id: use up to 64 letters, digits, `-` and `_`"
+        )));
+    }
+    Ok(())
+}
+
+/// Loads an application. Compiling keeps a core busy for a while: not one of those that serve.
+async fn load(
+    load: impl FnOnce() -> anyhow::Result<Application> + Send + 'static,
+) -> Result<Application, DeployError> {
+    tokio::task::spawn_blocking(load)
+        .await
+        .map_err(|error| DeployError::Failed(format!("loading the component failed: {error}")))?
+        .map_err(refused)
 }
 
 /// Instantiates the component once, and calls its health path.
@@ -281,7 +313,10 @@ fn effective(manifest: &Manifest, folder: &Folder, record: &Record) -> anyhow::R
                 "component {id} answers its import {import} with component {other}, which there is not"
             );
         }
-        manifest.components.insert(id.clone(), component);
+        anyhow::ensure!(
+            manifest.components.insert(id.clone(), component).is_none(),
+            "the manifest has a component {id}, but another is deployed under this id: remove that one, or rename the manifest's"
+        );
         anyhow::ensure!(
             settings.route.starts_with('/'),
             "the route \"{}\" of component {id} must start with `/`",

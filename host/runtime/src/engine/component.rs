@@ -58,7 +58,7 @@ pub(crate) struct Component {
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Component {
-    /// Prepares the component `id` of the manifest from its composed bytes.
+    /// Prepares the component `id` of the manifest from its composed bytes and what it is granted.
     ///
     /// # Errors
     /// When the bytes are no component, when it imports what the host does not provide or the manifest does not grant,
@@ -67,13 +67,10 @@ impl Component {
         engine: &Arc<Engine>,
         manifest: &Manifest,
         id: &str,
+        grants: Grants,
         wasm: &[u8],
     ) -> anyhow::Result<Self> {
         let entry = &manifest.components[id];
-        let grants = engine
-            .capabilities
-            .grants(manifest, entry)
-            .with_context(|| format!("component {id}"))?;
         let compiled = engine
             .cache
             .component(wasm)

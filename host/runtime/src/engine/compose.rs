@@ -114,6 +114,18 @@ pub(crate) fn compose(
         .with_context(|| format!("cannot compose component {name} with its dependencies"))
 }
 
+/// The names of what a component imports and exports.
+pub(crate) fn interfaces(wasm: &[u8]) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let mut graph = CompositionGraph::new();
+    let package = Package::from_bytes("component", None, wasm.to_vec(), graph.types_mut())
+        .context("it is not a WebAssembly component")?;
+    let world = &graph.types()[package.ty()];
+    Ok((
+        world.imports.keys().cloned().collect(),
+        world.exports.keys().cloned().collect(),
+    ))
+}
+
 fn connect(
     graph: &mut CompositionGraph,
     socket: NodeId,

@@ -23,10 +23,11 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-pub(crate) use compose::{Part, compose};
+pub(crate) use compose::{Part, compose, interfaces};
 pub(crate) use instance::InstanceState;
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Grants};
+use crate::manifest::Manifest;
 
 /// Time between two ticks of the epoch: how often a component that computes without end hands its thread back, and
 /// the resolution of CPU budgets.
@@ -83,6 +84,13 @@ impl Engine {
             pooling,
             stop_ticker,
         })
+    }
+
+    /// What the manifest grants the component `id`.
+    pub(crate) fn grants(&self, manifest: &Manifest, id: &str) -> anyhow::Result<Grants> {
+        self.capabilities
+            .grants(manifest, &manifest.components[id])
+            .with_context(|| format!("component {id}"))
     }
 
     /// Whether instances come from a pool of reserved memory.

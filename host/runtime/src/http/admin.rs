@@ -35,10 +35,8 @@ use super::listener::{ConnectionLimits, Listener};
 use crate::deployment::{DeployError, Deployed, Deployments, RevisionSettings};
 use crate::engine::figures::Line;
 use crate::error::{Code, Failure};
+use crate::sources::MAX_COMPONENT;
 use crate::{Application, ComponentReport};
-
-/// Bytes of a component that may be deployed. The interpreters of scripting languages take 10 to 40 MB.
-const MAX_COMPONENT: usize = 128 << 20;
 
 /// The admin listener, bound but not serving yet.
 pub struct Admin {
@@ -210,7 +208,7 @@ impl Shared {
         body: Incoming,
     ) -> Result<Response<Body>, Failure> {
         // Read in any case: an answer to a client that still sends may not reach it.
-        let wasm = Limited::new(body, MAX_COMPONENT)
+        let wasm = Limited::new(body, usize::try_from(MAX_COMPONENT).unwrap_or(usize::MAX))
             .collect()
             .await
             .map_err(

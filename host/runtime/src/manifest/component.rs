@@ -4,23 +4,21 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use toml::Spanned;
 
 use super::Limits;
 use super::files::{Files, Pattern};
-use super::form::ShortOr;
+use super::source::Source;
 use super::variable::Template;
 
 /// `[component.ID]`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Component {
-    /// The `.wasm` file.
-    #[serde(deserialize_with = "source")]
-    #[schemars(with = "PathBuf")]
-    pub source: Spanned<PathBuf>,
+    /// The `.wasm` file, `oci://…`, `{ url, digest }`, or `{ registry, package, version }`.
+    #[schemars(with = "Source")]
+    pub source: Spanned<Source>,
     /// One sentence on it.
     pub description: Option<String>,
     /// The environment variables it sees; it sees no others.
@@ -59,7 +57,7 @@ pub struct Component {
 }
 
 /// `[component.ID.dependencies]`: the component that answers an import.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dependency {
     /// Another component of this manifest.
@@ -75,7 +73,7 @@ pub struct Dependency {
 }
 
 /// `[component.ID.tool]`: Spin leaves this table to others.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 pub struct Tools {
     /// `[component.ID.tool.whisper-host]`.
     #[serde(default, rename = "whisper-host")]
@@ -83,7 +81,7 @@ pub struct Tools {
 }
 
 /// `[component.ID.tool.whisper-host]`: grants and limits that Spin has no field for.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Grants the time-series store.
@@ -92,16 +90,4 @@ pub struct Settings {
     /// How much of everything it may use.
     #[serde(default)]
     pub limits: Limits,
-}
-
-/// A path. Spin's other sources have a message of their own.
-fn source<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<PathBuf>, D::Error> {
-    let source = Spanned::<ShortOr<IgnoredAny>>::deserialize(deserializer)?;
-    let span = source.span();
-    match source.into_inner() {
-        ShortOr::Short(path) => Ok(Spanned::new(span, path.into())),
-        ShortOr::Full(_) => Err(serde::de::Error::custom(
-            "a source by `url` or `registry` is not supported: fetch the file, and write its path",
-        )),
-    }
 }

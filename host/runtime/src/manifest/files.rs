@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::form::ShortOr;
 
 /// An entry of `files`: a path or a pattern like `"assets/**/*"`, which keeps its place, or a [`Placement`].
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "ShortOr<Placement>")]
 #[schemars(with = "ShortOr<Placement>")]
 pub enum Files {
@@ -20,7 +20,7 @@ pub enum Files {
 }
 
 /// `{ source = "static", destination = "/public" }`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Placement {
     /// A file or a folder, relative to the manifest's folder.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 /// `[component.ID.tool.whisper-host.limits]`. Durations are written `"30s"`, `"2m"`; sizes `"256MiB"`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Wall-clock time from the request's start in the component to the end of its answer. Default 30 s: a handler

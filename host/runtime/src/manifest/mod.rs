@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod form;
 mod limits;
+mod source;
 mod trigger;
 mod variable;
 
@@ -25,6 +26,7 @@ pub use component::{Component, Dependency, Settings, Tools};
 pub use error::ManifestError;
 pub use files::{Files, FilesError, Pattern, Placement};
 pub use limits::Limits;
+pub use source::{Digest, Source};
 pub use trigger::HttpTrigger;
 pub(crate) use variable::invalid_name;
 pub use variable::{Template, TemplateError, Variable};

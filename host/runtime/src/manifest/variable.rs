@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// `[variables]`: a value that whoever runs the application may set.
-#[derive(Clone, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table like `{ default = \"…\" }`")]
 pub struct Variable {
     /// The value where none is set.

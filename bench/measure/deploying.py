@@ -1,0 +1,167 @@
+"""Deploying to a running host: how soon a component answers, and what a thousand deployments do to others' requests."""
+
+import http.client
+import os
+import threading
+import time
+from pathlib import Path
+from statistics import median
+
+from .processes import Server, whisper_host
+from .section import Section, Table
+
+SMALL = Path("target/components/probe-wasi02.wasm")
+#: The example in JavaScript, with its interpreter; where the tests have built it.
+LARGE = Path("target/components/word-count-javascript.wasm")
+CHANGES = 1000
+RATE = 200
+CLIENTS = 4
+ROUTE = "/mine/..."
+
+
+def unlike_any_before(wasm: bytes) -> bytes:
+    """The component with a custom section of random bytes: its compiled code is in no cache."""
+    payload = b"\x05bench" + os.urandom(16)
+    return wasm + bytes([0, len(payload)]) + payload
+
+
+def call(server: Server, method: str, path: str, body: bytes | None = None) -> bytes:
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=120)
+    try:
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        text = answer.read()
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise RuntimeError(f"{method} {path} was answered {answer.status}: {text.decode()}")
+    return text
+
+
+def until_first_answer(server: Server, admin: Server, wasm: bytes, settings: str, path: str) -> float:
+    """Seconds from the deployment's request to the end of the component's first answer."""
+    component = unlike_any_before(wasm)
+    begun = time.perf_counter()
+    call(admin, "PUT", f"/v1/components/mine?route={ROUTE}{settings}", component)
+    call(server, "GET", f"/mine/{path}")
+    return time.perf_counter() - begun
+
+
+class Callers:
+    """Clients that call at a steady rate, and check that what answers is a revision that may."""
+
+    def __init__(self, server: Server):
+        self.server, self.stop = server, threading.Event()
+        self.served = {0}
+        self.calls, self.wrong, self.lock = 0, [], threading.Lock()
+        self.threads = [threading.Thread(target=self.run, args=(number,)) for number in range(CLIENTS)]
+
+    def run(self, number: int) -> None:
+        connection = http.client.HTTPConnection(self.server.host, self.server.port, timeout=30)
+        due = time.perf_counter() + number / RATE
+        while not self.stop.is_set():
+            time.sleep(max(0.0, due - time.perf_counter()))
+            due += CLIENTS / RATE
+            before = set(self.served)
+            try:
+                connection.request("GET", "/mine/environment")
+                answer = connection.getresponse()
+                text = answer.read().decode()
+                # What was served when the request was sent, or has been put in its place since.
+                right = answer.status == 200 and int(text.removeprefix("N=")) in before | set(self.served)
+            except (http.client.HTTPException, OSError, ValueError) as error:
+                right, text = False, repr(error)
+                connection.close()
+            with self.lock:
+                self.calls += 1
+                if not right:
+                    self.wrong.append(text)
+        connection.close()
+
+    def __enter__(self) -> "Callers":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def memory(server: Server) -> int:
+    """Bytes that are the process's own."""
+    for line in Path(f"/proc/{server.process.pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss_Anon:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("the kernel does not tell how much memory a process has")
+
+
+def change(admin: Server, wasm: bytes, callers: Callers, changes: int) -> None:
+    """Deployments, each of a new number, and rollbacks to the one before, in turns."""
+    deployed, serving = [0], 0
+    for number in range(1, changes + 1):
+        if number % 2:
+            deployed.append(number)
+            callers.served = {serving, number}
+            call(admin, "PUT", f"/v1/components/mine?route={ROUTE}&env=N={number}", wasm)
+            serving = number
+        else:
+            callers.served = {serving, deployed[-2]}
+            call(admin, "POST", "/v1/components/mine/rollback")
+            serving = deployed[-2]
+        callers.served = {serving}
+
+
+def measure(rounds: int, state: Path) -> Section:
+    wasm = SMALL.read_bytes()
+    options = ["-f", "bench/load.toml", "--log", "error"]
+    with whisper_host(state / "deploying", *options) as server:
+        admin = server.admin
+        small = [until_first_answer(server, admin, wasm, "", "hello") for _ in range(rounds)]
+        call(admin, "PUT", f"/v1/components/mine?route={ROUTE}&env=N=0", wasm)
+        with Callers(server) as callers:
+            change(admin, wasm, callers, 100)
+        time.sleep(2)
+        before = memory(server)
+        call(admin, "PUT", f"/v1/components/mine?route={ROUTE}&env=N=0", wasm)
+        begun = time.perf_counter()
+        with Callers(server) as callers:
+            change(admin, wasm, callers, CHANGES)
+        seconds = time.perf_counter() - begun
+        time.sleep(2)
+        grown = memory(server) / before
+    if callers.wrong:
+        raise RuntimeError(f"{len(callers.wrong)} of {callers.calls} requests went wrong, first: {callers.wrong[0]}")
+    rows = [[f"{SMALL.name}, {len(wasm) / 1e3:.0f} kB", f"{median(small) * 1e3:.0f} ms"]]
+    large = []
+    if LARGE.exists():
+        with whisper_host(state / "deploying-large") as server:
+            settings = "&ai_model=whisper&dependency=speech:pipeline/frontend%3Daudio"
+            bytes_ = LARGE.read_bytes()
+            large = [until_first_answer(server, server.admin, bytes_, settings, "") for _ in range(2)]
+        rows.append([f"{LARGE.name}, {len(bytes_) / 1e6:.0f} MB", f"{median(large):.1f} s"])
+    else:
+        rows.append([f"{LARGE.name}: not built, see README.md", "not measured"])
+    return Section(
+        title="Deploying to a running host",
+        figures={
+            "first_answer_seconds": {"small": median(small), "large": median(large) if large else None},
+            "changes": CHANGES,
+            "changes_per_second": CHANGES / seconds,
+            "requests": callers.calls,
+            "wrong": 0,
+            "memory": grown,
+        },
+        tables=[
+            Table(["component, never seen before", "from its deployment to its first answer"], rows),
+            Table(
+                ["deployments and rollbacks", "requests meanwhile", "failed or misrouted", "memory after / before"],
+                [[f"{CHANGES} in {seconds:.0f} s", f"{callers.calls} at {RATE}/s", "0", f"{grown:.2f}"]],
+            ),
+        ],
+        notes=[
+            "The first answer comes after validation, compilation, instantiation and the swap. Memory is the process's own, two "
+            "seconds after the last request, compared with what it was after the first hundred changes."
+        ],
+    )

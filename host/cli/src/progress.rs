@@ -1,0 +1,40 @@
+//! Progress of components on their way from or to a registry: a bar of bytes, where somebody is looking.
+
+use std::io::IsTerminal as _;
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use runtime::sources::Progress;
+
+/// Draws a bar on a terminal; elsewhere the log tells when each is through.
+pub fn bytes() -> Box<Progress> {
+    if !std::io::stderr().is_terminal() {
+        return Box::new(|_, _, _| {});
+    }
+    let current: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
+    Box::new(move |name, through, whole| {
+        let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = match &mut *current {
+            Some((of, bar)) if of == name => bar,
+            other => &mut other.insert((name.to_owned(), new_bar(name))).1,
+        };
+        if let Some(whole) = whole {
+            bar.set_length(whole);
+        }
+        bar.set_position(through);
+        if whole == Some(through) {
+            bar.finish_and_clear();
+            *current = None;
+        }
+    })
+}
+
+fn new_bar(name: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+        .with_message(name.to_owned());
+    // The template is a constant; where it is malformed, the bar's own style is as good.
+    match ProgressStyle::with_template("{spinner} {msg} {wide_bar} {bytes}/{total_bytes}, {eta}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

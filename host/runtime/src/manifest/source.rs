@@ -1,0 +1,190 @@
+//! `source` of a component: where its bytes are.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::form::ShortOr;
+use crate::sources::{Package, Reference};
+use crate::state;
+
+/// Where a component's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "ShortOr<Remote>")]
+#[schemars(with = "ShortOr<Remote>")]
+pub enum Source {
+    /// A `.wasm` file, relative to the manifest's folder.
+    Path(PathBuf),
+    /// A file on a web server.
+    Url {
+        /// `https://…`.
+        url: String,
+        /// That of the file.
+        digest: Digest,
+    },
+    /// An artifact in an OCI registry: `"oci://registry.example/name:1.0.0"`.
+    Oci(Reference),
+    /// A package of a registry.
+    Package(Package),
+}
+
+/// `{ url, digest }` or `{ registry, package, version }`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RemoteSource")]
+struct Remote {
+    /// Where to fetch the file.
+    url: Option<String>,
+    /// `sha256:` and the file's SHA-256 in hexadecimal.
+    digest: Option<String>,
+    /// Host name of a registry of packages.
+    registry: Option<String>,
+    /// `namespace:name`.
+    package: Option<String>,
+    /// An exact version.
+    version: Option<String>,
+}
+
+impl TryFrom<ShortOr<Remote>> for Source {
+    type Error = String;
+
+    fn try_from(form: ShortOr<Remote>) -> Result<Self, String> {
+        let remote = match form {
+            ShortOr::Short(text) if text.starts_with(Reference::SCHEME) => {
+                return text.parse().map(Self::Oci);
+            }
+            ShortOr::Short(text) if text.contains("://") => {
+                return Err(format!(
+                    "source \"{text}\": write {{ url = \"{text}\", digest = \"sha256:…\" }}, with the SHA-256 of the file"
+                ));
+            }
+            ShortOr::Short(text) => return Ok(Self::Path(text.into())),
+            ShortOr::Full(remote) => remote,
+        };
+        match remote {
+            Remote {
+                url: Some(url),
+                digest,
+                registry: None,
+                package: None,
+                version: None,
+            } => {
+                if !url.starts_with("https://") && !url.starts_with("http://") {
+                    return Err(format!("source: the url \"{url}\" must begin with https:// or http://"));
+                }
+                let digest = digest.ok_or(
+                    "source: a `url` needs `digest = \"sha256:…\"`, the SHA-256 of the file, so that nobody can put another in its place",
+                )?;
+                let digest = digest.parse()?;
+                Ok(Self::Url { url, digest })
+            }
+            Remote {
+                url: None,
+                digest: None,
+                registry: Some(registry),
+                package: Some(package),
+                version: Some(version),
+            } => {
+                let parts: Vec<&str> = package.split(':').collect();
+                if parts.len() != 2 || parts.contains(&"") {
+                    return Err(format!("source: package \"{package}\" is not of the form namespace:name"));
+                }
+                let exact = version.starts_with(|c: char| c.is_ascii_digit())
+                    && version.split('.').count() >= 3;
+                if !exact {
+                    return Err(format!("source: version \"{version}\" is not an exact one like \"1.2.3\""));
+                }
+                Ok(Self::Package(Package {
+                    registry,
+                    package,
+                    version,
+                }))
+            }
+            _ => Err(
+                "source must be a path, \"oci://…\", { url, digest }, or { registry, package, version }"
+                    .into(),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Url { url, .. } => f.write_str(url),
+            Self::Oci(reference) => reference.fmt(f),
+            Self::Package(package) => write!(
+                f,
+                "{}@{} from {}",
+                package.package, package.version, package.registry
+            ),
+        }
+    }
+}
+
+/// A SHA-256, written `sha256:` and 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    const PREFIX: &'static str = "sha256:";
+
+    /// That of bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digits alone.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        state::hex(&self.0)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || {
+            format!(
+                "digest \"{text}\" is not of the form sha256:… with 64 hexadecimal digits, as `sha256sum` prints them"
+            )
+        };
+        let digits = text.strip_prefix(Self::PREFIX).ok_or_else(form)?;
+        if digits.len() != 64 || !digits.is_ascii() {
+            return Err(form());
+        }
+        let mut bytes = [0; 32];
+        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| form())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", Self::PREFIX, self.hex())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Digest;
+
+    #[test]
+    fn a_digest_is_that_of_fips_180_4() {
+        // The example of the standard, of the message "abc".
+        let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::of(b"abc").to_string(), text);
+        assert_eq!(text.parse(), Ok(Digest::of(b"abc")));
+        assert!(text.to_uppercase().parse::<Digest>().is_err());
+        assert!(text[..70].parse::<Digest>().is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! Components that lie elsewhere: on a web server or in a registry. They are fetched once, verified by digest and kept.
+//!
+//! What is kept is named by the SHA-256 of its bytes. What a digest or a version names never changes, so it is not asked for
+//! again; a tag may move, so it is asked for each time, and only where the registry cannot be reached the last answer
+//! holds, with a warning.
+
+mod kept;
+mod registry;
+mod web;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+
+use crate::application::check_component;
+use crate::manifest::{Digest, Manifest, Source};
+
+use kept::Kept;
+pub use registry::{Package, Pushed, Reference, push};
+
+/// Bytes of a component that is fetched or deployed. The interpreters of scripting languages take 10 to 40 MB.
+pub const MAX_COMPONENT: u64 = 128 << 20;
+
+/// Told while a component is on its way: what it is called, how many bytes are through, and of how many, if that is known.
+pub type Progress = dyn Fn(&str, u64, Option<u64>) + Send + Sync;
+
+/// Fetches components.
+pub struct Sources {
+    kept: Kept,
+    web: reqwest::Client,
+    progress: Box<Progress>,
+}
+
+impl Sources {
+    /// Keeps what it fetches in the folder `kept`.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, or TLS cannot be set up.
+    pub fn new(kept: &Path, progress: Box<Progress>) -> anyhow::Result<Self> {
+        Ok(Self {
+            kept: Kept::open(kept)?,
+            web: web::client()?,
+            progress,
+        })
+    }
+
+    /// The manifest, with every source a file of this machine.
+    ///
+    /// # Errors
+    /// When one cannot be fetched, or is not what its digest says.
+    pub async fn localize(&self, mut manifest: Manifest) -> anyhow::Result<Manifest> {
+        for (id, component) in &mut manifest.components {
+            let source = component.source.get_ref();
+            if let Source::Path(_) = source {
+                continue;
+            }
+            let path = self
+                .fetch(source)
+                .await
+                .with_context(|| format!("component {id}: cannot fetch {source}"))?;
+            *component.source.get_mut() = Source::Path(path);
+        }
+        Ok(manifest)
+    }
+
+    /// The file that a source is, on this machine. A path is taken as it is.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, or is not what its digest says.
+    pub async fn fetch(&self, source: &Source) -> anyhow::Result<PathBuf> {
+        let name = source.to_string();
+        let digest = match source {
+            Source::Path(path) => return Ok(path.clone()),
+            Source::Url { url, digest } => {
+                if self.kept.find(digest).is_none() {
+                    let (length, bytes) = web::get(&self.web, url).await?;
+                    self.keep(&name, digest, length, bytes).await?;
+                }
+                digest.clone()
+            }
+            Source::Oci(reference) => self.artifact(reference).await?,
+            // What a version names never changes, so not even the registry's own description is asked for again.
+            Source::Package(package) => match self.kept.resolved(&name) {
+                Some(digest) => digest,
+                None => {
+                    let reference = registry::reference_of(&self.web, package).await?;
+                    let digest = self.artifact(&reference).await?;
+                    self.kept.remember(&name, &digest)?;
+                    digest
+                }
+            },
+        };
+        self.kept
+            .find(&digest)
+            .with_context(|| format!("{digest} has vanished; try again"))
+    }
+
+    /// The digest of an artifact's component, which is kept.
+    async fn artifact(&self, reference: &Reference) -> anyhow::Result<Digest> {
+        let name = reference.to_string();
+        let known = self.kept.resolved(&name);
+        if let (Some(digest), false) = (&known, reference.may_move()) {
+            return Ok(digest.clone());
+        }
+        let artifact = match (registry::resolve(reference).await, known) {
+            (Ok(artifact), _) => artifact,
+            (Err(error), Some(digest)) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "cannot ask the registry for {name}: using what it said last"
+                );
+                return Ok(digest);
+            }
+            (Err(error), None) => return Err(error),
+        };
+        let digest = artifact.digest();
+        if self.kept.find(digest).is_none() {
+            let (length, bytes) = artifact.bytes().await?;
+            self.keep(&name, digest, length, bytes).await?;
+        }
+        self.kept.remember(&name, digest)?;
+        Ok(digest.clone())
+    }
+
+    /// Takes the bytes in, and keeps them if they are what the digest says.
+    async fn keep(
+        &self,
+        name: &str,
+        digest: &Digest,
+        length: Option<u64>,
+        mut bytes: impl Stream<Item = anyhow::Result<Bytes>> + Unpin,
+    ) -> anyhow::Result<()> {
+        let begun = std::time::Instant::now();
+        let too_large = || {
+            anyhow::anyhow!(
+                "it is larger than the {} MiB that a component may have",
+                MAX_COMPONENT >> 20
+            )
+        };
+        if length.is_some_and(|length| length > MAX_COMPONENT) {
+            return Err(too_large());
+        }
+        let mut whole = Vec::new();
+        while let Some(piece) = bytes.next().await {
+            whole.extend_from_slice(&piece?);
+            if whole.len() as u64 > MAX_COMPONENT {
+                return Err(too_large());
+            }
+            (self.progress)(name, whole.len() as u64, length);
+        }
+        let found = Digest::of(&whole);
+        anyhow::ensure!(
+            found == *digest,
+            "its digest is {found}, not {digest}: it was changed, or the digest in the manifest is another's"
+        );
+        check_component(&whole)?;
+        self.kept.put(digest, &whole)?;
+        tracing::info!(
+            source = name,
+            bytes = whole.len(),
+            seconds = begun.elapsed().as_secs_f64(),
+            "fetched a component"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,436 @@
+//! OCI registries: components as artifacts in the form of the CNCF's TAG Runtime ("Wasm OCI Artifact layout"): one layer of
+//! type `application/wasm`, and a configuration that lists what the component imports and exports.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use futures::{Stream, StreamExt as _};
+use oci_client::Client;
+use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
+use oci_client::errors::OciErrorCode;
+use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
+use oci_client::secrets::RegistryAuth;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Progress, web};
+use crate::engine::interfaces;
+use crate::manifest::Digest;
+
+const LAYER: &str = "application/wasm";
+const CONFIGURATION: &str = "application/vnd.wasm.config.v0+json";
+
+/// Where an artifact is: `oci://REGISTRY/REPOSITORY:TAG`, or `@sha256:…` in the place of the tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference(oci_client::Reference);
+
+impl Reference {
+    /// What a reference begins with, to tell it from a path.
+    pub const SCHEME: &'static str = "oci://";
+
+    /// Whether it may mean another artifact tomorrow.
+    pub(super) fn may_move(&self) -> bool {
+        self.0.digest().is_none()
+    }
+}
+
+impl FromStr for Reference {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rest = text.strip_prefix(Self::SCHEME).unwrap_or(text);
+        let form = |why: &str| {
+            format!("\"{text}\" is no reference like \"oci://registry.example/name:1.0.0\": {why}")
+        };
+        // Without a registry in front, Docker's own is meant elsewhere; here that would be a guess.
+        let (registry, _) = rest
+            .split_once('/')
+            .ok_or_else(|| form("the registry is missing"))?;
+        if !registry.contains(['.', ':']) && registry != "localhost" {
+            return Err(form("it must begin with the registry's host name"));
+        }
+        oci_client::Reference::try_from(rest)
+            .map(Self)
+            .map_err(|error| form(&error.to_string()))
+    }
+}
+
+impl std::fmt::Display for Reference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", Self::SCHEME, self.0)
+    }
+}
+
+/// A package of a registry, under its name and version: `{ registry, package, version }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Host name, with a port if it has one.
+    pub registry: String,
+    /// `namespace:name`.
+    pub package: String,
+    /// An exact version.
+    pub version: String,
+}
+
+/// What a registry says of itself under `/.well-known/wasm-pkg/registry.json`: in which OCI registry its packages lie, and
+/// below which name.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    preferred_protocol: Option<String>,
+    oci: Option<OciMetadata>,
+    oci_registry: Option<String>,
+    oci_namespace_prefix: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OciMetadata {
+    registry: Option<String>,
+    namespace_prefix: Option<String>,
+}
+
+/// The artifact that a package is.
+pub(super) async fn reference_of(
+    client: &reqwest::Client,
+    package: &Package,
+) -> anyhow::Result<Reference> {
+    let registry = &package.registry;
+    let metadata = metadata(client, registry)
+        .await
+        .with_context(|| format!("cannot ask {registry} where its packages are"))?;
+    if let Some(other) = metadata.preferred_protocol.filter(|name| name != "oci") {
+        anyhow::ensure!(
+            metadata.oci.is_some() || metadata.oci_registry.is_some(),
+            "the registry {registry} offers its packages by the protocol \"{other}\" only, which is not supported: only \"oci\" is"
+        );
+    }
+    let oci = metadata.oci.unwrap_or_default();
+    let host = oci.registry.or(metadata.oci_registry);
+    let host = host.as_deref().unwrap_or(registry);
+    let prefix = oci.namespace_prefix.or(metadata.oci_namespace_prefix);
+    let prefix = prefix.unwrap_or_default();
+    let path = package.package.replace(':', "/");
+    let text = format!("{host}/{prefix}{path}:{}", package.version);
+    text.parse().map_err(|why: String| anyhow::anyhow!(why))
+}
+
+async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Metadata> {
+    let scheme = if is_loopback(registry) {
+        "http"
+    } else {
+        "https"
+    };
+    let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
+    let response = client.get(&url).send().await?;
+    if response.status() == reqwest::StatusCode::NOT_FOUND {
+        return Ok(Metadata::default());
+    }
+    let text = response.error_for_status()?.text().await?;
+    serde_json::from_str(&text).with_context(|| format!("{url} has another form than expected"))
+}
+
+/// An artifact that a registry has.
+pub(super) struct Artifact {
+    client: Client,
+    reference: oci_client::Reference,
+    layer: OciDescriptor,
+    digest: Digest,
+}
+
+/// Asks the registry what a reference means.
+pub(super) async fn resolve(reference: &Reference) -> anyhow::Result<Artifact> {
+    let reference = reference.0.clone();
+    let client = client(&reference);
+    let auth = credentials(reference.resolve_registry().to_owned()).await?;
+    let (manifest, _) = client
+        .pull_image_manifest(&reference, &auth)
+        .await
+        .map_err(explain)?;
+    let mut layers: Vec<OciDescriptor> = manifest.layers;
+    let found = layers
+        .iter()
+        .map(|layer| layer.media_type.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
+    layers.retain(|layer| layer.media_type == LAYER);
+    let (Some(layer), true) = (layers.pop(), layers.is_empty()) else {
+        anyhow::bail!(
+            "it is no component: it has layers of the types {found}, not one of type {LAYER}; publish components with `whisper-host push`"
+        );
+    };
+    let digest = layer
+        .digest
+        .parse()
+        .map_err(|why: String| anyhow::anyhow!(why))?;
+    Ok(Artifact {
+        client,
+        reference,
+        layer,
+        digest,
+    })
+}
+
+impl Artifact {
+    /// That of the component's bytes.
+    pub(super) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The component's length and bytes.
+    pub(super) async fn bytes(
+        &self,
+    ) -> anyhow::Result<(
+        Option<u64>,
+        impl Stream<Item = anyhow::Result<Bytes>> + Unpin + use<>,
+    )> {
+        let stream = self
+            .client
+            .pull_blob_stream(&self.reference, &self.layer)
+            .await
+            .map_err(explain)?;
+        let bytes = stream.map(|piece| piece.context("the connection broke off; try again"));
+        Ok((u64::try_from(self.layer.size).ok(), bytes))
+    }
+}
+
+/// The artifact's configuration.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Configuration {
+    /// RFC 3339.
+    created: String,
+    architecture: &'static str,
+    os: &'static str,
+    layer_digests: Vec<String>,
+    component: Interfaces,
+}
+
+#[derive(Serialize)]
+struct Interfaces {
+    exports: Vec<String>,
+    imports: Vec<String>,
+}
+
+/// What was published.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Pushed {
+    /// The reference that was asked for.
+    pub reference: String,
+    /// The reference that will always mean this artifact.
+    pub pinned: String,
+    /// SHA-256 of the component's bytes.
+    pub digest: String,
+}
+
+/// Publishes a component.
+///
+/// # Errors
+/// When the bytes are no component, the registry cannot be reached, or does not let us.
+pub async fn push(
+    reference: &Reference,
+    wasm: Vec<u8>,
+    progress: Box<Progress>,
+) -> anyhow::Result<Pushed> {
+    crate::application::check_component(&wasm)?;
+    let (imports, exports) = interfaces(&wasm)?;
+    let digest = Digest::of(&wasm);
+    let configuration = Configuration {
+        created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+        architecture: "wasm",
+        os: "wasip2",
+        layer_digests: vec![digest.to_string()],
+        component: Interfaces { exports, imports },
+    };
+    let wasm = Bytes::from(wasm);
+    let layer = ImageLayer::new(wasm.clone(), LAYER.into(), None);
+    let configuration = Config::new(
+        serde_json::to_vec(&configuration)?,
+        CONFIGURATION.into(),
+        None,
+    );
+    let mut manifest = OciImageManifest::build(std::slice::from_ref(&layer), &configuration, None);
+    manifest.media_type = Some(OCI_IMAGE_MEDIA_TYPE.into());
+
+    let artifact = &reference.0;
+    anyhow::ensure!(
+        artifact.digest().is_none(),
+        "{reference} names a digest, which the registry gives: name a tag instead"
+    );
+    let client = client(artifact);
+    let registry = artifact.resolve_registry();
+    let auth = credentials(registry.to_owned()).await?;
+    client.store_auth_if_needed(registry, &auth).await;
+    let (name, whole) = (reference.to_string(), wasm.len() as u64);
+    let pieces: Vec<Bytes> = (0..wasm.len())
+        .step_by(PIECE)
+        .map(|start| wasm.slice(start..wasm.len().min(start + PIECE)))
+        .collect();
+    let mut through = 0;
+    let counted = futures::stream::iter(pieces).map(move |piece| {
+        through += piece.len() as u64;
+        progress(&name, through, Some(whole));
+        Ok(piece)
+    });
+    client
+        .push_blob_stream(artifact, counted, &digest.to_string(), Some(whole))
+        .await
+        .map_err(explain)?;
+    let described = manifest.config.digest.clone();
+    client
+        .push_blob(artifact, configuration.data, &described)
+        .await
+        .map_err(explain)?;
+    client
+        .push_manifest(artifact, &manifest.into())
+        .await
+        .map_err(explain)?;
+    let pinned = client
+        .fetch_manifest_digest(artifact, &auth)
+        .await
+        .map_err(explain)?;
+    Ok(Pushed {
+        reference: reference.to_string(),
+        pinned: format!(
+            "{}{}/{}@{pinned}",
+            Reference::SCHEME,
+            artifact.registry(),
+            artifact.repository()
+        ),
+        digest: digest.to_string(),
+    })
+}
+
+/// Bytes that are sent, and reported, at once.
+const PIECE: usize = 256 << 10;
+
+/// A client for the registry of a reference. As Docker has it, a registry on this machine needs no TLS.
+fn client(reference: &oci_client::Reference) -> Client {
+    web::use_ring();
+    let registry = reference.resolve_registry();
+    Client::new(ClientConfig {
+        protocol: match is_loopback(registry) {
+            true => ClientProtocol::HttpsExcept(vec![registry.to_owned()]),
+            false => ClientProtocol::Https,
+        },
+        connect_timeout: Some(web::CONNECT_TIMEOUT),
+        read_timeout: Some(web::READ_TIMEOUT),
+        user_agent: concat!("whisper-host/", env!("CARGO_PKG_VERSION")),
+        ..ClientConfig::default()
+    })
+}
+
+fn is_loopback(registry: &str) -> bool {
+    // The colons of an IPv6 address stand in brackets.
+    let host = match registry.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => registry,
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || bare
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// What `docker login` has kept for a registry.
+async fn credentials(registry: String) -> anyhow::Result<RegistryAuth> {
+    let server = match registry.as_str() {
+        // The name that Docker keeps its own registry's credentials under.
+        "index.docker.io" | "docker.io" => "https://index.docker.io/v1/".to_owned(),
+        _ => registry.clone(),
+    };
+    // A credential helper is a program that may take its time.
+    let found =
+        tokio::task::spawn_blocking(move || docker_credential::get_credential(&server)).await?;
+    match found {
+        Ok(DockerCredential::UsernamePassword(name, password)) => {
+            Ok(RegistryAuth::Basic(name, password))
+        }
+        Ok(DockerCredential::IdentityToken(_)) => anyhow::bail!(
+            "Docker's configuration has an identity token for {registry}, which is not supported; use `docker login` with a name and a password or access token"
+        ),
+        Err(
+            CredentialRetrievalError::ConfigNotFound
+            | CredentialRetrievalError::ConfigReadError
+            | CredentialRetrievalError::NoCredentialConfigured,
+        ) => Ok(RegistryAuth::Anonymous),
+        Err(error) => Err(error).with_context(|| {
+            format!("Docker's configuration has no usable credentials for {registry}")
+        }),
+    }
+}
+
+/// A registry's error, with what to do about it.
+fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
+    use oci_client::errors::OciDistributionError as Error;
+    let said = |code: &OciErrorCode| match &error {
+        Error::RegistryError { envelope, .. } => envelope.errors.iter().any(|e| e.code == *code),
+        _ => false,
+    };
+    let advice = match &error {
+        Error::UnauthorizedError { .. }
+        | Error::AuthenticationFailure(_)
+        | Error::ServerError {
+            code: 401 | 403, ..
+        } => "the registry does not let us in: use `docker login`",
+        _ if said(&OciErrorCode::Unauthorized) || said(&OciErrorCode::Denied) => {
+            "the registry does not let us in: use `docker login`"
+        }
+        Error::ImageManifestNotFoundError(_) => "the registry has no such artifact",
+        _ if said(&OciErrorCode::ManifestUnknown) || said(&OciErrorCode::NameUnknown) => {
+            "the registry has no such artifact"
+        }
+        Error::RequestError(error) if error.is_connect() => "the registry cannot be reached",
+        _ => "the registry failed",
+    };
+    anyhow::Error::from(error).context(advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Reference, is_loopback};
+
+    #[test]
+    fn references_name_a_registry_a_repository_and_a_tag_or_digest() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for (text, moves) in [
+            ("oci://registry.example/name:1.0.0".to_owned(), true),
+            ("oci://localhost:5000/a/b:latest".to_owned(), true),
+            (format!("oci://registry.example/name@{digest}"), false),
+        ] {
+            let reference: Reference = text.parse().unwrap();
+            assert_eq!(reference.to_string(), text);
+            assert_eq!(reference.may_move(), moves, "{text}");
+        }
+        for text in [
+            "oci://name",
+            "oci://library/name:1",
+            "oci://registry.example/UPPER:1",
+        ] {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn registries_on_this_machine_are_known() {
+        for registry in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1:5000",
+            "[::1]:5000",
+        ] {
+            assert!(is_loopback(registry), "{registry}");
+        }
+        for registry in [
+            "registry.example",
+            "localhost.example:5000",
+            "10.0.0.1:5000",
+        ] {
+            assert!(!is_loopback(registry), "{registry}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Plain HTTP: files on web servers.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+
+/// How long a server may take to accept a connection, and to send the next piece.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The client. Servers prove themselves by the certificate authorities that the system trusts.
+pub(super) fn client() -> anyhow::Result<reqwest::Client> {
+    use_ring();
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .build()
+        .context("cannot set up TLS to fetch components")
+}
+
+/// Makes `ring` the process's implementation of TLS's algorithms, which the HTTP libraries take it from.
+pub(super) fn use_ring() {
+    // Refused where it is set already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The length, if the server tells, and the bytes of a file.
+pub(super) async fn get(
+    client: &reqwest::Client,
+    url: &str,
+) -> anyhow::Result<(
+    Option<u64>,
+    impl Stream<Item = anyhow::Result<Bytes>> + Unpin + use<>,
+)> {
+    let response = client
+        .get(url)
+        .send()
+        .await
+        .context("the server cannot be reached")?;
+    let status = response.status();
+    anyhow::ensure!(status.is_success(), "the server answered {status}");
+    let length = response.content_length();
+    let bytes = response
+        .bytes_stream()
+        .map(|piece| piece.context("the connection broke off; try again"));
+    Ok((length, bytes))
+}

@@ -1,0 +1,503 @@
+//! Components that lie elsewhere, with a real registry; and applications that are loaded again.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use common::{Host, client, component, eventually, root, state_dir, whisper_host, write_manifest};
+use rustix::process::Signal;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+/// A registry process on loopback. Dropping it ends it.
+struct Registry {
+    process: Child,
+    address: String,
+    storage: TempDir,
+}
+
+/// Name and password of the registry that asks for them, as `htpasswd -B` writes them.
+const HTPASSWD: &str = "tester:$2b$04$S91lM.avq3xO/POoo8KGHuUbBxPtVEV23HPLhnLmgla.XxaIBeXLu";
+/// The same for Docker's configuration: base64 of `tester:open sesame`.
+const BASIC: &str = "dGVzdGVyOm9wZW4gc2VzYW1l";
+
+impl Registry {
+    /// None where there is no registry to run, which is said.
+    async fn start(with_password: bool) -> Option<Self> {
+        let program = root().join(".tools/registry/docker-registry");
+        if !program.exists() {
+            eprintln!(
+                "skipped: there is no {}; scripts/setup-registry.sh puts it there",
+                program.display()
+            );
+            return None;
+        }
+        let storage = tempfile::tempdir().unwrap();
+        // A port that was free a moment ago.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        Some(Self::run(program, address, storage, with_password).await)
+    }
+
+    async fn run(program: PathBuf, address: String, storage: TempDir, password: bool) -> Self {
+        let folder = storage.path();
+        std::fs::write(folder.join("htpasswd"), HTPASSWD).unwrap();
+        let auth = format!(
+            "auth: {{ htpasswd: {{ realm: test, path: {}/htpasswd }} }}\n",
+            folder.display()
+        );
+        let configuration = format!(
+            "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {}/data }} }}\nhttp: {{ addr: {address} }}\n{}",
+            folder.display(),
+            if password { &auth } else { "" }
+        );
+        let path = folder.join("config.yml");
+        std::fs::write(&path, configuration).unwrap();
+        let process = Command::new(program)
+            .arg("serve")
+            .arg(path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let url = format!("http://{address}/v2/");
+        eventually(async || client().get(&url).send().await.ok()).await;
+        Self {
+            process,
+            address,
+            storage,
+        }
+    }
+
+    /// `oci://…` for a name and a tag or digest in it.
+    fn reference(&self, name: &str) -> String {
+        format!("oci://{}/{name}", self.address)
+    }
+
+    /// Ends it; what it holds stays.
+    fn stop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// `whisper-host push`, with Docker's configuration in `docker`.
+fn push(file: &str, reference: &str, docker: &Path) -> Result<Value, String> {
+    let output = whisper_host()
+        .args(["push", file, reference, "--json"])
+        .env("DOCKER_CONFIG", docker)
+        .output()
+        .unwrap();
+    match output.status.success() {
+        true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+        false => Err(String::from_utf8(output.stderr).unwrap()),
+    }
+}
+
+fn pushed(file: &str, reference: &str) -> Value {
+    push(file, reference, Path::new("/nonexistent")).unwrap()
+}
+
+/// A manifest of one component, served below `/`.
+fn manifest(source: &str) -> String {
+    format!(
+        "spin_manifest_version = 2\napplication = {{ name = \"sources\" }}\n\
+         [[trigger.http]]\nroute = \"/...\"\ncomponent = \"it\"\n[component.it]\nsource = {source}\n"
+    )
+}
+
+fn start(state: TempDir, source: &str) -> Host {
+    let path = write_manifest(state.path(), &manifest(source));
+    Host::with(state, &["-f", path.to_str().unwrap()])
+}
+
+/// What `check` says of a manifest that it refuses.
+fn refused(state: &Path, source: &str) -> String {
+    let path = write_manifest(state, &manifest(source));
+    let output = whisper_host()
+        .args(["check", "-f", path.to_str().unwrap(), "--state-dir"])
+        .arg(state)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    let digits: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    format!("sha256:{digits}")
+}
+
+#[tokio::test]
+async fn a_pushed_component_has_the_form_that_other_tools_expect() {
+    let Some(registry) = Registry::start(false).await else {
+        return;
+    };
+    let wasm = std::fs::read(component("word-count")).unwrap();
+    let said = pushed(
+        &component("word-count"),
+        &registry.reference("word-count:1.0.0"),
+    );
+    assert_eq!(said["digest"], sha256(&wasm));
+
+    let base = format!("http://{}/v2/word-count", registry.address);
+    let get = async |path: String, accept: &str| {
+        let request = client()
+            .get(format!("{base}/{path}"))
+            .header("accept", accept);
+        request.send().await.unwrap().bytes().await.unwrap()
+    };
+    let bytes = get(
+        "manifests/1.0.0".into(),
+        "application/vnd.oci.image.manifest.v1+json",
+    )
+    .await;
+    assert_eq!(
+        said["pinned"],
+        format!("{}@{}", registry.reference("word-count"), sha256(&bytes))
+    );
+    let manifest: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(manifest["schemaVersion"], 2);
+    assert_eq!(
+        manifest["mediaType"],
+        "application/vnd.oci.image.manifest.v1+json"
+    );
+    assert_eq!(
+        manifest["config"]["mediaType"],
+        "application/vnd.wasm.config.v0+json"
+    );
+    assert_eq!(manifest["layers"].as_array().unwrap().len(), 1);
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
+    assert_eq!(manifest["layers"][0]["digest"], sha256(&wasm));
+    assert_eq!(manifest["layers"][0]["size"], wasm.len());
+
+    let digest = manifest["config"]["digest"].as_str().unwrap();
+    let configuration: Value =
+        serde_json::from_slice(&get(format!("blobs/{digest}"), "*/*").await).unwrap();
+    assert_eq!(configuration["architecture"], "wasm");
+    assert_eq!(configuration["os"], "wasip2");
+    assert_eq!(
+        configuration["layerDigests"],
+        serde_json::json!([sha256(&wasm)])
+    );
+    let exports = &configuration["component"]["exports"];
+    assert_eq!(
+        exports,
+        &serde_json::json!(["wasi:http/incoming-handler@0.2.12"])
+    );
+    let imports = configuration["component"]["imports"].as_array().unwrap();
+    assert!(
+        imports.contains(&"speech:pipeline/inference@0.1.0".into()),
+        "{imports:?}"
+    );
+    assert_eq!(get(format!("blobs/{}", sha256(&wasm)), "*/*").await, wasm);
+}
+
+#[tokio::test]
+async fn a_tag_is_asked_for_each_time_and_its_last_meaning_outlives_the_registry() {
+    let Some(mut registry) = Registry::start(false).await else {
+        return;
+    };
+    let tag = registry.reference("hello:latest");
+    pushed(&component("probe-wasi02"), &tag);
+    let host = start(state_dir(), &format!("\"{tag}\""));
+    assert_eq!(host.get("/hello").await.text, "hello");
+
+    // The tag moves: it is served after a reload, and not before.
+    pushed(&component("probe-wasi03"), &tag);
+    assert_eq!(host.get("/hello").await.text, "hello");
+    host.signal(Signal::HUP);
+    eventually(async || (host.get("/hello").await.text == "hello from 0.3").then_some(())).await;
+
+    registry.stop();
+    let state = host.kill();
+    let host = start(state, &format!("\"{tag}\""));
+    assert_eq!(host.get("/hello").await.text, "hello from 0.3");
+    let warned = host
+        .wait_for_log(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("cannot ask the registry for oci://")
+        })
+        .await;
+    assert_eq!(warned["level"], "WARN");
+    // Where nothing is known of it there is nothing to serve.
+    let said = refused(state_dir().path(), &format!("\"{tag}\""));
+    assert!(said.contains("cannot fetch oci://"), "{said}");
+    assert!(said.contains("the registry cannot be reached"), "{said}");
+}
+
+#[tokio::test]
+async fn what_a_digest_or_a_version_names_is_fetched_once() {
+    let Some(mut registry) = Registry::start(false).await else {
+        return;
+    };
+    let said = pushed(
+        &component("probe-wasi02"),
+        &registry.reference("team/hello:1.2.3"),
+    );
+    let package = format!(
+        "{{ registry = \"{}\", package = \"team:hello\", version = \"1.2.3\" }}",
+        registry.address
+    );
+    let sources = [said["pinned"].to_string(), package];
+    let mut states = Vec::new();
+    for source in &sources {
+        let host = start(state_dir(), source);
+        assert_eq!(host.get("/hello").await.text, "hello", "{source}");
+        states.push(host.kill());
+    }
+    registry.stop();
+    for (source, state) in sources.iter().zip(states) {
+        let host = start(state, source);
+        assert_eq!(host.get("/hello").await.text, "hello", "{source}");
+        let warnings: Vec<_> = host
+            .log()
+            .into_iter()
+            .filter(|line| line["level"] == "WARN")
+            .collect();
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_is_deployed_straight_from_a_registry() {
+    let Some(registry) = Registry::start(false).await else {
+        return;
+    };
+    let reference = registry.reference("team/hello:1.2.3");
+    pushed(&component("probe-wasi02"), &reference);
+    let host = start(state_dir(), &format!("\"{}\"", component("probe-wasi03")));
+    let mut command = whisper_host();
+    command.args([
+        "deploy",
+        &reference,
+        "--route",
+        "/mine/...",
+        "--admin",
+        &host.admin,
+    ]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("hello: revision 1 serves /mine/..."),
+        "{said}"
+    );
+    assert_eq!(host.get("/mine/hello").await.text, "hello");
+}
+
+#[tokio::test]
+async fn a_registry_that_wants_a_password_gets_that_of_docker_login() {
+    let Some(registry) = Registry::start(true).await else {
+        return;
+    };
+    let docker = tempfile::tempdir().unwrap();
+    let (file, reference) = (component("probe-wasi02"), registry.reference("hello:1"));
+    let said = push(&file, &reference, docker.path()).unwrap_err();
+    assert!(said.contains("use `docker login`"), "{said}");
+    let login = serde_json::json!({"auths": {&registry.address: {"auth": BASIC}}});
+    std::fs::write(docker.path().join("config.json"), login.to_string()).unwrap();
+    push(&file, &reference, docker.path()).unwrap();
+    assert!(registry.storage.path().join("data").exists());
+}
+
+#[tokio::test]
+async fn what_is_no_component_is_neither_pushed_nor_served() {
+    let Some(registry) = Registry::start(false).await else {
+        return;
+    };
+    let reference = registry.reference("hello:1");
+    let docker = Path::new("/nonexistent");
+    let said = push("test/manifests/core-module.wasm", &reference, docker).unwrap_err();
+    assert!(said.contains("core WebAssembly module"), "{said}");
+    let said = push(&component("probe-wasi02"), "hello:1", docker).unwrap_err();
+    assert!(said.contains("the registry is missing"), "{said}");
+    let said = refused(state_dir().path(), &format!("\"{reference}\""));
+    assert!(said.contains("the registry has no such artifact"), "{said}");
+}
+
+/// Serves `files` over HTTP on loopback.
+async fn web_server(files: Vec<(&'static str, Vec<u8>)>) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let path = request.split(' ').nth(1).unwrap_or_default();
+            let file = files.iter().find(|(name, _)| *name == path);
+            let (status, body) = match file {
+                Some((_, bytes)) => ("200 OK", &bytes[..]),
+                None => ("404 Not Found", &b""[..]),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(body).await.unwrap();
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_file_of_a_web_server_is_served_if_its_digest_is_right() {
+    let wasm = std::fs::read(component("probe-wasi02")).unwrap();
+    let digest = sha256(&wasm);
+    let core = std::fs::read(root().join("test/manifests/core-module.wasm")).unwrap();
+    let core_digest = sha256(&core);
+    let server = web_server(vec![("/hello.wasm", wasm), ("/core.wasm", core)]).await;
+    let source =
+        |path: &str, digest: &str| format!("{{ url = \"{server}{path}\", digest = \"{digest}\" }}");
+    let (wrong, state) = (sha256(b"another"), state_dir());
+    let check = async |source: String| {
+        let state = state.path().to_path_buf();
+        tokio::task::spawn_blocking(move || refused(&state, &source))
+            .await
+            .unwrap()
+    };
+    let said = check(source("/hello.wasm", &wrong)).await;
+    assert!(
+        said.contains(&format!("its digest is {digest}, not {wrong}")),
+        "{said}"
+    );
+    let said = check(source("/nothing.wasm", &digest)).await;
+    assert!(said.contains("the server answered 404 Not Found"), "{said}");
+    let said = check(source("/core.wasm", &core_digest)).await;
+    assert!(said.contains("core WebAssembly module"), "{said}");
+
+    let right = source("/hello.wasm", &digest);
+    let host = tokio::task::spawn_blocking(move || start(state, &right))
+        .await
+        .unwrap();
+    assert_eq!(host.get("/hello").await.text, "hello");
+    // It is kept: the server is not asked again, so an address where nothing is does as well.
+    let gone = format!("{{ url = \"http://127.0.0.1:1/\", digest = \"{digest}\" }}");
+    let host = start(host.kill(), &gone);
+    assert_eq!(host.get("/hello").await.text, "hello");
+}
+
+/// Copies a component over another file, in one step as compilers do it.
+fn replace(file: &Path, with: &str) {
+    let aside = file.with_extension("new");
+    std::fs::copy(with, &aside).unwrap();
+    std::fs::rename(aside, file).unwrap();
+}
+
+#[tokio::test]
+async fn watch_serves_what_changes_and_keeps_serving_when_the_change_is_broken() {
+    let state = state_dir();
+    let file = state.path().join("it.wasm");
+    std::fs::copy(component("probe-wasi02"), &file).unwrap();
+    let path = write_manifest(state.path(), &manifest("\"it.wasm\""));
+    let host = Host::with(state, &["-f", path.to_str().unwrap(), "--watch"]);
+    assert_eq!(host.get("/hello").await.text, "hello");
+    let serves = async |text: &str| {
+        eventually(async || (host.get("/hello").await.text == text).then_some(())).await;
+    };
+    let refusals = || {
+        let log = host.log();
+        let refusal = |line: &&Value| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.starts_with("the application was not reloaded")
+        };
+        log.iter().filter(refusal).cloned().collect::<Vec<_>>()
+    };
+
+    replace(&file, &component("probe-wasi03"));
+    serves("hello from 0.3").await;
+
+    // Neither half a file nor a broken manifest is served.
+    std::fs::write(&file, b"\0asm").unwrap();
+    eventually(async || (refusals().len() == 1).then_some(())).await;
+    serves("hello from 0.3").await;
+    std::fs::write(&path, "spin_manifest_version = 2\n[aplication]").unwrap();
+    let refused = eventually(async || refusals().get(1).cloned()).await;
+    assert!(
+        refused["error"]
+            .as_str()
+            .unwrap()
+            .contains("unknown field `aplication`"),
+        "{refused}"
+    );
+    serves("hello from 0.3").await;
+
+    // A file that the manifest did not name before is watched from then on.
+    let other = path.with_file_name("other.wasm");
+    std::fs::copy(component("probe-wasi02"), &other).unwrap();
+    std::fs::write(&path, manifest("\"other.wasm\"")).unwrap();
+    serves("hello").await;
+    replace(&other, &component("probe-wasi03"));
+    serves("hello from 0.3").await;
+}
+
+#[tokio::test]
+async fn a_reload_makes_anew_only_what_has_changed_and_keeps_what_is_deployed() {
+    let two = |environment: &str| {
+        format!(
+            "{}\n[[trigger.http]]\nroute = \"/other/...\"\ncomponent = \"other\"\n[component.other]\n\
+             source = \"{{components}}/probe-wasi02.wasm\"\nenvironment = {{ A = \"{environment}\" }}\n",
+            manifest("\"{components}/probe-wasi02.wasm\"")
+        )
+    };
+    let host = Host::with_manifest(&two("1"), &[]);
+    let wasm = std::fs::read(component("probe-wasi02")).unwrap();
+    let deploy = format!("{}/v1/components/mine?route=/mine/...", host.admin);
+    let answer = client().put(deploy).body(wasm).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    // A request that is under way goes on while its component is replaced.
+    let url = format!("{}/other/echo", host.url);
+    let (more, rest) = tokio::sync::oneshot::channel::<()>();
+    let body = futures::stream::once(async move {
+        rest.await.unwrap();
+        Ok::<_, std::io::Error>("late")
+    });
+    let request = client().post(url).body(reqwest::Body::wrap_stream(body));
+    let under_way = tokio::spawn(async move { request.send().await.unwrap().text().await });
+    let running = format!("{}/v1/components/other", host.admin);
+    eventually(async || {
+        let answer = common::answer(client().get(&running).send().await.unwrap()).await;
+        (answer.json()["figures"]["running"] == 1).then_some(())
+    })
+    .await;
+
+    write_manifest(host.state.path(), &two("2"));
+    host.signal(Signal::HUP);
+    let reloaded = host
+        .wait_for_log(|line| line["message"] == "reloaded the application")
+        .await;
+    assert_eq!(reloaded["changed"], "other");
+    assert_eq!(host.get("/other/environment").await.text, "A=2");
+    assert_eq!(host.get("/mine/hello").await.text, "hello");
+    more.send(()).unwrap();
+    assert_eq!(under_way.await.unwrap().unwrap(), "late");
+
+    // What is deployed is not lost to a manifest that takes its route.
+    let clash = two("3").replace("/other/...", "/mine/...");
+    write_manifest(host.state.path(), &clash);
+    host.signal(Signal::HUP);
+    let refused = host.wait_for_log(|line| line["level"] == "ERROR").await;
+    assert!(
+        refused["error"].as_str().unwrap().contains("clashes"),
+        "{refused}"
+    );
+    assert_eq!(host.get("/other/environment").await.text, "A=2");
+    assert_eq!(host.get("/mine/hello").await.text, "hello");
+}
