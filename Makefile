@@ -19,8 +19,9 @@ components: ## build the WebAssembly components into target/components/
 test-components: ## build the components that only tests use
 	@sh scripts/build-components.sh $(COMPONENTS) $(TEST_COMPONENTS)
 
+# Always the whole workspace: it decides the features that dependencies are built with, so `run` and `test` share a build.
 host: setup ## build the host, target/release/whisper-host
-	@cargo build --release --locked --target-dir target -p whisper-host
+	@cargo build --release --locked --target-dir target --workspace --bin whisper-host
 
 build: host components ## build everything and fill the cache of compiled components
 	@$(HOST) check --log warn

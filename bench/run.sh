@@ -34,8 +34,7 @@ if ! cmp -s bench/requirements.txt .tools/bench/requirements.txt; then
 fi
 
 sh scripts/build-components.sh probe-wasi02 probe-wasi03 bench-stages >&2
-# Both at once, so that they share every dependency, feature by feature.
-cargo build --release --locked -p whisper-host -p bench >&2
+cargo build --release --locked --workspace --bin whisper-host --bin bench >&2
 
 # One thread for everything that Python computes: the peer of one component is one thread.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error
