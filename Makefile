@@ -1,10 +1,10 @@
 # The two that matter: `make run` and `make test`. Both set up whatever is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup components test-components host build run test lint format bench model model-eval clean
+.PHONY: help setup components test-components handlers host build run test lint format bench model model-eval clean
 
 COMPONENTS := analyze audio stats
-TEST_COMPONENTS := word-count probe-spin probe-wasi02 probe-wasi03
+TEST_COMPONENTS := word-count word-count-p3 probe-spin probe-wasi02 probe-wasi03
 HOST := target/release/whisper-host
 
 help: ## list all targets
@@ -29,7 +29,10 @@ build: host components ## build everything and fill the cache of compiled compon
 run: build ## serve on http://localhost:8000
 	@exec $(HOST) up
 
-test: setup test-components ## run all tests
+handlers: host ## build the examples in JavaScript and Python into target/components/
+	@sh scripts/build-handlers.sh
+
+test: setup test-components handlers ## run all tests
 	@sh scripts/setup-registry.sh
 	cargo test --release --locked --target-dir target --workspace
 

@@ -35,6 +35,7 @@ fi
 
 sh scripts/build-components.sh probe-wasi02 probe-wasi03 bench-stages >&2
 cargo build --release --locked --workspace --bin whisper-host --bin bench >&2
+sh scripts/build-handlers.sh
 
 # One thread for everything that Python computes: the peer of one component is one thread.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error

@@ -37,6 +37,8 @@ pub enum Command {
     Remove(Named),
     /// Print what a component wrote to its standard output and error.
     Logs(Logs),
+    /// Begin a handler of your own: a project that builds as it is.
+    New(New),
     /// Publish a component in an OCI registry.
     Push(Push),
     /// Print the JSON schema of manifests, for editors.
@@ -323,6 +325,27 @@ pub struct Deploy {
     /// A path that must answer with a status below 500 before the component is served.
     #[arg(long, value_name = "PATH")]
     pub health: Option<String>,
+}
+
+#[derive(Args)]
+pub struct New {
+    /// What it is called: lower-case letters, digits and `-`.
+    pub name: String,
+
+    /// The language to write it in.
+    #[arg(long, value_enum)]
+    pub lang: Language,
+
+    /// Folder to make. Without it, one of that name in the working folder.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Language {
+    Rust,
+    Javascript,
+    Python,
 }
 
 #[derive(Args)]

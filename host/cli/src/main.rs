@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod log;
+mod new;
 mod progress;
 mod push;
 mod remote;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Rollback(options) => remote::rollback(&options),
         Command::Remove(options) => remote::remove(&options),
         Command::Logs(options) => remote::logs(&options),
+        Command::New(options) => new::run(&options),
         Command::Push(options) => push::run(&options),
         Command::Schema => schema::run(),
     };

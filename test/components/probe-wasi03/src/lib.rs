@@ -3,8 +3,8 @@
 mod bindings {
     #![allow(missing_docs)]
     wit_bindgen::generate!({
-        path: "wit",
-        world: "test:probe/probe",
+        path: "../../../wit/wasi-0.3",
+        world: "speech:wasi-p3/service",
         generate_all,
     });
 }
