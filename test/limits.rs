@@ -708,6 +708,53 @@ async fn a_million_headers_end_at_the_limit_of_their_size() {
     still_serves(&host).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_innocent_request_is_lost_beside_a_hostile_handler() {
+    let (server, _) = server("").await;
+    let host = probe_that_may_reach(&format!("\"http://{server}\""));
+    // What each is answered, and a body for it to leave unread. None: the answer breaks off.
+    let hostile = [
+        ("three/spin", Some((504, "deadline_exceeded")), 0),
+        ("spin", Some((504, "deadline_exceeded")), 0),
+        ("sleep", Some((504, "deadline_exceeded")), 0),
+        ("allocate", Some((500, "memory_limit")), 0),
+        ("recurse", Some((500, "component_trap")), 0),
+        ("leak-resources", Some((500, "component_trap")), 0),
+        ("many-headers", Some((500, "component_trap")), 0),
+        ("no-answer", Some((500, "component_trap")), 0),
+        ("trap-midway", None, 0),
+        ("stream-forever", None, 0),
+        ("ignore-body", Some((200, "")), 900_000),
+    ];
+    for (kind, expected, body) in hostile {
+        let url = format!("{}/{kind}", host.url);
+        let request = client().post(url).body("x".repeat(body)).send();
+        let hostile = tokio::spawn(async move {
+            match request.await {
+                // To its end, which may never come by itself.
+                Ok(response) => {
+                    let status = response.status().as_u16();
+                    (status, response.text().await.unwrap_or_default())
+                }
+                Err(_) => (0, String::new()),
+            }
+        });
+        let innocent: Vec<_> = (0..100)
+            .map(|_| tokio::spawn(client().get(format!("{}/given/hello", host.url)).send()))
+            .collect();
+        for request in innocent {
+            let answer = request.await.unwrap().unwrap();
+            assert_eq!(answer.status(), 200, "beside {kind}");
+            assert_eq!(answer.text().await.unwrap(), "hello", "beside {kind}");
+        }
+        let (status, text) = hostile.await.unwrap();
+        if let Some((expected, code)) = expected {
+            assert_eq!(status, expected, "{kind}: {text}");
+            assert!(text.contains(code), "{kind}: {text}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn sigterm_lets_requests_finish_and_takes_no_new_ones() {
     let mut host = Host::with_manifest(&PROBE.replace("{server}", "127.0.0.1:1"), &[]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
@@ -24,6 +24,9 @@ impl RequestBody {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: std::fmt::Display,
     {
+        if body.is_end_stream() {
+            return Self(Empty::new().map_err(|never| match never {}).boxed_unsync());
+        }
         Self(
             body.map_err(|error| {
                 tracing::debug!(%error, "the client's body broke off");
@@ -35,6 +38,9 @@ impl RequestBody {
 
     /// The body, with an end put to it when it exceeds `limit` bytes or pauses for longer than `idle`.
     pub(crate) fn watched(self, control: &Arc<Control>, limit: u64, idle: Duration) -> WasiBody {
+        if self.0.is_end_stream() {
+            return self.0;
+        }
         Watched {
             body: self.0,
             left: limit,

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Context;
 use std::time::Duration;
 
+use futures::task::AtomicWaker;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::figures::Observed;
 
@@ -43,8 +44,10 @@ pub(crate) struct Control {
     /// For logs and answers.
     pub(crate) request_id: uuid::Uuid,
     pub(super) deadline: Instant,
-    /// Cancelled when the client has gone.
-    gone: CancellationToken,
+    /// The client has gone.
+    gone: AtomicBool,
+    /// Whoever is to end the instance then.
+    watcher: AtomicWaker,
     stop: OnceLock<Stop>,
     memory_refused: AtomicBool,
     answered: AtomicBool,
@@ -64,7 +67,8 @@ impl Control {
         Self {
             request_id,
             deadline: Instant::now() + timeout,
-            gone: CancellationToken::new(),
+            gone: AtomicBool::new(false),
+            watcher: AtomicWaker::new(),
             stop: OnceLock::new(),
             memory_refused: AtomicBool::new(false),
             answered: AtomicBool::new(false),
@@ -95,11 +99,12 @@ impl Control {
 
     /// The client has gone: the work on its request ends.
     pub(crate) fn client_gone(&self) {
-        self.gone.cancel();
+        self.gone.store(true, Ordering::Release);
+        self.watcher.wake();
     }
 
     pub(super) fn is_client_gone(&self) -> bool {
-        self.gone.is_cancelled()
+        self.gone.load(Ordering::Acquire)
     }
 
     /// The answer is complete: what the instance still does is no longer cut short by the client's leaving.
@@ -121,12 +126,11 @@ impl Control {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Resolves when the request must not go on: at its deadline, or when the client has gone.
-    pub(super) async fn over(&self) {
-        tokio::select! {
-            () = self.gone.cancelled() => {}
-            () = tokio::time::sleep_until(self.deadline) => self.note(Stop::Timeout),
-        }
+    /// Whether the client has gone. If not yet, the one who asked last is woken when it does.
+    pub(super) fn poll_client_gone(&self, context: &Context<'_>) -> bool {
+        // Registered first, so that a client that leaves in between is not missed.
+        self.watcher.register(context.waker());
+        self.is_client_gone()
     }
 }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
 use wasmtime::component::GuestTaskId;
 use wasmtime::{Store, StoreContextMut};
 use wasmtime_wasi_http::WasiHttpView as _;
@@ -62,7 +63,7 @@ impl HandlerState for Instances {
             expiration: Expiration {
                 current: Arc::clone(&current),
                 idle: self.settings.limits.instance_idle,
-                wait: None,
+                timer: None,
             },
             state: Worker {
                 current,
@@ -131,14 +132,9 @@ impl WorkerState for Worker {
 pub(super) struct Expiration {
     current: Current,
     idle: std::time::Duration,
-    wait: Option<Wait>,
-}
-
-/// What is being waited for, and for which request or idle phase.
-struct Wait {
-    request: Option<uuid::Uuid>,
-    since: Instant,
-    over: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    /// Set to the time of an end that was due once, and set anew only for an earlier one: an instance that serves many
+    /// requests would else set it twice for each.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl WorkerExpiration for Expiration {
@@ -157,25 +153,26 @@ impl WorkerExpiration for Expiration {
             }
             serving.control.clone()
         };
-        let request = control.as_ref().map(|c| c.request_id);
-        let current = self
-            .wait
-            .as_ref()
-            .is_some_and(|w| w.request == request && (request.is_some() || w.since == start));
-        if !current {
-            let idle = self.idle;
-            self.wait = Some(Wait {
-                request,
-                since: start,
-                over: match control {
-                    Some(control) => Box::pin(async move { control.over().await }),
-                    None => Box::pin(tokio::time::sleep(idle)),
-                },
-            });
+        let end = match &control {
+            Some(control) if control.poll_client_gone(context) => return Poll::Ready(()),
+            Some(control) => control.deadline,
+            None => tokio::time::Instant::from_std(start + self.idle),
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+        if timer.deadline() > end {
+            timer.as_mut().reset(end);
         }
-        match &mut self.wait {
-            Some(wait) => wait.over.as_mut().poll(context),
-            None => Poll::Pending,
+        while timer.as_mut().poll(context).is_ready() {
+            if timer.deadline() >= end {
+                if let Some(control) = control {
+                    control.note(Stop::Timeout);
+                }
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(end);
         }
+        Poll::Pending
     }
 }

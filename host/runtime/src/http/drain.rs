@@ -60,10 +60,11 @@ impl Body for Drained {
 impl Drop for Drained {
     fn drop(&mut self) {
         let rest = self.body.take().filter(|body| !body.is_end_stream());
+        let Some(mut body) = rest.filter(|_| self.sends) else {
+            return;
+        };
         // Outside of the scheduler the connection is gone, too.
-        if let (Some(mut body), true, Ok(scheduler)) =
-            (rest, self.sends, tokio::runtime::Handle::try_current())
-        {
+        if let Ok(scheduler) = tokio::runtime::Handle::try_current() {
             scheduler.spawn(tokio::time::timeout(LINGER, async move {
                 while let Some(Ok(_)) = body.frame().await {}
             }));

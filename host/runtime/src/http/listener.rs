@@ -104,6 +104,8 @@ impl Listener {
                 .header_read_timeout(limits.header_timeout)
                 .max_buf_size(MAX_HEADER_BYTES)
                 .max_headers(MAX_HEADERS)
+                // Most answers are small: one buffer for head and body costs less than a vectored write.
+                .writev(false)
                 .serve_connection(TokioIo::new(Box::pin(stream)), service);
             let connection = graceful.watch(connection);
             tokio::spawn(async move {

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use http::HeaderName;
+use anyhow::Context as _;
+use http::{HeaderName, HeaderValue};
 
 /// A route.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct Route {
     /// The segments before the wildcard.
     segments: Vec<Segment>,
     wildcard: bool,
+    /// The text, and the text without the wildcard, as headers hand them on.
+    as_header: [HeaderValue; 2],
 }
 
 #[derive(Debug)]
@@ -48,10 +51,17 @@ impl Route {
                 ),
             }
         });
+        let segments = segments.collect::<anyhow::Result<_>>()?;
+        let header = |part: &str| {
+            HeaderValue::from_bytes(part.as_bytes()).with_context(|| {
+                format!("route \"{text}\" has a character that no request's path has")
+            })
+        };
         Ok(Self {
             text: text.to_owned(),
-            segments: segments.collect::<anyhow::Result<_>>()?,
+            segments,
             wildcard,
+            as_header: [header(text)?, header(base)?],
         })
     }
 
@@ -84,9 +94,9 @@ impl Route {
         segments.chain(self.wildcard.then_some(2)).collect()
     }
 
-    /// The route without the wildcard: `/files` of `/files/...`.
-    pub(super) fn base(&self) -> &str {
-        self.text.strip_suffix("/...").unwrap_or(&self.text)
+    /// The route as the manifest has it, `/files/...`, and without its wildcard, `/files`.
+    pub(super) fn as_header(&self) -> &[HeaderValue; 2] {
+        &self.as_header
     }
 
     /// What of a path, which this route has matched, the wildcard stands for: `/b/c` of `/a/b/c` for `/a/...`.

@@ -233,7 +233,11 @@ fn prepare(request: Request<Drained>) -> Result<Request<RequestBody>, Failure> {
     parts.uri =
         Uri::from_parts(uri).map_err(|_| bad("the Host header or the path is malformed"))?;
     if let Ok(since_epoch) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)
-        && let Ok(value) = HeaderValue::try_from(format!("t={:.6}", since_epoch.as_secs_f64()))
+        && let Ok(value) = HeaderValue::try_from(format!(
+            "t={}.{:06}",
+            since_epoch.as_secs(),
+            since_epoch.subsec_micros()
+        ))
     {
         parts.headers.insert(REQUEST_START, value);
     }

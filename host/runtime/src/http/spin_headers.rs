@@ -27,6 +27,9 @@ const BASE_PATH: HeaderName = HeaderName::from_static("spin-base-path");
 /// Address and port of the client.
 const CLIENT_ADDRESS: HeaderName = HeaderName::from_static("spin-client-addr");
 
+/// Room for what is set here, with a few named segments.
+const HOST_SETS: usize = 10;
+
 /// Sets the headers of a request to `uri`, which `route` has matched. A request that came over no network has no client.
 pub(crate) fn set(headers: &mut HeaderMap, uri: &Uri, route: &Route, client: Option<SocketAddr>) {
     let foreign: Vec<HeaderName> = headers
@@ -37,9 +40,14 @@ pub(crate) fn set(headers: &mut HeaderMap, uri: &Uri, route: &Route, client: Opt
     for name in foreign {
         headers.remove(name);
     }
+    headers.reserve(HOST_SETS);
+    let [text, base] = route.as_header();
+    headers.insert(MATCHED_ROUTE, text.clone());
+    headers.insert(RAW_COMPONENT_ROUTE, text.clone());
+    headers.insert(COMPONENT_ROUTE, base.clone());
+    headers.insert(BASE_PATH, HeaderValue::from_static("/"));
     let path = uri.path();
-    let text = route.to_string();
-    // Paths and routes that were matched have no characters that a header's value may not have.
+    // A path that was matched has no characters that a header's value may not have.
     let mut insert = |name: &HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             headers.insert(name, value);
@@ -47,10 +55,6 @@ pub(crate) fn set(headers: &mut HeaderMap, uri: &Uri, route: &Route, client: Opt
     };
     insert(&FULL_URL, &uri.to_string());
     insert(&PATH_INFO, route.trailing(path));
-    insert(&MATCHED_ROUTE, &text);
-    insert(&RAW_COMPONENT_ROUTE, &text);
-    insert(&COMPONENT_ROUTE, route.base());
-    insert(&BASE_PATH, "/");
     if let Some(client) = client {
         insert(&CLIENT_ADDRESS, &client.to_string());
     }
