@@ -88,21 +88,35 @@ pub fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
     let answer = remote.call(http::Method::GET, "", &[], Vec::new())?;
     remote.print(&answer, |answer| {
         println!(
-            "{:20} {:>8} {:>9} {:>7} {:>7} {:>9} {:>10}  ROUTES",
-            "COMPONENT", "REVISION", "REQUESTS", "RUNNING", "TRAPS", "TIMEOUTS", "MEMORY"
+            "{:20} {:>8} {:>9} {:>7} {:>7} {:>6} {:>8} {:>7} {:>9} {:>9} {:>10}  ROUTES",
+            "COMPONENT",
+            "REVISION",
+            "REQUESTS",
+            "RUNNING",
+            "WAITING",
+            "TRAPS",
+            "TIMEOUTS",
+            "REFUSED",
+            "RAN",
+            "QUEUED",
+            "MEMORY"
         );
         for component in answer["components"].as_array().into_iter().flatten() {
             let figures = &component["figures"];
             println!(
-                "{:20} {:>8} {:>9} {:>7} {:>7} {:>9} {:>6} KiB  {}",
+                "{:20} {:>8} {:>9} {:>7} {:>7} {:>6} {:>8} {:>7} {:>7.1} s {:>7.1} s {:>6} KiB  {}",
                 text(&component["id"]),
                 component["revision"]
                     .as_u64()
                     .map_or("-".to_owned(), |revision| revision.to_string()),
                 number(&figures["requests"]),
                 number(&figures["running"]),
+                number(&figures["waiting"]),
                 number(&figures["traps"]),
                 number(&figures["timeouts"]),
+                number(&figures["refused"]),
+                figures["instance_seconds"].as_f64().unwrap_or_default(),
+                figures["queue_seconds"].as_f64().unwrap_or_default(),
                 figures["memory_high_water"].as_u64().unwrap_or_default() >> 10,
                 texts(&component["routes"]),
             );

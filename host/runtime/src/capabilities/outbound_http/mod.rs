@@ -9,11 +9,11 @@ mod allowed;
 mod networks;
 
 use std::error::Error as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use http::Uri;
+use http::{HeaderName, Uri};
 use http_body_util::BodyExt as _;
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
 use hyper_util::client::legacy::Client;
@@ -21,7 +21,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Linker;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
+    WasiHttpHooks,
+};
 
 use super::{Capability, Variables};
 use crate::engine::InstanceState;
@@ -147,7 +150,18 @@ impl State {
     }
 }
 
+/// wasmtime's own list. Its own check makes the list anew for each header of each request, inbound ones too.
+static FORBIDDEN_HEADERS: LazyLock<[HeaderName; 9]> = LazyLock::new(|| DEFAULT_FORBIDDEN_HEADERS);
+
 impl WasiHttpHooks for State {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        FORBIDDEN_HEADERS.contains(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(|name| FORBIDDEN_HEADERS.contains(name))
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
