@@ -320,10 +320,10 @@ async fn waiting_for_a_slow_client_costs_no_cpu_time() {
     // Twice as many pieces as there are ticks in the CPU budget, each in a tick of its own.
     let pieces = futures::stream::unfold(0, |i| async move {
         tokio::time::sleep(Duration::from_millis(25)).await;
-        (i < 100).then(|| (Ok::<_, std::io::Error>("x"), i + 1))
+        (i < 200).then(|| (Ok::<_, std::io::Error>("x"), i + 1))
     });
     let answer = host.post("/echo", reqwest::Body::wrap_stream(pieces)).await;
-    assert_eq!(answer.text, "x".repeat(100));
+    assert_eq!(answer.text, "x".repeat(200));
 }
 
 #[tokio::test]

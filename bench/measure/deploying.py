@@ -15,6 +15,7 @@ SMALL = Path("target/components/probe-wasi02.wasm")
 LARGE = Path("target/components/word-count-javascript.wasm")
 RECORDING = Path("test/audio/garden.flac").read_bytes()
 CHANGES = 1000
+CHANGES_PER_SECOND = 50
 RATE = 200
 CLIENTS = 4
 ROUTE = "/mine/..."
@@ -100,8 +101,9 @@ def memory(server: Server) -> int:
 
 def change(admin: Server, wasm: bytes, callers: Callers, changes: int) -> None:
     """Deployments, each of a new number, and rollbacks to the one before, in turns."""
-    deployed, serving = [0], 0
+    deployed, serving, begun = [0], 0, time.perf_counter()
     for number in range(1, changes + 1):
+        time.sleep(max(0.0, begun + number / CHANGES_PER_SECOND - time.perf_counter()))
         if number % 2:
             deployed.append(number)
             callers.served = {serving, number}

@@ -97,7 +97,7 @@ pub struct Common {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 8,
+        value_parser = at_least_one, default_value_t = 8,
         env = "WHISPER_HOST_MAX_BATCH"
     )]
     pub max_batch: usize,
@@ -106,7 +106,7 @@ pub struct Common {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 256,
+        value_parser = at_least_one, default_value_t = 256,
         env = "WHISPER_HOST_MAX_TRANSCRIPTIONS"
     )]
     pub max_transcriptions: usize,
@@ -115,7 +115,7 @@ pub struct Common {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..), default_value_t = 64,
         env = "WHISPER_HOST_MAX_INSTANCES"
     )]
     pub max_instances: u32,
@@ -183,7 +183,7 @@ pub struct Up {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 1024,
+        value_parser = at_least_one, default_value_t = 1024,
         env = "WHISPER_HOST_MAX_CONNECTIONS"
     )]
     pub max_connections: usize,
@@ -192,7 +192,7 @@ pub struct Up {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 256,
+        value_parser = at_least_one, default_value_t = 256,
         env = "WHISPER_HOST_MAX_REQUESTS_PER_CLIENT"
     )]
     pub max_requests_per_client: usize,
@@ -404,4 +404,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// A number of places: with none, nothing would ever be served.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(std::num::ParseIntError::to_string(&error)),
+    }
 }

@@ -120,6 +120,22 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_may_stand_in_the_file_and_no_number_of_places_may_be_none() {
+        assert!(!up("", &[]).unwrap().watch);
+        assert!(up("watch = true", &[]).unwrap().watch);
+        for (name, value) in [
+            ("max-connections", 0),
+            ("max-instances", 0),
+            ("max-batch", 0),
+        ] {
+            let error = up("", &[&format!("--{name}={value}")])
+                .map(|_| ())
+                .unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }

@@ -15,7 +15,7 @@ pub struct Limits {
     #[serde(deserialize_with = "duration")]
     #[schemars(with = "String")]
     pub timeout: Duration,
-    /// Time that the component itself computes, per request, counted in ticks of 10 ms. Default 10 s.
+    /// Time that the component itself computes, per request, counted in ticks of 5 ms. Default 10 s.
     #[serde(deserialize_with = "duration")]
     #[schemars(with = "String")]
     pub cpu: Duration,
