@@ -270,6 +270,30 @@ async fn what_a_digest_or_a_version_names_is_fetched_once() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_may_say_that_its_packages_lie_elsewhere() {
+    let Some(registry) = Registry::start(false).await else {
+        return;
+    };
+    pushed(
+        &component("probe-wasi02"),
+        &registry.reference("public/team/hello:1.2.3"),
+    );
+    for description in [
+        serde_json::json!({"preferredProtocol": "oci", "oci": {"registry": registry.address, "namespacePrefix": "public/"}}),
+        serde_json::json!({"ociRegistry": registry.address, "ociNamespacePrefix": "public/"}),
+    ] {
+        let path = "/.well-known/wasm-pkg/registry.json";
+        let server = web_server(vec![(path, description.to_string().into_bytes())]).await;
+        let address = server.strip_prefix("http://").unwrap();
+        let package = format!(
+            "{{ registry = \"{address}\", package = \"team:hello\", version = \"1.2.3\" }}"
+        );
+        let host = start(state_dir(), &package);
+        assert_eq!(host.get("/hello").await.text, "hello", "{description}");
+    }
+}
+
 #[tokio::test]
 async fn a_component_is_deployed_straight_from_a_registry() {
     let Some(registry) = Registry::start(false).await else {
