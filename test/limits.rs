@@ -780,6 +780,20 @@ async fn sigterm_lets_requests_finish_and_takes_no_new_ones() {
 }
 
 #[tokio::test]
+async fn sigterm_lets_a_component_finish_what_it_does_after_its_answer() {
+    let mut host = probe_with(&[]);
+    assert_eq!(host.get("/one/work-afterwards").await.text, "answered");
+    host.signal(rustix::process::Signal::TERM);
+    assert_eq!(host.exit_code().await, Some(0));
+    let log = host.log();
+    assert!(
+        log.iter().any(|line| line["message"] == "done afterwards"),
+        "{log:?}"
+    );
+    assert!(log.iter().all(|line| line["level"] == "INFO"), "{log:?}");
+}
+
+#[tokio::test]
 async fn sigterm_waits_no_longer_than_its_limit() {
     let mut host = probe_with(&["--shutdown-timeout", "300ms"]);
     let stuck = tokio::spawn(reqwest::get(format!("{}/one/sleep", host.url)));
@@ -787,9 +801,11 @@ async fn sigterm_waits_no_longer_than_its_limit() {
     host.signal(rustix::process::Signal::TERM);
     assert_eq!(host.exit_code().await, Some(0));
     assert!(stuck.await.unwrap().is_err());
-    assert!(host.log().iter().any(|line| {
+    let log = host.log();
+    assert!(log.iter().any(|line| {
         line["message"]
             .as_str()
             .is_some_and(|m| m.contains("--shutdown-timeout"))
     }));
+    assert!(log.iter().all(|line| line["level"] != "ERROR"), "{log:?}");
 }

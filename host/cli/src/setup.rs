@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use runtime::capabilities::{Capabilities, Files, Inference, OutboundHttp, Timeseries, Variables};
@@ -34,7 +35,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Unloads everything and closes the store.
+    /// Waits until the components are done, unloads everything and closes the store.
     ///
     /// # Errors
     /// When the store cannot finish its last writes.
@@ -45,6 +46,8 @@ impl Loaded {
             model,
             store,
         } = self;
+        // Each request has a limit of its own.
+        host.finish(Duration::MAX).await;
         drop((application, host, model));
         close_store(store).await
     }

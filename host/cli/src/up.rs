@@ -88,8 +88,18 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     tracing::info!(%address, admin = %admin.address(), "ready");
 
     let reloading = reload_when_asked(options, &deployments, hangup, watch);
-    let serving = async { tokio::join!(server.serve(stop), admin.serve()) };
-    let (all_finished, ()) = tokio::select! {
+    let serving = async {
+        let stopped = async {
+            stop.cancelled().await;
+            Instant::now()
+        };
+        let (answered, (), stopped) =
+            tokio::join!(server.serve(stop.clone()), admin.serve(), stopped);
+        // Components may have something left to do after their answers.
+        let left = options.shutdown_timeout.saturating_sub(stopped.elapsed());
+        deployments.host().finish(left).await && answered
+    };
+    let all_finished = tokio::select! {
         finished = serving => finished,
         error = reloading => return Err(error),
     };

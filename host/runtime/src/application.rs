@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::broadcast;
@@ -32,6 +33,12 @@ impl Host {
         Ok(Self {
             engine: Arc::new(Engine::new(capabilities, instances, cache)?),
         })
+    }
+
+    /// Waits until components are done with every request, also with what they do after their answers, or for this long.
+    /// Answers whether they are.
+    pub async fn finish(&self, within: Duration) -> bool {
+        self.engine.finish(within).await
     }
 
     /// Whether component instances come from a pool of reserved memory.

@@ -158,6 +158,7 @@ impl Component {
             limits.timeout,
             Arc::clone(observed),
             places,
+            self.proxy.state().engine.under_way.token(),
         ));
         // Stops the instance when the caller loses interest before there is an answer.
         let mut guard = ClientGuard(Some(Arc::clone(&control)));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::figures::Observed;
 
@@ -55,6 +56,7 @@ pub(crate) struct Control {
     started: Instant,
     observed: Arc<Observed>,
     _places: [OwnedSemaphorePermit; 2],
+    _under_way: TaskTrackerToken,
 }
 
 impl Control {
@@ -63,6 +65,7 @@ impl Control {
         timeout: Duration,
         observed: Arc<Observed>,
         places: [OwnedSemaphorePermit; 2],
+        under_way: TaskTrackerToken,
     ) -> Self {
         Self {
             request_id,
@@ -76,6 +79,7 @@ impl Control {
             started: Instant::now(),
             observed,
             _places: places,
+            _under_way: under_way,
         }
     }
 

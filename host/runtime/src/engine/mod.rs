@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -43,6 +44,10 @@ pub(crate) struct Engine {
     observed: figures::Registry,
     /// A place for each instance that may exist.
     places: Arc<Semaphore>,
+    /// Each request, until its instance is done with it: that may be after its answer.
+    under_way: TaskTracker,
+    /// Nobody waits any longer for the requests under way.
+    given_up: AtomicBool,
     pooling: bool,
     stop_ticker: Arc<AtomicBool>,
 }
@@ -82,6 +87,8 @@ impl Engine {
             cache,
             observed: figures::Registry::default(),
             places: Arc::new(Semaphore::new(instances as usize)),
+            under_way: TaskTracker::new(),
+            given_up: AtomicBool::new(false),
             pooling,
             stop_ticker,
         })
@@ -92,6 +99,24 @@ impl Engine {
         self.capabilities
             .grants(manifest, &manifest.components[id])
             .with_context(|| format!("component {id}"))
+    }
+
+    /// Waits until no request is under way, also of revisions that are served no longer, or for this long. Answers whether
+    /// all are done; those that are not end with the scheduler.
+    pub(crate) async fn finish(&self, within: Duration) -> bool {
+        self.under_way.close();
+        let finished = tokio::time::timeout(within, self.under_way.wait())
+            .await
+            .is_ok();
+        if !finished {
+            self.given_up.store(true, Ordering::Relaxed);
+        }
+        finished
+    }
+
+    /// Whether the host goes down without waiting for the requests under way.
+    fn given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// Whether instances come from a pool of reserved memory.

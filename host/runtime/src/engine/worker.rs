@@ -67,6 +67,7 @@ impl HandlerState for Instances {
             },
             state: Worker {
                 current,
+                engine: Arc::clone(&self.engine),
                 settings: Arc::clone(&self.settings),
                 _place: place,
             },
@@ -77,6 +78,7 @@ impl HandlerState for Instances {
 /// Which requests an instance takes: one at a time, as many as the component's limits allow.
 pub(super) struct Worker {
     current: Current,
+    engine: Arc<Engine>,
     settings: Arc<Settings>,
     _place: OwnedSemaphorePermit,
 }
@@ -111,7 +113,14 @@ impl WorkerState for Worker {
         // An instance that was stopped on purpose reports it through its request; only the unexpected is logged here.
         if let (Err(error), Some(control)) = (&result, &control) {
             control.set_failed();
-            if control.stop().is_none() && !control.is_client_gone() {
+            if self.engine.given_up() {
+                tracing::warn!(
+                    component = &*self.settings.id,
+                    request_id = %control.request_id,
+                    after_its_answer = control.answered(),
+                    "the component was not done with the request when the host stopped"
+                );
+            } else if control.stop().is_none() && !control.is_client_gone() {
                 tracing::error!(
                     component = &*self.settings.id,
                     request_id = %control.request_id,

@@ -60,6 +60,11 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
             }
             "echo" => echo(request, out),
             "ignore-body" => answer(out, "not read"),
+            "work-afterwards" => {
+                answer(out, "answered");
+                monotonic_clock::subscribe_duration(1_000_000_000).block();
+                println!("done afterwards");
+            }
             "stream-forever" => stream_forever(out),
             "spin" => spin(),
             "sleep" => monotonic_clock::subscribe_duration(3_600_000_000_000).block(),
