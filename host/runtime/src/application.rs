@@ -2,7 +2,6 @@
 //! served, build another one aside and swap it in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::engine::component::{Component, Handler};
 use crate::engine::figures::{Figures, Line};
 use crate::engine::{Engine, Part, compose};
 use crate::error::Failure;
-use crate::http::{Router, set_spin_headers};
+use crate::http::{Client, Router, set_spin_headers};
 use crate::manifest::{self, Dependency, Digest, Manifest, Source};
 
 /// The host: the engine, and what it lends to components.
@@ -374,14 +373,13 @@ impl Application {
     }
 
     /// The component that a request's path leads to; the request is then told how it was routed.
-    pub(crate) fn route<B>(
+    pub(crate) fn route(
         &self,
-        request: &mut http::Request<B>,
-        client: Option<SocketAddr>,
+        request: &mut http::request::Parts,
+        client: Option<&Client>,
     ) -> Option<&Arc<Component>> {
-        let uri = request.uri().clone();
-        let (route, component) = self.router.find(uri.path())?;
-        set_spin_headers(request.headers_mut(), &uri, route, client);
+        let (route, component) = self.router.find(request.uri.path())?;
+        set_spin_headers(&mut request.headers, &request.uri, route, client);
         Some(component)
     }
 
@@ -391,20 +389,20 @@ impl Application {
     /// [`Failure`], as a client would see it.
     pub async fn call<B>(
         &self,
-        mut request: http::Request<B>,
+        request: http::Request<B>,
     ) -> Result<http::Response<AnswerBody>, Failure>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        let Some(component) = self.route(&mut request, None) else {
+        let (mut parts, body) = request.into_parts();
+        let Some(component) = self.route(&mut parts, None) else {
             return Err(Failure::new(
                 crate::error::Code::NotFound,
-                format!("no route matches {}", request.uri().path()),
+                format!("no route matches {}", parts.uri.path()),
             ));
         };
-        component
-            .handle(uuid::Uuid::now_v7(), request.map(RequestBody::new))
-            .await
+        let request = http::Request::from_parts(parts, RequestBody::new(body));
+        component.handle(uuid::Uuid::now_v7(), request).await
     }
 }

@@ -205,6 +205,10 @@ impl Component {
                 limits.concurrency, self.settings.id, limits.queue
             ))
         })?;
+        // Those who wait go first: there is no free place while anyone does.
+        if let Ok(running) = Arc::clone(&self.running).try_acquire_owned() {
+            return Ok([admitted, running]);
+        }
         let running = Arc::clone(&self.running).acquire_owned();
         match tokio::time::timeout(limits.queue_timeout, running).await {
             Ok(Ok(running)) => Ok([admitted, running]),

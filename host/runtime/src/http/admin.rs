@@ -31,7 +31,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{json_answer, to_answer};
-use super::listener::{ConnectionLimits, Listener};
+use super::listener::{Client, ConnectionLimits, Listener};
 use crate::deployment::{DeployError, Deployed, Deployments, RevisionSettings};
 use crate::engine::figures::Line;
 use crate::error::{Code, Failure};
@@ -106,7 +106,7 @@ impl Shared {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        client: SocketAddr,
+        client: Client,
     ) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answer = self.route(request).await.unwrap_or_else(|failure| {
@@ -116,7 +116,7 @@ impl Shared {
             http.request.method = %method,
             url.path = path,
             http.response.status_code = answer.status().as_u16(),
-            client.address = %client.ip(),
+            client.address = %client.address.ip(),
             "admin request"
         );
         answer

@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
+use super::timer::ConnectionTimer;
+
 /// Bytes of a request's headers, all together. More is answered 431.
 const MAX_HEADER_BYTES: usize = 64 << 10;
-/// Number of a request's headers. More is answered 431.
-const MAX_HEADERS: usize = 128;
 /// A client that takes nothing of its answer for this long is cut off: it would hold its request's places for ever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -30,6 +30,24 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Listener {
     listener: TcpListener,
     address: SocketAddr,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    /// Address and port.
+    pub(crate) as_header: HeaderValue,
+}
+
+impl Client {
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            as_header: HeaderValue::try_from(address.to_string())
+                .unwrap_or(HeaderValue::from_static("")),
+        }
+    }
 }
 
 /// How a listener treats its clients.
@@ -71,7 +89,7 @@ impl Listener {
         handle: H,
     ) -> bool
     where
-        H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + 'static,
+        H: Fn(Request<Incoming>, Client) -> F + Clone + Send + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -83,7 +101,7 @@ impl Listener {
                 () = stop.cancelled() => break,
                 accepted = accept(&self.listener, &connections) => accepted,
             };
-            let (stream, client, permit) = match accepted {
+            let (stream, address, permit) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, most likely: wait for some to be freed rather than spin.
@@ -95,22 +113,23 @@ impl Listener {
             let mut stream = TimeoutStream::new(stream);
             stream.set_write_timeout(Some(WRITE_TIMEOUT));
             let handle = handle.clone();
+            let client = Client::at(address);
             let service = service_fn(move |request| {
-                let answer = handle(request, client);
+                let answer = handle(request, client.clone());
                 async move { Ok::<_, Infallible>(answer.await) }
             });
             let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
+                .timer(ConnectionTimer::default())
                 .header_read_timeout(limits.header_timeout)
                 .max_buf_size(MAX_HEADER_BYTES)
-                .max_headers(MAX_HEADERS)
+                // hyper answers 431 to more than 100 headers; any other number would cost it an allocation for each request.
                 // Most answers are small: one buffer for head and body costs less than a vectored write.
                 .writev(false)
                 .serve_connection(TokioIo::new(Box::pin(stream)), service);
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
-                    tracing::debug!(%error, %client, "connection ended");
+                    tracing::debug!(%error, client = %address, "connection ended");
                 }
                 drop(permit);
             });

@@ -9,8 +9,10 @@ mod route;
 mod router;
 mod server;
 mod spin_headers;
+mod timer;
 
 pub use admin::Admin;
+pub(crate) use listener::Client;
 pub(crate) use router::Router;
 pub use server::{Server, ServerConfig};
 pub(crate) use spin_headers::set as set_spin_headers;

@@ -1,5 +1,6 @@
 //! The server of an application: the host's own routes, and from a request to the component that its path leads to.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, HOST};
+use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
@@ -18,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{json_answer, to_answer};
 use super::clients::{Clients, Place};
 use super::drain::Drained;
-use super::listener::{ConnectionLimits, Listener};
+use super::listener::{Client, ConnectionLimits, Listener};
 use crate::application::Application;
 use crate::engine::body::{AnswerBody, RequestBody};
 use crate::error::{Code, Failure};
@@ -100,25 +102,24 @@ impl Shared {
     async fn serve(
         self: Arc<Self>,
         request: Request<Incoming>,
-        client: SocketAddr,
+        client: Client,
     ) -> Response<Answer> {
         let started = Instant::now();
-        // Before anything can fail: whatever the answer is, the client is to get it.
         let (parts, body) = request.into_parts();
+        // Before anything can fail: whatever the answer is, the client is to get it.
         let body = Drained::new(body, &parts.headers);
-        let request = Request::from_parts(parts, body);
         let request_id = uuid::Uuid::now_v7();
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         let head = method == Method::HEAD;
-        let own = own_routes(&request);
+        let own = own_routes(&method, &path);
         let place = match own {
             Some(_) => None,
-            None => self.clients.admit(client.ip()),
+            None => self.clients.admit(client.address.ip()),
         };
         let (component, result) = match (own, &place) {
             // Also for a client that is over its share: it may be the one who watches over the host.
             (Some(answer), _) => (None, Ok(answer)),
-            (None, Some(_)) => self.route(request_id, request, client).await,
+            (None, Some(_)) => self.route(request_id, parts, body, &client).await,
             (None, None) => (None, Err(self.over_its_share())),
         };
         let mut response = result.unwrap_or_else(|failure| to_answer(&failure));
@@ -130,7 +131,7 @@ impl Shared {
             url.path = path,
             http.response.status_code = response.status().as_u16(),
             duration_ms = started.elapsed().as_secs_f64() * 1e3,
-            client.address = %client.ip(),
+            client.address = %client.address.ip(),
             component = component.as_deref(),
             request_id = %request_id,
             "request"
@@ -145,26 +146,27 @@ impl Shared {
     async fn route(
         &self,
         request_id: uuid::Uuid,
-        request: Request<Drained>,
-        client: SocketAddr,
+        mut parts: Parts,
+        body: Drained,
+        client: &Client,
     ) -> (Option<Arc<str>>, Result<Response<AnswerBody>, Failure>) {
-        let mut request = match prepare(request) {
-            Ok(request) => request,
-            Err(failure) => return (None, Err(failure)),
-        };
+        if let Err(failure) = prepare(&mut parts) {
+            return (None, Err(failure));
+        }
         let application = self.application.load_full();
-        let Some(component) = application.route(&mut request, Some(client)) else {
+        let Some(component) = application.route(&mut parts, Some(client)) else {
             let failure = Failure::new(
                 Code::NotFound,
                 format!(
                     "no route matches {}; the routes are: {}",
-                    request.uri().path(),
+                    parts.uri.path(),
                     application.routes().join(", ")
                 ),
             );
             return (None, Err(failure));
         };
         let id = Arc::clone(&component.settings.id);
+        let request = Request::from_parts(parts, RequestBody::new(body));
         (Some(id), component.handle(request_id, request).await)
     }
 
@@ -181,8 +183,8 @@ impl Shared {
 }
 
 /// `/healthz`: the process is alive. `/readyz`: it takes requests.
-fn own_routes<B>(request: &Request<B>) -> Option<Response<AnswerBody>> {
-    let text = match request.uri().path() {
+fn own_routes(method: &Method, path: &str) -> Option<Response<AnswerBody>> {
+    let text = match path {
         "/healthz" => "ok",
         "/readyz" => "ready",
         _ => return None,
@@ -191,7 +193,7 @@ fn own_routes<B>(request: &Request<B>) -> Option<Response<AnswerBody>> {
         StatusCode::OK,
         serde_json::json!({"status": text}).to_string(),
     );
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !matches!(*method, Method::GET | Method::HEAD) {
         response = json_answer(
             StatusCode::METHOD_NOT_ALLOWED,
             serde_json::json!({"error": {"code": "method_not_allowed", "message": "use GET"}})
@@ -205,9 +207,8 @@ fn own_routes<B>(request: &Request<B>) -> Option<Response<AnswerBody>> {
 }
 
 /// Makes of a request what a component may see: an absolute URI, and headers that only the host may set.
-fn prepare(request: Request<Drained>) -> Result<Request<RequestBody>, Failure> {
+fn prepare(parts: &mut Parts) -> Result<(), Failure> {
     let bad = |message: &str| Failure::new(Code::BadRequest, message.to_owned());
-    let (mut parts, body) = request.into_parts();
     if parts.method == Method::CONNECT {
         return Err(bad("the host is no proxy: CONNECT is not for it"));
     }
@@ -232,16 +233,21 @@ fn prepare(request: Request<Drained>) -> Result<Request<RequestBody>, Failure> {
         .get_or_insert_with(|| PathAndQuery::from_static("/"));
     parts.uri =
         Uri::from_parts(uri).map_err(|_| bad("the Host header or the path is malformed"))?;
-    if let Ok(since_epoch) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)
-        && let Ok(value) = HeaderValue::try_from(format!(
-            "t={}.{:06}",
-            since_epoch.as_secs(),
-            since_epoch.subsec_micros()
-        ))
-    {
-        parts.headers.insert(REQUEST_START, value);
+    if let Some(now) = since_epoch() {
+        parts.headers.insert(REQUEST_START, now);
     }
-    Ok(Request::from_parts(parts, RequestBody::new(body)))
+    Ok(())
+}
+
+/// The time, as [`REQUEST_START`] has it. None when the clock stands before 1970.
+fn since_epoch() -> Option<HeaderValue> {
+    let time = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
+    // As long as it will be until the year 2286: a string that need not shrink becomes the header's value as it is.
+    let mut text = String::with_capacity("t=1234567890.123456".len());
+    write!(text, "t={}.{:06}", time.as_secs(), time.subsec_micros()).ok()?;
+    HeaderValue::try_from(text).ok()
 }
 
 /// An answer's body, which holds the client's place until it is sent.

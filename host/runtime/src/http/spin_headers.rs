@@ -3,10 +3,9 @@
 //!
 //! Only the host may set them: whatever a client sends in a header that starts with `spin-` is taken out first.
 
-use std::net::SocketAddr;
-
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use super::listener::Client;
 use super::route::Route;
 
 /// What only the host may set starts with this.
@@ -31,7 +30,7 @@ const CLIENT_ADDRESS: HeaderName = HeaderName::from_static("spin-client-addr");
 const HOST_SETS: usize = 10;
 
 /// Sets the headers of a request to `uri`, which `route` has matched. A request that came over no network has no client.
-pub(crate) fn set(headers: &mut HeaderMap, uri: &Uri, route: &Route, client: Option<SocketAddr>) {
+pub(crate) fn set(headers: &mut HeaderMap, uri: &Uri, route: &Route, client: Option<&Client>) {
     let foreign: Vec<HeaderName> = headers
         .keys()
         .filter(|name| name.as_str().starts_with(PREFIX))
@@ -47,19 +46,29 @@ pub(crate) fn set(headers: &mut HeaderMap, uri: &Uri, route: &Route, client: Opt
     headers.insert(COMPONENT_ROUTE, base.clone());
     headers.insert(BASE_PATH, HeaderValue::from_static("/"));
     let path = uri.path();
+    if let Some(client) = client {
+        headers.insert(CLIENT_ADDRESS, client.as_header.clone());
+    }
     // A path that was matched has no characters that a header's value may not have.
-    let mut insert = |name: &HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+    let mut insert = |name: &HeaderName, value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
     };
-    insert(&FULL_URL, &uri.to_string());
-    insert(&PATH_INFO, route.trailing(path));
-    if let Some(client) = client {
-        insert(&CLIENT_ADDRESS, &client.to_string());
-    }
+    insert(&FULL_URL, text_of(uri));
+    insert(&PATH_INFO, route.trailing(path).to_owned());
     for (name, value) in route.named(path) {
-        insert(name, value);
+        insert(name, value.to_owned());
+    }
+}
+
+/// What `uri.to_string()` is, in one piece of memory of the right size.
+fn text_of(uri: &Uri) -> String {
+    match (uri.scheme_str(), uri.authority(), uri.path_and_query()) {
+        (Some(scheme), Some(authority), Some(path)) => {
+            [scheme, "://", authority.as_str(), path.as_str()].concat()
+        }
+        _ => uri.to_string(),
     }
 }
 
@@ -68,6 +77,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue, Uri};
 
     use super::set;
+    use crate::http::Client;
     use crate::http::route::Route;
 
     fn headers(route: &str, url: &'static str, sent: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -79,7 +89,7 @@ mod tests {
             &mut headers,
             &Uri::from_static(url),
             &Route::parse(route).unwrap(),
-            Some("192.0.2.1:50000".parse().unwrap()),
+            Some(&Client::at("192.0.2.1:50000".parse().unwrap())),
         );
         headers
     }

@@ -1,0 +1,87 @@
+//! A connection's clock: hyper waits for each request's headers with a timer of its own, made and dropped every time.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+
+/// All waits of one connection share one of the scheduler's timers, which is set anew only when it has gone off: a deadline
+/// that moves on with every request costs nothing then.
+///
+/// Only one wait at a time may be under way; hyper has no more for a connection.
+#[derive(Clone, Default)]
+pub(super) struct ConnectionTimer(Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>);
+
+impl Timer for ConnectionTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Wait {
+            timer: self.clone(),
+            deadline: deadline.into(),
+        })
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into()
+    }
+}
+
+struct Wait {
+    timer: ConnectionTimer,
+    deadline: tokio::time::Instant,
+}
+
+impl Sleep for Wait {}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Nothing panics while the lock is held, so a poisoned timer is still whole.
+        let mut timer = self.timer.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.deadline)));
+        if timer.deadline() > self.deadline {
+            timer.as_mut().reset(self.deadline);
+        }
+        while timer.as_mut().poll(context).is_ready() {
+            if timer.deadline() >= self.deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(self.deadline);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper::rt::Timer as _;
+    use tokio::time::Instant;
+
+    use super::ConnectionTimer;
+
+    /// The scheduler's clock stands still but for sleeps: the times are exact.
+    #[tokio::test(start_paused = true)]
+    async fn every_wait_ends_at_its_own_deadline() {
+        let timer = ConnectionTimer::default();
+        let started = Instant::now();
+        let mut expected = Duration::ZERO;
+        // Given up before it ends; one that ends later; one that ends earlier than the one given up would have.
+        let given_up = timer.sleep(Duration::from_secs(30));
+        let _ = tokio::time::timeout(Duration::from_secs(1), given_up).await;
+        expected += Duration::from_secs(1);
+        assert_eq!(started.elapsed(), expected);
+        for seconds in [60, 2, 5] {
+            timer.sleep(Duration::from_secs(seconds)).await;
+            expected += Duration::from_secs(seconds);
+            assert_eq!(started.elapsed(), expected);
+        }
+    }
+}
