@@ -29,7 +29,7 @@ build: host components ## build everything and fill the cache of compiled compon
 run: build ## serve on http://localhost:8000
 	@exec $(HOST) up
 
-handlers: host ## build the examples in JavaScript and Python into target/components/
+handlers: host ## build the examples in target/components/, as `whisper-host new` begins them
 	@sh scripts/build-handlers.sh
 
 test: setup test-components handlers ## run all tests

@@ -34,7 +34,8 @@ if ! cmp -s bench/requirements.txt .tools/bench/requirements.txt; then
 fi
 
 sh scripts/build-components.sh probe-wasi02 probe-wasi03 bench-stages >&2
-cargo build --release --locked --workspace --bin whisper-host --bin bench >&2
+cargo build --release --locked --target-dir target --workspace --bin whisper-host >&2
+cargo build --profile dist --locked --target-dir target --workspace --bin whisper-host --bin bench >&2
 sh scripts/build-handlers.sh
 
 # One thread for everything that Python computes: the peer of one component is one thread.

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Builds components to WebAssembly: scripts/build-components.sh CRATE…
+# Builds components to WebAssembly: scripts/build-components.sh [--project FOLDER] CRATE…
 #
-# Each lands in target/components/CRATE.wasm. Two ways to the standard library of the target:
+# Each lands in target/components/CRATE.wasm. They are of this workspace, or of a project of its own, whose versions are not
+# locked. Two ways to the standard library of the target:
 #   1. rustup's: `rustup target add wasm32-wasip2`.
 #   2. where rustup cannot fetch it: Debian's rustc-web, with the library built from source.
 set -eu
@@ -14,6 +15,11 @@ command -v rustc >/dev/null || stop "no Rust compiler: install it from https://r
 
 target=wasm32-wasip2
 flags="-C target-feature=+simd128"
+project=--locked profile=component
+if [ "$1" = --project ]; then
+    project="--manifest-path $2/Cargo.toml" profile=release
+    shift 2
+fi
 packages=
 for crate in "$@"; do packages="$packages -p $crate"; done
 
@@ -45,7 +51,7 @@ fi
 case "$(toolchain)" in
 rustup)
     # shellcheck disable=SC2086
-    RUSTFLAGS="$flags" cargo build --locked --profile component --target "$target" --target-dir target/wasm $packages
+    RUSTFLAGS="$flags" cargo build $project --profile $profile --target "$target" --target-dir target/wasm $packages
     ;;
 debian)
     # Debian ships the library's source; the two linkers come with any rustup toolchain.
@@ -53,7 +59,7 @@ debian)
     [ -x "$linkers/wasm-component-ld" ] || stop "no wasm-component-ld: install Rust by rustup (https://rustup.rs), whose toolchains have it"
     # shellcheck disable=SC2086
     PATH="/usr/bin:$PATH:$linkers" RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTFLAGS="$flags -L native=/usr/lib/wasm32-wasi" \
-        /usr/bin/cargo build --locked --profile component -Zbuild-std=std,panic_abort \
+        /usr/bin/cargo build $project --profile $profile -Zbuild-std=std,panic_abort \
         --target "$target" --target-dir target/wasm $packages
     ;;
 *)
@@ -65,6 +71,6 @@ mkdir -p target/components
 for crate in "$@"; do
     name=$(printf %s "$crate" | tr - _)
     # Only a changed file is replaced: the host watches and hashes them.
-    cmp -s "target/wasm/$target/component/$name.wasm" "target/components/$crate.wasm" ||
-        cp "target/wasm/$target/component/$name.wasm" "target/components/$crate.wasm"
+    cmp -s "target/wasm/$target/$profile/$name.wasm" "target/components/$crate.wasm" ||
+        cp "target/wasm/$target/$profile/$name.wasm" "target/components/$crate.wasm"
 done

@@ -1,6 +1,5 @@
 #!/bin/sh
-# Builds the examples in JavaScript and Python, in target/components/: as projects that `whisper-host new` has written, with the
-# tools of each language. A component that is newer than what it is made of is left as it is.
+# Builds the examples, in target/components/: as projects that `whisper-host new` has written, with the tools of each language. A component that is newer than what it is made of is left as it is.
 #
 # The tools come into .tools/: componentize-py, and Node.js where none is installed, by pip.
 set -eu
@@ -47,6 +46,13 @@ run_npm() {
         PATH="$node/bin:$PATH" "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" "$@"
     fi
 }
+
+# The workspace has a component of the example's own name.
+if ! [ -e target/components/word-count-rust.wasm ] ||
+    [ -n "$(find examples/word-count wit -type f -newer target/components/word-count-rust.wasm)" ]; then
+    project word-count-rust rust
+    sh scripts/build-components.sh --project target/handlers/word-count-rust word-count-rust
+fi
 
 name=word-count-python
 if ! fresh $name; then

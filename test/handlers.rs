@@ -34,6 +34,12 @@ async fn a_handler_in_rust_for_wasi_0_2_counts_words() {
     counts_words("word-count").await;
 }
 
+/// Built as a project of its own, with the newest versions of what it needs.
+#[tokio::test]
+async fn a_handler_in_rust_that_new_has_begun_counts_words() {
+    counts_words("word-count-rust").await;
+}
+
 #[tokio::test]
 async fn a_handler_in_rust_for_wasi_0_3_counts_words() {
     counts_words("word-count-p3").await;

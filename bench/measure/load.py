@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from .processes import Server, wasmtime_serve, whisper_host
+from .processes import PLAIN_HOST, Server, wasmtime_serve, whisper_host
 from .section import Section, Table, ratio
 
 CONNECTIONS = 16
@@ -44,6 +44,7 @@ def measure(rounds: int, state: Path) -> Section:
     with ExitStack() as stack:
         manifest = ["-f", "bench/load.toml"]
         quiet = stack.enter_context(whisper_host(state / "load", *manifest, "--log", "warn"))
+        plain = stack.enter_context(whisper_host(state / "load-plain", *manifest, "--log", "warn", host=PLAIN_HOST))
         logging = stack.enter_context(whisper_host(state / "load-logging", *manifest))
         for case, (component, reuse) in CASES.items():
             peer = stack.enter_context(
@@ -53,7 +54,7 @@ def measure(rounds: int, state: Path) -> Section:
                     "--max-instance-concurrent-reuse-count=1",
                 )
             )
-            servers = {"quiet": quiet, "peer": peer, "logging": logging}
+            servers = {"quiet": quiet, "peer": peer, "plain": plain, "logging": logging}
             path = f"/{case}/hello"
             for server in servers.values():
                 wrk(server, path, WARM_UP)
@@ -70,12 +71,14 @@ def report(runs: dict[str, dict[str, list[tuple[float, float]]]]) -> Section:
         rates = {name: [rate for rate, _ in values] for name, values in who.items()}
         costs = {name: [cost for _, cost in values] for name, values in who.items()}
         throughput = ratio(rates["quiet"], rates["peer"])
+        plain = ratio(rates["plain"], rates["peer"])
         with_log = ratio(rates["logging"], rates["peer"])
         cost = ratio(costs["quiet"], costs["peer"])
         figures[case] = {
             "requests_per_second": {name: median(values) for name, values in rates.items()},
             "cpu_microseconds_per_request": {name: median(values) * 1e6 for name, values in costs.items()},
             "throughput": throughput.figures(),
+            "throughput_without_link_time_optimisation": plain.figures(),
             "throughput_with_access_log": with_log.figures(),
             "cpu_cost": cost.figures(),
         }
@@ -87,6 +90,7 @@ def report(runs: dict[str, dict[str, list[tuple[float, float]]]]) -> Section:
                 str(throughput),
                 f"{median(costs['quiet']) * 1e6:.0f} / {median(costs['peer']) * 1e6:.0f} µs",
                 str(cost),
+                str(plain),
                 f"{with_log.median:.2f}",
             ]
         )
@@ -102,7 +106,8 @@ def report(runs: dict[str, dict[str, list[tuple[float, float]]]]) -> Section:
                     "ratio",
                     "CPU per request, ours / wasmtime's",
                     "ratio",
-                    "ratio with access log",
+                    "requests/s, built by `make run`, to wasmtime's",
+                    "with access log",
                 ],
                 rows,
             )
@@ -113,5 +118,7 @@ def report(runs: dict[str, dict[str, list[tuple[float, float]]]]) -> Section:
             "`whisper-host` holds every request to its limits (wall-clock time, CPU time, memory, body, queue), "
             "gives it an id, and checks its client's share; `wasmtime serve` has no limits on by default. Neither logs requests, "
             "but in the last column `whisper-host` writes its access log, to a file.",
+            "`wasmtime` is built as `cargo install` builds it, without optimisation across crates; so is the `whisper-host` of "
+            "`make run`, in the column before the last. The others are built with the profile `dist`, for machines that serve.",
         ],
     )

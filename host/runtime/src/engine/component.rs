@@ -147,12 +147,11 @@ impl Component {
             return Err(self.failure(Stop::BodyTooLarge));
         }
         let observed = &self.settings.observed;
-        let arrived = std::time::Instant::now();
-        let places = self
+        let (places, waited) = self
             .wait_for_places()
             .await
             .inspect_err(|_| observed.refuse())?;
-        observed.request(arrived.elapsed());
+        observed.request(waited);
         let control = Arc::new(Control::new(
             request_id,
             limits.timeout,
@@ -195,7 +194,8 @@ impl Component {
             .figures(running, admitted.saturating_sub(running))
     }
 
-    async fn wait_for_places(&self) -> Result<[OwnedSemaphorePermit; 2], Failure> {
+    /// The places, and how long they were waited for.
+    async fn wait_for_places(&self) -> Result<([OwnedSemaphorePermit; 2], Duration), Failure> {
         let overloaded =
             |message: String| Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER);
         let limits = &self.settings.limits;
@@ -207,11 +207,12 @@ impl Component {
         })?;
         // Those who wait go first: there is no free place while anyone does.
         if let Ok(running) = Arc::clone(&self.running).try_acquire_owned() {
-            return Ok([admitted, running]);
+            return Ok(([admitted, running], Duration::ZERO));
         }
+        let arrived = std::time::Instant::now();
         let running = Arc::clone(&self.running).acquire_owned();
         match tokio::time::timeout(limits.queue_timeout, running).await {
-            Ok(Ok(running)) => Ok([admitted, running]),
+            Ok(Ok(running)) => Ok(([admitted, running], arrived.elapsed())),
             // Nobody closes the semaphore; if it were closed, the host would be going down.
             Ok(_) => Err(overloaded(
                 "the host is shutting down; try again shortly".into(),

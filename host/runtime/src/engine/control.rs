@@ -67,16 +67,17 @@ impl Control {
         places: [OwnedSemaphorePermit; 2],
         under_way: TaskTrackerToken,
     ) -> Self {
+        let started = Instant::now();
         Self {
             request_id,
-            deadline: Instant::now() + timeout,
+            deadline: started + timeout,
             gone: AtomicBool::new(false),
             watcher: AtomicWaker::new(),
             stop: OnceLock::new(),
             memory_refused: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             failed: AtomicBool::new(false),
-            started: Instant::now(),
+            started,
             observed,
             _places: places,
             _under_way: under_way,

@@ -43,6 +43,9 @@ const REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
 /// The request's id, in the answer and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Room for the headers of an ordinary request, with those that the host adds.
+const HEADERS: usize = 12;
+
 /// A server that is bound to its address but not serving yet.
 pub struct Server {
     listener: Listener,
@@ -123,6 +126,8 @@ impl Shared {
             (None, None) => (None, Err(self.over_its_share())),
         };
         let mut response = result.unwrap_or_else(|failure| to_answer(&failure));
+        // hyper takes the map of these headers for the next request's.
+        response.headers_mut().reserve(HEADERS);
         if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
