@@ -103,11 +103,7 @@ impl Admin {
 }
 
 impl Shared {
-    async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        client: Client,
-    ) -> Response<Body> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, client: Client) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answer = self.route(request).await.unwrap_or_else(|failure| {
             to_answer(&failure).map(|body| body.map_err(std::io::Error::other).boxed_unsync())
