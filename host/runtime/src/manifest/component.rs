@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::Limits;
@@ -42,6 +43,12 @@ pub struct Component {
     /// Models that it may use: `["whisper"]`.
     #[serde(default)]
     pub ai_models: Vec<String>,
+    /// Spin's key-value stores, of which this host has none.
+    #[serde(default)]
+    pub key_value_stores: NoStores,
+    /// Spin's databases, of which this host has none.
+    #[serde(default)]
+    pub sqlite_databases: NoStores,
     /// How `spin build` builds it. Read by Spin, not by this host.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub build: Option<toml::Table>,
@@ -54,6 +61,22 @@ pub struct Component {
     /// What Spin has no field for.
     #[serde(default)]
     pub tool: Tools,
+}
+
+/// A list of stores that must be empty.
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
+#[schemars(with = "[String; 0]")]
+pub struct NoStores;
+
+impl<'de> Deserialize<'de> for NoStores {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Vec::<IgnoredAny>::deserialize(deserializer)?.as_slice() {
+            [] => Ok(Self),
+            _ => Err(D::Error::custom(
+                "this host has no key-value stores and no databases to grant: leave the list empty; its own store is granted with `timeseries = true` under tool.whisper-host",
+            )),
+        }
+    }
 }
 
 /// `[component.ID.dependencies]`: the component that answers an import.
