@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the examples, in target/components/: as projects that `whisper-host new` has written, with the tools of each language. A component that is newer than what it is made of is left as it is.
+# Builds the examples, in target/components/: as projects that `whisper-host new` has written, with the tools of each language.
+# A component that is newer than what it is made of is left as it is.
 #
 # The tools come into .tools/: componentize-py, and Node.js where none is installed, by pip.
 set -eu
@@ -12,10 +13,10 @@ host=target/release/whisper-host
 tools=.tools/handlers
 root=$PWD
 
-# Whether a component is there and newer than its example and the contracts.
+# Whether a component is there and newer than its example, which is of the same name unless another is given, and the contracts.
 fresh() {
     [ -e "target/components/$1.wasm" ] &&
-        [ -z "$(find "examples/$1" wit -type f -newer "target/components/$1.wasm")" ]
+        [ -z "$(find "examples/${2:-$1}" wit -type f -newer "target/components/$1.wasm")" ]
 }
 
 # A module of Python, from a pinned package of PyPI, in an environment of the project's own.
@@ -48,10 +49,10 @@ run_npm() {
 }
 
 # The workspace has a component of the example's own name.
-if ! [ -e target/components/word-count-rust.wasm ] ||
-    [ -n "$(find examples/word-count wit -type f -newer target/components/word-count-rust.wasm)" ]; then
-    project word-count-rust rust
-    sh scripts/build-components.sh --project target/handlers/word-count-rust word-count-rust
+name=word-count-rust
+if ! fresh $name word-count; then
+    project $name rust
+    sh scripts/build-components.sh --project target/handlers/$name $name
 fi
 
 name=word-count-python
