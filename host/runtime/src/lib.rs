@@ -15,6 +15,7 @@ pub mod http;
 pub mod manifest;
 pub mod sources;
 mod state;
+mod timer;
 
 pub use application::{Application, ComponentReport, Host, Present, files_of};
 pub use engine::body::AnswerBody;

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
 use wasmtime::component::GuestTaskId;
 use wasmtime::{Store, StoreContextMut};
 use wasmtime_wasi_http::WasiHttpView as _;
@@ -20,6 +19,7 @@ use super::Engine;
 use super::component::Settings;
 use super::control::{Control, Stop};
 use super::instance::{Current, InstanceState, lock};
+use crate::timer::LazyTimer;
 
 /// Makes the instances of one component.
 pub(super) struct Instances {
@@ -63,7 +63,7 @@ impl HandlerState for Instances {
             expiration: Expiration {
                 current: Arc::clone(&current),
                 idle: self.settings.limits.instance_idle,
-                timer: None,
+                timer: LazyTimer::default(),
             },
             state: Worker {
                 current,
@@ -141,9 +141,7 @@ impl WorkerState for Worker {
 pub(super) struct Expiration {
     current: Current,
     idle: std::time::Duration,
-    /// Set to the time of an end that was due once, and set anew only for an earlier one: an instance that serves many
-    /// requests would else set it twice for each.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: LazyTimer,
 }
 
 impl WorkerExpiration for Expiration {
@@ -167,21 +165,10 @@ impl WorkerExpiration for Expiration {
             Some(control) => control.deadline,
             None => tokio::time::Instant::from_std(start + self.idle),
         };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-        if timer.deadline() > end {
-            timer.as_mut().reset(end);
+        let over = self.timer.poll_until(end, context);
+        if let (Poll::Ready(()), Some(control)) = (over, control) {
+            control.note(Stop::Timeout);
         }
-        while timer.as_mut().poll(context).is_ready() {
-            if timer.deadline() >= end {
-                if let Some(control) = control {
-                    control.note(Stop::Timeout);
-                }
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(end);
-        }
-        Poll::Pending
+        over
     }
 }

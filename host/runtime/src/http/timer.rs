@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 
-/// All waits of one connection share one of the scheduler's timers, which is set anew only when it has gone off: a deadline
-/// that moves on with every request costs nothing then.
+use crate::timer::LazyTimer;
+
+/// All waits of one connection share one of the scheduler's timers.
 ///
 /// Only one wait at a time may be under way; hyper has no more for a connection.
 #[derive(Clone, Default)]
-pub(super) struct ConnectionTimer(Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>);
+pub(super) struct ConnectionTimer(Arc<Mutex<LazyTimer>>);
 
 impl Timer for ConnectionTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
@@ -44,17 +45,7 @@ impl Future for Wait {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         // Nothing panics while the lock is held, so a poisoned timer is still whole.
         let mut timer = self.timer.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.deadline)));
-        if timer.deadline() > self.deadline {
-            timer.as_mut().reset(self.deadline);
-        }
-        while timer.as_mut().poll(context).is_ready() {
-            if timer.deadline() >= self.deadline {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(self.deadline);
-        }
-        Poll::Pending
+        timer.poll_until(self.deadline, context)
     }
 }
 
