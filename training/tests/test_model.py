@@ -2,7 +2,9 @@
 
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import onnxruntime
@@ -11,11 +13,13 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForCondi
 
 from whisper_maker import decoding, export
 from whisper_maker.augment import Augment
+from whisper_maker.injection import Injection
 from whisper_maker.logmel import LogMel
 from whisper_maker.merge import merge
 from whisper_maker.model import Shape, Whisper
 from whisper_maker.muon import orthogonal
 from whisper_maker.tokens import CONTEXT, Specials
+from whisper_maker.windows import Windows, middles_of_runs
 
 SHAPE = Shape(width=128, encoder_layers=2, decoder_layers=2, vocabulary=100)
 IDS = Specials(end=50, start=51, english=52, transcribe=53, previous=54, no_speech=55, no_timestamps=56, first_timestamp=57)
@@ -68,13 +72,47 @@ class Architecture(unittest.TestCase):
         theirs.load_state_dict(weights | {"proj_out.weight": weights["model.decoder.embed_tokens.weight"]})
         mel, tokens = torch.randn(2, 80, 1000), torch.randint(0, 100, (2, 7))
         encoded, _ = ours.encoder(mel)
-        logits, attended = ours.decoder(tokens, encoded)
+        written, attended = ours.decoder(tokens, encoded)
+        logits = ours.decoder.logits(written)
         torch.testing.assert_close(logits, theirs(mel, decoder_input_ids=tokens).logits, atol=1e-3, rtol=1e-3)
         self.assertEqual(attended[0].shape, (2, 2, 7, 500))
+
+    @torch.no_grad()
+    def test_a_deeper_decoder_begins_as_the_one_it_is_made_of(self) -> None:
+        shallow, deep = model(), Whisper(replace(SHAPE, decoder_layers=3)).eval()
+        deep.load_state_dict(shallow.state_dict(), strict=False)
+        deep.decoder.pass_through(SHAPE.decoder_layers)
+        encoded, tokens = torch.randn(2, 50, 128), torch.randint(0, 100, (2, 7))
+        torch.testing.assert_close(deep.decoder(tokens, encoded)[0], shallow.decoder(tokens, encoded)[0])
 
     def test_muon_makes_singular_values_one_about(self) -> None:
         values = torch.linalg.svdvals(orthogonal(torch.randn(3, 32, 64)))
         self.assertTrue(bool(((values > 0.5) & (values < 1.5)).all()))
+
+
+class Text(unittest.TestCase):
+    @torch.no_grad()
+    def test_what_is_injected_has_the_mean_and_spread_of_what_was_heard(self) -> None:
+        whisper = model()
+        injection = Injection(whisper)
+        places = whisper.encoder.embed_positions.weight
+        g = torch.Generator().manual_seed(1)
+        labels = torch.randint(-1, 3, (20, 500), generator=g)
+        heard = torch.randn(20, 500, 128, generator=g) * 0.5 + labels[:, :, None] + places
+        injection.observe(heard, labels)
+        drawn = injection.draw(labels, torch.arange(500).repeat(20, 1), g) - places
+        for label in (-1, 0, 2):
+            self.assertAlmostEqual(drawn[labels == label].mean().item(), label, delta=0.01)
+            self.assertAlmostEqual(drawn[labels == label].std().item(), 0.5, delta=0.01)
+
+    def test_each_stretch_of_one_phoneme_is_read_once(self) -> None:
+        labels = np.array([-100, -100, -100, 7, 7, 3, -100])
+        self.assertEqual(middles_of_runs(labels).tolist(), [1, 3, 5, 6])
+        self.assertEqual(Windows.filled(Random(1), np.array([1, 3]), 5, 2).tolist(), [1, 3])
+        filled = Windows.filled(Random(1), np.array([1, 3]), 5, 4).tolist()
+        self.assertEqual(len(set(filled)), 4)
+        self.assertTrue({1, 3} <= set(filled))
+        self.assertEqual(filled, sorted(filled))
 
 
 class Graphs(unittest.TestCase):

@@ -31,9 +31,10 @@ def arguments() -> argparse.Namespace:
     train.add_argument("--threads", type=int, default=2, help="on the CPU (default: %(default)s)")
     train.add_argument("--workers", type=int, default=1, help="processes that lay out windows (default: %(default)s)")
     train.add_argument("--batch-seconds", type=float, default=64.0, help="of audio in a step (default: %(default)s)")
+    train.add_argument("--read-seconds", type=float, default=512.0, help="of text in a step (default: %(default)s)")
     train.add_argument("--width", type=int, default=192, help="a multiple of 64 (default: %(default)s)")
     train.add_argument("--encoder-layers", type=int, default=4)
-    train.add_argument("--decoder-layers", type=int, default=2)
+    train.add_argument("--decoder-layers", type=int, default=4, help="can be raised later (default: %(default)s)")
 
     write = steps.add_parser("export", help="write the model's folder")
     write.add_argument("--checkpoint", type=Path, help="(default: the cooldown if there is one, else the trunk)")
@@ -70,6 +71,7 @@ def main() -> None:
                 given.precision,
                 given.threads,
                 given.batch_seconds,
+                given.read_seconds,
                 given.workers,
                 given.seed,
                 shape,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import errors, nonspeech, shards, speech
+from . import errors, nonspeech, shards, speech, text
 from .layout import SAMPLE_RATE, TRAINING, WINDOW, Work
 
 REPOSITORY = TRAINING.parent
@@ -21,6 +21,9 @@ HOST = REPOSITORY / "target/release/whisper-host"
 PRECISIONS = ("int8", "fp32")
 NOISES = {"clean": None, "20 dB": 20.0, "10 dB": 10.0}
 """White noise under the voice, as the ratio of their power."""
+
+KINDS = ("story", "everyday")
+"""Kinds of made sentences that get a row of their own."""
 
 QUIET_CLIPS, PAIRS, EXAMPLES = 100, 100, 10
 SPACE = 0.5
@@ -69,10 +72,14 @@ def with_noise(samples: np.ndarray, ratio: float | None, g: np.random.Generator)
 def words(model: Path, work: Work, clips: int | None) -> tuple[list[dict], list[dict]]:
     """Error rates, one row for each voice, kind of text, noise and precision; and some examples."""
     rows, examples = [], []
+    sources = {row["text"]: row["source"] for row in text.load(work, "test")}
     for voices, folder in speech.folders(work).items():
         for path in shards.finished(folder):
             shard = shards.read(path)
             texts = [row["text"] for row in shard.rows][:clips]
+            parts = {path.name: set(texts)}
+            if path.name == "made":
+                parts |= {kind: {said for said in texts if sources[said] == f"templates: {kind}"} for kind in KINDS}
             plain = [padded(shard.utterance_samples(index)) for index in range(len(texts))]
             for noise, ratio in NOISES.items():
                 g = np.random.default_rng(1)
@@ -80,12 +87,16 @@ def words(model: Path, work: Work, clips: int | None) -> tuple[list[dict], list[
                 for precision in PRECISIONS:
                     heard = [answer["transcription"] for answer in transcribe(model, precision, noisy)]
                     pairs = list(zip(texts, heard, strict=True))
-                    rate, (low, high) = errors.word_error_rate(pairs), errors.interval(pairs)
-                    rows.append(
-                        {"voices": voices, "text": path.name, "noise": noise, "precision": precision, "clips": len(texts)}
-                        | {"rate": rate, "low": low, "high": high}
-                    )
-                    print(f"evaluate: {voices}, {path.name}, {noise}, {precision}: WER {rate:.1%}", flush=True)
+                    for part, members in parts.items():
+                        own = [pair for pair in pairs if pair[0] in members]
+                        if not own:
+                            continue
+                        rate, (low, high) = errors.word_error_rate(own), errors.interval(own)
+                        rows.append(
+                            {"voices": voices, "text": part, "noise": noise, "precision": precision}
+                            | {"clips": len(own), "rate": rate, "low": low, "high": high}
+                        )
+                        print(f"evaluate: {voices}, {part}, {noise}, {precision}: WER {rate:.1%}", flush=True)
                     if noise == "clean" and precision == "int8" and path.name == "free":
                         chosen = np.random.default_rng(2).choice(len(pairs), min(4, len(pairs)), replace=False)
                         examples += [{"voices": voices, "said": pairs[i][0], "heard": pairs[i][1]} for i in chosen]
@@ -134,10 +145,10 @@ def quiet(model: Path, clips: int | None) -> dict:
             if name == "silence":
                 break  # they are all the same
         heard = [answer["transcription"] for answer in transcribe(model, "int8", sounds)]
-        invented = sum(len(errors.words(text)) for text in heard)
+        invented = sum(len(errors.words(words)) for words in heard)
         result[name] = {
             "clips": len(sounds),
-            "empty": sum(not text.strip() for text in heard) / len(heard),
+            "empty": sum(not words.strip() for words in heard) / len(heard),
             "words_a_minute": invented / (len(sounds) * WINDOW / 60),
         }
         print(f"evaluate: {name}: {result[name]}", flush=True)

@@ -1,5 +1,5 @@
-"""The checkpoint that the repository keeps: the present and the mean weights in half precision, the phonemes' numbers and
-the tokenizer. The optimizers' state is left out; it is four times as large, and grows back in a few hundred steps."""
+"""The checkpoint that the repository keeps: the mean of the weights in half precision, the phonemes' numbers and the
+tokenizer. The rest, four times as large, grows back in a few hundred steps."""
 
 import json
 import shutil
@@ -15,13 +15,10 @@ FOLDER = TRAINING / "checkpoint"
 def keep(work: Work) -> None:
     """Replaces what is kept with the trunk as it is now."""
     state = torch.load(work.run / "trunk.pt", map_location="cpu", weights_only=True)
-    del state["optimizers"]
-    for part in ("model", "mean"):
-        # The encoder's position embedding is a formula.
-        kept = {name: value for name, value in state[part].items() if "encoder.embed_positions" not in name}
-        state[part] = {name: value.half() for name, value in kept.items()}
+    # The encoder's position embedding is a formula.
+    mean = {name: value.half() for name, value in state["mean"].items() if "encoder.embed_positions" not in name}
     FOLDER.mkdir(exist_ok=True)
-    torch.save(state, FOLDER / "trunk.pt")
+    torch.save({"shape": state["shape"], "mean": mean, "progress": state["progress"]}, FOLDER / "trunk.pt")
     shutil.copy(work.run / "phonemes.json", FOLDER)
     shutil.copy(work.tokenizer, FOLDER)
     size = (FOLDER / "trunk.pt").stat().st_size / 1e6
@@ -38,10 +35,7 @@ def restore(work: Work) -> None:
     shutil.copy(FOLDER / "tokenizer.json", work.tokenizer)
     state = torch.load(FOLDER / "trunk.pt", map_location="cpu", weights_only=True)
     model = Whisper(Shape(**state["shape"]))
-    whole = model.state_dict()
-    for part in ("model", "mean"):
-        state[part] = {name: value.float() for name, value in state[part].items()}
-    state["model"] = whole | state["model"]
-    state["mean"] = {name: state["mean"].get(name, parameter.detach()) for name, parameter in model.named_parameters()}
-    torch.save(state | {"optimizers": []}, work.run / "trunk.pt")
+    model.load_state_dict({name: value.float() for name, value in state["mean"].items()}, strict=False)
+    state["mean"] = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    torch.save(state | {"model": model.state_dict(), "optimizers": []}, work.run / "trunk.pt")
     print(f"keep: restored at {json.dumps(state['progress'])}", flush=True)

@@ -7,7 +7,9 @@ read as documents, because the split into training and test keeps documents whol
 import gzip
 import html
 import re
+import struct
 import subprocess
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +67,8 @@ def pages(*globs: str) -> Callable[[Path], Documents]:
     def read(root: Path) -> Documents:
         for file in sorted(path for glob in globs for path in root.glob(glob)):
             text = file.read_text(encoding="utf-8", errors="ignore")
-            text = re.sub(r"(?is)<(script|style|pre|code|tt)\b.*?</\1>", " ", text)
+            text = re.sub(r"(?is)<(script|style|pre)\b.*?</\1>", " ", text)
+            text = re.sub(r"(?is)<(code|tt)\b.*?</\1>", " @ ", text)  # so that a sentence with code in it is dropped
             parts = re.findall(r"(?is)<(?:p|li|dd)\b[^>]*>(.*?)</(?:p|li|dd)>", text)
             yield file.stem, [html.unescape(re.sub(r"<[^>]+>", " ", part)) for part in parts]
 
@@ -83,11 +86,54 @@ def dictionary(name: str) -> Callable[[Path], Documents]:
     return read
 
 
+def novels(root: Path) -> Documents:
+    """Jane Austen's six novels by chapter, out of an R data file: compressed blocks, in which each line is an element of
+    type CHARSXP: flags, length, bytes (R Internals, 1.8)."""
+    data = (root / "usr/lib/R/site-library/janeaustenr/data/Rdata.rdb").read_bytes()
+    while data:
+        block = zlib.decompressobj()
+        raw = block.decompress(data[4:])
+        data = block.unused_data
+        elements = re.finditer(rb"\x00[\x00\x04]\x00\x09(\x00\x00..)", raw, re.DOTALL)
+        lines = [raw[e.end() : e.end() + int.from_bytes(e[1], "big")].decode() for e in elements]
+        for number, chapter in enumerate(re.split(r"(?mi)^(?:chapter|volume) .*$", "\n".join(lines))):
+            yield f"{lines[0]}/{number}", re.split(r"\n\s*\n", chapter)
+
+
+def bible(root: Path) -> Documents:
+    """The World English Bible by book, out of a module of the Sword project: an index of 12 bytes a book (offset, length
+    compressed, length), and compressed books in OSIS."""
+    folder = root / "usr/share/sword/modules/texts/ztext/engWEB2015eb"
+    for part in ("ot", "nt"):
+        index, books = (folder / f"{part}.bzs").read_bytes(), (folder / f"{part}.bzz").read_bytes()
+        for number, (start, size, _) in enumerate(struct.iter_unpack("<III", index)):
+            text = zlib.decompress(books[start : start + size]).decode()
+            text = re.sub(r"(?s)<(note|title)\b.*?</\1>", "", text)
+            text = re.sub(r"<(?:div|lg|l|lb|chapter)\b[^>]*>", " ", text)
+            yield f"{part}/{number}", re.sub(r"<[^>]+>", "", text).split("\n")
+
+
+def fillets(root: Path) -> Documents:
+    """What the two fish say to each other: small talk."""
+    for file in sorted((root / "usr/share/games/fillets-ng/script").glob("*/dialogs_en.lua")):
+        text = file.read_text(encoding="utf-8", errors="ignore")
+        yield file.parent.name, re.findall(r'dialogId\("[^"]*", "[^"]*", "((?:[^"\\]|\\.)*)"', text)
+
+
 CAMPAIGNS = "did dm dw ei httt l low nr sof sota sotbe thot trow tsg ttb utbs".split()
 
 SOURCES = [
     Source("WordNet 3.0", ("wordnet-base",), "WordNet 3.0 licence", wordnet),
     Source("Battle for Wesnoth 1.16, campaigns", tuple(f"wesnoth-1.16-{name}" for name in CAMPAIGNS), "GPL-2+", wesnoth),
+    Source("Jane Austen's novels", ("r-cran-janeaustenr",), "public domain, packaged under the MIT licence", novels),
+    Source("World English Bible", ("sword-text-web",), "public domain", bible),
+    Source("Fish Fillets NG, dialogues", ("fillets-ng-data",), "GPL-2", fillets),
+    Source(
+        "The Rust Programming Language and its companions",
+        ("rust-doc",),
+        "MIT or Apache-2.0",
+        pages(*(f"usr/share/doc/rust-doc/html/{book}/*.html" for book in "book nomicon reference cargo/guide".split())),
+    ),
     Source("Dungeon Crawl Stone Soup, descriptions", ("crawl-common",), "GPL-2+", crawl),
     Source("A Brief History of Debian", ("debian-history",), "GPL-2+", pages("usr/share/doc/debian-history/docs/*.en.html")),
     Source(

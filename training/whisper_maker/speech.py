@@ -4,7 +4,9 @@
 an interrupted run goes on where it stopped and makes the same speech.
 """
 
+import heapq
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -32,21 +34,24 @@ def fits(utterance: Utterance | None) -> bool:
 
 
 def make_train(work: Work, hours: float, seed: int) -> None:
-    """Makes shards until there are so many hours. Every sentence is spoken once before any is spoken twice."""
-    rows = text.load(work, "train")
+    """Makes shards until there are so many hours. Every sentence is spoken once before any is spoken
+    twice, also when there are more sentences than there were for the first shards."""
+    texts = [row["text"] for row in text.load(work, "train")]
+    spoken: Counter[str] = Counter()
     speakers, made, number, begun = Speakers(), 0.0, 0, time.time()
     while made < hours:
         path = work.speech / "train" / f"{number:05d}"
-        if not path.with_suffix(".json").exists():
-            per_round = len(rows) // SHARD
-            order = Random(f"{seed}/order/{number // per_round}").sample(range(len(rows)), len(rows))
-            chosen = order[number % per_round * SHARD :][:SHARD]
+        known = path.with_suffix(".json").exists()
+        if known:
+            spoken.update(row["text"] for row in shards.read(path).rows)
+        else:
             r = Random(f"{seed}/train/{number}")
-            spoken = [speakers.speak(rows[index]["text"], r) for index in chosen]
-            shards.write(path, [utterance for utterance in spoken if utterance is not None and fits(utterance)])
+            chosen = heapq.nsmallest(SHARD, texts, key=lambda text: (spoken[text], r.random()))
+            spoken.update(chosen)  # those that do not fit, too: once is enough
+            shards.write(path, [utterance for utterance in (speakers.speak(text, r) for text in chosen) if fits(utterance)])
         made += len(shards.read(path).samples) / SAMPLE_RATE / 3600
         number += 1
-        if number % 4 == 0 or made >= hours:
+        if made >= hours or (number % 4 == 0 and not known):
             print(f"speech: train: {made:.2f} of {hours:g} h, {time.time() - begun:.0f} s", flush=True)
 
 

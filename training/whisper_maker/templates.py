@@ -1,4 +1,4 @@
-"""Sentences put together from parts: numbers, times, dates, names, questions, requests, and small stories.
+"""Sentences put together from parts: numbers, times, dates, names, questions, requests, small stories, everyday English.
 
 Free text has few of them, and they are what people say to a machine. Numbers are written as words, as the voices speak
 them; a digit has too many readings to be a training label.
@@ -6,6 +6,8 @@ them; a digit has too many readings to be a training label.
 
 from collections.abc import Callable
 from random import Random
+
+from .everyday import everyday
 
 ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -183,12 +185,13 @@ def story(r: Random) -> str:
 
 
 KINDS: list[tuple[Callable[[Random], str], float]] = [
-    (story, 0.35),
-    (fact, 0.2),
-    (question, 0.12),
-    (request, 0.15),
-    (digits, 0.08),
-    (numbers, 0.1),
+    (story, 0.3),
+    (everyday, 0.3),
+    (fact, 0.15),
+    (question, 0.07),
+    (request, 0.08),
+    (digits, 0.04),
+    (numbers, 0.06),
 ]
 """Each kind of sentence and its share."""
 

@@ -9,7 +9,7 @@ import math
 import signal
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -19,11 +19,12 @@ import torch.nn.functional as F
 
 from . import decoding, errors, shards, tokens
 from .augment import Augment
+from .injection import Injection
 from .layout import SAMPLE_RATE, WINDOW, Work
 from .logmel import LogMel
-from .model import PHONEMES, Shape, Whisper, is_matrix
+from .model import PHONEMES, Decoder, Shape, Whisper, is_matrix
 from .muon import Muon
-from .windows import IGNORE, Batch, Stream, Windows
+from .windows import IGNORE, Batch, Reading, Stream, Windows
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Options:
     precision: str = "bf16"
     threads: int = 2
     batch_seconds: float = 64.0
+    read_seconds: float = 512.0
+    """Of windows that are read in a step, beside those that are heard."""
     workers: int = 1
     seed: int = 1
     shape: Shape = field(default_factory=Shape)
@@ -52,6 +55,9 @@ WARMUP = 300
 CTC, PHONEME, GUIDE = 0.4, 0.5, 0.3
 """Weights of the losses beside the decoder's own. CTC over letters and the phoneme of every frame teach the encoder to
 hear before the decoder has learned to read it; the guide holds cross-attention to where a token is spoken."""
+
+READ_AFTER = 30.0
+"""Hours of audio until text is injected: by then the middle of the encoder tells phonemes apart."""
 
 GUIDED_FOR, GUIDE_GONE = 60.0, 120.0
 """Hours of audio until the guide begins to fade, and until it is gone. Later the decoder knows better."""
@@ -112,13 +118,14 @@ class Losses:
             for number in own:
                 self.foreign[number, own] = False
 
-    def __call__(self, model: Whisper, mel: torch.Tensor, batch: Batch, guide: float) -> dict[str, torch.Tensor]:
+    def __call__(
+        self, model: Whisper, mel: torch.Tensor, batch: Batch, guide: float
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The losses by name, `all` being their sum, and the middle layer's output."""
         encoded, middle = model.encoder(mel)
-        logits, attended = model.decoder(batch.inputs, encoded)
+        written, attended = model.decoder(batch.inputs, encoded)
         parts = {
-            "text": F.cross_entropy(
-                logits.float().flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, label_smoothing=SMOOTHING
-            ),
+            "text": self.text(model.decoder, written, batch.targets),
             "letters": self.letters(model.ctc(encoded), batch),
             "phonemes": self.phonemes(model.phonemes(middle), batch.phonemes),
         }
@@ -126,7 +133,12 @@ class Losses:
             parts["guide"] = self.guide(attended, batch.centres)
         weights = {"text": 1.0, "letters": CTC, "phonemes": PHONEME, "guide": guide}
         parts["all"] = sum(weights[name] * part for name, part in parts.items())
-        return parts
+        return parts, middle
+
+    @staticmethod
+    def text(decoder: Decoder, written: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        known = targets != IGNORE  # the logits of the padding would be a third of them
+        return F.cross_entropy(decoder.logits(written[known]).float(), targets[known], label_smoothing=SMOOTHING)
 
     def letters(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         scores = logits.float().log_softmax(-1).transpose(0, 1)
@@ -162,6 +174,7 @@ class Run:
         self.tokenizer, self.ids = tokens.load(work)
         self.phonemes = phoneme_numbers(work)
         self.model = Whisper(options.shape).to(self.device)
+        self.injection = Injection(self.model).to(self.device)
         self.logmel = LogMel().to(self.device)
         matrices = [p for n, p in self.model.named_parameters() if is_matrix(n, p) and p.requires_grad]
         others = [p for n, p in self.model.named_parameters() if not is_matrix(n, p) and p.requires_grad]
@@ -190,14 +203,21 @@ class Run:
             print("train: from nothing", flush=True)
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["shape"] != asdict(self.options.shape):
-            raise SystemExit(f"error: {path} has the shape {state['shape']}; give the same, or another work folder")
-        self.model.load_state_dict(state["model"])
-        self.mean = state["mean"]
-        if state["optimizers"]:
+        saved, wanted = Shape(**state["shape"]), self.options.shape
+        deeper = saved.decoder_layers < wanted.decoder_layers
+        if saved != replace(wanted, decoder_layers=saved.decoder_layers) or saved.decoder_layers > wanted.decoder_layers:
+            raise SystemExit(
+                f"error: {path} has the shape {state['shape']}; give the same or a deeper decoder, or another work folder"
+            )
+        self.model.load_state_dict(state["model"], strict=not deeper)
+        self.model.decoder.pass_through(saved.decoder_layers)
+        self.mean = {n: state["mean"].get(n, p.detach().clone()) for n, p in self.model.named_parameters()}
+        if "injection" in state:
+            self.injection.load_state_dict(state["injection"])
+        if state["optimizers"] and not deeper:
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
-        else:  # restored from the kept weights: the rate rises again from nothing, so that the optimizers find their feet
+        else:  # from the kept weights, or with new layers: the rate rises again from nothing, so that the optimizers find their feet
             self.warmed = state["progress"]["step"]
         self.progress = Progress(**state["progress"])
         if path != self.checkpoint:
@@ -210,6 +230,7 @@ class Run:
             "shape": asdict(self.options.shape),
             "model": self.model.state_dict(),
             "mean": self.mean,
+            "injection": self.injection.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "progress": asdict(self.progress),
         }
@@ -233,22 +254,35 @@ class Run:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def features(self, batch: Batch) -> torch.Tensor:
-        generator = torch.Generator(self.device).manual_seed(self.options.seed * 1_000_003 + self.progress.step)
+    def features(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         hours = self.progress.audio_seconds / 3600
         augment = Augment(generator, min(1.0, MILD + (1 - MILD) * hours / HARSH_AFTER))
         return augment.mask(self.logmel(augment(batch.samples)))
 
-    def take_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def read(self, reading: Reading, generator: torch.Generator) -> torch.Tensor:
+        """The decoder's loss on what is read."""
+        middle = self.injection.draw(reading.phonemes, reading.positions, generator)
+        if self.options.precision == "bf16":
+            middle = middle.bfloat16()
+        written, _ = self.model.decoder(reading.inputs, self.model.encoder.upper(middle))
+        return self.losses.text(self.model.decoder, written, reading.targets)
+
+    def take_step(self, batch: Batch, reading: Reading | None) -> dict[str, torch.Tensor]:
         progress = self.progress
         hours = progress.audio_seconds / 3600
         guide = GUIDE * min(1.0, max(0.0, (GUIDE_GONE - hours) / (GUIDE_GONE - GUIDED_FOR)))
+        generator = torch.Generator(self.device).manual_seed(self.options.seed * 1_000_003 + progress.step)
         batch = batch.to(self.device)
         with torch.no_grad():
-            mel = self.features(batch)
+            mel = self.features(batch, generator)
         with self.precision():
-            parts = self.losses(self.model, mel, batch, guide)
+            parts, middle = self.losses(self.model, mel, batch, guide)
         parts["all"].backward()
+        self.injection.observe(middle, batch.phonemes)
+        if reading is not None and hours >= READ_AFTER:
+            with self.precision():
+                parts["read"] = self.read(reading.to(self.device), generator)
+            parts["read"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
         for optimizer, peak in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
@@ -315,18 +349,17 @@ def train(work: Work, options: Options) -> None:
     """Runs until so many hours of audio have been processed."""
     run = Run(work, options)
     run.resume()
-    windows = Windows(work, run.tokenizer, run.ids, run.phonemes, options.seed, options.batch_seconds)
-    loader = torch.utils.data.DataLoader(
-        Stream(windows, run.progress.step), batch_size=None, num_workers=options.workers, prefetch_factor=4
-    )
+    windows = Windows(work, run.tokenizer, run.ids, run.phonemes, options.seed)
+    stream = Stream(windows, run.progress.step, options.batch_seconds, options.read_seconds)
+    loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=options.workers, prefetch_factor=4)
     progress, sums, saved, checked, begun = run.progress, {}, time.time(), time.time(), time.time()
     earlier, first_audio, waited = progress.training_seconds, progress.audio_seconds, 0.0
     batches, summed, stopped = iter(loader), 0, Stop()
     while progress.audio_seconds < run.goal and not stopped:
         asked = time.time()
-        _, batch = next(batches)
+        batch, reading = next(batches)
         waited += time.time() - asked
-        for name, part in run.take_step(batch).items():
+        for name, part in run.take_step(batch, reading).items():
             sums[name] = sums.get(name, 0.0) + part
         summed += 1
         progress.training_seconds = earlier + time.time() - begun

@@ -7,6 +7,7 @@ number of the step and the shards that exist, so a resumed run goes on as if it 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
+from typing import Self
 
 import numpy as np
 import torch
@@ -47,9 +48,16 @@ class Spoken:
     audible: np.ndarray
 
 
+class Tensors:
+    """A dataclass of tensors."""
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+
+
 @dataclass
-class Batch:
-    """Tensors of one step; `[rows, …]` each but for `characters`, which lie end to end."""
+class Batch(Tensors):
+    """What is heard in one step; `[rows, …]` each but for `characters`, which lie end to end."""
 
     samples: torch.Tensor
     inputs: torch.Tensor
@@ -59,14 +67,23 @@ class Batch:
     characters: torch.Tensor
     character_counts: torch.Tensor
 
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+
+@dataclass
+class Reading(Tensors):
+    """What is read in one step, for `injection`: phonemes in place of samples, each at one encoder position."""
+
+    phonemes: torch.Tensor
+    positions: torch.Tensor
+    inputs: torch.Tensor
+    targets: torch.Tensor
 
 
 @dataclass
 class Row:
-    """One window while it is made. `centres` are the positions where tokens are spoken, -1 where that means nothing."""
+    """One window while it is made. `centres` are the positions where tokens are spoken, -1 where that means nothing; the
+    samples stay empty unless it is `heard`."""
 
+    heard: bool
     samples: np.ndarray
     phonemes: np.ndarray
     tokens: list[int] = field(default_factory=list)
@@ -88,6 +105,12 @@ def spoken_at(encoding: Encoding, length: int, times: np.ndarray) -> list[float]
     """Where each token is spoken, in seconds: its place among the letters, carried over to the phonemes' times."""
     places = [max(0.0, (start + end) / 2 - 1) / max(1, length) * (len(times) - 1) for start, end in encoding.offsets]
     return np.interp(places, np.arange(len(times)), times).tolist()
+
+
+def middles_of_runs(labels: np.ndarray) -> np.ndarray:
+    """The middle of every run of equal labels."""
+    edges = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+    return (np.concatenate([[0], edges]) + np.concatenate([edges, [len(labels)]]) - 1) // 2
 
 
 class Corpus:
@@ -128,21 +151,25 @@ class Corpus:
 class Windows:
     """Makes the batch of a step."""
 
-    def __init__(self, work: Work, tokenizer: Tokenizer, ids: Specials, phonemes: dict[str, int], seed: int, seconds: float):
+    def __init__(self, work: Work, tokenizer: Tokenizer, ids: Specials, phonemes: dict[str, int], seed: int) -> None:
         self.work, self.tokenizer, self.ids, self.phonemes = work, tokenizer, ids, phonemes
-        self.seed, self.seconds = seed, seconds
+        self.seed = seed
         self.corpus: Corpus | None = None
         self.refreshed = 0
 
-    def batch(self, step: int) -> Batch:
+    def refresh(self, step: int) -> None:
         if self.corpus is None:
             self.corpus, self.refreshed = Corpus(self.work, self.phonemes), step
         elif step >= self.refreshed + REFRESH:
             self.corpus.refresh()
             self.refreshed = step
-        r = Random(f"{self.seed}/windows/{step}")
+
+    def rows(self, r: Random, seconds: float, heard: bool) -> list[Row]:
         length = r.choices([length for length, _ in LENGTHS], [share for _, share in LENGTHS])[0]
-        rows = [self.row(r, length) for _ in range(max(2, round(self.seconds / length)))]
+        return [self.row(r, length, heard) for _ in range(max(2, round(seconds / length)))]
+
+    def tokens(self, rows: list[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the decoder is given, what it is to say, and where that is spoken."""
         longest = max(len(row.tokens) for row in rows)
         inputs = torch.full((len(rows), longest - 1), self.ids.end)
         targets = torch.full((len(rows), longest - 1), IGNORE)
@@ -153,6 +180,13 @@ class Windows:
             targets[number, :count] = torch.tensor(row.tokens[1:])
             targets[number, : row.unlearned] = IGNORE
             centres[number, :count] = torch.tensor(row.centres[1:])
+        return inputs, targets, centres
+
+    def batch(self, step: int, seconds: float) -> Batch:
+        """So many seconds of windows, to be heard."""
+        self.refresh(step)
+        rows = self.rows(Random(f"{self.seed}/windows/{step}"), seconds, heard=True)
+        inputs, targets, centres = self.tokens(rows)
         letters = [characters(row.text) for row in rows]
         return Batch(
             torch.from_numpy(np.stack([row.samples for row in rows])),
@@ -164,15 +198,36 @@ class Windows:
             torch.tensor([len(text) for text in letters]),
         )
 
-    def row(self, r: Random, length: float) -> Row:
+    def reading(self, step: int, seconds: float) -> Reading:
+        """So many seconds of windows, to be read: of each stretch of one phoneme, or of silence, the position in its
+        middle, and of other positions as many as it takes to make all rows as long as the longest."""
+        self.refresh(step)
+        r = Random(f"{self.seed}/readings/{step}")
+        rows = self.rows(r, seconds, heard=False)
+        inputs, targets, _ = self.tokens(rows)
+        middles = [middles_of_runs(row.phonemes) for row in rows]
+        longest = max(len(middle) for middle in middles)
+        positions = np.stack([self.filled(r, middle, len(rows[0].phonemes), longest) for middle in middles])
+        phonemes = np.take_along_axis(np.stack([row.phonemes for row in rows]), positions, axis=1)
+        return Reading(torch.from_numpy(phonemes), torch.from_numpy(positions), inputs, targets)
+
+    @staticmethod
+    def filled(r: Random, chosen: np.ndarray, length: int, count: int) -> np.ndarray:
+        """`count` of the positions below `length`, in order, those `chosen` among them."""
+        others = np.setdiff1d(np.arange(length), chosen)
+        return np.sort(np.concatenate([chosen, r.sample(others.tolist(), count - len(chosen))])).astype(np.int64)
+
+    def row(self, r: Random, length: float, heard: bool) -> Row:
+        """One window. What is read always has speech, and no prompt: all rows would have to be as long as the longest."""
         ids = self.ids
         row = Row(
+            heard,
             np.zeros(int(length * SAMPLE_RATE), np.float32),
             np.full(int(length * POSITIONS_PER_SECOND), IGNORE, np.int64),
         )
         timestamps = r.random() < TIMESTAMPS
-        speech = r.random() >= NO_SPEECH
-        if r.random() < PROMPT:
+        speech = not heard or r.random() >= NO_SPEECH
+        if r.random() < PROMPT and heard:
             prompt = self.tokenizer.encode(f" {self.text_of(r.choice(self.corpus.spoken))}").ids
             row.add([ids.previous, *prompt[: CONTEXT // 2]])
             row.unlearned = len(row.tokens)  # all of it is given, and so is the start token
@@ -228,13 +283,15 @@ class Windows:
         row.text = " ".join(texts)
 
     def lay(self, r: Random, row: Row, spoken: Spoken, position: float, speed: float) -> np.ndarray:
-        """Adds an utterance's samples and phonemes at `position` seconds; returns when its audible phonemes begin."""
-        source = self.corpus.shards[spoken.shard].utterance_samples(spoken.index).astype(np.float32) / 32768
-        count = int(len(source) / speed)
-        samples = np.interp(np.arange(count) * speed, np.arange(len(source)), source)
-        start = int(position * SAMPLE_RATE)
-        place = row.samples[start : start + count]
-        place += (samples * r.uniform(0.4, 1.0))[: len(place)].astype(np.float32)
+        """Adds an utterance's phonemes, and its samples if it is heard, at `position` seconds; returns when its audible
+        phonemes begin."""
+        if row.heard:
+            source = self.corpus.shards[spoken.shard].utterance_samples(spoken.index).astype(np.float32) / 32768
+            count = int(len(source) / speed)
+            samples = np.interp(np.arange(count) * speed, np.arange(len(source)), source)
+            start = int(position * SAMPLE_RATE)
+            place = row.samples[start : start + count]
+            place += (samples * r.uniform(0.4, 1.0))[: len(place)].astype(np.float32)
 
         times = spoken.times / speed + position
         edges = (np.append(times, position + spoken.seconds / speed) * POSITIONS_PER_SECOND).astype(int)
@@ -252,16 +309,18 @@ class Windows:
 
 
 class Stream(torch.utils.data.IterableDataset):
-    """The batches from a step on, made in a process of their own."""
+    """What is heard and read from a step on, made in a process of its own."""
 
-    def __init__(self, windows: Windows, first_step: int) -> None:
+    def __init__(self, windows: Windows, first_step: int, seconds: float, read_seconds: float) -> None:
         self.windows, self.first_step = windows, first_step
+        self.seconds, self.read_seconds = seconds, read_seconds
 
-    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+    def __iter__(self) -> Iterator[tuple[Batch, Reading | None]]:
         torch.set_num_threads(1)
         info = torch.utils.data.get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         step = self.first_step + worker
         while True:
-            yield step, self.windows.batch(step)
+            reading = self.windows.reading(step, self.read_seconds) if self.read_seconds else None
+            yield self.windows.batch(step, self.seconds), reading
             step += workers
