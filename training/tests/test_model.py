@@ -13,7 +13,7 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForCondi
 
 from whisper_maker import decoding, export
 from whisper_maker.augment import Augment
-from whisper_maker.injection import Injection
+from whisper_maker.injection import NOISE, Injection
 from whisper_maker.logmel import LogMel
 from whisper_maker.merge import merge
 from whisper_maker.model import Shape, Whisper
@@ -95,15 +95,16 @@ class Text(unittest.TestCase):
     def test_what_is_injected_has_the_mean_and_spread_of_what_was_heard(self) -> None:
         whisper = model()
         injection = Injection(whisper)
-        places = whisper.encoder.embed_positions.weight
+        places = 3 * whisper.encoder.embed_positions.weight
         g = torch.Generator().manual_seed(1)
         labels = torch.randint(-1, 3, (20, 500), generator=g)
         heard = torch.randn(20, 500, 128, generator=g) * 0.5 + labels[:, :, None] + places
-        injection.observe(heard, labels)
-        drawn = injection.draw(labels, torch.arange(500).repeat(20, 1), g) - places
-        for label in (-1, 0, 2):
-            self.assertAlmostEqual(drawn[labels == label].mean().item(), label, delta=0.01)
-            self.assertAlmostEqual(drawn[labels == label].std().item(), 0.5, delta=0.01)
+        for _ in range(3):
+            injection.observe(heard, labels)
+        drawn = injection.draw(labels, torch.arange(500).repeat(20, 1), g)
+        wanted = labels[:, :, None] + places
+        self.assertLess((drawn - wanted).mean().abs().item(), 0.01)
+        self.assertAlmostEqual((drawn - wanted).std().item(), NOISE * 0.5, delta=0.05)
 
     def test_each_stretch_of_one_phoneme_is_read_once(self) -> None:
         labels = np.array([-100, -100, -100, 7, 7, 3, -100])

@@ -60,7 +60,8 @@ READ_AFTER = 30.0
 """Hours of audio until text is injected: by then the middle of the encoder tells phonemes apart."""
 
 GUIDED_FOR, GUIDE_GONE = 60.0, 120.0
-"""Hours of audio until the guide begins to fade, and until it is gone. Later the decoder knows better."""
+"""Hours of audio until the guide of what is heard begins to fade, and until it is gone. Later the decoder knows better.
+What is read is always guided."""
 
 NEAR = 12
 """Encoder positions (0.24 s) to either side of a token's middle in which attention counts as right."""
@@ -70,8 +71,8 @@ MILD, HARSH_AFTER = 0.3, 100.0
 
 SMOOTHING = 0.05
 
-MEAN_EVERY, MEAN_SHARE = 10, 0.02
-"""The mean of the weights takes in so much of the present ones every so many steps."""
+MEAN_EVERY, MEAN_SHARE, COOLDOWN_SHARE = 10, 0.02, 0.1
+"""The mean of the weights takes in so much of the present ones every so many steps; more while they improve quickly."""
 
 SAVE_SECONDS, CHECK_SECONDS, LOG_STEPS = 180, 600, 50
 DEV_CLIPS = 100
@@ -130,7 +131,8 @@ class Losses:
             "phonemes": self.phonemes(model.phonemes(middle), batch.phonemes),
         }
         if guide > 0:
-            parts["guide"] = self.guide(attended, batch.centres)
+            places = torch.arange(encoded.shape[1], device=encoded.device).expand(len(encoded), -1)
+            parts["guide"] = self.guide(attended, batch.centres, places)
         weights = {"text": 1.0, "letters": CTC, "phonemes": PHONEME, "guide": guide}
         parts["all"] = sum(weights[name] * part for name, part in parts.items())
         return parts, middle
@@ -153,10 +155,10 @@ class Losses:
         scores = logits[known].float().masked_fill(self.foreign[labels], -1e4)
         return F.cross_entropy(scores, labels)
 
-    def guide(self, attended: list[torch.Tensor], centres: torch.Tensor) -> torch.Tensor:
-        """The negative logarithm of the attention's share near each token, over two heads of each layer."""
-        places = torch.arange(attended[0].shape[-1], device=centres.device)
-        near = ((places - centres[:, :, None]).abs() <= NEAR).float()[:, None]
+    def guide(self, attended: list[torch.Tensor], centres: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """The negative logarithm of the attention's share near each token, over two heads of each layer. `places`
+        `[rows, n]` are the positions that are attended to."""
+        near = ((places[:, None] - centres[:, :, None]).abs() <= NEAR).float()[:, None]
         spoken = (centres >= 0)[:, None]
         heads = [weights[:, :2] for weights in attended]
         share = torch.stack([((weights * near).sum(-1) + 1e-4).log() * spoken for weights in heads])
@@ -259,13 +261,14 @@ class Run:
         augment = Augment(generator, min(1.0, MILD + (1 - MILD) * hours / HARSH_AFTER))
         return augment.mask(self.logmel(augment(batch.samples)))
 
-    def read(self, reading: Reading, generator: torch.Generator) -> torch.Tensor:
-        """The decoder's loss on what is read."""
+    def read(self, reading: Reading, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """The decoder's loss on what is read, and the guide's."""
         middle = self.injection.draw(reading.phonemes, reading.positions, generator)
         if self.options.precision == "bf16":
             middle = middle.bfloat16()
-        written, _ = self.model.decoder(reading.inputs, self.model.encoder.upper(middle))
-        return self.losses.text(self.model.decoder, written, reading.targets)
+        written, attended = self.model.decoder(reading.inputs, self.model.encoder.upper(middle))
+        guide = self.losses.guide(attended, reading.centres, reading.positions)
+        return self.losses.text(self.model.decoder, written, reading.targets), guide
 
     def take_step(self, batch: Batch, reading: Reading | None) -> dict[str, torch.Tensor]:
         progress = self.progress
@@ -281,8 +284,8 @@ class Run:
         self.injection.observe(middle, batch.phonemes)
         if reading is not None and hours >= READ_AFTER:
             with self.precision():
-                parts["read"] = self.read(reading.to(self.device), generator)
-            parts["read"].backward()
+                parts["read"], parts["read_guide"] = self.read(reading.to(self.device), generator)
+            (parts["read"] + GUIDE * parts["read_guide"]).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
         for optimizer, peak in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
@@ -292,7 +295,9 @@ class Run:
         progress.step += 1
         progress.audio_seconds += batch.samples.numel() / SAMPLE_RATE
         if progress.step % MEAN_EVERY == 0:
-            share = max(MEAN_SHARE, 1 / (1 + progress.step / MEAN_EVERY))
+            share = max(
+                COOLDOWN_SHARE if self.options.cooldown else MEAN_SHARE, 1 / (1 + progress.step / MEAN_EVERY)
+            )
             for name, parameter in self.model.named_parameters():
                 self.mean[name].lerp_(parameter.detach(), share)
         return {name: part.detach() for name, part in parts.items()}

@@ -76,6 +76,7 @@ class Reading(Tensors):
     positions: torch.Tensor
     inputs: torch.Tensor
     targets: torch.Tensor
+    centres: torch.Tensor
 
 
 @dataclass
@@ -204,12 +205,12 @@ class Windows:
         self.refresh(step)
         r = Random(f"{self.seed}/readings/{step}")
         rows = self.rows(r, seconds, heard=False)
-        inputs, targets, _ = self.tokens(rows)
+        inputs, targets, centres = self.tokens(rows)
         middles = [middles_of_runs(row.phonemes) for row in rows]
         longest = max(len(middle) for middle in middles)
         positions = np.stack([self.filled(r, middle, len(rows[0].phonemes), longest) for middle in middles])
         phonemes = np.take_along_axis(np.stack([row.phonemes for row in rows]), positions, axis=1)
-        return Reading(torch.from_numpy(phonemes), torch.from_numpy(positions), inputs, targets)
+        return Reading(torch.from_numpy(phonemes), torch.from_numpy(positions), inputs, targets, centres)
 
     @staticmethod
     def filled(r: Random, chosen: np.ndarray, length: int, count: int) -> np.ndarray:
@@ -247,8 +248,9 @@ class Windows:
         return row
 
     def fill(self, r: Random, row: Row, length: float, timestamps: bool) -> None:
-        """Lays utterances into the row until the next one does not fit; mostly by one speaker, with pauses between."""
-        position = r.uniform(0, 0.25) if r.random() < 0.8 else r.uniform(0, 0.4 * length)
+        """Lays utterances into the row until the next one does not fit; mostly by one speaker, with pauses between. What is
+        heard may begin late or end early."""
+        position = r.uniform(0, 0.25) if r.random() < 0.8 or not row.heard else r.uniform(0, 0.4 * length)
         overhang = timestamps and length == WINDOW and r.random() < OVERHANG
         pool: list[int] | None = None
         misses, texts = 0, []
@@ -276,7 +278,7 @@ class Windows:
             texts.append(text)
             pool = self.corpus.groups[spoken.group] if r.random() < 0.85 else None
             position = end + (r.uniform(0.05, 0.6) if r.random() < 0.85 else r.uniform(0.6, 2.0))
-            if r.random() < 0.12:
+            if row.heard and r.random() < 0.12:
                 break
         if timestamps and not texts:  # nothing fitted after a late beginning: silence
             row.add([self.ids.first_timestamp])
