@@ -167,7 +167,7 @@ fn a_mel_count_that_the_encoder_does_not_take_is_named() {
 fn sizes_that_the_decoder_does_not_have_are_named() {
     for (field, value, tensor) in [
         ("vocab_size", 51865, "logits"),
-        ("decoder_layers", 4, "past_key_values"),
+        ("decoder_layers", 3, "past_key_values"),
         ("decoder_attention_heads", 6, "past_key_values"),
     ] {
         let folder = copy();
