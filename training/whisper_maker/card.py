@@ -54,7 +54,7 @@ def source_table(work: Work) -> str:
     lines = ["| text | sentences | licence |", "|---|---|---|"]
     lines += [f"| {source.name} | {counts[source.name]:,} | {source.licence} |" for source in sources.SOURCES]
     made = sum(count for name, count in counts.items() if name.startswith("templates"))
-    lines.append(f"| put together by `training/whisper_maker/templates.py` | {made:,} | Apache-2.0 |")
+    lines.append(f"| put together by `templates.py` and `everyday.py` in `training/` | {made:,} | Apache-2.0 |")
     return "\n".join(lines)
 
 
@@ -74,8 +74,9 @@ def make(work: Work) -> None:
         HEAD.format(window=WINDOW),
         "## How well it hears\n",
         f"Word error rates through `whisper-host transcribe`, greedy, of unseen sentences, with 95 % intervals; "
-        f"text lower-cased and without punctuation; the noise is white ({noises}). `made` sentences are stories, numbers, "
-        f"dates, questions and requests from templates; `free` are everything else. Unseen variants are espeak-ng's "
+        f"text lower-cased and without punctuation; the noise is white ({noises}). `made` sentences are stories, everyday "
+        f"English, numbers, dates, questions and requests from templates, `story` and `everyday` are those of one kind among "
+        f"them; `free` are everything else. Unseen variants are espeak-ng's "
         f"{', '.join(UNSEEN_VARIANTS)}; the unseen engine is festival.\n",
         error_table(found["words"]),
         f"\nSegments of two-sentence clips begin within 0.3 s of the sentence in {percent(times['within_0.3_s'])} of cases "
