@@ -6,7 +6,9 @@ from collections import Counter
 import torch
 
 from . import evaluation, export, sources, text
-from .layout import WINDOW, Work
+from .layout import MELS, POSITIONS_PER_SECOND, WINDOW, Work
+from .model import Shape, Whisper
+from .tokens import CONTEXT
 from .voices import ACCENTS, UNSEEN_VARIANTS, VARIANTS
 
 HEAD = """---
@@ -58,6 +60,21 @@ def source_table(work: Work) -> str:
     return "\n".join(lines)
 
 
+def shape_table(work: Work, shape: dict) -> str:
+    parameters = sum(parameter.numel() for parameter in Whisper(Shape(**shape)).model.parameters())
+    graphs = [work.model / "onnx" / f"{part}_quantized.onnx" for part in ("encoder_model", "decoder_model_merged")]
+    rows = {
+        "window": f"{WINDOW:g} s, where Whisper has 30 s",
+        "mel bins": MELS,
+        "encoder, decoder": f"{shape['encoder_layers']} and {shape['decoder_layers']} layers of width {shape['width']}",
+        "parameters": f"{parameters / 1e6:.2f} million",
+        "int8 encoder and merged decoder": f"{sum(graph.stat().st_size for graph in graphs) / 1e6:.1f} MB",
+        "vocabulary": f"{shape['vocabulary']:,}: byte-level BPE, special tokens, time stamps of {1 / POSITIONS_PER_SECOND} s",
+        "text context": f"{CONTEXT} tokens",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
 def make(work: Work) -> None:
     """Writes `model/README.md`."""
     found = json.loads(work.evaluation.read_text(encoding="utf-8"))
@@ -86,11 +103,13 @@ def make(work: Work) -> None:
         f"\nOf the recordings in `test/audio`, {sum(exact.values())} of {len(exact)} come out word for word.\n",
         "Random examples, free text, int8, clean:\n",
         "\n".join(examples),
+        "\n## Shape\n",
+        shape_table(work, shape),
         "\n## How it was made\n",
-        f"Width {shape['width']}, {shape['encoder_layers']} encoder and {shape['decoder_layers']} decoder layers, "
-        f"vocabulary {shape['vocabulary']}; {progress['step']:,} steps over {progress['audio_seconds'] / 3600:.0f} hours of "
-        f"audio, {progress['training_seconds'] / 3600:.1f} hours of training. Spoken by espeak-ng ({len(ACCENTS)} accents, "
-        f"{len(VARIANTS)} variants) and flite (kal, kal16, awb, rms, slt). The sentences:\n",
+        f"{progress['step']:,} steps, over {progress['audio_seconds'] / 3600:.0f} hours of audio that was heard and the "
+        f"phonemes of {progress['read_seconds'] / 3600:.0f} hours that were read, in {progress['training_seconds'] / 3600:.1f} "
+        f"hours. Spoken by espeak-ng ({len(ACCENTS)} accents, {len(VARIANTS)} variants) and flite (kal, kal16, awb, rms, slt). "
+        f"`training/README.md` explains it. The sentences:\n",
         source_table(work),
     ]
     (work.model / "README.md").write_text("\n".join(parts) + "\n", encoding="utf-8")

@@ -87,6 +87,8 @@ class Progress:
     training_seconds: float = 0.0
     branch_seconds: float = 0.0
     """Where the cooldown began."""
+    read_seconds: float = 0.0
+    """Of speech, had it been spoken, in what was read."""
 
 
 def phoneme_numbers(work: Work) -> dict[str, int]:
@@ -286,6 +288,7 @@ class Run:
             with self.precision():
                 parts["read"], parts["read_guide"] = self.read(reading.to(self.device), generator)
             (parts["read"] + GUIDE * parts["read_guide"]).backward()
+            progress.read_seconds += self.options.read_seconds
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 2.0)
         for optimizer, peak in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
