@@ -33,7 +33,7 @@ fi
 
 device=${DEVICE:-cpu}
 maker text
-maker speech --hours "${SPEECH_HOURS:-60}"
+maker speech --hours "${SPEECH_HOURS:-120}"
 maker train --device "$device" --hours "${TRAIN_HOURS:-400}"
 maker train --device "$device" --hours "${COOLDOWN_HOURS:-80}" --cooldown
 maker export
