@@ -69,7 +69,7 @@ def shape_table(work: Work, shape: dict) -> str:
         "encoder, decoder": f"{shape['encoder_layers']} and {shape['decoder_layers']} layers of width {shape['width']}",
         "parameters": f"{parameters / 1e6:.2f} million",
         "int8 encoder and merged decoder": f"{sum(graph.stat().st_size for graph in graphs) / 1e6:.1f} MB",
-        "vocabulary": f"{shape['vocabulary']:,}: byte-level BPE, special tokens, time stamps of {1 / POSITIONS_PER_SECOND} s",
+        "vocabulary": f"{shape['vocabulary']:,}: byte-level BPE, specials, time stamps of {1 / POSITIONS_PER_SECOND} s",
         "text context": f"{CONTEXT} tokens",
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
@@ -81,6 +81,7 @@ def make(work: Work) -> None:
     times, quiet, exact = found["times"], found["quiet"], found["recordings"]
     state = torch.load(export.newest(work), map_location="cpu", weights_only=True)
     progress, shape = state["progress"], state["shape"]
+    heard, read, trained = (progress[f"{name}_seconds"] / 3600 for name in ("audio", "read", "training"))
     quiet_lines = [
         f"| {kind} | {percent(figures['empty'])} of {figures['clips']} | {figures['words_a_minute']:.1f} |"
         for kind, figures in quiet.items()
@@ -92,8 +93,8 @@ def make(work: Work) -> None:
         "## How well it hears\n",
         f"Word error rates through `whisper-host transcribe`, greedy, of unseen sentences, with 95 % intervals; "
         f"text lower-cased and without punctuation; the noise is white ({noises}). `made` sentences are stories, everyday "
-        f"English, numbers, dates, questions and requests from templates, `story` and `everyday` are those of one kind among "
-        f"them; `free` are everything else. Unseen variants are espeak-ng's "
+        f"English, numbers, dates, questions and requests from templates, `story` and `everyday` are those of one kind "
+        f"among them; `free` are everything else. Unseen variants are espeak-ng's "
         f"{', '.join(UNSEEN_VARIANTS)}; the unseen engine is festival.\n",
         error_table(found["words"]),
         f"\nSegments of two-sentence clips begin within 0.3 s of the sentence in {percent(times['within_0.3_s'])} of cases "
@@ -106,10 +107,9 @@ def make(work: Work) -> None:
         "\n## Shape\n",
         shape_table(work, shape),
         "\n## How it was made\n",
-        f"{progress['step']:,} steps, over {progress['audio_seconds'] / 3600:.0f} hours of audio that was heard and the "
-        f"phonemes of {progress['read_seconds'] / 3600:.0f} hours that were read, in {progress['training_seconds'] / 3600:.1f} "
-        f"hours. Spoken by espeak-ng ({len(ACCENTS)} accents, {len(VARIANTS)} variants) and flite (kal, kal16, awb, rms, slt). "
-        f"`training/README.md` explains it. The sentences:\n",
+        f"{progress['step']:,} steps, over {heard:.0f} hours of audio that was heard and the phonemes of {read:.0f} hours "
+        f"that were read, in {trained:.1f} hours. Spoken by espeak-ng ({len(ACCENTS)} accents, {len(VARIANTS)} variants) "
+        f"and flite (kal, kal16, awb, rms, slt). `training/README.md` explains it. The sentences:\n",
         source_table(work),
     ]
     (work.model / "README.md").write_text("\n".join(parts) + "\n", encoding="utf-8")

@@ -221,7 +221,7 @@ class Run:
         if state["optimizers"] and not deeper:
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
-        else:  # from the kept weights, or with new layers: the rate rises again from nothing, so that the optimizers find their feet
+        else:  # from kept weights, or with new layers: the rate rises from nothing, so that the optimizers find their feet
             self.warmed = state["progress"]["step"]
         self.progress = Progress(**state["progress"])
         if path != self.checkpoint:
@@ -298,9 +298,7 @@ class Run:
         progress.step += 1
         progress.audio_seconds += batch.samples.numel() / SAMPLE_RATE
         if progress.step % MEAN_EVERY == 0:
-            share = max(
-                COOLDOWN_SHARE if self.options.cooldown else MEAN_SHARE, 1 / (1 + progress.step / MEAN_EVERY)
-            )
+            share = max(COOLDOWN_SHARE if self.options.cooldown else MEAN_SHARE, 1 / (1 + progress.step / MEAN_EVERY))
             for name, parameter in self.model.named_parameters():
                 self.mean[name].lerp_(parameter.detach(), share)
         return {name: part.detach() for name, part in parts.items()}
