@@ -42,14 +42,15 @@ def make_train(work: Work, hours: float, seed: int) -> None:
     while made < hours:
         path = work.speech / "train" / f"{number:05d}"
         known = path.with_suffix(".json").exists()
-        if known:
-            spoken.update(row["text"] for row in shards.read(path).rows)
-        else:
+        if not known:
             r = Random(f"{seed}/train/{number}")
             chosen = heapq.nsmallest(SHARD, texts, key=lambda text: (spoken[text], r.random()))
             spoken.update(chosen)  # those that do not fit, too: once is enough
             shards.write(path, [utterance for utterance in (speakers.speak(text, r) for text in chosen) if fits(utterance)])
-        made += len(shards.read(path).samples) / SAMPLE_RATE / 3600
+        shard = shards.read(path)
+        if known:
+            spoken.update(row["text"] for row in shard.rows)
+        made += len(shard.samples) / SAMPLE_RATE / 3600
         number += 1
         if made >= hours or (number % 4 == 0 and not known):
             print(f"speech: train: {made:.2f} of {hours:g} h, {time.time() - begun:.0f} s", flush=True)
