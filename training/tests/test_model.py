@@ -11,15 +11,17 @@ import onnxruntime
 import torch
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
-from whisper_maker import decoding, export
+from whisper_maker import decoding, export, shards
 from whisper_maker.augment import Augment
-from whisper_maker.injection import NOISE, Injection
+from whisper_maker.injection import BLURRED, NOISE, Injection
+from whisper_maker.layout import Work
 from whisper_maker.logmel import LogMel
 from whisper_maker.merge import merge
 from whisper_maker.model import Shape, Whisper
 from whisper_maker.muon import orthogonal
 from whisper_maker.tokens import CONTEXT, Specials
-from whisper_maker.windows import Windows, middles_of_runs
+from whisper_maker.voices import Pronunciation
+from whisper_maker.windows import Library, Windows, middles_of_runs
 
 SHAPE = Shape(width=128, encoder_layers=2, decoder_layers=2, vocabulary=100)
 IDS = Specials(end=50, start=51, english=52, transcribe=53, previous=54, no_speech=55, no_timestamps=56, first_timestamp=57)
@@ -92,19 +94,49 @@ class Architecture(unittest.TestCase):
 
 class Text(unittest.TestCase):
     @torch.no_grad()
-    def test_what_is_injected_has_the_mean_and_spread_of_what_was_heard(self) -> None:
+    def setUp(self) -> None:
+        """An injection that has heard three phonemes and silence, each with its number as the mean of all dimensions."""
         whisper = model()
-        injection = Injection(whisper)
+        self.injection = Injection(whisper)
         places = 3 * whisper.encoder.embed_positions.weight
-        g = torch.Generator().manual_seed(1)
-        labels = torch.randint(-1, 3, (20, 500), generator=g)
-        heard = torch.randn(20, 500, 128, generator=g) * 0.5 + labels[:, :, None] + places
+        self.g = torch.Generator().manual_seed(1)
+        self.labels = torch.randint(-1, 3, (20, 500), generator=self.g)
+        heard = torch.randn(20, 500, 128, generator=self.g) * 0.5 + self.labels[:, :, None] + places
         for _ in range(3):
-            injection.observe(heard, labels)
-        drawn = injection.draw(labels, torch.arange(500).repeat(20, 1), g)
-        wanted = labels[:, :, None] + places
-        self.assertLess((drawn - wanted).mean().abs().item(), 0.01)
-        self.assertAlmostEqual((drawn - wanted).std().item(), NOISE * 0.5, delta=0.05)
+            self.injection.observe(heard, self.labels)
+        drawn = self.injection.draw(self.labels, torch.arange(500).repeat(20, 1), self.g)
+        self.off = drawn - self.labels[:, :, None] - places
+
+    def test_what_is_injected_has_the_mean_and_spread_of_what_was_heard(self) -> None:
+        clear = self.off[self.off.mean(-1).abs() < 0.1]
+        self.assertLess(clear.mean().abs().item(), 0.01)
+        self.assertAlmostEqual(clear.std().item(), NOISE * 0.5, delta=0.05)  # the means of the places are noisy, too
+
+    def test_some_phonemes_are_blurred_with_the_nearest_one_and_silence_never(self) -> None:
+        off = self.off.mean(-1)
+        share = (off[self.labels >= 0].abs() > 0.1).float().mean().item()
+        self.assertAlmostEqual(share, BLURRED, delta=0.03)
+        self.assertLess(off[self.labels < 0].abs().max().item(), 0.1)
+        self.assertGreater(off[self.labels == 0].min().item(), -0.1)  # the nearest of 0 and 2 is 1
+        self.assertLess(off[self.labels == 2].max().item(), 0.1)
+        self.assertLess(off[self.labels == 1].abs().max().item(), 0.9)  # and never quite the other one
+
+    def test_what_is_read_has_its_engines_phonemes_in_order(self) -> None:
+        numbers = {"espeak:h": 0, "espeak:aI": 1, "espeak:_:": 2, "flite:hh": 3, "flite:ay": 4}
+        with tempfile.TemporaryDirectory() as name:
+            work = Work(Path(name))
+            pronounced = [
+                Pronunciation("Hi.", "espeak", ["h", "aI", "_:"]),
+                Pronunciation("Hi.", "flite", ["hh", "ay", "?"]),
+            ]
+            shards.write_pronunciations(work.speech / "read" / "00000", pronounced)
+            library = Library(work, numbers)
+        spoken = library.draw(Random(1), "espeak")
+        self.assertEqual((spoken.text, spoken.labels.tolist()), ("Hi.", [0, 1, 2]))
+        self.assertEqual(spoken.audible.tolist(), [True, True, False])
+        self.assertTrue(0 == spoken.times[0] < spoken.times[1] < spoken.times[2] < spoken.seconds)
+        unknown = library.draw(Random(1), "flite")
+        self.assertEqual((unknown.labels.tolist(), unknown.audible.tolist()), ([3, 4, -100], [True, True, False]))
 
     def test_each_stretch_of_one_phoneme_is_read_once(self) -> None:
         labels = np.array([-100, -100, -100, 7, 7, 3, -100])

@@ -1,6 +1,7 @@
 """Sentences: what is kept, how it is cleaned, how it is counted."""
 
 import unittest
+from collections import Counter
 from random import Random
 
 from whisper_maker import errors, templates, text
@@ -41,6 +42,15 @@ class Templates(unittest.TestCase):
         for _ in range(2000):
             sentence, _ = templates.sentence(r)
             self.assertRegex(sentence, r"^[A-Z][A-Za-z',.?\- ]*[.?]$")
+
+
+class Lists(unittest.TestCase):
+    def test_every_word_a_voice_reads_as_it_stands_is_in_them(self) -> None:
+        made = text.lists(["crown", "Paris", "NATO", "king's", "Dr", "sky"], Random(1))
+        counts = Counter(word for sentence in made for word in text.words(sentence))
+        self.assertEqual(counts, {"crown": text.LISTS, "paris": text.LISTS, "sky": text.LISTS})
+        for sentence in made:
+            self.assertRegex(sentence, r"^[A-Z][A-Za-z ,]+\.$")
 
 
 class Errors(unittest.TestCase):

@@ -27,7 +27,7 @@ def arguments() -> argparse.Namespace:
     train.add_argument("--hours", type=float, default=400.0, help="of audio to process in all (default: %(default)s)")
     train.add_argument("--cooldown", action="store_true", help="branch off, and lower the rate to nothing over --hours")
     train.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    train.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    train.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="bf16 where that is fast")
     train.add_argument("--threads", type=int, default=2, help="on the CPU (default: %(default)s)")
     train.add_argument("--workers", type=int, default=1, help="processes that lay out windows (default: %(default)s)")
     train.add_argument("--batch-seconds", type=float, default=64.0, help="of audio in a step (default: %(default)s)")
@@ -59,6 +59,7 @@ def main() -> None:
             text.make(work, given.seed)
         case "speech":
             speech.make_fixed(work, given.seed)
+            speech.make_read(work, given.seed)
             speech.make_train(work, given.hours, given.seed)
         case "train":
             tokens.make(work)

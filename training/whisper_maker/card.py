@@ -52,11 +52,14 @@ def error_table(rows: list[dict]) -> str:
 
 
 def source_table(work: Work) -> str:
-    counts = Counter(row["source"] for row in text.load(work, "train"))
+    counts = Counter(row["source"] for part in ("train", "read") for row in text.load(work, part))
     lines = ["| text | sentences | licence |", "|---|---|---|"]
     lines += [f"| {source.name} | {counts[source.name]:,} | {source.licence} |" for source in sources.SOURCES]
     made = sum(count for name, count in counts.items() if name.startswith("templates"))
     lines.append(f"| put together by `templates.py` and `everyday.py` in `training/` | {made:,} | Apache-2.0 |")
+    lines += [f"| {source.name}; only read | {counts[source.name]:,} | {source.licence} |" for source in sources.READ_ONLY]
+    listed = f"{text.LISTS} times each word of a spelling list, in lists of a few; only read"
+    lines.append(f"| {listed} | {counts[text.LISTED]:,} | {sources.WORD_LIST_LICENCE} |")
     return "\n".join(lines)
 
 

@@ -12,6 +12,8 @@ not tell the order of what it was to read, and learned next to nothing.
 The idea is that of joint training on speech and text (Sainath et al., JOIST, 2022), with phonemes' times that are known.
 """
 
+import math
+
 import torch
 from torch import nn
 
@@ -22,6 +24,10 @@ MEMORY = 0.98
 
 NOISE = 0.3
 """Share of the deviation that is drawn. Most of it belongs to voice and channel and is no noise to those who hear them."""
+
+BLURRED = 0.12
+"""Share of the phonemes that come out somewhere between themselves and one that sounds like them, as the encoder's lower
+half has it when it is not sure of what it heard: the rest of the word has to say which it was."""
 
 
 class Injection(nn.Module):
@@ -66,10 +72,27 @@ class Injection(nn.Module):
         deviation = middle - of_phoneme - self.places()[:length]
         self.squares.index_add_(0, numbers.flatten(), (deviation**2).flatten(0, 1))
 
+    def likeness(self) -> torch.Tensor:
+        """`[PHONEMES, PHONEMES]`: how readily each phoneme is taken for each other: by the distance of their sounds, in
+        terms of the nearest one's."""
+        sounds = self.sounds()[:PHONEMES]
+        distance = torch.cdist(sounds, sounds) ** 2
+        known = self.count[:PHONEMES] > 1e-3
+        itself = torch.eye(PHONEMES, dtype=torch.bool, device=distance.device)
+        distance = distance.masked_fill(itself | ~known, math.inf)
+        nearest = distance.amin(1, keepdim=True).clamp(min=1e-6)
+        return torch.exp(-2 * distance / nearest) + 1e-9
+
     @torch.no_grad()
     def draw(self, labels: torch.Tensor, positions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """`[rows, n, width]`: a middle layer's output for phonemes `labels` at `positions`, both `[rows, n]`."""
         numbers = self.numbers(labels)
         deviation = (self.squares / self.count.clamp(min=1e-6)[:, None]).sqrt()[numbers]
         noise = torch.randn(deviation.shape, generator=generator, device=deviation.device)
-        return self.sounds()[numbers] + self.places()[positions] + NOISE * deviation * noise
+        sounds = self.sounds()[numbers]
+
+        share = torch.rand(numbers.shape, generator=generator, device=numbers.device)
+        blurred = (share < BLURRED) & (numbers < PHONEMES)
+        other = torch.multinomial(self.likeness()[numbers[blurred]], 1, generator=generator)[:, 0]
+        sounds[blurred] = sounds[blurred].lerp(self.sounds()[other], 0.8 * share[blurred, None] / BLURRED)
+        return sounds + self.places()[positions] + NOISE * deviation * noise

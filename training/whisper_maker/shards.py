@@ -1,7 +1,7 @@
 """Speech on disk: one shard is `NAME.npy`, all samples end to end (int16, 16 kHz), and `NAME.json`, what they are.
 
 The samples are mapped, not read, so that hundreds of hours need no memory. The `.json` is written last: a shard without
-it was interrupted, and is made again.
+it was interrupted, and is made again. A shard of pronunciations is the `.json` alone.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .voices import Utterance
+from .voices import Pronunciation, Utterance
 
 
 @dataclass
@@ -45,9 +45,25 @@ def write(path: Path, utterances: list[Utterance]) -> None:
         position = end
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path.with_suffix(".npy"), np.concatenate([utterance.samples for utterance in utterances]))
+    finish(path, rows)
+
+
+def finish(path: Path, rows: list) -> None:
     unfinished = path.with_suffix(".part")
     unfinished.write_text(json.dumps(rows), encoding="utf-8")
     unfinished.rename(path.with_suffix(".json"))
+
+
+def write_pronunciations(path: Path, pronunciations: list[Pronunciation]) -> None:
+    """Writes `path` (without suffix)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    finish(path, [[p.engine, p.text, " ".join(p.phonemes)] for p in pronunciations])
+
+
+def read_pronunciations(path: Path) -> list[Pronunciation]:
+    """Reads `path` (without suffix)."""
+    rows = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return [Pronunciation(text, engine, phonemes.split()) for engine, text, phonemes in rows]
 
 
 def read(path: Path) -> Shard:

@@ -28,17 +28,58 @@ class Source:
     read: Callable[[Path], Documents]
 
 
-def wordnet(root: Path) -> Documents:
-    """Example sentences, and one definition in four: definitions are no sentences, but their words are rare ones."""
+def glosses(root: Path) -> Iterator[tuple[str, int, str]]:
+    """WordNet's entries: part of speech, offset, and the gloss, which is definitions and examples in quotes."""
     for part in ("noun", "verb", "adj", "adv"):
         for line in (root / f"usr/share/wordnet/data.{part}").read_text(encoding="utf-8", errors="ignore").splitlines():
             offset, bar, gloss = line.partition(" ")[0], line.find("|"), line.partition("|")[2]
-            if bar < 0 or not offset.isdigit():
-                continue
-            paragraphs = re.findall(r'"([^"]+)"', gloss)
-            if int(offset) % 4 == 0:
-                paragraphs += re.sub(r'"[^"]*"', "", gloss).split(";")
-            yield f"{part}/{offset}", paragraphs
+            if bar >= 0 and offset.isdigit():
+                yield part, int(offset), gloss
+
+
+def definitions(gloss: str) -> list[str]:
+    return re.sub(r'"[^"]*"', "", gloss).split(";")
+
+
+def wordnet(root: Path) -> Documents:
+    """Example sentences, and one definition in four: definitions are no sentences, but their words are rare ones."""
+    for part, offset, gloss in glosses(root):
+        yield f"{part}/{offset:08}", re.findall(r'"([^"]+)"', gloss) + (definitions(gloss) if offset % 4 == 0 else [])
+
+
+def wordnet_definitions(root: Path) -> Documents:
+    """The other definitions."""
+    for part, offset, gloss in glosses(root):
+        if offset % 4:
+            yield f"{part}/{offset:08}", definitions(gloss)
+
+
+def gcide(root: Path) -> Documents:
+    """Definitions and examples of a large dictionary, without headwords, etymologies and the names of those it quotes."""
+    with gzip.open(root / "usr/share/dictd/gcide.dict.dz", "rt", encoding="utf-8", errors="ignore") as file:
+        for number, paragraph in enumerate(re.split(r"\n\s*\n", file.read())):
+            text = re.sub(r"\[[^\]]*\]|--\s?[A-Z][A-Za-z. ]*|[{}]|^\s*\d+\.", " ", paragraph)
+            text = re.sub(r"^\S[^\\]*\\[^\\]*\\,?(?:\s+(?:[a-z]+\.|&))*", " ", text)
+            yield str(number), re.split(r"[;:]|\bas,", text)
+
+
+def commentary(name: str) -> Callable[[Path], Documents]:
+    """The prose of a commentary, sentences and what stands between their semicolons and colons."""
+
+    def read(root: Path) -> Documents:
+        for block, text in sword(root / "usr/share/sword/modules/comments/zcom" / name):
+            text = re.sub(r"(?s)<(title|table|reference)\b.*?</\1>", " ", text)
+            text = re.sub(r"<div\b[^>]*>", "\n", text)
+            yield block, re.split(r"[;:\n]", re.sub(r"<[^>]+>", "", text))
+
+    return read
+
+
+def endless_sky(root: Path) -> Documents:
+    """What is told and said in a game's missions."""
+    for file in sorted((root / "usr/share/games/endless-sky/data").glob("*.txt")):
+        text = file.read_text(encoding="utf-8", errors="ignore")
+        yield file.stem, re.findall(r"`\s*([^`]+)`", text)
 
 
 def wesnoth(root: Path) -> Documents:
@@ -100,17 +141,22 @@ def novels(root: Path) -> Documents:
             yield f"{lines[0]}/{number}", re.split(r"\n\s*\n", chapter)
 
 
-def bible(root: Path) -> Documents:
-    """The World English Bible by book, out of a module of the Sword project: an index of 12 bytes a book (offset, length
-    compressed, length), and compressed books in OSIS."""
-    folder = root / "usr/share/sword/modules/texts/ztext/engWEB2015eb"
+def sword(module: Path) -> Iterator[tuple[str, str]]:
+    """The blocks (books or chapters) of a module of the Sword project, each in OSIS: an index of 12 bytes a block (offset,
+    length compressed, length), and compressed blocks."""
     for part in ("ot", "nt"):
-        index, books = (folder / f"{part}.bzs").read_bytes(), (folder / f"{part}.bzz").read_bytes()
-        for number, (start, size, _) in enumerate(struct.iter_unpack("<III", index)):
-            text = zlib.decompress(books[start : start + size]).decode()
-            text = re.sub(r"(?s)<(note|title)\b.*?</\1>", "", text)
-            text = re.sub(r"<(?:div|lg|l|lb|chapter)\b[^>]*>", " ", text)
-            yield f"{part}/{number}", re.sub(r"<[^>]+>", "", text).split("\n")
+        (index,), (blocks,) = (list(module.glob(f"{part}.[bc]z{kind}")) for kind in "sz")
+        compressed = blocks.read_bytes()
+        for number, (start, size, _) in enumerate(struct.iter_unpack("<III", index.read_bytes())):
+            yield f"{part}/{number}", zlib.decompress(compressed[start : start + size]).decode(errors="ignore")
+
+
+def bible(root: Path) -> Documents:
+    """The World English Bible by book."""
+    for block, text in sword(root / "usr/share/sword/modules/texts/ztext/engWEB2015eb"):
+        text = re.sub(r"(?s)<(note|title)\b.*?</\1>", "", text)
+        text = re.sub(r"<(?:div|lg|l|lb|chapter)\b[^>]*>", " ", text)
+        yield block, re.sub(r"<[^>]+>", "", text).split("\n")
 
 
 def fillets(root: Path) -> Documents:
@@ -146,16 +192,32 @@ SOURCES = [
     Source("The Jargon File 4.4.7", ("dict-jargon",), "public domain", dictionary("jargon")),
 ]
 
+READ_ONLY = [
+    Source("WordNet 3.0, its other definitions", ("wordnet-base",), "WordNet 3.0 licence", wordnet_definitions),
+    Source("GNU Collaborative International Dictionary of English", ("dict-gcide",), "GPL-2+", gcide),
+    Source("The Treasury of David", ("sword-comm-tdavid",), "public domain", commentary("tdavid")),
+    Source("Matthew Henry's Concise Commentary", ("sword-comm-mhcc",), "public domain", commentary("mhcc")),
+    Source("Endless Sky, missions", ("endless-sky-data",), "GPL-3+", endless_sky),
+]
+"""Sources of sentences that are read and never spoken: nothing in them is held back for testing."""
+
 WORD_LIST = "wamerican"
-"""The package with the spelling list that sentences are checked against (public domain and permissive parts)."""
+"""The package with the spelling list that sentences are checked against."""
+
+WORD_LIST_LICENCE = "public domain and permissive"
+
+
+def spelling(root: Path) -> list[str]:
+    """The spelling list, in its own order."""
+    return (root / "usr/share/dict/american-english").read_text(encoding="utf-8").split()
 
 
 def fetch(packages_dir: Path) -> Path:
     """Downloads and unpacks every package that is not there yet; returns the root of the unpacked tree."""
     root = packages_dir / "root"
     root.mkdir(parents=True, exist_ok=True)
-    names = [WORD_LIST, *(package for source in SOURCES for package in source.packages)]
-    missing = [name for name in names if not (root / "usr/share/doc" / name).exists()]
+    names = {WORD_LIST, *(package for source in SOURCES + READ_ONLY for package in source.packages)}
+    missing = [name for name in sorted(names) if not (root / "usr/share/doc" / name).exists()]
     if missing:
         print(f"text: fetching {len(missing)} packages", flush=True)
         subprocess.run(["apt-get", "download", "-q", *missing], cwd=packages_dir, check=True, stdout=subprocess.DEVNULL)

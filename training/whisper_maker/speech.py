@@ -1,6 +1,7 @@
 """The speech step: sentences spoken by the voices, in shards that training picks up as they appear.
 
-`train/` grows as far as it is asked to; `dev/` and the test folders are small and fixed. Every shard has its own seed, so
+`train/` grows as far as it is asked to; `dev/` and the test folders are small and fixed; `read/` has the pronunciations of
+all sentences of training and of those that are only read. Every shard has its own seed, so
 an interrupted run goes on where it stopped and makes the same speech.
 """
 
@@ -20,6 +21,9 @@ SHARD = 500
 
 CLIPS = 200
 """Utterances of each kind of text in dev and in each test folder."""
+
+READ_SHARD = 20_000
+"""Pronunciations in a shard."""
 
 LONGEST = WINDOW - 0.6
 """Seconds. A longer utterance does not fit into a window with its surroundings, and is dropped."""
@@ -54,6 +58,20 @@ def make_train(work: Work, hours: float, seed: int) -> None:
         number += 1
         if made >= hours or (number % 4 == 0 and not known):
             print(f"speech: train: {made:.2f} of {hours:g} h, {time.time() - begun:.0f} s", flush=True)
+
+
+def make_read(work: Work, seed: int) -> None:
+    """Makes the pronunciations."""
+    texts = [row["text"] for part in ("train", "read") for row in text.load(work, part)]
+    Random(f"{seed}/read").shuffle(texts)
+    speakers, begun = Speakers(), time.time()
+    for number, first in enumerate(range(0, len(texts), READ_SHARD)):
+        path = work.speech / "read" / f"{number:05d}"
+        if path.with_suffix(".json").exists():
+            continue
+        chosen = texts[first : first + READ_SHARD]
+        shards.write_pronunciations(path, speakers.pronounce(chosen, Random(f"{seed}/read/{number}")))
+        print(f"speech: read: {first + len(chosen):,} of {len(texts):,}, {time.time() - begun:.0f} s", flush=True)
 
 
 def fixed(work: Work, name: str, part: str, seed: int, speak: Speak) -> None:

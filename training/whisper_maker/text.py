@@ -1,6 +1,7 @@
 """The text step: sentences from the sources and templates, cleaned, without duplicates, split by document.
 
-Writes `train.jsonl`, `dev.jsonl` and `test.jsonl`, one `{"text", "source", "kind"}` a line; `kind` is `free` or `made`.
+Writes `train.jsonl`, `dev.jsonl` and `test.jsonl`, one `{"text", "source", "kind"}` a line; `kind` is `free` or `made`. And
+`read.jsonl`, more sentences and lists of words for training, which are read and never spoken.
 """
 
 import hashlib
@@ -21,6 +22,13 @@ DEV, TEST = 0.02, 0.02
 
 SHINGLE = 4
 """A dev or test sentence is a near-duplicate when over half of its runs of this many words occur in training."""
+
+LISTS = 3
+"""How often each word of the spelling list stands in a list of words. A word of the test sentences may be in no other
+text; how it is written has to be learned somewhere."""
+
+LISTED = "lists of words"
+"""What such a list has for its source."""
 
 ALLOWED = re.compile(r"[A-Za-z',.?!;:\- ]+")
 TYPOGRAPHY = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2026": ".", "\u00a0": " "})
@@ -78,7 +86,7 @@ def shingles(text: str) -> set[tuple[str, ...]]:
 
 def collect(root: Path, seed: int) -> dict[str, list[dict[str, str]]]:
     """All sentences by part. A sentence belongs to the first document that has it."""
-    spelling = set((root / "usr/share/dict/american-english").read_text(encoding="utf-8").split())
+    spelling = set(sources.spelling(root))
     parts: dict[str, list[dict[str, str]]] = {"train": [], "dev": [], "test": []}
     seen: set[str] = set()
 
@@ -116,19 +124,61 @@ def collect(root: Path, seed: int) -> dict[str, list[dict[str, str]]]:
     return parts
 
 
+def lists(words_of: list[str], r: Random) -> list[str]:
+    """Every word that a voice reads as it stands, LISTS times, in lists of a few that mean nothing together."""
+    plain = [word for word in words_of if re.fullmatch(r"[A-Z]?[a-z]+", word) and re.search(r"[aeiouy]", word)]
+    made = []
+    for _ in range(LISTS):
+        r.shuffle(plain)
+        first = 0
+        while first < len(plain):
+            count = r.randint(3, 7)
+            text = r.choice([" ", " ", ", "]).join(plain[first : first + count])
+            made.append(f"{text[0].upper()}{text[1:]}.")
+            first += count
+    return made
+
+
+def collect_read(root: Path, parts: dict[str, list[dict[str, str]]], r: Random) -> list[dict[str, str]]:
+    """What is only read. No run of SHINGLE words of a dev or test sentence is in it, and no sentence of training."""
+    spelling = sources.spelling(root)
+    known = set(spelling)
+    seen = {" ".join(words(row["text"])) for rows in parts.values() for row in rows}
+    held_back = set().union(*(shingles(row["text"]) for part in ("dev", "test") for row in parts[part]))
+    rows = []
+    for source in sources.READ_ONLY:
+        for _, paragraphs in source.read(root):
+            for sentence in (s for paragraph in paragraphs for s in split_sentences(paragraph)):
+                text = clean(sentence, known)
+                if not text or (key := " ".join(words(text))) in seen or shingles(text) & held_back:
+                    continue
+                seen.add(key)
+                rows.append({"text": text, "source": source.name, "kind": "free"})
+    rows += [{"text": text, "source": LISTED, "kind": "list"} for text in lists(spelling, r)]
+    r.shuffle(rows)
+    return rows
+
+
+def write(work: Work, part: str, rows: list[dict[str, str]]) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (work.text / f"{part}.jsonl").write_text(lines, encoding="utf-8")
+    counts = Counter(row["source"] for row in rows)
+    total = sum(len(words(row["text"])) for row in rows)
+    print(f"text: {part}: {len(rows):,} sentences, {total:,} words; {dict(counts.most_common())}", flush=True)
+
+
 def make(work: Work, seed: int) -> None:
-    """Writes the three files, unless they are there."""
-    if (work.text / "test.jsonl").exists():
+    """Writes the files that are not there."""
+    if (work.text / "read.jsonl").exists():
         print("text: done before", flush=True)
         return
-    parts = collect(sources.fetch(work.packages), seed)
+    root = sources.fetch(work.packages)
     work.text.mkdir(parents=True, exist_ok=True)
-    for part, rows in parts.items():
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (work.text / f"{part}.jsonl").write_text(lines, encoding="utf-8")
-        counts = Counter(row["source"] for row in rows)
-        total = sum(len(words(row["text"])) for row in rows)
-        print(f"text: {part}: {len(rows):,} sentences, {total:,} words; {dict(counts.most_common())}", flush=True)
+    if not (work.text / "test.jsonl").exists():
+        for part, rows in collect(root, seed).items():
+            write(work, part, rows)
+    parts = {part: load(work, part) for part in ("train", "dev", "test")}
+    write(work, "read", collect_read(root, parts, Random(f"{seed}/read")))
 
 
 def load(work: Work, part: str) -> list[dict[str, str]]:

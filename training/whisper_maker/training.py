@@ -35,7 +35,7 @@ class Options:
     """Hours of audio to process in all, counting those of earlier runs; a cooldown counts from where it branches off."""
     cooldown: bool = False
     device: str = "cpu"
-    precision: str = "bf16"
+    precision: str = "auto"
     threads: int = 2
     batch_seconds: float = 64.0
     read_seconds: float = 512.0
@@ -89,6 +89,13 @@ class Progress:
     """Where the cooldown began."""
     read_seconds: float = 0.0
     """Of speech, had it been spoken, in what was read."""
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies matrices of bf16 itself. A CPU that has to imitate it takes 100 times as long."""
+    return device.type != "cpu" or any(
+        torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")
+    )
 
 
 def phoneme_numbers(work: Work) -> dict[str, int]:
@@ -175,6 +182,7 @@ class Run:
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
         self.device = torch.device(options.device)
+        self.bf16 = options.precision == "bf16" or (options.precision == "auto" and fast_bf16(self.device))
         self.tokenizer, self.ids = tokens.load(work)
         self.phonemes = phoneme_numbers(work)
         self.model = Whisper(options.shape).to(self.device)
@@ -186,7 +194,7 @@ class Run:
         self.rates = [ADAM_RATE * scale, MUON_RATE * scale]
         self.optimizers = [
             torch.optim.AdamW(others, lr=self.rates[0], betas=(0.9, 0.98), weight_decay=0.01),
-            Muon(matrices, lr=self.rates[1]),
+            Muon(matrices, self.rates[1], torch.bfloat16 if self.bf16 else torch.float32),
         ]
         self.progress = Progress()
         self.warmed = 0
@@ -254,9 +262,7 @@ class Run:
         return min(1.0, (self.progress.step - self.warmed + 1) / WARMUP)
 
     def precision(self) -> AbstractContextManager:
-        if self.options.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def features(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         hours = self.progress.audio_seconds / 3600
@@ -266,7 +272,7 @@ class Run:
     def read(self, reading: Reading, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """The decoder's loss on what is read, and the guide's."""
         middle = self.injection.draw(reading.phonemes, reading.positions, generator)
-        if self.options.precision == "bf16":
+        if self.bf16:
             middle = middle.bfloat16()
         written, attended = self.model.decoder(reading.inputs, self.model.encoder.upper(middle))
         guide = self.losses.guide(attended, reading.centres, reading.positions)
@@ -353,6 +359,8 @@ class Stop:
 
 def train(work: Work, options: Options) -> None:
     """Runs until so many hours of audio have been processed."""
+    if options.read_seconds and not shards.finished(work.speech / "read"):
+        raise SystemExit("error: there are no pronunciations yet: run the step `speech` first")
     run = Run(work, options)
     run.resume()
     windows = Windows(work, run.tokenizer, run.ids, run.phonemes, options.seed)
@@ -361,6 +369,7 @@ def train(work: Work, options: Options) -> None:
     progress, sums, saved, checked, begun = run.progress, {}, time.time(), time.time(), time.time()
     earlier, first_audio, waited = progress.training_seconds, progress.audio_seconds, 0.0
     batches, summed, stopped = iter(loader), 0, Stop()
+    print(f"train: in {'bf16' if run.bf16 else 'fp32'} on {options.device}", flush=True)
     while progress.audio_seconds < run.goal and not stopped:
         asked = time.time()
         batch, reading = next(batches)

@@ -31,6 +31,10 @@ ESPEAK_SHARE, DIPHONE_SHARE = 0.55, 0.18
 that sound like people, but they take seven times as long to make."""
 
 
+ESPEAK_READ = 0.6
+"""Share of espeak-ng in what is read."""
+
+
 @dataclass
 class Utterance:
     """A sentence as it was spoken: `samples` int16 at 16 kHz, and `(start in seconds, phoneme)` for the engine's own
@@ -44,6 +48,15 @@ class Utterance:
     @property
     def engine(self) -> str:
         return self.voice.partition(":")[0]
+
+
+@dataclass
+class Pronunciation:
+    """A sentence as an engine would speak it: the engine's own phonemes, without times."""
+
+    text: str
+    engine: str
+    phonemes: list[str]
 
 
 PEAK = 16_000
@@ -90,3 +103,13 @@ class Speakers:
             engine = "flite"
         trimmed = trim(*spoken)
         return Utterance(text, f"{engine}:{name}", *trimmed) if trimmed else None
+
+    def pronounce(self, texts: list[str], r: Random) -> list[Pronunciation]:
+        """Each sentence by an engine and an accent drawn at random."""
+        voices = [r.choices(list(ACCENTS), list(ACCENTS.values()))[0] if r.random() < ESPEAK_READ else None for _ in texts]
+        made: list[Pronunciation | None] = [None] * len(texts)
+        for index in sorted(range(len(texts)), key=lambda index: voices[index] or ""):  # changing accents takes time
+            text, voice = texts[index], voices[index]
+            phonemes = self.espeak.pronounce(text, voice) if voice else self.flite.pronounce(text)
+            made[index] = Pronunciation(text, "espeak" if voice else "flite", phonemes)
+        return made

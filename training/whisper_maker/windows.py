@@ -37,15 +37,16 @@ SILENT = ("_", "_:", "pau", ";")
 
 @dataclass
 class Spoken:
-    """An utterance of the corpus: where it lies, and its phonemes by number."""
+    """A sentence as it lies in a window: when each phoneme begins, in seconds, the phonemes' numbers, which of them can be
+    heard. What is only read has no samples."""
 
-    shard: int
-    index: int
-    seconds: float
+    text: str
     group: str
+    seconds: float
     times: np.ndarray
     labels: np.ndarray
     audible: np.ndarray
+    samples: np.ndarray | None = None
 
 
 class Tensors:
@@ -115,38 +116,78 @@ def middles_of_runs(labels: np.ndarray) -> np.ndarray:
 
 
 class Corpus:
-    """All finished shards of training speech."""
+    """The finished shards of training speech: what is heard."""
 
     def __init__(self, work: Work, phonemes: dict[str, int]) -> None:
         self.folder, self.phonemes = work.speech / "train", phonemes
-        self.shards: list[shards.Shard] = []
+        self.shards = 0
         self.spoken: list[Spoken] = []
         self.groups: dict[str, list[int]] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Takes in shards that were made meanwhile."""
-        for path in shards.finished(self.folder)[len(self.shards) :]:
+        for path in shards.finished(self.folder)[self.shards :]:
             shard = shards.read(path)
             for index, row in enumerate(shard.rows):
                 engine, _, voice = row["voice"].partition(":")
                 group = voice if engine == "flite" else engine
                 names = [name for _, name in row["phonemes"]]
+                samples = shard.utterance_samples(index)
                 self.groups.setdefault(group, []).append(len(self.spoken))
-                start, end = row["span"]
                 self.spoken.append(
                     Spoken(
-                        len(self.shards),
-                        index,
-                        (end - start) / SAMPLE_RATE,
+                        row["text"],
                         group,
+                        len(samples) / SAMPLE_RATE,
                         np.array([time for time, _ in row["phonemes"]], np.float32),
                         np.array([self.phonemes.get(f"{engine}:{name}", IGNORE) for name in names], np.int16),
                         np.array([name not in SILENT for name in names]),
+                        samples,
                     )
                 )
-                del row["phonemes"]  # the arrays hold them now, in a tenth of the memory
-            self.shards.append(shard)
+            self.shards += 1
+
+    def draw(self, r: Random, group: str | None = None) -> Spoken:
+        return self.spoken[r.choice(self.groups[group]) if group else r.randrange(len(self.spoken))]
+
+
+class Library:
+    """The finished shards of pronunciations: what is read. Hundreds of thousands, so the phonemes lie end to end."""
+
+    def __init__(self, work: Work, phonemes: dict[str, int]) -> None:
+        self.folder, self.phonemes = work.speech / "read", phonemes
+        self.silent = np.array([number for name, number in phonemes.items() if name.partition(":")[2] in SILENT])
+        self.shards = 0
+        self.texts: list[str] = []
+        self.labels: list[np.ndarray] = []
+        self.places: list[tuple[int, int, int]] = []
+        self.groups: dict[str, list[int]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Takes in shards that were made meanwhile."""
+        for path in shards.finished(self.folder)[self.shards :]:
+            labels: list[int] = []
+            for pronounced in shards.read_pronunciations(path):
+                self.groups.setdefault(pronounced.engine, []).append(len(self.texts))
+                self.texts.append(pronounced.text)
+                numbers = [self.phonemes.get(f"{pronounced.engine}:{name}", IGNORE) for name in pronounced.phonemes]
+                self.places.append((self.shards, len(labels), len(labels) + len(numbers)))
+                labels += numbers
+            self.labels.append(np.array(labels, np.int16))
+            self.shards += 1
+
+    def draw(self, r: Random, group: str | None = None) -> Spoken:
+        """A sentence, its phonemes between 0.04 and 0.12 s long."""
+        group = group or r.choices(list(self.groups), [len(indices) for indices in self.groups.values()])[0]
+        index = r.choice(self.groups[group])
+        shard, begin, end = self.places[index]
+        labels = self.labels[shard][begin:end]
+        lengths = r.uniform(0.06, 0.085) * np.random.default_rng(r.getrandbits(64)).uniform(0.65, 1.4, len(labels))
+        ends = np.cumsum(lengths)
+        audible = (labels != IGNORE) & ~np.isin(labels, self.silent)
+        return Spoken(self.texts[index], group, float(ends[-1]), ends - lengths, labels, audible)
 
 
 class Windows:
@@ -156,13 +197,16 @@ class Windows:
         self.work, self.tokenizer, self.ids, self.phonemes = work, tokenizer, ids, phonemes
         self.seed = seed
         self.corpus: Corpus | None = None
+        self.library: Library | None = None
         self.refreshed = 0
 
     def refresh(self, step: int) -> None:
         if self.corpus is None:
-            self.corpus, self.refreshed = Corpus(self.work, self.phonemes), step
+            self.corpus, self.library = Corpus(self.work, self.phonemes), Library(self.work, self.phonemes)
+            self.refreshed = step
         elif step >= self.refreshed + REFRESH:
             self.corpus.refresh()
+            self.library.refresh()
             self.refreshed = step
 
     def rows(self, r: Random, seconds: float, heard: bool) -> list[Row]:
@@ -229,7 +273,7 @@ class Windows:
         timestamps = r.random() < TIMESTAMPS
         speech = not heard or r.random() >= NO_SPEECH
         if r.random() < PROMPT and heard:
-            prompt = self.tokenizer.encode(f" {self.text_of(r.choice(self.corpus.spoken))}").ids
+            prompt = self.tokenizer.encode(f" {self.corpus.draw(r).text}").ids
             row.add([ids.previous, *prompt[: CONTEXT // 2]])
             row.unlearned = len(row.tokens)  # all of it is given, and so is the start token
         row.add([ids.start])
@@ -252,10 +296,10 @@ class Windows:
         heard may begin late or end early."""
         position = r.uniform(0, 0.25) if r.random() < 0.8 or not row.heard else r.uniform(0, 0.4 * length)
         overhang = timestamps and length == WINDOW and r.random() < OVERHANG
-        pool: list[int] | None = None
+        source, group = self.corpus if row.heard else self.library, None
         misses, texts = 0, []
         while misses < 8:
-            spoken = self.corpus.spoken[r.choice(pool) if pool else r.randrange(len(self.corpus.spoken))]
+            spoken = source.draw(r, group)
             speed = r.uniform(0.92, 1.09)
             seconds = spoken.seconds / speed
             if position + seconds > length - 0.02:
@@ -266,17 +310,16 @@ class Windows:
                     return  # without letters: CTC would be asked to pass over speech
                 continue
             times = self.lay(r, row, spoken, position, speed)
-            text = self.text_of(spoken)
-            encoding = self.tokenizer.encode(f" {text}")
-            centres = [POSITIONS_PER_SECOND * time for time in spoken_at(encoding, len(text), times)]
+            encoding = self.tokenizer.encode(f" {spoken.text}")
+            centres = [POSITIONS_PER_SECOND * time for time in spoken_at(encoding, len(spoken.text), times)]
             if timestamps:
                 row.add([self.stamp(position)], [position * POSITIONS_PER_SECOND])
             row.add(encoding.ids, centres)
             end = position + seconds
             if timestamps:
                 row.add([self.stamp(end)], [end * POSITIONS_PER_SECOND])
-            texts.append(text)
-            pool = self.corpus.groups[spoken.group] if r.random() < 0.85 else None
+            texts.append(spoken.text)
+            group = spoken.group if r.random() < 0.85 else None
             position = end + (r.uniform(0.05, 0.6) if r.random() < 0.85 else r.uniform(0.6, 2.0))
             if row.heard and r.random() < 0.12:
                 break
@@ -287,8 +330,8 @@ class Windows:
     def lay(self, r: Random, row: Row, spoken: Spoken, position: float, speed: float) -> np.ndarray:
         """Adds an utterance's phonemes, and its samples if it is heard, at `position` seconds; returns when its audible
         phonemes begin."""
-        if row.heard:
-            source = self.corpus.shards[spoken.shard].utterance_samples(spoken.index).astype(np.float32) / 32768
+        if spoken.samples is not None:
+            source = spoken.samples.astype(np.float32) / 32768
             count = int(len(source) / speed)
             samples = np.interp(np.arange(count) * speed, np.arange(len(source)), source)
             start = int(position * SAMPLE_RATE)
@@ -305,9 +348,6 @@ class Windows:
     def stamp(self, seconds: float) -> int:
         """The time stamp token nearest to a time in the window."""
         return self.ids.first_timestamp + min(round(seconds * POSITIONS_PER_SECOND), int(WINDOW * POSITIONS_PER_SECOND))
-
-    def text_of(self, spoken: Spoken) -> str:
-        return self.corpus.shards[spoken.shard].rows[spoken.index]["text"]
 
 
 class Stream(torch.utils.data.IterableDataset):
