@@ -46,6 +46,21 @@ class Features(unittest.TestCase):
         self.assertFalse(torch.equal(one, third))
         self.assertTrue(bool(one.isfinite().all()))
 
+    def test_other_voices_are_drawn_as_often_as_its_strength_says(self) -> None:
+        mel = torch.randn(200, 80, 50)
+        same = torch.equal(Augment(torch.Generator().manual_seed(1), 0.0).voice(mel), mel)
+        self.assertTrue(same)
+        changed = (Augment(torch.Generator().manual_seed(1)).voice(mel) != mel).flatten(1).any(1)
+        self.assertAlmostEqual(changed.float().mean().item(), 1 - 0.5 * 0.75, delta=0.1)
+
+    def test_a_scale_of_the_mel_axis_moves_a_tone(self) -> None:
+        tone = torch.zeros(200, 80, 50)
+        tone[:, 40] = 1
+        peaks = Augment(torch.Generator().manual_seed(1)).voice(tone)[:, :, 25].argmax(1)
+        self.assertGreaterEqual(peaks.min().item(), 35)  # 40 / 1.12 = 35.7
+        self.assertLessEqual(peaks.max().item(), 46)  # 40 / 0.88 = 45.5
+        self.assertGreater(peaks.max().item() - peaks.min().item(), 8)
+
 
 class Architecture(unittest.TestCase):
     @torch.no_grad()

@@ -1,5 +1,5 @@
-"""What happens to a voice between mouth and file: room, microphone, band limit, codec, noise, level. Whole batches at
-once, on the training device, so that a GPU is not kept waiting."""
+"""What happens to a voice between mouth and file: room, microphone, band limit, codec, noise, level; and other voices than
+were heard. Whole batches at once, on the training device, so that a GPU is not kept waiting."""
 
 import math
 
@@ -77,6 +77,21 @@ class Augment:
         coarse = torch.round(companded * 127) / 127
         decoded = torch.sign(coarse) * (torch.exp(coarse.abs() * math.log(256)) - 1) / 255 * peak
         return torch.where(self.chance(rows, 0.08)[:, None], decoded, samples)
+
+    def voice(self, mel: torch.Tensor) -> torch.Tensor:
+        """Other voices: for half of the rows a longer or shorter vocal tract, as a scale of the mel axis (Jaitly and Hinton,
+        2013), and for a quarter the smooth spectra of a vocoder, as an average over neighbours in time and frequency."""
+        rows, mels, frames = mel.shape
+        scale = 1 + self.uniform(rows, -0.12, 0.12) * self.chance(rows, 0.5)
+        place = (torch.arange(mels, device=self.device) * scale[:, None]).clamp(max=mels - 1)
+        below = place.long()
+        part = (place - below)[:, :, None]
+        low, high = (index[:, :, None].expand(-1, -1, frames) for index in (below, (below + 1).clamp(max=mels - 1)))
+        mel = mel.gather(1, low) * (1 - part) + mel.gather(1, high) * part
+
+        smooth = torch.nn.functional.avg_pool2d(mel[:, None], (5, 5), stride=1, padding=2, count_include_pad=False)[:, 0]
+        share = self.uniform(rows, 0, 1) * self.chance(rows, 0.25)
+        return torch.lerp(mel, smooth, share[:, None, None])
 
     def mask(self, mel: torch.Tensor) -> torch.Tensor:
         """SpecAugment (Park et al., 2019), mildly: a band of up to 12 mels and a stretch of up to 0.14 s go missing."""

@@ -267,7 +267,7 @@ class Run:
     def features(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         hours = self.progress.audio_seconds / 3600
         augment = Augment(generator, min(1.0, MILD + (1 - MILD) * hours / HARSH_AFTER))
-        return augment.mask(self.logmel(augment(batch.samples)))
+        return augment.mask(augment.voice(self.logmel(augment(batch.samples))))
 
     def read(self, reading: Reading, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """The decoder's loss on what is read, and the guide's."""
