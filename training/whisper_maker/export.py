@@ -146,9 +146,9 @@ def write_graphs(model: Whisper, folder: Path) -> None:
     }
     axes |= {name: {**batch, 2: "past_decoder_sequence_length + 1"} for name in grown}
     torch.onnx.export(
-        NextStep(model.decoder), (start[:, :1], *caches), str(folder / "decoder_with_past_model.onnx"),
+        NextStep(first), (start[:, :1], *caches), str(folder / "decoder_with_past_model.onnx"),
         input_names=["input_ids", *past], output_names=["logits", *grown],
-        dynamic_axes={"input_ids": tokens_axes, "logits": tokens_axes, **axes}, **settings,
+        dynamic_axes={"input_ids": batch, "logits": batch, **axes}, **settings,
     )  # fmt: skip
 
 
