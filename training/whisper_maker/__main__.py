@@ -21,7 +21,12 @@ def arguments() -> argparse.Namespace:
 
     steps.add_parser("text", help="collect the sentences")
     say = steps.add_parser("speech", help="speak them")
-    say.add_argument("--hours", type=float, default=16.0, help="of training speech (default: %(default)s)")
+    say.add_argument(
+        "--hours",
+        type=float,
+        default=16.0,
+        help="of training speech; 0: only what is for dev and test (default: %(default)s)",
+    )
 
     train = steps.add_parser("train", help="train the model")
     train.add_argument("--hours", type=float, default=400.0, help="of audio to process in all (default: %(default)s)")
@@ -59,8 +64,9 @@ def main() -> None:
             text.make(work, given.seed)
         case "speech":
             speech.make_fixed(work, given.seed)
-            speech.make_read(work, given.seed)
-            speech.make_train(work, given.hours, given.seed)
+            if given.hours > 0:
+                speech.make_read(work, given.seed)
+                speech.make_train(work, given.hours, given.seed)
         case "train":
             tokens.make(work)
             vocabulary = tokens.load(work)[0].get_vocab_size()
