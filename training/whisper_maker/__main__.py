@@ -25,7 +25,7 @@ def arguments() -> argparse.Namespace:
         "--hours",
         type=float,
         default=16.0,
-        help="of training speech; 0: only what is for dev and test (default: %(default)s)",
+        help="of it for training; with 0 only dev and test (default: %(default)s)",
     )
 
     train = steps.add_parser("train", help="train the model")
