@@ -20,6 +20,22 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
+fn a_reader_that_has_gone_ends_the_program_quietly() {
+    let state = state_dir();
+    let state = state.path().to_str().unwrap();
+    for args in [
+        &["schema"][..],
+        &["check", "--log", "warn", "--state-dir", state],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = whisper_host().args(args).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(stderr(&output), "", "{args:?}");
+    }
+}
+
+#[test]
 fn transcribe_prints_the_words_of_each_file() {
     let state = state_dir();
     let state = state.path().to_str().unwrap();

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use runtime::ComponentReport;
 
 use crate::args::Check;
+use crate::say::say;
 use crate::setup;
 
 /// Loads the application and prints what each component may use. Also fills the cache of compiled code.
@@ -22,15 +23,15 @@ pub fn run(options: &Check) -> anyhow::Result<ExitCode> {
     })?;
     if options.json {
         let components: Vec<_> = report.iter().map(json).collect();
-        println!(
+        say!(
             "{}",
             serde_json::json!({"manifest": options.common.manifest, "components": components})
         );
     } else {
         for component in &report {
-            print!("{}", text(component));
+            say!("{}", text(component).trim_end());
         }
-        println!("{}: ok", options.common.manifest.display());
+        say!("{}: ok", options.common.manifest.display());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,7 @@
 //! `whisper-host`: serves applications of WebAssembly components that work with speech.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod args;
 mod check;
 mod log;
@@ -7,6 +9,7 @@ mod new;
 mod progress;
 mod push;
 mod remote;
+mod say;
 mod schema;
 mod settings;
 mod setup;
@@ -50,6 +53,6 @@ fn main() -> ExitCode {
 
 /// One line on standard error: what failed, and why.
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    say::complain(format_args!("{error:#}"));
     ExitCode::FAILURE
 }

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use include_dir::{Dir, include_dir};
 
 use crate::args::{Language, New};
+use crate::say::say;
 
 static CONTRACTS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 
@@ -128,8 +129,8 @@ pub fn run(options: &New) -> anyhow::Result<ExitCode> {
     );
     write(&folder.join("README.md"), readme.as_bytes())?;
     write_contracts(&CONTRACTS, &folder.join("wit"))?;
-    println!("{} is made; next:\n", folder.display());
-    println!("{}", indented(&format!("cd {}\n{next}", folder.display())));
+    say!("{} is made; next:\n", folder.display());
+    say!("{}", indented(&format!("cd {}\n{next}", folder.display())));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use runtime::sources::{self, Reference};
 
 use crate::args::Push;
+use crate::say::say;
 use crate::{progress, setup};
 
 /// Publishes a file, and prints the reference that will always mean it.
@@ -23,11 +24,13 @@ pub fn run(options: &Push) -> anyhow::Result<ExitCode> {
         .block_on(sources::push(&reference, wasm, progress::bytes()))
         .with_context(|| format!("cannot push {} to {reference}", options.file.display()))?;
     if options.json {
-        println!("{}", serde_json::to_string(&pushed)?);
+        say!("{}", serde_json::to_string(&pushed)?);
     } else {
-        println!(
+        say!(
             "{}\n  pinned   {}\n  digest   {}",
-            pushed.reference, pushed.pinned, pushed.digest
+            pushed.reference,
+            pushed.pinned,
+            pushed.digest
         );
     }
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ use runtime::sources::{Reference, Sources};
 use serde_json::Value;
 
 use crate::args::{Deploy, Logs, Named, Remote, Rollback};
+use crate::say::say;
 use crate::{progress, setup};
 
 /// Deploys a file.
@@ -50,9 +51,10 @@ pub fn deploy(options: &Deploy) -> anyhow::Result<ExitCode> {
     let remote = &options.remote;
     let answer = remote.call(http::Method::PUT, &format!("/{id}"), &query, wasm)?;
     remote.print(&answer, |answer| {
-        println!(
+        say!(
             "{id}: revision {} serves {}",
-            answer["revision"], options.route
+            answer["revision"],
+            options.route
         );
     });
     Ok(ExitCode::SUCCESS)
@@ -87,7 +89,7 @@ fn component(source: &str) -> anyhow::Result<(Option<String>, Vec<u8>)> {
 pub fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
     let answer = remote.call(http::Method::GET, "", &[], Vec::new())?;
     remote.print(&answer, |answer| {
-        println!(
+        say!(
             "{:20} {:>8} {:>9} {:>7} {:>7} {:>6} {:>8} {:>7} {:>9} {:>9} {:>10}  ROUTES",
             "COMPONENT",
             "REVISION",
@@ -103,7 +105,7 @@ pub fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
         );
         for component in answer["components"].as_array().into_iter().flatten() {
             let figures = &component["figures"];
-            println!(
+            say!(
                 "{:20} {:>8} {:>9} {:>7} {:>7} {:>6} {:>8} {:>7} {:>7.1} s {:>7.1} s {:>6} KiB  {}",
                 text(&component["id"]),
                 component["revision"]
@@ -129,17 +131,17 @@ pub fn list(remote: &Remote) -> anyhow::Result<ExitCode> {
 pub fn show(options: &Named) -> anyhow::Result<ExitCode> {
     let answer = options.call(http::Method::GET, "", &[])?;
     options.remote.print(&answer, |answer| {
-        println!("{}", text(&answer["id"]));
-        println!("  handles   {}", text(&answer["handler"]));
-        println!("  routes    {}", texts(&answer["routes"]));
-        println!("  may use   {}", texts(&answer["grants"]));
+        say!("{}", text(&answer["id"]));
+        say!("  handles   {}", text(&answer["handler"]));
+        say!("  routes    {}", texts(&answer["routes"]));
+        say!("  may use   {}", texts(&answer["grants"]));
         for revision in answer["revisions"].as_array().into_iter().flatten() {
             let mark = if revision["revision"] == answer["revision"] {
                 " (serving)"
             } else {
                 ""
             };
-            println!(
+            say!(
                 "  revision  {} sha256:{} {}{mark}",
                 revision["revision"],
                 &text(&revision["digest"]).get(..12).unwrap_or_default(),
@@ -160,7 +162,7 @@ pub fn rollback(options: &Rollback) -> anyhow::Result<ExitCode> {
         .collect();
     let answer = named.call(http::Method::POST, "/rollback", &query)?;
     named.remote.print(&answer, |answer| {
-        println!("{}: revision {}", named.id, answer["revision"])
+        say!("{}: revision {}", named.id, answer["revision"])
     });
     Ok(ExitCode::SUCCESS)
 }
@@ -170,7 +172,7 @@ pub fn remove(options: &Named) -> anyhow::Result<ExitCode> {
     let answer = options.call(http::Method::DELETE, "", &[])?;
     options
         .remote
-        .print(&answer, |_| println!("{}: removed", options.id));
+        .print(&answer, |_| say!("{}: removed", options.id));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -191,11 +193,11 @@ pub fn logs(options: &Logs) -> anyhow::Result<ExitCode> {
     for line in std::io::BufReader::new(answer.into_body().into_reader()).lines() {
         let line = line.context("the host has closed the connection")?;
         if named.remote.json {
-            println!("{line}");
+            say!("{line}");
             continue;
         }
         let line: Value = serde_json::from_str(&line).context("the host's answer is not JSON")?;
-        println!("{} {}", text(&line["stream"]), text(&line["text"]));
+        say!("{} {}", text(&line["stream"]), text(&line["text"]));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -269,7 +271,7 @@ impl Remote {
 
     fn print(&self, answer: &Value, for_people: impl FnOnce(&Value)) {
         if self.json {
-            println!("{answer}");
+            say!("{answer}");
         } else {
             for_people(answer);
         }

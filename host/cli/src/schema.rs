@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use crate::say::say;
+
 /// Prints the schema.
 ///
 /// # Errors
 /// When it cannot be written as JSON.
 pub fn run() -> anyhow::Result<ExitCode> {
-    println!(
+    say!(
         "{}",
         serde_json::to_string_pretty(&runtime::manifest::schema())?
     );

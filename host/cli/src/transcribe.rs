@@ -13,6 +13,7 @@ use runtime::Application;
 use serde_json::{Value, json};
 
 use crate::args::Transcribe;
+use crate::say::{complain, say};
 use crate::setup;
 
 /// Transcribes every file; a file that fails does not keep the others from being tried, but the exit code is 1.
@@ -149,17 +150,17 @@ fn print(options: &Transcribe, file: &Path, result: anyhow::Result<Value>) {
     match (result, options.json) {
         (Ok(mut answer), true) => {
             answer["file"] = json!(name);
-            println!("{answer}");
+            say!("{answer}");
         }
-        (Err(error), true) => println!("{}", json!({"file": name, "error": format!("{error:#}")})),
+        (Err(error), true) => say!("{}", json!({"file": name, "error": format!("{error:#}")})),
         (Ok(answer), false) => {
             if options.files.len() > 1 {
-                println!("{name}:");
+                say!("{name}:");
             }
             match answer["segments"].as_array() {
                 Some(segments) => {
                     for segment in segments {
-                        println!(
+                        say!(
                             "[{:8.2} – {:8.2}]  {}",
                             segment["start"].as_f64().unwrap_or_default(),
                             segment["end"].as_f64().unwrap_or_default(),
@@ -167,9 +168,9 @@ fn print(options: &Transcribe, file: &Path, result: anyhow::Result<Value>) {
                         );
                     }
                 }
-                None => println!("{}", answer["transcription"].as_str().unwrap_or_default()),
+                None => say!("{}", answer["transcription"].as_str().unwrap_or_default()),
             }
         }
-        (Err(error), false) => eprintln!("error: {name}: {error:#}"),
+        (Err(error), false) => complain(format_args!("{name}: {error:#}")),
     }
 }

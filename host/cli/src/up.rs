@@ -79,12 +79,14 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     )
     .await?;
     let address = server.address();
-    println!("{summary}");
-    println!("  admin   http://{}", admin.address());
-    println!(
-        "ready on http://{address} after {:.0} ms",
+    let printed = crate::say::write(format_args!(
+        "{summary}\n  admin   http://{}\nready on http://{address} after {:.0} ms",
+        admin.address(),
         started.elapsed().as_secs_f64() * 1e3
-    );
+    ));
+    if let Err(error) = printed {
+        tracing::warn!(%error, "standard output is closed, but the host serves");
+    }
     tracing::info!(%address, admin = %admin.address(), "ready");
 
     let reloading = reload_when_asked(options, &deployments, hangup, watch);
