@@ -86,7 +86,7 @@ RECORDINGS = [
             "Every day, the young hunter walked to the forest.",
             "In the spring, the giant lived beyond the mountain.",
             "We are going to the beach on Sunday with our friends.",
-            "She said that the movie was better than the book.",
+            "We bought some bread and milk on the way home.",
             "Many years later, the queen remembered the small village.",
             "The brave princess carried the lantern.",
             "Please call the doctor in the morning.",
