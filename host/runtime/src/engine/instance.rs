@@ -55,10 +55,11 @@ impl Serving {
 
 /// The data of a wasmtime store.
 pub(crate) struct InstanceState {
+    /// Before the table: requests are called off when it is dropped, and by then none may begin.
+    pub(crate) states: States,
     pub(crate) table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    pub(crate) states: States,
     limiter: Limiter,
 }
 

@@ -138,6 +138,13 @@ impl Capability for OutboundHttp {
     }
 }
 
+/// Requests that still wait for a place when their instance ends are not to have those that its other requests leave.
+impl Drop for State {
+    fn drop(&mut self) {
+        self.places.close();
+    }
+}
+
 impl State {
     /// The pool that a request may use; none where it may not be sent.
     fn pool_for(&self, uri: &Uri) -> Option<Pool> {
@@ -186,7 +193,10 @@ impl WasiHttpHooks for State {
         let between_bytes = within(options.between_bytes_timeout);
         Box::new(async move {
             // Waiting for a place is bounded by the deadline of the component's own request.
-            let place = places.acquire_owned().await.ok();
+            let place = places
+                .acquire_owned()
+                .await
+                .map_err(|_| Error::ConnectionTerminated)?;
             let response = tokio::time::timeout(first_byte, pool.request(request))
                 .await
                 .map_err(|_| Error::ConnectionReadTimeout)?
@@ -228,11 +238,7 @@ fn reason(error: &hyper_util::client::legacy::Error) -> Error {
 }
 
 /// A body that fails when it pauses for longer than `limit`, and holds its request's place to its end.
-fn paced(
-    body: hyper::body::Incoming,
-    limit: Duration,
-    place: Option<OwnedSemaphorePermit>,
-) -> WasiBody {
+fn paced(body: hyper::body::Incoming, limit: Duration, place: OwnedSemaphorePermit) -> WasiBody {
     let frames = futures::stream::unfold((body, place), move |(mut body, place)| async move {
         let frame = match tokio::time::timeout(limit, body.frame()).await {
             Ok(None) => return None,
