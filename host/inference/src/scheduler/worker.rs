@@ -64,6 +64,8 @@ impl Worker {
                     best: None,
                 })
                 .collect();
+            // Before its answers, so that whoever has one finds its batch counted.
+            shared.counters.batches.fetch_add(1, Relaxed);
             // The slots outlive a panic, so that those concerned get an answer and the thread goes on.
             let result = catch_unwind(AssertUnwindSafe(|| self.batch(&mut slots)));
             let failure = match result {
@@ -72,7 +74,6 @@ impl Worker {
                 Err(panic) => Some(panic_text(&*panic)),
             };
             self.sessions.decoder.release();
-            shared.counters.batches.fetch_add(1, Relaxed);
             if let Some(reason) = failure {
                 tracing::error!(windows = slots.len(), reason, "a batch of windows failed");
                 for window in slots.into_iter().filter_map(|slot| slot.window) {
