@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .model import Attention, Decoder, DecoderLayer, Encoder, EncoderLayer, FeedForward
-
-HEAD = 64
+from .model import HEAD, Attention, Decoder, DecoderLayer, Encoder, EncoderLayer, FeedForward
 
 
 class Joined(nn.Linear):

@@ -148,7 +148,7 @@ def sword(module: Path) -> Iterator[tuple[str, str]]:
         (index,), (blocks,) = (list(module.glob(f"{part}.[bc]z{kind}")) for kind in "sz")
         compressed = blocks.read_bytes()
         for number, (start, size, _) in enumerate(struct.iter_unpack("<III", index.read_bytes())):
-            yield f"{part}/{number}", zlib.decompress(compressed[start : start + size]).decode(errors="ignore")
+            yield f"{part}/{number}", zlib.decompress(compressed[start : start + size]).decode()
 
 
 def bible(root: Path) -> Documents:

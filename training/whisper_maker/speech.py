@@ -1,8 +1,8 @@
 """The speech step: sentences spoken by the voices, in shards that training picks up as they appear.
 
 `train/` grows as far as it is asked to; `dev/` and the test folders are small and fixed; `read/` has the pronunciations of
-all sentences of training and of those that are only read. Every shard has its own seed, so
-an interrupted run goes on where it stopped and makes the same speech.
+all sentences of training and of those that are only read. Every shard has its own seed, so an interrupted run goes on where
+it stopped and makes the same speech.
 """
 
 import heapq

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -73,6 +74,20 @@ def clean(sentence: str, spelling: set[str]) -> str | None:
     return text if text[-1] in ".?!" else text.rstrip(",;:-'") + "."
 
 
+def sentences(source: sources.Source, root: Path, spelling: set[str]) -> Iterator[tuple[str, str]]:
+    """A source's sentences that can be spoken as they stand, each with the name of its document."""
+    for document, paragraphs in source.read(root):
+        for sentence in (s for paragraph in paragraphs for s in split_sentences(paragraph)):
+            text = clean(sentence, spelling)
+            if text:
+                yield document, text
+
+
+def spoken(text: str) -> str:
+    """What sounds the same is the same sentence, whatever its case and punctuation."""
+    return " ".join(words(text))
+
+
 def split_of(document: str) -> str:
     """Which part a document belongs to: the same for ever, whatever else is in the corpus."""
     share = int.from_bytes(hashlib.sha256(document.encode()).digest()[:4], "big") / 2**32
@@ -91,20 +106,15 @@ def collect(root: Path, seed: int) -> dict[str, list[dict[str, str]]]:
     seen: set[str] = set()
 
     def add(part: str, text: str, source: str, kind: str) -> bool:
-        key = " ".join(words(text))
-        if key in seen:
+        if spoken(text) in seen:
             return False
-        seen.add(key)
+        seen.add(spoken(text))
         parts[part].append({"text": text, "source": source, "kind": kind})
         return True
 
     for source in sources.SOURCES:
-        for document, paragraphs in source.read(root):
-            part = split_of(f"{source.name}/{document}")
-            for sentence in (s for paragraph in paragraphs for s in split_sentences(paragraph)):
-                text = clean(sentence, spelling)
-                if text:
-                    add(part, text, source.name, "free")
+        for document, text in sentences(source, root, spelling):
+            add(split_of(f"{source.name}/{document}"), text, source.name, "free")
     r = Random(seed)
     made = 0
     while made < MADE:
@@ -142,17 +152,13 @@ def lists(words_of: list[str], r: Random) -> list[str]:
 def collect_read(root: Path, parts: dict[str, list[dict[str, str]]], r: Random) -> list[dict[str, str]]:
     """What is only read. No run of SHINGLE words of a dev or test sentence is in it, and no sentence of training."""
     spelling = sources.spelling(root)
-    known = set(spelling)
-    seen = {" ".join(words(row["text"])) for rows in parts.values() for row in rows}
+    seen = {spoken(row["text"]) for rows in parts.values() for row in rows}
     held_back = set().union(*(shingles(row["text"]) for part in ("dev", "test") for row in parts[part]))
     rows = []
     for source in sources.READ_ONLY:
-        for _, paragraphs in source.read(root):
-            for sentence in (s for paragraph in paragraphs for s in split_sentences(paragraph)):
-                text = clean(sentence, known)
-                if not text or (key := " ".join(words(text))) in seen or shingles(text) & held_back:
-                    continue
-                seen.add(key)
+        for _, text in sentences(source, root, set(spelling)):
+            if spoken(text) not in seen and not shingles(text) & held_back:
+                seen.add(spoken(text))
                 rows.append({"text": text, "source": source.name, "kind": "free"})
     rows += [{"text": text, "source": LISTED, "kind": "list"} for text in lists(spelling, r)]
     r.shuffle(rows)
