@@ -83,5 +83,6 @@ class Flite:
         return to_16k(samples, rate), phonemes
 
     def pronounce(self, text: str) -> list[str]:
-        """The phonemes, pauses among them. They are the same for every voice; sound so short costs next to nothing."""
+        """The phonemes of the diphone voices, pauses among them; sound so short costs next to nothing. The recorded voices
+        tell `ah` (*cut*) from `aa` (*cot*), which these do not; asking one of them takes six times as long."""
         return [name for _, name in self.speak(text, "kal", 0.02, PITCHES["kal"][0])[1]]
