@@ -78,6 +78,7 @@ class Espeak:
             clause = self.library.espeak_TextToPhonemes(c.byref(rest), UTF8, ord(BETWEEN) << 8).decode()
             for stress in "',":
                 clause = clause.replace(stress, "")
+            clause = clause.replace("_!", f"_!{BETWEEN}")  # nothing is put after it
             phonemes += [name for name in clause.replace(" ", BETWEEN).split(BETWEEN) if name] + list(PAUSE)
         return phonemes
 

@@ -31,7 +31,7 @@ ESPEAK_SHARE, DIPHONE_SHARE = 0.55, 0.18
 that sound like people, but they take seven times as long to make."""
 
 
-ESPEAK_READ = 0.6
+ESPEAK_READ = 0.5
 """Share of espeak-ng in what is read."""
 
 
