@@ -9,6 +9,7 @@ cd "$(dirname "$0")"
 stop() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 missing=
+PATH=$PATH:/usr/sbin:/sbin # ldconfig
 for library in libespeak-ng.so.1 libflite.so.1; do
     ldconfig -p | grep -q "$library" || missing="$missing $library"
 done
@@ -17,7 +18,7 @@ done
 [ -z "$missing" ] || stop "not installed:$missing
 On Debian: apt-get install espeak-ng flite festival festvox-us-slt-hts festvox-kdlpc16k"
 
-if [ ! -e .venv/done ]; then
+if [ ! .venv/done -nt requirements.txt ]; then
     python3 -m venv .venv
     .venv/bin/pip install --quiet -r requirements.txt
     touch .venv/done

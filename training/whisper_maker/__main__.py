@@ -34,7 +34,9 @@ def arguments() -> argparse.Namespace:
     train.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     train.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="bf16 where that is fast")
     train.add_argument("--threads", type=int, default=2, help="on the CPU (default: %(default)s)")
-    train.add_argument("--workers", type=int, default=1, help="processes that lay out windows (default: %(default)s)")
+    train.add_argument(
+        "--workers", type=int, default=1, help="processes that lay out windows, at least 1 (default: %(default)s)"
+    )
     train.add_argument("--batch-seconds", type=float, default=64.0, help="of audio in a step (default: %(default)s)")
     train.add_argument("--read-seconds", type=float, default=512.0, help="of text in a step (default: %(default)s)")
     train.add_argument("--width", type=int, default=192, help="a multiple of 64 (default: %(default)s)")

@@ -3,9 +3,7 @@
 import json
 from collections import Counter
 
-import torch
-
-from . import evaluation, export, sources, text
+from . import evaluation, sources, text
 from .layout import MELS, POSITIONS_PER_SECOND, WINDOW, Work
 from .model import Shape, Whisper
 from .tokens import CONTEXT
@@ -80,10 +78,12 @@ def shape_table(work: Work, shape: dict) -> str:
 
 def make(work: Work) -> None:
     """Writes `model/README.md`."""
+    if not work.evaluation.exists():
+        raise SystemExit("error: the exported model is not evaluated yet: run the step `evaluate` first, without --clips")
     found = json.loads(work.evaluation.read_text(encoding="utf-8"))
     times, quiet, exact = found["times"], found["quiet"], found["recordings"]
-    state = torch.load(export.newest(work), map_location="cpu", weights_only=True)
-    progress, shape = state["progress"], state["shape"]
+    exported = json.loads(work.exported.read_text(encoding="utf-8"))
+    progress, shape = exported["progress"], exported["shape"]
     heard, read, trained = (progress[f"{name}_seconds"] / 3600 for name in ("audio", "read", "training"))
     quiet_lines = [
         f"| {kind} | {percent(figures['empty'])} of {figures['clips']} | {figures['words_a_minute']:.1f} |"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import errors, nonspeech, shards, speech, text
+from . import errors, layout, nonspeech, shards, speech, text
 from .layout import SAMPLE_RATE, TRAINING, WINDOW, Work
 
 REPOSITORY = TRAINING.parent
@@ -33,10 +33,24 @@ LEAD = 0.3
 """Seconds of silence around every clip."""
 
 
-def transcribe(model: Path, precision: str, clips: list[np.ndarray], timestamps: bool = False) -> list[dict]:
-    """The host's answer for each clip of float32 samples at 16 kHz."""
+def answers(model: Path, precision: str, files: list[Path], *options: str) -> list[dict]:
+    """The host's answer for each file."""
     if not HOST.exists():
         raise SystemExit("error: the host is not built: run `make build` first")
+    command = [HOST, "transcribe", "--json", "--language", "en", "--model", model, "--precision", precision]
+    command += ["--device", "cpu", "--log", "error", *options, *files]
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    if len(found) != len(files):
+        raise SystemExit(f"error: the host answered {len(found)} of {len(files)} files")
+    for answer in found:
+        if "error" in answer:
+            raise SystemExit(f"error: the host could not transcribe {answer['file']}: {answer['error']}")
+    return found
+
+
+def transcribe(model: Path, precision: str, clips: list[np.ndarray], *options: str) -> list[dict]:
+    """The host's answer for each clip of float32 samples at 16 kHz."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, f"{number:04d}.wav") for number in range(len(clips))]
         for file, samples in zip(files, clips, strict=True):
@@ -45,16 +59,7 @@ def transcribe(model: Path, precision: str, clips: list[np.ndarray], timestamps:
                 sink.setsampwidth(2)
                 sink.setframerate(SAMPLE_RATE)
                 sink.writeframes((np.clip(samples, -1, 1) * 32767).astype(np.int16).tobytes())
-        command = [HOST, "transcribe", "--json", "--language", "en", "--model", model, "--precision", precision]
-        command += ["--device", "cpu", "--log", "error", *(["--timestamps"] if timestamps else []), *files]
-        done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False)
-        answers = [json.loads(line) for line in done.stdout.splitlines()]
-    if len(answers) != len(clips):
-        raise SystemExit(f"error: the host answered {len(answers)} of {len(clips)} clips")
-    for answer in answers:
-        if "error" in answer:
-            raise SystemExit(f"error: the host could not transcribe {answer['file']}: {answer['error']}")
-    return answers
+        return answers(model, precision, files, *options)
 
 
 def padded(samples: np.ndarray) -> np.ndarray:
@@ -114,7 +119,7 @@ def times(model: Path, work: Work, clips: int | None) -> dict:
         sounds.append(np.concatenate([space, first, space, second, space]))
         begins.append((SPACE, 2 * SPACE + len(first) / SAMPLE_RATE))
     off, right_count = [], 0
-    for answer, begin in zip(transcribe(model, "int8", sounds, timestamps=True), begins, strict=True):
+    for answer, begin in zip(transcribe(model, "int8", sounds, "--timestamps"), begins, strict=True):
         found = [segment["start"] for segment in answer["segments"]]
         right_count += len(found) == len(begin)
         # The nearest segment: a missing one counts with the distance to what is there, and all of the clip if nothing is.
@@ -161,17 +166,9 @@ def recordings(model: Path) -> dict[str, bool]:
     folder = REPOSITORY / "test/audio"
     files = sorted(path for suffix in ("mp3", "wav", "flac", "ogg", "m4a") for path in folder.glob(f"*.{suffix}"))
     for precision in PRECISIONS:
-        command = [HOST, "transcribe", "--json", "--language", "en", "--model", model, "--precision", precision]
-        done = subprocess.run(
-            [*command, "--device", "cpu", "--log", "error", *files],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        for file, line in zip(files, done.stdout.splitlines(), strict=True):
+        for file, answer in zip(files, answers(model, precision, files), strict=True):
             said = file.with_suffix(".txt").read_text(encoding="utf-8")
-            exact[f"{file.name}, {precision}"] = errors.words(json.loads(line)["transcription"]) == errors.words(said)
+            exact[f"{file.name}, {precision}"] = errors.words(answer["transcription"]) == errors.words(said)
     return exact
 
 
@@ -180,7 +177,7 @@ def evaluate(work: Work, model: Path, clips: int | None) -> None:
     rows, examples = words(model, work, clips)
     found = {"words": rows, "times": times(model, work, clips), "quiet": quiet(model, clips), "examples": examples}
     found["recordings"] = recordings(model)
-    if model == work.model.resolve():
-        work.evaluation.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if model == work.model.resolve() and clips is None:
+        layout.write(work.evaluation, json.dumps(found, indent=1) + "\n")
     print(f"evaluate: times: {found['times']}", flush=True)
     print(f"evaluate: recordings: {found['recordings']}", flush=True)

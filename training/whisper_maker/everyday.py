@@ -1,5 +1,6 @@
 """Everyday English, put together from parts: what people say at home, at work, in shops and on the way."""
 
+import re
 from random import Random
 
 RELATIVES = (
@@ -184,7 +185,7 @@ What are you doing {when}?
 How long have you been waiting here?
 Let me know if you need anything.
 I have never been to the {place} before.
-Nice to meet you, my name is on the door.
+Nice to meet you, I have heard so much about you.
 Make yourself at home, the {drink} is almost ready.
 That's not what I said {past}.
 I have no idea what happened {past}.
@@ -204,4 +205,4 @@ def everyday(r: Random) -> str:
         hole = "{" + name + "}"
         for word in r.sample(words, text.count(hole)):
             text = text.replace(hole, word, 1)
-    return text
+    return re.sub(r"\b([Aa]) (?=[aeiou])(?!uni)", r"\1n ", text)

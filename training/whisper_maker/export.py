@@ -8,7 +8,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor
 
-from . import tokens
+from . import layout, tokens
 from .graphs import EncoderGraph, FirstStep, NextStep
 from .layout import FRAMES_PER_SECOND, MELS, SAMPLE_RATE, WINDOW, Work
 from .merge import merge
@@ -27,9 +27,8 @@ def newest(work: Work) -> Path:
     raise SystemExit("error: there is no checkpoint yet: run the step `train` first")
 
 
-def load(checkpoint: Path) -> Whisper:
+def load(state: dict) -> Whisper:
     """The mean of a checkpoint's weights."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     model = Whisper(Shape(**state["shape"]))
     model.load_state_dict(state["mean"])
     return model.eval()
@@ -153,10 +152,13 @@ def write_graphs(model: Whisper, folder: Path) -> None:
 
 
 def export(work: Work, checkpoint: Path) -> None:
-    """Writes the folder `model/` anew."""
-    model = load(checkpoint)
+    """Writes the folder `model/` anew, and from what it was made for its card."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    model = load(state)
     onnx_folder = work.model / "onnx"
     shutil.rmtree(work.model, ignore_errors=True)
+    work.evaluation.unlink(missing_ok=True)  # it was another model's
+    layout.write(work.exported, json.dumps({"shape": state["shape"], "progress": state["progress"]}))
     onnx_folder.mkdir(parents=True)
     write_settings(work, model.shape, work.model)
     write_graphs(model, onnx_folder)

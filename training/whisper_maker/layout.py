@@ -20,15 +20,22 @@ POSITIONS_PER_SECOND = 50
 MELS = 80
 
 
+def write(path: Path, text: str) -> None:
+    """Writes a file in one step: an interruption leaves none, or the old one."""
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
 class Work:
     """The folder of everything that is made on the way; any of it can be deleted and is then made again."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
         self.packages = root / "packages"
         self.text = root / "text"
         self.speech = root / "speech"
         self.tokenizer = root / "tokenizer.json"
         self.run = root / "run"
         self.model = root / "model"
+        self.exported = root / "exported.json"
         self.evaluation = root / "evaluation.json"

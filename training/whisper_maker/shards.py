@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import layout
 from .voices import Pronunciation, Utterance
 
 
@@ -45,19 +46,14 @@ def write(path: Path, utterances: list[Utterance]) -> None:
         position = end
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path.with_suffix(".npy"), np.concatenate([utterance.samples for utterance in utterances]))
-    finish(path, rows)
-
-
-def finish(path: Path, rows: list) -> None:
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(rows), encoding="utf-8")
-    unfinished.rename(path.with_suffix(".json"))
+    layout.write(path.with_suffix(".json"), json.dumps(rows))
 
 
 def write_pronunciations(path: Path, pronunciations: list[Pronunciation]) -> None:
     """Writes `path` (without suffix)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    finish(path, [[p.engine, p.text, " ".join(p.phonemes)] for p in pronunciations])
+    rows = [[p.engine, p.text, " ".join(p.phonemes)] for p in pronunciations]
+    layout.write(path.with_suffix(".json"), json.dumps(rows))
 
 
 def read_pronunciations(path: Path) -> list[Pronunciation]:

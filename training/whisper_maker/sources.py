@@ -217,12 +217,15 @@ def fetch(packages_dir: Path) -> Path:
     root = packages_dir / "root"
     root.mkdir(parents=True, exist_ok=True)
     names = {WORD_LIST, *(package for source in SOURCES + READ_ONLY for package in source.packages)}
-    missing = [name for name in sorted(names) if not (root / "usr/share/doc" / name).exists()]
+    missing = [name for name in sorted(names) if not (packages_dir / f"{name}.unpacked").exists()]
     if missing:
         print(f"text: fetching {len(missing)} packages", flush=True)
+        for leftover in packages_dir.glob("*.deb"):
+            leftover.unlink()
         subprocess.run(["apt-get", "download", "-q", *missing], cwd=packages_dir, check=True, stdout=subprocess.DEVNULL)
         for name in missing:
             (archive,) = packages_dir.glob(f"{name}_*.deb")
             subprocess.run(["dpkg", "-x", str(archive), str(root)], check=True)
             archive.unlink()
+            (packages_dir / f"{name}.unpacked").touch()
     return root

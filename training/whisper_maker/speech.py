@@ -1,8 +1,8 @@
 """The speech step: sentences spoken by the voices, in shards that training picks up as they appear.
 
 `train/` grows as far as it is asked to; `dev/` and the test folders are small and fixed; `read/` has the pronunciations of
-all sentences of training and of those that are only read. Every shard has its own seed, so an interrupted run goes on where
-it stopped and makes the same speech.
+all sentences of training and of those that are only read. Every shard has its own seed, and an interrupted run goes on with
+the shard where it stopped. Another run says the same things, but not to the sample: the synthesizers keep state.
 """
 
 import heapq
@@ -26,8 +26,8 @@ READ_SHARD = 20_000
 """Pronunciations in a shard."""
 
 TWICE = "WordNet"
-"""The source whose sentences are pronounced twice: a fifth of what is read, but three quarters of the free sentences of dev
-and test, and their words are the rarest."""
+"""The source whose sentences are pronounced twice: a fifth of what is read, but two thirds of the free sentences of dev and
+test, and their words are the rarest."""
 
 LONGEST = WINDOW - 0.6
 """Seconds. A longer utterance does not fit into a window with its surroundings, and is dropped."""
@@ -74,9 +74,9 @@ def make_read(work: Work, seed: int) -> None:
     speakers, begun = Speakers(), time.time()
     for number, first in enumerate(range(0, len(texts), READ_SHARD)):
         path = work.speech / "read" / f"{number:05d}"
-        if path.with_suffix(".json").exists():
-            continue
         chosen = texts[first : first + READ_SHARD]
+        if path.with_suffix(".json").exists() and [p.text for p in shards.read_pronunciations(path)] == chosen:
+            continue  # else it is of other text
         shards.write_pronunciations(path, speakers.pronounce(chosen, Random(f"{seed}/read/{number}")))
         print(f"speech: read: {first + len(chosen):,} of {len(texts):,}, {time.time() - begun:.0f} s", flush=True)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from . import sources, templates
+from . import layout, sources, templates
 from .layout import Work
 
 MADE = 60_000
@@ -22,7 +22,7 @@ DEV, TEST = 0.02, 0.02
 """Shares of the documents."""
 
 SHINGLE = 4
-"""A dev or test sentence is a near-duplicate when over half of its runs of this many words occur in training."""
+"""A free sentence of dev or test is a near-duplicate when over half of its runs of this many words occur in training."""
 
 LISTS = 3
 """How often each word of the spelling list stands in a list of words. A word of the test sentences may be in no other
@@ -64,7 +64,7 @@ def clean(sentence: str, spelling: set[str]) -> str | None:
     if not 2 <= len(tokens) <= 26:
         return None
     for token in tokens:
-        if len(token) > 1 and token.isupper() and token != "I":
+        if len(token) > 1 and token.isupper():
             return None
         for part in filter(None, token.split("-")):
             stem = part.removesuffix("'s")
@@ -167,7 +167,7 @@ def collect_read(root: Path, parts: dict[str, list[dict[str, str]]], r: Random) 
 
 def write(work: Work, part: str, rows: list[dict[str, str]]) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (work.text / f"{part}.jsonl").write_text(lines, encoding="utf-8")
+    layout.write(work.text / f"{part}.jsonl", lines)
     counts = Counter(row["source"] for row in rows)
     total = sum(len(words(row["text"])) for row in rows)
     print(f"text: {part}: {len(rows):,} sentences, {total:,} words; {dict(counts.most_common())}", flush=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from . import text
+from . import layout, text
 from .layout import POSITIONS_PER_SECOND, WINDOW, Work
 
 PIECES = 1024
@@ -49,7 +49,7 @@ def make(work: Work) -> None:
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIALS])
     stamps = range(round(WINDOW * POSITIONS_PER_SECOND) + 1)
     tokenizer.add_tokens([AddedToken(f"<|{stamp / POSITIONS_PER_SECOND:.2f}|>", normalized=False) for stamp in stamps])
-    tokenizer.save(str(work.tokenizer))
+    layout.write(work.tokenizer, tokenizer.to_str(pretty=True))
 
 
 def load(work: Work) -> tuple[Tokenizer, Specials]:

@@ -6,6 +6,7 @@ is used is the running mean of its weights, or, better, a cooldown: a branch off
 
 import json
 import math
+import os
 import signal
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import decoding, errors, shards, tokens
+from . import decoding, errors, layout, shards, tokens
 from .augment import Augment
 from .injection import Injection
 from .layout import SAMPLE_RATE, WINDOW, Work
@@ -89,6 +90,8 @@ class Progress:
     """Where the cooldown began."""
     read_seconds: float = 0.0
     """Of speech, had it been spoken, in what was read."""
+    warmed: int = 0
+    """The step that the warm-up of the rate counts from."""
 
 
 def fast_bf16(device: torch.device) -> bool:
@@ -108,10 +111,8 @@ def phoneme_numbers(work: Work) -> dict[str, int]:
                 engine = row["voice"].partition(":")[0]
                 for _, name in row["phonemes"]:
                     names.setdefault(f"{engine}:{name}", len(names))
-        if not names:
-            raise SystemExit("error: there is no training speech yet: run the step `speech` first")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(dict(list(names.items())[:PHONEMES])), encoding="utf-8")
+        layout.write(path, json.dumps(dict(list(names.items())[:PHONEMES])))
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -162,7 +163,7 @@ class Losses:
         known = labels >= 0
         labels = labels[known]
         scores = logits[known].float().masked_fill(self.foreign[labels], -1e4)
-        return F.cross_entropy(scores, labels)
+        return F.cross_entropy(scores, labels, reduction="sum") / max(1, len(labels))  # a batch may have none
 
     def guide(self, attended: list[torch.Tensor], centres: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """The negative logarithm of the attention's share near each token, over two heads of each layer. `places`
@@ -197,8 +198,6 @@ class Run:
             Muon(matrices, self.rates[1], torch.bfloat16 if self.bf16 else torch.float32),
         ]
         self.progress = Progress()
-        self.warmed = 0
-        """The step that the warm-up of the rate counts from."""
         self.mean = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
         self.losses = Losses(self.phonemes, self.device)
 
@@ -207,14 +206,17 @@ class Run:
         return self.work.run / ("cooldown.pt" if self.options.cooldown else "trunk.pt")
 
     def resume(self) -> None:
-        """Takes up the checkpoint; a cooldown without one branches off the trunk."""
-        path = self.checkpoint
-        if not path.exists() and self.options.cooldown:
-            path = self.work.run / "trunk.pt"
-        if not path.exists():
+        """Takes up the checkpoint. A cooldown without one, or whose trunk has gone on since, branches off the trunk."""
+        path, trunk = self.checkpoint, self.work.run / "trunk.pt"
+        states = {p: torch.load(p, map_location=self.device, weights_only=True) for p in {path, trunk} if p.exists()}
+        if self.options.cooldown and trunk in states:
+            branched = states[path]["progress"]["branch_seconds"] if path in states else -1.0
+            if states[trunk]["progress"]["audio_seconds"] > branched:
+                path = trunk
+        if path not in states:
             print("train: from nothing", flush=True)
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        state = states[path]
         saved, wanted = Shape(**state["shape"]), self.options.shape
         deeper = saved.decoder_layers < wanted.decoder_layers
         if saved != replace(wanted, decoder_layers=saved.decoder_layers) or saved.decoder_layers > wanted.decoder_layers:
@@ -230,7 +232,7 @@ class Run:
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
         else:  # from kept weights, or with new layers: the rate rises from nothing, so that the optimizers find their feet
-            self.warmed = state["progress"]["step"]
+            state["progress"]["warmed"] = state["progress"]["step"]
         self.progress = Progress(**state["progress"])
         if path != self.checkpoint:
             self.progress.branch_seconds = self.progress.audio_seconds
@@ -257,9 +259,10 @@ class Run:
 
     def rate(self) -> float:
         """The share of the peak rate at this step."""
+        warm = min(1.0, (self.progress.step - self.progress.warmed + 1) / WARMUP)
         if self.options.cooldown:
-            return max(0.0, (self.goal - self.progress.audio_seconds) / (self.options.hours * 3600))
-        return min(1.0, (self.progress.step - self.warmed + 1) / WARMUP)
+            return warm * max(0.0, (self.goal - self.progress.audio_seconds) / (self.options.hours * 3600))
+        return warm
 
     def precision(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
@@ -357,15 +360,31 @@ class Stop:
         return self.asked
 
 
+def check(losses: dict[str, torch.Tensor], step: int) -> None:
+    """Ends the run, before anything is saved, if a loss is no number."""
+    bad = {name: float(value) for name, value in losses.items() if not math.isfinite(value)}
+    if bad:
+        raise SystemExit(f"error: a loss is no number at step {step}: {bad}")
+
+
+def leave_group(worker: int) -> None:
+    """A worker in a process group of its own is not hit by what is meant to stop the run: the run ends it, when it has
+    saved."""
+    os.setsid()
+
+
 def train(work: Work, options: Options) -> None:
     """Runs until so many hours of audio have been processed."""
-    if options.read_seconds and not shards.finished(work.speech / "read"):
-        raise SystemExit("error: there are no pronunciations yet: run the step `speech` first")
+    for folder, needed in (("train", True), ("read", options.read_seconds > 0)):
+        if needed and not shards.finished(work.speech / folder):
+            raise SystemExit(f"error: there is nothing in speech/{folder} yet: run the step `speech` first")
     run = Run(work, options)
     run.resume()
     windows = Windows(work, run.tokenizer, run.ids, run.phonemes, options.seed)
     stream = Stream(windows, run.progress.step, options.batch_seconds, options.read_seconds)
-    loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=options.workers, prefetch_factor=4)
+    loader = torch.utils.data.DataLoader(
+        stream, batch_size=None, num_workers=options.workers, prefetch_factor=4, worker_init_fn=leave_group
+    )
     progress, sums, saved, checked, begun = run.progress, {}, time.time(), time.time(), time.time()
     earlier, first_audio, waited = progress.training_seconds, progress.audio_seconds, 0.0
     batches, summed, stopped = iter(loader), 0, Stop()
@@ -379,10 +398,9 @@ def train(work: Work, options: Options) -> None:
         summed += 1
         progress.training_seconds = earlier + time.time() - begun
         if progress.step % LOG_STEPS == 0:
+            check(sums, progress.step)
             means = {name: float(value) / summed for name, value in sums.items()}
             sums, summed = {}, 0
-            if not all(math.isfinite(value) for value in means.values()):
-                raise SystemExit(f"error: the loss is no number at step {progress.step}: {means}")
             speed = (progress.audio_seconds - first_audio) / (time.time() - begun)
             shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
             print(
@@ -391,14 +409,14 @@ def train(work: Work, options: Options) -> None:
                 flush=True,
             )
             run.note(**means)
-        if time.time() - saved > SAVE_SECONDS:
-            run.save()
-            saved = time.time()
+            if time.time() - saved > SAVE_SECONDS:  # only what was found finite
+                run.save()
+                saved = time.time()
         if time.time() - checked > CHECK_SECONDS:
             run.note(**{f"dev_{name}": rate for name, rate in run.dev().items()})
             checked = time.time()
+    check(sums, progress.step)
     run.save()
     if stopped:
-        print(f"train: stopped at step {progress.step}; the same command goes on", flush=True)
-        return
+        raise SystemExit(f"train: stopped at step {progress.step}; the same command goes on")
     run.note(**{f"dev_{name}": rate for name, rate in run.dev().items()})

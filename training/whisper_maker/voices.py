@@ -45,10 +45,6 @@ class Utterance:
     samples: np.ndarray
     phonemes: list[tuple[float, str]]
 
-    @property
-    def engine(self) -> str:
-        return self.voice.partition(":")[0]
-
 
 @dataclass
 class Pronunciation:

@@ -360,9 +360,8 @@ class Stream(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[tuple[Batch, Reading | None]]:
         torch.set_num_threads(1)
         info = torch.utils.data.get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        step = self.first_step + worker
+        step = self.first_step + info.id
         while True:
             reading = self.windows.reading(step, self.read_seconds) if self.read_seconds else None
             yield self.windows.batch(step, self.seconds), reading
-            step += workers
+            step += info.num_workers

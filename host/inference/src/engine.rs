@@ -42,7 +42,8 @@ pub struct Config {
     /// Most transcriptions in progress; at least 1. Each has at most one window in the queue. Beyond, `start` fails
     /// with [`Error::Overloaded`].
     pub max_queue: usize,
-    /// Most seconds of frames kept for one transcription, at least two windows; beyond, `push` waits.
+    /// Most seconds of frames kept for one transcription, at least two windows; beyond, `push` waits. One push may have a
+    /// window less.
     pub max_buffered_seconds: f64,
 }
 

@@ -15,10 +15,12 @@ use crate::decode::seek::{Clock, divide};
 use crate::decode::window::Attempt;
 use crate::engine::{Place, Shared};
 use crate::features::{is_silent, loudest, quietest_pause};
+use crate::model::Sizes;
 use crate::scheduler::{Decoded, Window};
 use crate::{Error, Options, Timestamps};
 
-/// Above this temperature a window's text is too doubtful to go before the next one (as in the reference).
+/// Above this temperature a window's text is too doubtful to go before the next one (as in the reference, where a window
+/// that fails at every temperature ends with the highest).
 const MAX_CONDITIONING_TEMPERATURE: f32 = 0.5;
 
 /// Seconds of quiet that a window is cut in: about the shortest pause between sentences.
@@ -100,15 +102,20 @@ impl Transcription {
             .clone()
             .or_else(|| (known.len() == 1).then(|| known[0].clone()));
         let prompt = options.prompt.as_deref().map(str::trim).unwrap_or_default();
+        if shared.vocabulary.sot_prev.is_none()
+            && (!prompt.is_empty() || options.condition_on_previous_text)
+        {
+            return Err(Error::UnsupportedOption(
+                "this model has no token for preceding text; leave out the prompt, and do not condition on previous \
+                 text"
+                    .into(),
+            ));
+        }
         let mut preceding = Vec::new();
         if !prompt.is_empty() {
-            if shared.vocabulary.sot_prev.is_none() {
-                return Err(Error::UnsupportedOption(
-                    "this model has no token for preceding text; leave prompt out".into(),
-                ));
-            }
             // Text inside a recording begins with a space.
             preceding = shared.vocabulary.encode(&format!(" {prompt}"))?;
+            keep_last(&mut preceding, &shared.sizes);
         }
         let stream = Arc::new_cyclic(|itself| Stream {
             options: Arc::new(options),
@@ -148,11 +155,12 @@ impl Transcription {
                 frames.len()
             )));
         }
-        if frames.len() > stream.shared.max_buffered * n_mels {
+        // Of what is kept, up to a window may be waiting for more.
+        let most = stream.shared.max_buffered - stream.shared.sizes.window;
+        if frames.len() > most * n_mels {
             return Err(Error::InvalidFrames(format!(
-                "{} frames at once are more than the {} that are kept; push fewer at a time",
+                "{} frames at once are more than the {most} that are taken; push fewer at a time",
                 frames.len() / n_mels,
-                stream.shared.max_buffered
             )));
         }
         if let Some(bad) = frames.iter().position(|value| !value.is_finite()) {
@@ -173,7 +181,7 @@ impl Transcription {
                 if state.finished {
                     return Err(Error::InvalidState("push after finish".into()));
                 }
-                if state.buffer.len() < stream.shared.max_buffered * n_mels {
+                if state.buffer.len() + frames.len() <= stream.shared.max_buffered * n_mels {
                     let count = frames.len() / n_mels;
                     state.pushed += count;
                     let counters = &stream.shared.counters;
@@ -224,7 +232,9 @@ impl Transcription {
                         Ok(None)
                     } else {
                         Err(Error::InvalidState(
-                            "next before finish, with no full window to decode".into(),
+                            "next before finish, and no segment is left of the windows pushed so far; push more \
+                             frames, or finish"
+                                .into(),
                         ))
                     };
                 }
@@ -268,8 +278,7 @@ impl Stream {
             state.language = decoded.language;
         }
         let Some(attempt) = decoded.attempt else {
-            state.preceding.clear();
-            return Ok(frames);
+            return Ok(frames); // as after silence, what was said before goes before what comes
         };
         let vocabulary = &self.shared.vocabulary;
         let clock = Clock {
@@ -278,6 +287,7 @@ impl Stream {
         };
         let (pieces, advance) = divide(&attempt.tokens, frames, clock);
         let keeps_text = self.options.condition_on_previous_text
+            && !decoded.failed
             && attempt.temperature <= MAX_CONDITIONING_TEMPERATURE;
         if !keeps_text {
             state.preceding.clear();
@@ -301,6 +311,7 @@ impl Stream {
                 &attempt,
             ));
         }
+        keep_last(&mut state.preceding, &self.shared.sizes);
         Ok(advance)
     }
 
@@ -359,10 +370,7 @@ impl Stream {
             .as_deref()
             .and_then(|code| vocabulary.language(code));
         let detect = state.language.is_none();
-        // At most half of the text context, less the token that announces the text.
-        let most = self.shared.sizes.text_context / 2 - 1;
-        let from = state.preceding.len().saturating_sub(most);
-        let preceding = state.preceding[from..].to_vec();
+        let preceding = state.preceding.clone();
         let timestamps = self.options.timestamps != Timestamps::None;
         // Any language's token is as long as any other's, so the length is known before detection.
         let any = language.or_else(|| vocabulary.languages.first().map(|(_, token)| *token));
@@ -395,4 +403,11 @@ impl Stream {
         state.buffer = Vec::new();
         self.room.notify_waiters();
     }
+}
+
+/// Of the tokens that go before a window's text, those there is room for: half of the text context, less the token that
+/// announces them.
+fn keep_last(preceding: &mut Vec<u32>, sizes: &Sizes) {
+    let surplus = preceding.len().saturating_sub(sizes.text_context / 2 - 1);
+    preceding.drain(..surplus);
 }

@@ -69,7 +69,10 @@ impl Rules {
         if generated.is_empty() {
             forbid(logits, 0..begin);
             if let Some(latest) = self.max_initial_timestamp {
-                forbid(logits, begin + latest + 1..u32::MAX);
+                forbid(
+                    logits,
+                    begin.saturating_add(latest).saturating_add(1)..u32::MAX,
+                );
             }
         }
         let (text, stamps) = logits.split_at_mut(logits.len().min(begin as usize));
@@ -124,6 +127,15 @@ mod tests {
     #[test]
     fn a_window_with_timestamps_begins_with_an_early_one() {
         assert_eq!(allowed(&[], true, &[]), [7, 8, 9]);
+    }
+
+    #[test]
+    fn a_latest_first_stamp_beyond_all_stamps_allows_all() {
+        let mut rules = rules();
+        rules.max_initial_timestamp = Some(u32::MAX);
+        let mut logits = vec![0.0; 13];
+        rules.apply(&[], true, &mut logits);
+        assert_eq!(logits[7..], [0.0; 6]);
     }
 
     #[test]

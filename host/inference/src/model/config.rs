@@ -5,12 +5,15 @@ use std::path::Path;
 use super::json::JsonFile;
 use crate::LoadError;
 
+/// What the audio components make, and every published Whisper takes.
+const FRAMES_PER_SECOND: usize = 100;
+
 /// The sizes of a model. Those that the ONNX graphs state as well are compared when these are loaded.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sizes {
     /// Mel bins per frame.
     pub n_mels: usize,
-    /// Frames per second: sampling rate over hop length.
+    /// Sampling rate over hop length.
     pub frames_per_second: f64,
     /// Frames in one window.
     pub window: usize,
@@ -46,16 +49,24 @@ impl Sizes {
 
         let hop = preprocessor.positive("hop_length")?;
         let rate = preprocessor.positive("sampling_rate")?;
+        if Some(rate) != hop.checked_mul(FRAMES_PER_SECOND) {
+            return Err(preprocessor.error(
+                "hop_length",
+                format!("is {hop} at a `sampling_rate` of {rate}, expected {FRAMES_PER_SECOND} frames per second, as in every Whisper"),
+            ));
+        }
         let window = match preprocessor.whole("nb_max_frames")? {
             Some(frames) => frames,
-            None => preprocessor.positive("chunk_length")? * rate / hop,
+            None => preprocessor
+                .positive("chunk_length")?
+                .saturating_mul(FRAMES_PER_SECOND),
         };
         let positions = config.positive("max_source_positions")?;
         // The encoder's second convolution has a stride of 2.
-        if window != 2 * positions {
+        if !window.is_multiple_of(2) || window / 2 != positions {
             return Err(preprocessor.error(
                 "nb_max_frames",
-                format!("gives a window of {window} frames, but `max_source_positions` of config.json is {positions}, which needs {}", 2 * positions),
+                format!("gives a window of {window} frames, but `max_source_positions` of config.json is {positions}, which needs {}", positions.saturating_mul(2)),
             ));
         }
 
@@ -81,7 +92,7 @@ impl Sizes {
 
         Ok(Self {
             n_mels,
-            frames_per_second: rate as f64 / hop as f64,
+            frames_per_second: FRAMES_PER_SECOND as f64,
             window,
             positions,
             layers: config.positive("decoder_layers")?,

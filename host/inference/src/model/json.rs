@@ -65,6 +65,17 @@ impl JsonFile {
             .transpose()
     }
 
+    /// True or false, if it is there.
+    pub fn flag(&self, field: &str) -> Result<Option<bool>, LoadError> {
+        self.get(field)
+            .map(|value| {
+                value
+                    .as_bool()
+                    .ok_or_else(|| self.error(field, format!("is {value}, expected true or false")))
+            })
+            .transpose()
+    }
+
     /// A token id, if it is there.
     pub fn token(&self, field: &str) -> Result<Option<u32>, LoadError> {
         self.get(field)

@@ -9,6 +9,9 @@ use super::json::JsonFile;
 use crate::options::Task;
 use crate::{Error, LoadError};
 
+/// With so many tokens a Whisper is multilingual (`is_multilingual` in `model.py` of the reference).
+const MULTILINGUAL_VOCABULARY: usize = 51_865;
+
 /// A model's tokens. Ids from `timestamp_begin` on are time stamps, one step each.
 pub(crate) struct Vocabulary {
     tokenizer: Tokenizer,
@@ -67,8 +70,8 @@ impl Vocabulary {
                 .iter()
                 .find_map(|name| tokenizer.token_to_id(name)),
             no_timestamps,
-            timestamp_begin: no_timestamps + 1,
-            languages: languages(&generation)?,
+            timestamp_begin: no_timestamps.saturating_add(1),
+            languages: languages(&generation, sizes)?,
             tasks: generation.token_map("task_to_id")?,
             suppress: generation.tokens("suppress_tokens")?,
             begin_suppress: generation.tokens("begin_suppress_tokens")?,
@@ -102,6 +105,15 @@ impl Vocabulary {
                 format!(
                     "has the token {id}, but `vocab_size` of config.json is {}",
                     sizes.vocabulary
+                ),
+            ));
+        }
+        if self.timestamp_begin as usize >= sizes.vocabulary {
+            return Err(generation.error(
+                "no_timestamps_token_id",
+                format!(
+                    "is {}, the last token, but the time stamps follow it",
+                    self.no_timestamps
                 ),
             ));
         }
@@ -184,8 +196,9 @@ impl Vocabulary {
     }
 }
 
-/// Language codes with their tokens, in the order of the tokens.
-fn languages(generation: &JsonFile) -> Result<Vec<(String, u32)>, LoadError> {
+/// Language codes with their tokens, in the order of the tokens. None for a model that knows English alone; but many models
+/// made from a multilingual one come with settings that have lost the list.
+fn languages(generation: &JsonFile, sizes: &Sizes) -> Result<Vec<(String, u32)>, LoadError> {
     let mut languages = generation
         .token_map("lang_to_id")?
         .into_iter()
@@ -202,5 +215,15 @@ fn languages(generation: &JsonFile) -> Result<Vec<(String, u32)>, LoadError> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     languages.sort_by_key(|(_, id)| *id);
+    let is_multilingual = generation
+        .flag("is_multilingual")?
+        .unwrap_or(sizes.vocabulary >= MULTILINGUAL_VOCABULARY);
+    if languages.is_empty() && is_multilingual {
+        return Err(generation.error(
+            "lang_to_id",
+            "is missing, but the model is multilingual; take generation_config.json from the model that this one was \
+             made from",
+        ));
+    }
     Ok(languages)
 }

@@ -45,6 +45,8 @@ pub(crate) struct Decoded {
     pub language: Option<String>,
     /// None for a window without speech.
     pub attempt: Option<Attempt>,
+    /// Whether the text is doubtful at every temperature.
+    pub failed: bool,
 }
 
 impl Window {

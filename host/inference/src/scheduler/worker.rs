@@ -14,8 +14,8 @@ use crate::engine::Shared;
 use crate::session::{Sessions, States};
 use crate::{Error, Timestamps};
 
-/// A window of fewer seconds whose text is unlikely at every temperature holds no word: it is the breath or the noise
-/// after the last one.
+/// A window of fewer seconds, not a recording's first, whose text is unlikely at every temperature holds no word: it is the
+/// breath or the noise after the last one.
 const SHORT: f64 = 1.0;
 
 /// The scheduler's thread.
@@ -223,14 +223,8 @@ impl Listener for Desk<'_> {
             / (self.shared.sizes.n_mels as f64 * self.shared.sizes.frames_per_second);
         let attempt = if fallback::is_silence(&attempt, options) {
             None
-        } else if failed && seconds < SHORT {
+        } else if failed && seconds < SHORT && window.index > 0 {
             tracing::debug!(seconds, "a short rest of a recording gives no likely text");
-            None
-        } else if fallback::is_repetitive(&attempt, options) {
-            tracing::warn!(
-                compression_ratio = attempt.compression_ratio,
-                "a window's text repeats itself at every temperature and is left out"
-            );
             None
         } else {
             Some(attempt)
@@ -239,7 +233,11 @@ impl Listener for Desk<'_> {
         let language = slot
             .detected
             .map(|index| self.shared.vocabulary.languages[index].0.clone());
-        window.answer(Ok(Decoded { language, attempt }));
+        window.answer(Ok(Decoded {
+            language,
+            attempt,
+            failed,
+        }));
     }
 }
 

@@ -66,6 +66,9 @@ impl Decoder {
         for graph in [first, next] {
             check_graph(graph, sizes)?;
         }
+        if graphs.next.is_none() {
+            first.require(first.input(BRANCH), "input", BRANCH)?;
+        }
         let caches = next
             .session
             .inputs()

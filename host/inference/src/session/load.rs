@@ -44,7 +44,9 @@ pub(crate) fn load(config: &Config, folder: &Folder, sizes: &Sizes) -> Result<Lo
         Device::Cuda => {
             return loader(true).load(folder, sizes, config.precision).map_err(
                 |error| match error {
-                    LoadError::Session { reason, .. } => LoadError::Cuda(reason),
+                    LoadError::Session { file, reason } => {
+                        LoadError::Cuda(format!("`{}`: {reason}", file.display()))
+                    }
                     other => other,
                 },
             );
@@ -73,6 +75,8 @@ fn environment(library: &Path) -> Result<Environment, LoadError> {
     if !library.is_file() {
         return Err(failed("there is no such file".into()));
     }
+    // A bare file name would be looked for in the system's folders instead.
+    let library = &std::path::absolute(library).map_err(|error| failed(error.to_string()))?;
     let mut loaded = ENVIRONMENT.lock();
     if let Some((environment, from)) = &*loaded {
         if from != library {

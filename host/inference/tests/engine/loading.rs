@@ -75,6 +75,57 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn settings_that_contradict_the_model_are_named() {
+    let vocabulary = 1534;
+    for (file, field, value, words) in [
+        // As in fine-tuned models whose settings have lost the list.
+        (
+            "generation_config.json",
+            "lang_to_id",
+            Value::Null,
+            "multilingual",
+        ),
+        (
+            "generation_config.json",
+            "is_multilingual",
+            "yes".into(),
+            "true or false",
+        ),
+        (
+            "generation_config.json",
+            "no_timestamps_token_id",
+            (vocabulary - 1).into(),
+            "time stamps follow",
+        ),
+        (
+            "preprocessor_config.json",
+            "hop_length",
+            320.into(),
+            "100 frames per second",
+        ),
+        (
+            "preprocessor_config.json",
+            "sampling_rate",
+            u64::MAX.into(),
+            "100 frames per second",
+        ),
+    ] {
+        let folder = copy();
+        set(folder.path(), file, field, value);
+        let text = error(config(folder.path()));
+        let field = if field == "sampling_rate" {
+            "hop_length"
+        } else {
+            field
+        };
+        assert!(
+            text.contains(&format!("`{field}`")) && text.contains(words),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_precision_that_is_not_there_is_named() {
     let text = error(Config {
         precision: Precision::Fp16,

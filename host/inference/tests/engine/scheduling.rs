@@ -129,8 +129,13 @@ async fn push_waits_while_the_buffer_is_full() {
         transcription.push(block.to_vec()).await.unwrap();
         windows = transcription.info().windows;
     }
-    // 100 s were pushed and at most 25 s are kept, so pushing has waited for windows to be decoded.
+    // 100 s were pushed and at most 20 s are kept, so pushing has waited for windows to be decoded.
     assert!(windows >= 5, "{windows}");
+    let too_much = transcription.push(vec![0.0; 80 * 1001]).await;
+    assert!(
+        matches!(too_much, Err(Error::InvalidFrames(_))),
+        "{too_much:?}"
+    );
     transcription.finish().unwrap();
     assert!(collect(&transcription).await.unwrap().len() >= 10);
 }
