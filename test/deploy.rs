@@ -420,6 +420,80 @@ async fn list_and_logs_show_what_components_do() {
 }
 
 #[tokio::test]
+async fn what_another_component_depends_on_is_not_replaced_by_what_does_not_fit() {
+    let host = Host::start();
+    let stats = ["deploy", &component("stats"), "--timeseries"];
+    let rec = [&stats[..], &["--id", "rec", "--route", "/rec"]].concat();
+    run_ok(&host, &rec).await;
+    // Its id sorts before that of what it depends on, which does not matter.
+    let deploy = ["deploy", &component("analyze"), "--timeseries"];
+    let app = [
+        &deploy[..],
+        &["--id", "app", "--route", "/app", "--ai-model", "whisper"],
+        &["--dependency", "speech:pipeline/frontend=audio"],
+        &["--dependency", "speech:pipeline/recorder=rec"],
+    ]
+    .concat();
+    run_ok(&host, &app).await;
+    let probe = component("probe-wasi02");
+    let unfit = ["deploy", &probe, "--id", "rec", "--route", "/rec"];
+    let said = run_refused(&host, &unfit).await;
+    assert!(said.contains("app") && said.contains("recorder"), "{said}");
+    assert!(run_refused(&host, &["remove", "rec"]).await.contains("app"));
+
+    let host = Host::with(host.kill(), &[]);
+    let answer = host.post("/app", recording("garden.flac")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn what_can_no_longer_be_loaded_does_not_keep_others_from_being_changed() {
+    let host = Host::start();
+    let words = component("word-count");
+    for id in ["first", "second"] {
+        let route = format!("/{id}");
+        let deploy = ["deploy", &words, "--id", id, "--route", &route];
+        let given = ["--ai-model", "whisper", "--dependency"];
+        let audio = ["speech:pipeline/frontend=audio"];
+        run_ok(&host, &[&deploy[..], &given, &audio].concat()).await;
+    }
+    let state = host.kill();
+    let manifest = common::write_manifest(state.path(), MANIFEST);
+    let host = Host::with(state, &["-f", manifest.to_str().unwrap()]);
+    let log = host.log();
+    let unloadable = log
+        .iter()
+        .filter(|line| line["message"] == "a deployed component cannot be loaded");
+    assert_eq!(unloadable.count(), 2, "{log:?}");
+    let probe = component("probe-wasi02");
+    let mine = ["deploy", &probe, "--id", "mine", "--route", "/mine/..."];
+    run_ok(&host, &mine).await;
+    assert_eq!(host.get("/mine/hello").await.text, "hello");
+    run_ok(&host, &["remove", "first"]).await;
+    run_ok(&host, &["remove", "second"]).await;
+}
+
+#[tokio::test]
+async fn without_a_token_no_web_page_drives_the_admin_interface() {
+    let host = probe();
+    let url = format!("{}/v1/components", host.admin);
+    for (name, value) in [
+        ("origin", "https://pages.example"),
+        ("host", "pages.example:8001"),
+    ] {
+        let request = client().get(&url).header(name, value);
+        let answer = common::answer(request.send().await.unwrap()).await;
+        assert_eq!(answer.status, 403, "{name}: {}", answer.text);
+        assert!(answer.text.contains("WHISPER_HOST_ADMIN_TOKEN"));
+    }
+    let port = host.admin.rsplit(':').next().unwrap();
+    let local = client()
+        .get(&url)
+        .header("host", format!("localhost:{port}"));
+    assert_eq!(local.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn the_admin_interface_needs_its_token_and_beyond_loopback_must_have_one() {
     let host = Host::with_manifest(MANIFEST, &["--admin-token", "open sesame"]);
     assert!(

@@ -794,6 +794,42 @@ async fn sigterm_lets_a_component_finish_what_it_does_after_its_answer() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_body_to_wait_for_does_not_end_what_follows_it() {
+    let host = probe_with(&[]);
+    // The server asks for no more of a body once it has as much as was said, and for none of an answer to HEAD.
+    assert_eq!(
+        host.get("/one/work-afterwards-sized").await.text,
+        "answered"
+    );
+    let head = client()
+        .head(format!("{}/one/work-afterwards", host.url))
+        .send();
+    assert_eq!(head.await.unwrap().status(), 200);
+    eventually(async || {
+        let log = host.log();
+        let done = log.iter().filter(|l| l["message"] == "done afterwards");
+        (done.count() == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_trap_after_the_beginning_of_the_answer_is_counted() {
+    let host = probe_with(&[]);
+    let answer = client().get(format!("{}/one/trap-midway", host.url)).send();
+    // The connection may be cut before the beginning is on its way.
+    if let Ok(answer) = answer.await {
+        assert!(answer.text().await.is_err());
+    }
+    let url = format!("{}/v1/components/one", host.admin);
+    eventually(async || {
+        let one: serde_json::Value = client().get(&url).send().await.ok()?.json().await.ok()?;
+        (one["figures"]["traps"] == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn sigterm_waits_no_longer_than_its_limit() {
     let mut host = probe_with(&["--shutdown-timeout", "300ms"]);
     let stuck = tokio::spawn(reqwest::get(format!("{}/one/sleep", host.url)));

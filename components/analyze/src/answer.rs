@@ -29,14 +29,26 @@ struct TimedWord<'a> {
     probability: f64,
 }
 
+/// Languages that are written without spaces between words or sentences: those that Whisper's reference divides by
+/// characters (`split_to_word_tokens` in `tokenizer.py`).
+const UNSPACED: [&str; 6] = ["zh", "ja", "th", "lo", "my", "yue"];
+
 /// `{"transcription":"…"}`, and with timestamps `"segments":[{"start":0.0,"end":2.5,"text":"…"}]` in seconds; with
 /// those of words, each segment has `"words"` too.
-pub fn transcription(segments: &[Segment], timestamps: Timestamps) -> String {
+pub fn transcription(
+    segments: &[Segment],
+    timestamps: Timestamps,
+    language: Option<&str>,
+) -> String {
+    let space = match language.is_some_and(|language| UNSPACED.contains(&language)) {
+        true => "",
+        false => " ",
+    };
     let text = segments
         .iter()
         .map(|segment| segment.text.trim())
         .collect::<Vec<_>>()
-        .join(" ");
+        .join(space);
     let timed = (timestamps != Timestamps::None).then(|| segments.iter().map(timed).collect());
     json(&Transcription {
         transcription: text.trim().to_owned(),
@@ -112,17 +124,17 @@ mod tests {
             segment(1.0, 2.0, "\"world\"."),
         ];
         let expected = r#"{"transcription":"Hello, \"world\"."}"#;
-        assert_eq!(transcription(&segments, Timestamps::None), expected);
+        assert_eq!(transcription(&segments, Timestamps::None, None), expected);
     }
 
     #[test]
     fn silence_is_the_empty_string() {
         assert_eq!(
-            transcription(&[], Timestamps::None),
+            transcription(&[], Timestamps::None, None),
             r#"{"transcription":""}"#
         );
         assert_eq!(
-            transcription(&[], Timestamps::Segment),
+            transcription(&[], Timestamps::Segment, None),
             r#"{"transcription":"","segments":[]}"#
         );
     }
@@ -131,7 +143,7 @@ mod tests {
     fn times_are_rounded_to_two_decimals() {
         let expected = r#"{"transcription":"Hi","segments":[{"start":0.0,"end":2.5,"text":"Hi"}]}"#;
         assert_eq!(
-            transcription(&[segment(0.0, 2.499_999, "Hi")], Timestamps::Segment),
+            transcription(&[segment(0.0, 2.499_999, "Hi")], Timestamps::Segment, None),
             expected
         );
     }
@@ -146,7 +158,7 @@ mod tests {
             probability: 0.987,
         });
         let expected = r#""words":[{"start":0.1,"end":0.42,"text":"Hi","probability":0.99}]"#;
-        assert!(transcription(&[hi], Timestamps::Word).contains(expected));
+        assert!(transcription(&[hi], Timestamps::Word, None).contains(expected));
     }
 
     #[test]

@@ -142,7 +142,19 @@ async fn read_form(
     );
     let mut options = Options::default();
     let mut file_seen = false;
-    while let Some(mut field) = form.next_field().await.map_err(form_failure)? {
+    let mut begun = false;
+    loop {
+        let field = match form.next_field().await {
+            // Also where the whole body came: multer looks for the boundary until there is nothing left.
+            Err(multer::Error::IncompleteStream) if !begun => {
+                return Err(Failure::bad_request(format!(
+                    "the body does not contain the boundary {boundary:?} that its content type names, or ends there: {CURL}"
+                )));
+            }
+            field => field.map_err(form_failure)?,
+        };
+        let Some(mut field) = field else { break };
+        begun = true;
         let Some(name) = field.name().map(str::to_owned) else {
             return Err(Failure::bad_request(format!(
                 "a field of the form has no name: {CURL}"
@@ -359,9 +371,14 @@ mod tests {
         for end in [Ok(()), Err(Broken::Incomplete)] {
             for length in [0, 10, 60, 500, body.len() - 10] {
                 let (result, _) = read_form_bytes(body[..length].to_vec(), 100, end);
+                // A body that is whole and does not get beyond a boundary was never a form of it.
+                let expected = match length < 100 && end.is_ok() {
+                    true => Code::BadRequest,
+                    false => Code::IncompleteBody,
+                };
                 assert_eq!(
                     result.unwrap_err().code,
-                    Code::IncompleteBody,
+                    expected,
                     "{length} bytes, then {end:?}"
                 );
             }

@@ -71,7 +71,11 @@ fn serve(request: IncomingRequest, known: &mut Known) -> Result<String, Failure>
         .0
         .ok_or_else(|| Failure::bad_request("the request has no recording: send one"))?;
     let segments = transcribe(recording, options, known)?;
-    Ok(answer::transcription(&segments, timestamps))
+    Ok(answer::transcription(
+        &segments,
+        timestamps,
+        known.language.as_deref(),
+    ))
 }
 
 fn header(request: &IncomingRequest, name: &str) -> Option<String> {

@@ -12,7 +12,7 @@ pub struct Known {
     pub audio_length: f64,
     /// Id of the model.
     pub model: Option<String>,
-    /// Language of the speech: the one asked for, or the one detected.
+    /// Language of the speech: the one asked for, if the model knows it, or the one detected.
     pub language: Option<String>,
 }
 
@@ -32,7 +32,6 @@ pub fn transcribe(
     };
     let frames = Recording::open(recording, model.n_mels)?;
     known.model = Some(model.id);
-    known.language = options.language.clone();
     let transcription = Transcription::start(&options.apply_to(inference::default_options()))?;
     let result = run(&frames, &transcription);
     known.audio_length = frames.duration();

@@ -133,7 +133,21 @@ impl Decoder {
                 }
                 // A new chain of an Ogg file begins: its tracks replace the ones before.
                 Err(SymphoniaError::ResetRequired) => {
-                    (self.track_id, self.decoder, _) = choose_track(reader.as_ref())?;
+                    match choose_track(reader.as_ref()) {
+                        Ok((track_id, decoder, _)) => {
+                            (self.track_id, self.decoder) = (track_id, decoder);
+                        }
+                        Err(error) if self.decoded_packets == 0 => return Err(error),
+                        Err(_) => {
+                            self.skip(SymphoniaError::Unsupported("the codec of a joined file"));
+                            self.reader = None;
+                        }
+                    }
+                    continue;
+                }
+                // ADTS has no header but those of its frames: behind a damaged one the reader finds the next.
+                Err(error) if self.format.container == "adts" && !is_end_of_file(&error) => {
+                    self.skip(error);
                     continue;
                 }
                 // Every other error of a reader is final: the rest of the part is missing.

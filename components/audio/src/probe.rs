@@ -1,4 +1,4 @@
-//! What a file is and which of its tracks is decoded: the container by content, the first track of a known codec.
+//! What a file is and which of its tracks is decoded: the container by content, the first track of a known codec that can be decoded.
 
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::{
@@ -51,10 +51,18 @@ pub(crate) fn choose_track(
             .iter()
             .filter_map(|track| Some((track, audio_parameters(track)?)))
     };
-    let Some((track, parameters, codec)) = audio()
-        .find_map(|(track, parameters)| Some((track, parameters, codec_name(parameters.codec)?)))
-    else {
-        return Err(Error::UnsupportedCodec(
+    let mut failure = None;
+    for (track, parameters) in audio() {
+        let Some(codec) = codec_name(parameters.codec) else {
+            continue;
+        };
+        match open_track(container, track, parameters, codec) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        Error::UnsupportedCodec(
             match audio().find(|(_, parameters)| parameters.codec != CODEC_ID_NULL_AUDIO) {
                 Some((_, parameters)) => format!(
                     "the codec {} in {container} is not supported: {CONVERT}",
@@ -64,8 +72,17 @@ pub(crate) fn choose_track(
                     format!("the {container} file has no audio track of a known codec: {CONVERT}")
                 }
             },
-        ));
-    };
+        )
+    }))
+}
+
+/// One track, ready to be decoded.
+fn open_track(
+    container: &'static str,
+    track: &Track,
+    parameters: &AudioCodecParameters,
+    codec: &'static str,
+) -> Result<(u32, Box<dyn AudioDecoder>, Format), Error> {
     let stated_channels = parameters
         .channels
         .as_ref()

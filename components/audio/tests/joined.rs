@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{CLIP, clip, correlation, data, samples_of};
+use audio::{Decoder, Hint};
+use common::{CLIP, bytes, clip, correlation, data, samples_of};
 
 fn format(name: &str) -> Vec<u8> {
     data(&format!("formats/{name}"))
@@ -91,6 +92,36 @@ fn joined_wav_files_give_the_very_samples_even_if_the_last_does_not_know_its_len
         assert!(samples == clip.repeat(3), "{} samples", samples.len());
     }
     assert_joined(&["pcm_24000_quad.wav", "pcm_f32le.wav", "pcm_alaw.wav"]);
+}
+
+#[test]
+fn what_follows_a_damaged_adts_header_is_heard() {
+    let mut content = format("aac_22050.aac");
+    let count = |content: &[u8]| {
+        let mut decoder = Decoder::open(bytes(content), &Hint::default()).unwrap();
+        let mut samples = 0;
+        while let Some(block) = decoder.next_block().unwrap() {
+            samples += block.samples.len();
+        }
+        (samples, decoder.skipped_packets())
+    };
+    let (whole, none) = count(&content);
+    assert_eq!(none, 0);
+    // The length of a frame is in 13 bits behind the fourth byte's first six (ISO/IEC 13818-7, 6.2).
+    let length = |at: usize| {
+        let bits = |index: usize| usize::from(content[at + index]);
+        (bits(3) & 3) << 11 | bits(4) << 3 | bits(5) >> 5
+    };
+    let third = (0..3).fold(0, |at, _| at + length(at));
+    // A sampling rate that there is not.
+    content[third + 2] |= 0b0011_1100;
+    let (heard, skipped) = count(&content);
+    assert!(skipped > 0);
+    // What is left of the frame may look like another one or two; no more is lost.
+    assert!(
+        heard < whole && heard + 4 * 1024 > whole,
+        "{heard} of {whole}"
+    );
 }
 
 #[test]

@@ -175,7 +175,8 @@ pub struct Up {
         long,
         value_name = "TOKEN",
         env = "WHISPER_HOST_ADMIN_TOKEN",
-        hide_env_values = true
+        hide_env_values = true,
+        hide_default_value = true
     )]
     pub admin_token: Option<String>,
 
@@ -267,7 +268,8 @@ pub struct Remote {
         long,
         value_name = "TOKEN",
         env = "WHISPER_HOST_ADMIN_TOKEN",
-        hide_env_values = true
+        hide_env_values = true,
+        hide_default_value = true
     )]
     pub admin_token: Option<String>,
 

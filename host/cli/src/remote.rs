@@ -1,6 +1,7 @@
 //! The commands that speak to a running host, through its admin interface.
 
 use std::io::BufRead as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -251,11 +252,18 @@ impl Remote {
         let request = request
             .body(body)
             .with_context(|| format!("{url} is not a URL"))?;
-        let agent = ureq::Agent::new_with_config(
-            ureq::config::Config::builder()
-                .http_status_as_error(false)
-                .build(),
-        );
+        // A proxy of the environment leads to other machines, and is not to see the token on its way to this one.
+        let host = request.uri().host().unwrap_or_default();
+        let is_local = host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        let mut config = ureq::config::Config::builder().http_status_as_error(false);
+        if is_local {
+            config = config.proxy(None);
+        }
+        let agent = ureq::Agent::new_with_config(config.build());
         let mut answer = agent.run(request).with_context(|| {
             format!("cannot reach a host at {}; start one with `whisper-host up`, or name it with --admin", self.admin)
         })?;

@@ -23,7 +23,11 @@ use crate::watch::Watch;
 pub fn run(options: &Up) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     crate::log::start(&options.common)?;
-    setup::runtime()?.block_on(serve(options, started))
+    let runtime = setup::runtime()?;
+    let ended = runtime.block_on(serve(options, started));
+    // A model that is still being loaded when the host is stopped is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
@@ -51,7 +55,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         let state = options.common.state_dir.join("deployments");
         let deployments =
             setup::blocking(move || Deployments::open(host, manifest, &state)).await?;
-        deployments.application().load().instantiate_all().await?;
+        deployments.instantiate_all().await?;
         anyhow::Ok((Arc::new(deployments), model, store))
     };
     let (deployments, model, store) = tokio::select! {

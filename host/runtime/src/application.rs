@@ -69,7 +69,9 @@ impl Host {
                 }
             };
             let loaded = match (known, present) {
-                (Some(known), Present::AllBut(..)) => known.clone(),
+                (Some(known), Present::AllBut(_, changed)) if !manifest.depends(id, changed) => {
+                    known.clone()
+                }
                 _ => self.component(manifest, id, known)?,
             };
             components.insert(id.to_owned(), loaded);
@@ -126,7 +128,7 @@ impl Host {
 pub enum Present<'a> {
     /// Nothing.
     Nothing,
-    /// Every component but the one of this id.
+    /// Every component but the one of this id, and those composed with it if that makes them others.
     AllBut(&'a Application, &'a str),
     /// Each component that is made of the same bytes, files, variables and manifest entry.
     WhatIsEqual(&'a Application),
@@ -331,11 +333,6 @@ impl Application {
             .collect()
     }
 
-    /// Whether it has a component of this id.
-    pub(crate) fn has(&self, id: &str) -> bool {
-        self.components.contains_key(id)
-    }
-
     /// The id of the component that a path leads to.
     pub(crate) fn owner(&self, path: &str) -> Option<&str> {
         self.router
@@ -357,19 +354,18 @@ impl Application {
         ids: impl IntoIterator<Item = &String>,
     ) -> anyhow::Result<()> {
         for id in ids {
-            self.instantiate(id)
-                .await
-                .with_context(|| format!("component {id} cannot be instantiated"))?;
+            self.instantiate(id).await?;
         }
         Ok(())
     }
 
     /// Makes an instance of a component and drops it: what its own initialization does wrong shows here.
-    pub(crate) async fn instantiate(&self, id: &str) -> anyhow::Result<()> {
-        match self.components.get(id) {
+    async fn instantiate(&self, id: &str) -> anyhow::Result<()> {
+        let made = match self.components.get(id) {
             Some(loaded) => loaded.component.instantiate().await,
-            None => anyhow::bail!("no trigger names it"),
-        }
+            None => Err(anyhow::anyhow!("no trigger names it")),
+        };
+        made.with_context(|| format!("component {id} cannot be instantiated"))
     }
 
     /// The component that a request's path leads to; the request is then told how it was routed.

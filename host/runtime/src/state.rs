@@ -40,11 +40,13 @@ pub(crate) fn private_folder(folder: &Path, what: &str) -> anyhow::Result<()> {
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let write = || -> std::io::Result<()> {
+        // Opened before anything is done: once the file is in place, as little as possible may fail.
+        let opened = std::fs::File::open(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        std::fs::File::open(folder)?.sync_all()
+        opened.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }

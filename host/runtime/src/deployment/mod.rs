@@ -6,6 +6,7 @@
 
 mod record;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,15 +26,18 @@ pub use record::{Deployed, MAX_REVISIONS, Record, Revision, RevisionSettings};
 pub struct Deployments {
     host: Arc<Host>,
     folder: Folder,
-    /// What the application is made of. Whoever holds the lock changes the application.
+    /// What the application is made of. Whoever holds the lock changes the application and the record.
     parts: Mutex<Parts>,
+    /// What is deployed. Read without waiting for a change that is being made.
+    record: ArcSwap<Record>,
     application: Arc<ArcSwap<Application>>,
 }
 
 struct Parts {
     /// The components of `spin.toml`, which deployed ones are added to.
     manifest: Manifest,
-    record: Record,
+    /// The deployed components that could be loaded. What the others lack is no reason to refuse a change of these.
+    served: BTreeSet<String>,
 }
 
 /// Why a change was refused. Nothing has changed.
@@ -62,29 +66,63 @@ impl Deployments {
         let (folder, record) = Folder::open(state)?;
         folder.remove_unused(&record);
         let mut application = host.load(&manifest, Present::Nothing)?;
-        let mut loaded = Record::default();
-        for (id, deployed) in &record.components {
-            loaded.components.insert(id.clone(), deployed.clone());
-            let next = effective(&manifest, &folder, &loaded)
-                .and_then(|manifest| host.load(&manifest, Present::AllBut(&application, id)));
-            match next {
-                Ok(next) => application = next,
-                Err(error) => {
-                    loaded.components.remove(id);
+        let mut served = BTreeSet::new();
+        // In whatever order they depend on each other.
+        loop {
+            let mut unloadable = Vec::new();
+            let before = served.len();
+            for id in record.components.keys() {
+                if !served.insert(id.clone()) {
+                    continue;
+                }
+                let next = intact(&folder, &record, id)
+                    .and_then(|()| effective(&manifest, &folder, &only(&record, &served)))
+                    .and_then(|manifest| host.load(&manifest, Present::AllBut(&application, id)));
+                match next {
+                    Ok(next) => application = next,
+                    Err(error) => {
+                        served.remove(id);
+                        unloadable.push((id, error));
+                    }
+                }
+            }
+            if unloadable.is_empty() || served.len() == before {
+                for (component, error) in unloadable {
                     tracing::error!(
-                        component = id,
+                        component,
                         error = format!("{error:#}"),
                         "a deployed component cannot be loaded"
                     );
                 }
+                break;
             }
         }
         Ok(Self {
             host: Arc::new(host),
             folder,
-            parts: Mutex::new(Parts { manifest, record }),
+            parts: Mutex::new(Parts { manifest, served }),
+            record: ArcSwap::from_pointee(record),
             application: Arc::new(ArcSwap::from_pointee(application)),
         })
+    }
+
+    /// Makes an instance of each component once, as `Application::instantiate_all`. A deployed one that fails is served all
+    /// the same, with an error in the log: what it lacks may come back, and it can be replaced meanwhile.
+    ///
+    /// # Errors
+    /// The first component of the manifest that cannot be instantiated, and why.
+    pub async fn instantiate_all(&self) -> anyhow::Result<()> {
+        let parts = self.parts.lock().await;
+        let application = self.application.load_full();
+        for report in application.report() {
+            match application.instantiate_each([&report.id]).await {
+                Err(error) if parts.served.contains(&report.id) => {
+                    tracing::error!(error = format!("{error:#}"), "a deployed component fails");
+                }
+                result => result?,
+            }
+        }
+        Ok(())
     }
 
     /// Puts another manifest in the place of the present one. Components that have not changed go on as they are. Answers
@@ -95,9 +133,7 @@ impl Deployments {
     pub async fn reload(&self, manifest: Manifest) -> Result<Vec<String>, DeployError> {
         let mut parts = self.parts.lock().await;
         let present = self.application.load_full();
-        let mut served = parts.record.clone();
-        // What could not be loaded before is not a reason to refuse this manifest.
-        served.components.retain(|id, _| present.has(id));
+        let served = only(&self.record.load(), &parts.served);
         let whole = effective(&manifest, &self.folder, &served).map_err(refused)?;
         let (host, earlier) = (Arc::clone(&self.host), Arc::clone(&present));
         let application = load(move || host.load(&whole, Present::WhatIsEqual(&earlier))).await?;
@@ -124,8 +160,9 @@ impl Deployments {
     }
 
     /// What is deployed.
-    pub async fn record(&self) -> Record {
-        self.parts.lock().await.record.clone()
+    #[must_use]
+    pub fn record(&self) -> Arc<Record> {
+        self.record.load_full()
     }
 
     /// Makes bytes a new revision of the component `id`, and serves it.
@@ -140,7 +177,7 @@ impl Deployments {
     ) -> Result<u32, DeployError> {
         let mut parts = self.parts.lock().await;
         check_id(id, &parts.manifest)?;
-        let mut next = parts.record.clone();
+        let mut next = Record::clone(&self.record.load());
         let digest = self.folder.keep(wasm).map_err(failed)?;
         let deployed = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -156,7 +193,7 @@ impl Deployments {
         let result = self.publish(&mut parts, next, id).await;
         if result.is_err() {
             // The bytes of a refused component are of no use.
-            self.folder.remove_unused(&parts.record);
+            self.folder.remove_unused(&self.record.load());
         }
         result.map(|()| revision)
     }
@@ -167,7 +204,7 @@ impl Deployments {
     /// [`DeployError::NotFound`], or [`DeployError::Refused`] when it can no longer be loaded.
     pub async fn rollback(&self, id: &str, revision: Option<u32>) -> Result<u32, DeployError> {
         let mut parts = self.parts.lock().await;
-        let mut next = parts.record.clone();
+        let mut next = Record::clone(&self.record.load());
         let deployed = next
             .components
             .get_mut(id)
@@ -200,7 +237,7 @@ impl Deployments {
     /// [`DeployError::NotFound`], or [`DeployError::Refused`] when another deployed component depends on it.
     pub async fn remove(&self, id: &str) -> Result<(), DeployError> {
         let mut parts = self.parts.lock().await;
-        let mut next = parts.record.clone();
+        let mut next = Record::clone(&self.record.load());
         next.components.remove(id).ok_or_else(|| not_deployed(id))?;
         self.publish(&mut parts, next, id).await
     }
@@ -212,22 +249,52 @@ impl Deployments {
         next: Record,
         changed: &str,
     ) -> Result<(), DeployError> {
-        let manifest = effective(&parts.manifest, &self.folder, &next).map_err(refused)?;
-        let (host, present, id) = (
+        let mut served = parts.served.clone();
+        let deployed = next.components.get(changed).and_then(Deployed::serving);
+        match deployed {
+            Some(_) => served.insert(changed.to_owned()),
+            None => served.remove(changed),
+        };
+        let manifest = intact(&self.folder, &next, changed)
+            .and_then(|()| effective(&parts.manifest, &self.folder, &only(&next, &served)))
+            .map_err(refused)?;
+        let present = self.application.load_full();
+        let (host, earlier, id) = (
             Arc::clone(&self.host),
-            self.application.load_full(),
+            Arc::clone(&present),
             changed.to_owned(),
         );
         let application =
-            load(move || host.load(&manifest, Present::AllBut(&present, &id))).await?;
-        if let Some(revision) = next.components.get(changed).and_then(Deployed::serving) {
-            probe(&application, changed, revision.settings.health.as_deref()).await?;
+            load(move || host.load(&manifest, Present::AllBut(&earlier, &id))).await?;
+        // Beside the component itself, those that were composed with it.
+        application
+            .instantiate_each(&application.changed_since(&present))
+            .await
+            .map_err(refused)?;
+        if let Some(health) = deployed.and_then(|revision| revision.settings.health.as_deref()) {
+            probe(&application, changed, health).await?;
         }
         self.folder.replace(&next).map_err(failed)?;
         self.application.store(Arc::new(application));
-        parts.record = next;
+        self.record.store(Arc::new(next));
+        parts.served = served;
         Ok(())
     }
+}
+
+/// That the bytes of the revision to be served are as they were deployed.
+fn intact(folder: &Folder, record: &Record, id: &str) -> anyhow::Result<()> {
+    match record.components.get(id).and_then(Deployed::serving) {
+        Some(revision) => folder.check(&revision.digest),
+        None => Ok(()),
+    }
+}
+
+/// Of what is deployed, the components of these ids.
+fn only(record: &Record, ids: &BTreeSet<String>) -> Record {
+    let mut record = record.clone();
+    record.components.retain(|id, _| ids.contains(id));
+    record
 }
 
 fn check_id(id: &str, manifest: &Manifest) -> Result<(), DeployError> {
@@ -255,16 +322,8 @@ async fn load(
         .map_err(refused)
 }
 
-/// Instantiates the component once, and calls its health path.
-async fn probe(
-    application: &Application,
-    id: &str,
-    health: Option<&str>,
-) -> Result<(), DeployError> {
-    application.instantiate(id).await.map_err(|error| {
-        DeployError::Refused(format!("component {id} cannot be instantiated: {error:#}"))
-    })?;
-    let Some(path) = health else { return Ok(()) };
+/// Calls the component's health path.
+async fn probe(application: &Application, id: &str, path: &str) -> Result<(), DeployError> {
     if application.owner(path) != Some(id) {
         return Err(DeployError::Refused(format!(
             "the health path {path} does not lead to component {id}"
@@ -307,12 +366,6 @@ fn effective(manifest: &Manifest, folder: &Folder, record: &Record) -> anyhow::R
         });
         let component: Component = toml::from_str(&toml::to_string(&entry)?)
             .with_context(|| format!("the settings of component {id}"))?;
-        for (import, other) in &settings.dependencies {
-            anyhow::ensure!(
-                manifest.components.contains_key(other),
-                "component {id} answers its import {import} with component {other}, which there is not"
-            );
-        }
         anyhow::ensure!(
             manifest.components.insert(id.clone(), component).is_none(),
             "the manifest has a component {id}, but another is deployed under this id: remove that one, or rename the manifest's"
@@ -325,6 +378,18 @@ fn effective(manifest: &Manifest, folder: &Folder, record: &Record) -> anyhow::R
         let trigger = serde_json::json!({"route": settings.route, "component": id});
         let trigger: HttpTrigger = toml::from_str(&toml::to_string(&trigger)?)?;
         manifest.http.push(trigger);
+    }
+    for (id, deployed) in &record.components {
+        let dependencies = deployed.serving().map(|r| &r.settings.dependencies);
+        for (import, other) in dependencies.into_iter().flatten() {
+            anyhow::ensure!(
+                manifest.components.contains_key(other),
+                "component {id} answers its import {import} with component {other}, which there is not"
+            );
+        }
+    }
+    if let Some(circle) = manifest.circle() {
+        anyhow::bail!(circle);
     }
     Ok(manifest)
 }

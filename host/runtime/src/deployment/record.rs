@@ -169,11 +169,23 @@ impl Folder {
     /// Keeps bytes; answers their digest.
     pub(super) fn keep(&self, wasm: &[u8]) -> anyhow::Result<String> {
         let digest = state::sha256(wasm);
-        let path = self.blob(&digest);
-        if !path.exists() {
-            state::write_durably(&path, wasm)?;
+        if self.check(&digest).is_err() {
+            state::write_durably(&self.blob(&digest), wasm)?;
         }
         Ok(digest)
+    }
+
+    /// That the bytes of this digest are here, as they were deployed.
+    pub(super) fn check(&self, digest: &str) -> anyhow::Result<()> {
+        let path = self.blob(digest);
+        let wasm = std::fs::read(&path)
+            .with_context(|| format!("cannot read {}; deploy it again", path.display()))?;
+        anyhow::ensure!(
+            state::sha256(&wasm) == digest,
+            "{} was changed since it was deployed; deploy it again",
+            path.display()
+        );
+        Ok(())
     }
 
     /// Puts a record in the place of the last one, then removes bytes that nothing refers to.

@@ -6,6 +6,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::time::{Instant, Sleep};
@@ -130,7 +132,12 @@ pub struct AnswerBody(Inner);
 
 enum Inner {
     Host(Full<Bytes>),
-    Guest { body: WasiBody, guard: ClientGuard },
+    Guest {
+        body: WasiBody,
+        guard: ClientGuard,
+        /// Bytes that are still to come, where the answer has said how many it has: the server stops asking after them.
+        left: Option<u64>,
+    },
 }
 
 impl AnswerBody {
@@ -138,11 +145,27 @@ impl AnswerBody {
         Self(Inner::Host(Full::from(text)))
     }
 
-    pub(crate) fn guest(body: WasiBody, mut guard: ClientGuard) -> Self {
-        if body.is_end_stream() {
+    /// The body of a component's answer to a request of this method.
+    pub(crate) fn guest(
+        answer: Response<WasiBody>,
+        method: &Method,
+        mut guard: ClientGuard,
+    ) -> Response<Self> {
+        let bodiless = matches!(
+            answer.status(),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        let left = match method == Method::HEAD || bodiless {
+            true => Some(0),
+            false => answer
+                .headers()
+                .get(CONTENT_LENGTH)
+                .and_then(|length| length.to_str().ok()?.parse().ok()),
+        };
+        if answer.body().is_end_stream() || left == Some(0) {
             guard.complete();
         }
-        Self(Inner::Guest { body, guard })
+        answer.map(|body| Self(Inner::Guest { body, guard, left }))
     }
 }
 
@@ -158,7 +181,7 @@ impl Body for AnswerBody {
             Inner::Host(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Inner::Guest { body, guard } => {
+            Inner::Guest { body, guard, left } => {
                 let mut frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 // The body of an instance that is gone ends as if it were complete.
                 if frame.is_none() && guard.control().is_some_and(Control::failed) {
@@ -176,8 +199,14 @@ impl Body for AnswerBody {
                             "the answer broke off"
                         );
                     }
-                    Some(Ok(_)) if !body.is_end_stream() => {}
-                    Some(Ok(_)) | None => guard.complete(),
+                    Some(Ok(frame)) => {
+                        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                        *left = left.map(|left| left.saturating_sub(length));
+                        if *left == Some(0) || body.is_end_stream() {
+                            guard.complete();
+                        }
+                    }
+                    None => guard.complete(),
                 }
                 Poll::Ready(frame)
             }

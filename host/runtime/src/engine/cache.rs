@@ -21,7 +21,6 @@ pub(super) struct CodeCache {
 impl CodeCache {
     pub(super) fn open(folder: &Path, engine: &wasmtime::Engine) -> anyhow::Result<Self> {
         state::private_folder(folder, "the code cache")?;
-        prune(folder);
         let mut hasher = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self {
@@ -66,6 +65,8 @@ impl CodeCache {
             .serialize()
             .map_err(anyhow::Error::from)
             .and_then(|code| state::write_durably(entry, &code));
+        // Where nothing is added, nothing grows.
+        prune(&self.folder);
         if let Err(error) = written {
             tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "cannot write to the code cache");
         }

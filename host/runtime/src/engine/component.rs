@@ -162,19 +162,26 @@ impl Component {
         // Stops the instance when the caller loses interest before there is an answer.
         let mut guard = ClientGuard(Some(Arc::clone(&control)));
 
+        let method = request.method().clone();
         let request = request.map(|body| body.watched(&control, limit, limits.body_idle));
         let result = self.proxy.handle(Arc::clone(&control), request).await;
         // A component that was stopped may still answer in the little time it has left, and a component whose body was
         // cut off may blame the client: the host knows better.
         match (result, control.stop()) {
-            (Ok(response), None) => Ok(response.map(|body| AnswerBody::guest(body, guard))),
+            (Ok(response), None) => {
+                control.set_responded();
+                Ok(AnswerBody::guest(response, &method, guard))
+            }
             (_, Some(stop)) => {
                 observed.timeout();
                 Err(self.failure(stop))
             }
             (Err(error), None) => {
-                observed.trap();
                 guard.keep_instance();
+                match failed_to_start(&error) {
+                    Some(Stop::NoPlace) => observed.refuse(),
+                    _ => observed.trap(),
+                }
                 Err(self.explain(&control, &error))
             }
         }
@@ -237,6 +244,14 @@ impl Component {
                     self.settings.id
                 ),
             ),
+            Stop::NoPlace => Failure::new(
+                Code::Overloaded,
+                format!(
+                    "all places that the host has for instances were in use for {}; try again shortly",
+                    humantime::format_duration(limits.queue_timeout)
+                ),
+            )
+            .retry_after(RETRY_AFTER),
             Stop::Cpu => Failure::new(
                 Code::Deadline,
                 format!(
@@ -272,9 +287,8 @@ impl Component {
     /// The answer to a request whose component failed by itself. The trap and its backtrace are for the log alone.
     fn explain(&self, control: &Control, error: &wasmtime::Error) -> Failure {
         let request_id = control.request_id;
-        let starting = error.downcast_ref::<InstantiationError<Arc<Control>>>();
-        if let Some(stop) = starting.and_then(|starting| starting.error.downcast_ref::<Stop>()) {
-            return self.failure(*stop);
+        if let Some(stop) = failed_to_start(error) {
+            return self.failure(stop);
         }
         if control.memory_refused() {
             return self.failure(Stop::Memory);
@@ -293,6 +307,14 @@ impl Component {
             ),
         )
     }
+}
+
+/// Why the host did not let an instance start, if that is what went wrong.
+fn failed_to_start(error: &wasmtime::Error) -> Option<Stop> {
+    error
+        .downcast_ref::<InstantiationError<Arc<Control>>>()
+        .and_then(|starting| starting.error.downcast_ref::<Stop>())
+        .copied()
 }
 
 /// Names the imports that nobody provides.

@@ -17,6 +17,8 @@ use super::figures::Observed;
 pub(crate) enum Stop {
     /// Its wall-clock time was over.
     Timeout,
+    /// The host had no place for another instance, for as long as it may wait.
+    NoPlace,
     /// It had computed for too long.
     Cpu,
     /// Its component asked for more memory than it may have.
@@ -31,6 +33,7 @@ impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Stop::Timeout => "its time was over",
+            Stop::NoPlace => "the host has no place for another instance",
             Stop::Cpu => "its CPU time was over",
             Stop::Memory => "it needs more memory than its limit",
             Stop::BodyTooLarge => "the body is too large",
@@ -51,8 +54,10 @@ pub(crate) struct Control {
     watcher: AtomicWaker,
     stop: OnceLock<Stop>,
     memory_refused: AtomicBool,
+    responded: AtomicBool,
     answered: AtomicBool,
     failed: AtomicBool,
+    counted: AtomicBool,
     started: Instant,
     observed: Arc<Observed>,
     _places: [OwnedSemaphorePermit; 2],
@@ -75,8 +80,10 @@ impl Control {
             watcher: AtomicWaker::new(),
             stop: OnceLock::new(),
             memory_refused: AtomicBool::new(false),
+            responded: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
             started,
             observed,
             _places: places,
@@ -124,11 +131,32 @@ impl Control {
     /// The instance has trapped or was stopped. Noted before the instance is freed, so that whoever sees its answer end
     /// can tell that it did not end by itself.
     pub(super) fn set_failed(&self) {
-        self.failed.store(true, Ordering::Release);
+        self.failed.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
+    }
+
+    /// The answer has begun: a failure from now on shows nowhere else, so it is counted here.
+    pub(super) fn set_responded(&self) {
+        self.responded.store(true, Ordering::SeqCst);
+        self.count_late_failure();
+    }
+
+    /// Counts a failure after the beginning of the answer, whichever of both is noted last.
+    pub(super) fn count_late_failure(&self) {
+        if !self.responded.load(Ordering::SeqCst)
+            || !self.failed.load(Ordering::SeqCst)
+            || self.is_client_gone()
+            || self.counted.swap(true, Ordering::SeqCst)
+        {
+            return;
+        }
+        match self.stop() {
+            Some(_) => self.observed.timeout(),
+            None => self.observed.trap(),
+        }
     }
 
     /// Whether the client has gone. If not yet, the one who asked last is woken when it does.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -135,14 +135,20 @@ impl Observed {
     }
 }
 
-/// All components' counters, by id. They outlive revisions.
+/// All components' counters, by id. They outlive revisions, and end with the component's removal.
 #[derive(Default)]
-pub(crate) struct Registry(Mutex<HashMap<String, Arc<Observed>>>);
+pub(crate) struct Registry(Mutex<HashMap<String, Weak<Observed>>>);
 
 impl Registry {
     pub(crate) fn of(&self, id: &str) -> Arc<Observed> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry(id.to_owned()).or_default())
+        all.retain(|_, observed| observed.strong_count() > 0);
+        if let Some(observed) = all.get(id).and_then(Weak::upgrade) {
+            return observed;
+        }
+        let observed = Arc::default();
+        all.insert(id.to_owned(), Arc::downgrade(&observed));
+        observed
     }
 }
 

@@ -37,7 +37,16 @@ impl HandlerState for Instances {
         &self,
     ) -> wasmtime::Result<handler::Instance<InstanceState, Expiration, Worker>> {
         // Held until the instance is freed. There are as many as the pool has places, so none is ever missing.
-        let place = Arc::clone(&self.engine.places).acquire_owned().await?;
+        let place = Arc::clone(&self.engine.places).acquire_owned();
+        let place = tokio::time::timeout(self.settings.limits.queue_timeout, place)
+            .await
+            .map_err(|_| {
+                wasmtime::format_err!(
+                    "all places for instances were in use for {}",
+                    humantime::format_duration(self.settings.limits.queue_timeout)
+                )
+                .context(Stop::NoPlace)
+            })??;
         let current = Current::default();
         let mut store = InstanceState::store(&self.engine, &self.settings, &current)?;
         let started = tokio::time::timeout(
@@ -113,6 +122,9 @@ impl WorkerState for Worker {
         // An instance that was stopped on purpose reports it through its request; only the unexpected is logged here.
         if let (Err(error), Some(control)) = (&result, &control) {
             control.set_failed();
+            if !self.engine.given_up() {
+                control.count_late_failure();
+            }
             if self.engine.given_up() {
                 tracing::warn!(
                     component = &*self.settings.id,

@@ -12,14 +12,15 @@
 //! Answers and errors have the form of the public listener's. Where a token is set, every request needs
 //! `Authorization: Bearer TOKEN`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -31,6 +32,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{json_answer, to_answer};
+use super::drain::Drained;
 use super::listener::{Client, ConnectionLimits, Listener};
 use crate::deployment::{DeployError, Deployed, Deployments, RevisionSettings};
 use crate::engine::figures::Line;
@@ -102,6 +104,30 @@ impl Admin {
     }
 }
 
+/// Without a token, whoever can connect from this machine may do everything; but a browser connects for any web page. It
+/// tells of the page in `Origin`, or, where the page's name was made to lead here, in `Host`.
+fn from_this_machine(request: &Parts) -> Result<(), Failure> {
+    let host = request
+        .headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok()?.parse::<http::uri::Authority>().ok());
+    let is_local = host.is_some_and(|host| {
+        let name = host.host().trim_matches(['[', ']']);
+        name.eq_ignore_ascii_case("localhost")
+            || name
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    });
+    if is_local && !request.headers.contains_key(ORIGIN) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Forbidden,
+        "without a token, the admin interface answers requests to localhost that no web page makes; set WHISPER_HOST_ADMIN_TOKEN"
+            .into(),
+    ))
+}
+
 impl Shared {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, client: Client) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -119,17 +145,20 @@ impl Shared {
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+        let (request, body) = request.into_parts();
+        // Whatever the answer is, a client that still sends is to get it.
+        let body = Drained::new(body, &request.headers);
         self.authorize(&request)?;
         let query: Vec<(String, String)> =
-            form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+            form_urlencoded::parse(request.uri.query().unwrap_or_default().as_bytes())
                 .into_owned()
                 .collect();
-        let path = request.uri().path().trim_end_matches('/').to_owned();
+        let path = request.uri.path().trim_end_matches('/').to_owned();
         let segments: Vec<&str> = path.split('/').skip(1).collect();
-        match (request.method(), &segments[..]) {
-            (&Method::GET, ["v1", "components"]) => Ok(ok(&json!({"components": self.list().await}))),
-            (&Method::GET, ["v1", "components", id]) => self.show(id).await.map(|value| ok(&value)),
-            (&Method::PUT, ["v1", "components", id]) => self.deploy(id, &query, request.into_body()).await,
+        match (&request.method, &segments[..]) {
+            (&Method::GET, ["v1", "components"]) => Ok(ok(&json!({"components": self.list()}))),
+            (&Method::GET, ["v1", "components", id]) => self.show(id).map(|value| ok(&value)),
+            (&Method::PUT, ["v1", "components", id]) => self.deploy(id, &query, body).await,
             (&Method::DELETE, ["v1", "components", id]) => {
                 self.deployments.remove(id).await.map_err(failure)?;
                 Ok(ok(&json!({"id": id, "removed": true})))
@@ -152,12 +181,12 @@ impl Shared {
         }
     }
 
-    fn authorize(&self, request: &Request<Incoming>) -> Result<(), Failure> {
+    fn authorize(&self, request: &Parts) -> Result<(), Failure> {
         let Some(expected) = self.token else {
-            return Ok(());
+            return from_this_machine(request);
         };
         let given = request
-            .headers()
+            .headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "));
@@ -171,8 +200,8 @@ impl Shared {
         }
     }
 
-    async fn list(&self) -> Vec<Value> {
-        let record = self.deployments.record().await;
+    fn list(&self) -> Vec<Value> {
+        let record = self.deployments.record();
         let application = self.deployments.application().load_full();
         application
             .report()
@@ -181,8 +210,8 @@ impl Shared {
             .collect()
     }
 
-    async fn show(&self, id: &str) -> Result<Value, Failure> {
-        let record = self.deployments.record().await;
+    fn show(&self, id: &str) -> Result<Value, Failure> {
+        let record = self.deployments.record();
         let application = self.deployments.application().load_full();
         let deployed = record.components.get(id);
         let mut value = match report_of(&application, id) {
@@ -201,9 +230,8 @@ impl Shared {
         &self,
         id: &str,
         query: &[(String, String)],
-        body: Incoming,
+        body: Drained,
     ) -> Result<Response<Body>, Failure> {
-        // Read in any case: an answer to a client that still sends may not reach it.
         let wasm = Limited::new(body, usize::try_from(MAX_COMPONENT).unwrap_or(usize::MAX))
             .collect()
             .await

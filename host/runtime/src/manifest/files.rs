@@ -57,10 +57,11 @@ impl TryFrom<ShortOr<Placement>> for Files {
     fn try_from(entry: ShortOr<Placement>) -> Result<Self, FilesError> {
         match entry {
             ShortOr::Short(pattern) => Pattern::try_from(pattern).map(Files::Pattern),
-            ShortOr::Full(placement) => {
+            ShortOr::Full(mut placement) => {
                 if !is_inside(&placement.source) {
                     return Err(FilesError::Outside(placement.source.display().to_string()));
                 }
+                placement.source = plain(&placement.source);
                 match placement.destination.strip_prefix("/") {
                     Ok(relative) if is_inside(relative) => Ok(Files::Placement(placement)),
                     _ => Err(FilesError::Destination(
@@ -79,6 +80,7 @@ impl TryFrom<String> for Pattern {
         if !is_inside(Path::new(&text)) {
             return Err(FilesError::Outside(text));
         }
+        let text = plain(Path::new(&text)).display().to_string();
         match glob::Pattern::new(&text) {
             Ok(pattern) => Ok(Self(pattern)),
             Err(error) => Err(FilesError::Pattern(text, error.msg)),
@@ -112,6 +114,13 @@ fn is_inside(path: &Path) -> bool {
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
+/// A path without `.` and repeated `/`: one place has one spelling, so that a pattern matches it however it is written.
+fn plain(path: &Path) -> PathBuf {
+    path.components()
+        .filter(|part| matches!(part, Component::Normal(_)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -127,6 +136,7 @@ mod tests {
         };
         assert!(matches("a/*.txt", "a/b.txt"));
         assert!(!matches("a/*.txt", "a/b/c.txt"));
+        assert!(matches("./a//*.txt", "a/b.txt"));
         assert!(matches("a/**/*.txt", "a/b/c.txt"));
         assert!(matches("a/**/*.txt", "a/c.txt"));
         assert!(matches("**/*", "a/.hidden"));

@@ -76,11 +76,21 @@ impl Default for Limits {
     }
 }
 
+/// The longest duration of a limit: as good as none, and short enough to be added to a point in time.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|e| {
+    let duration = humantime::parse_duration(&text).map_err(|e| {
         serde::de::Error::custom(format!("\"{text}\" is not a duration like \"30s\": {e}"))
-    })
+    })?;
+    if duration > LONGEST {
+        return Err(serde::de::Error::custom(format!(
+            "\"{text}\" is too long: at most \"{}\"",
+            humantime::format_duration(LONGEST)
+        )));
+    }
+    Ok(duration)
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {

@@ -116,21 +116,31 @@ impl Manifest {
             check_dependencies(id, component, &components, &at)?;
             check_variables(id, component, &variables, &at)?;
         }
-        if let Some(cycle) = dependency_cycle(&components) {
-            return Err(ManifestError::whole(
-                path,
-                format!(
-                    "the dependencies of component {cycle} lead back to itself; take one out of the circle"
-                ),
-            ));
-        }
-        Ok(Manifest {
+        let manifest = Manifest {
             folder,
             application: file.application,
             variables,
             http,
             components,
+        };
+        match manifest.circle() {
+            Some(circle) => Err(ManifestError::whole(path, circle)),
+            None => Ok(manifest),
+        }
+    }
+
+    /// What is wrong where components depend on themselves.
+    pub(crate) fn circle(&self) -> Option<String> {
+        dependency_cycle(&self.components).map(|id| {
+            format!(
+                "the dependencies of component {id} lead back to itself; take one out of the circle"
+            )
         })
+    }
+
+    /// Whether a component depends on another, by whatever detour.
+    pub(crate) fn depends(&self, from: &str, on: &str) -> bool {
+        depends(&self.components, from, on, &mut Vec::new())
     }
 }
 
@@ -318,28 +328,28 @@ fn check_template(
 
 /// A component that depends on itself, by whatever detour.
 fn dependency_cycle(components: &BTreeMap<String, Component>) -> Option<&str> {
-    fn reaches(
-        components: &BTreeMap<String, Component>,
-        from: &str,
-        goal: &str,
-        seen: &mut Vec<String>,
-    ) -> bool {
-        if seen.iter().any(|s| s == from) {
-            return false;
-        }
-        seen.push(from.to_owned());
-        components.get(from).is_some_and(|component| {
-            component
-                .dependencies
-                .values()
-                .filter_map(|d| d.component.as_ref())
-                .any(|next| {
-                    next.get_ref() == goal || reaches(components, next.get_ref(), goal, seen)
-                })
-        })
-    }
     components
         .keys()
         .map(String::as_str)
-        .find(|id| reaches(components, id, id, &mut Vec::new()))
+        .find(|id| depends(components, id, id, &mut Vec::new()))
+}
+
+/// Whether a component depends on another, by whatever detour. Those `seen` are not asked again.
+fn depends(
+    components: &BTreeMap<String, Component>,
+    from: &str,
+    on: &str,
+    seen: &mut Vec<String>,
+) -> bool {
+    if seen.iter().any(|s| s == from) {
+        return false;
+    }
+    seen.push(from.to_owned());
+    components.get(from).is_some_and(|component| {
+        component
+            .dependencies
+            .values()
+            .filter_map(|d| d.component.as_ref())
+            .any(|next| next.get_ref() == on || depends(components, next.get_ref(), on, seen))
+    })
 }

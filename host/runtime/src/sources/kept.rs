@@ -16,9 +16,15 @@ impl Kept {
         Ok(Self(folder))
     }
 
-    /// The component of this digest, if it is here.
+    /// The component of this digest, if it is here. A file that was damaged or changed is not it.
     pub(super) fn find(&self, digest: &Digest) -> Option<PathBuf> {
-        Some(self.path(digest)).filter(|path| path.is_file())
+        let path = self.path(digest);
+        let found = Digest::of(&std::fs::read(&path).ok()?);
+        if found != *digest {
+            tracing::warn!(path = %path.display(), "a kept component was changed, and is fetched again");
+            return None;
+        }
+        Some(path)
     }
 
     pub(super) fn put(&self, digest: &Digest, wasm: &[u8]) -> anyhow::Result<()> {

@@ -104,23 +104,27 @@ impl Sources {
         if let (Some(digest), false) = (&known, reference.may_move()) {
             return Ok(digest.clone());
         }
-        let artifact = match (registry::resolve(reference).await, known) {
-            (Ok(artifact), _) => artifact,
-            (Err(error), Some(digest)) => {
+        match (self.ask(reference, &name).await, known) {
+            (Err(error), Some(digest)) if registry::is_unreachable(&error) => {
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "cannot ask the registry for {name}: using what it said last"
                 );
-                return Ok(digest);
+                Ok(digest)
             }
-            (Err(error), None) => return Err(error),
-        };
+            (asked, _) => asked,
+        }
+    }
+
+    /// The same, as the registry says now.
+    async fn ask(&self, reference: &Reference, name: &str) -> anyhow::Result<Digest> {
+        let artifact = registry::resolve(reference).await?;
         let digest = artifact.digest();
         if self.kept.find(digest).is_none() {
             let (length, bytes) = artifact.bytes().await?;
-            self.keep(&name, digest, length, bytes).await?;
+            self.keep(name, digest, length, bytes).await?;
         }
-        self.kept.remember(&name, digest)?;
+        self.kept.remember(name, digest)?;
         Ok(digest.clone())
     }
 

@@ -146,9 +146,15 @@ pub(super) async fn resolve(reference: &Reference) -> anyhow::Result<Artifact> {
     let reference = reference.0.clone();
     let client = client(&reference);
     let auth = credentials(reference.resolve_registry().to_owned()).await?;
-    let (manifest, _) = client
-        .pull_image_manifest(&reference, &auth)
+    let asked = reference.clone();
+    // A task of its own, because oci-client 0.18 panics at a token that cannot be in a header.
+    let asking = tokio::spawn(async move {
+        let answer = client.pull_image_manifest(&asked, &auth).await;
+        answer.map(|(manifest, _)| (client, manifest))
+    });
+    let (client, manifest) = asking
         .await
+        .context("the registry's answer cannot be used")?
         .map_err(explain)?;
     let mut layers: Vec<OciDescriptor> = manifest.layers;
     let found = layers
@@ -388,6 +394,21 @@ fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
         _ => "the registry failed",
     };
     anyhow::Error::from(error).context(advice)
+}
+
+/// Whether the registry could not be asked, or was not able to answer: another time it may.
+pub(super) fn is_unreachable(error: &anyhow::Error) -> bool {
+    use oci_client::errors::OciDistributionError as Error;
+    match error.downcast_ref::<Error>() {
+        Some(Error::RequestError(error)) => {
+            error.status().is_none_or(|status| status.is_server_error())
+        }
+        Some(Error::ServerError { code, .. }) => *code >= 500,
+        Some(Error::IoError(_)) => true,
+        Some(_) => false,
+        // A download that broke off.
+        None => error.downcast_ref::<std::io::Error>().is_some(),
+    }
 }
 
 #[cfg(test)]

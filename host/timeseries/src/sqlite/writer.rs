@@ -71,6 +71,9 @@ fn insert(transaction: &Transaction<'_>, ids: &mut Ids, point: &Point) -> rusqli
     Ok(())
 }
 
+/// Series whose ids are remembered. Tags are the writer's to choose, so there may be any number.
+const MAX_REMEMBERED: usize = 10_000;
+
 /// Row ids that were looked up before. Rows of `series` and `field` never go away.
 #[derive(Default)]
 struct Ids {
@@ -102,6 +105,9 @@ impl Ids {
             for (key, value) in &point.tags {
                 insert.execute(params![id, key, value])?;
             }
+        }
+        if self.series.len() >= MAX_REMEMBERED {
+            self.series.clear();
         }
         self.series.insert(key, id);
         Ok(id)

@@ -65,6 +65,14 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
                 monotonic_clock::subscribe_duration(1_000_000_000).block();
                 println!("done afterwards");
             }
+            "work-afterwards-sized" => {
+                let text = "answered";
+                let length = text.len().to_string().into_bytes();
+                let fields = Fields::from_list(&[("content-length".into(), length)]);
+                answer_with(fields.expect("it is valid"), out, text);
+                monotonic_clock::subscribe_duration(1_000_000_000).block();
+                println!("done afterwards");
+            }
             "stream-forever" => stream_forever(out),
             "spin" => spin(),
             "sleep" => monotonic_clock::subscribe_duration(3_600_000_000_000).block(),
@@ -88,7 +96,11 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
 }
 
 fn start(out: ResponseOutparam) -> (OutgoingBody, OutputStream) {
-    let response = OutgoingResponse::new(Fields::new());
+    start_with(Fields::new(), out)
+}
+
+fn start_with(fields: Fields, out: ResponseOutparam) -> (OutgoingBody, OutputStream) {
+    let response = OutgoingResponse::new(fields);
     let body = response.body().expect("the first time");
     ResponseOutparam::set(out, Ok(response));
     let stream = body.write().expect("the first time");
@@ -96,7 +108,11 @@ fn start(out: ResponseOutparam) -> (OutgoingBody, OutputStream) {
 }
 
 fn answer(out: ResponseOutparam, text: &str) {
-    let (body, stream) = start(out);
+    answer_with(Fields::new(), out, text);
+}
+
+fn answer_with(fields: Fields, out: ResponseOutparam, text: &str) {
+    let (body, stream) = start_with(fields, out);
     for piece in text.as_bytes().chunks(4096) {
         if stream.blocking_write_and_flush(piece).is_err() {
             return;

@@ -75,10 +75,20 @@ impl AllowedHost {
     }
 
     pub(super) fn matches(&self, uri: &Uri) -> bool {
+        let host = uri.host().map(str::to_ascii_lowercase);
+        host.is_some_and(|host| self.has_port_of(uri) && self.host.matches(&host))
+    }
+
+    /// The network that the entry grants by address to requests of this scheme and port, if it does.
+    pub(super) fn network(&self, uri: &Uri) -> Option<IpNet> {
+        match self.host {
+            HostPattern::Network(network) if self.has_port_of(uri) => Some(network),
+            _ => None,
+        }
+    }
+
+    fn has_port_of(&self, uri: &Uri) -> bool {
         let scheme = uri.scheme_str().unwrap_or("https");
-        let Some(host) = uri.host().map(str::to_ascii_lowercase) else {
-            return false;
-        };
         let port = uri
             .port_u16()
             .unwrap_or(if scheme == "http" { 80 } else { 443 });
@@ -86,15 +96,6 @@ impl AllowedHost {
             .as_deref()
             .is_none_or(|allowed| allowed == scheme)
             && self.port.is_none_or(|allowed| allowed == port)
-            && self.host.matches(&host)
-    }
-
-    /// The network that the entry grants by address, if it does.
-    pub(super) fn network(&self) -> Option<IpNet> {
-        match self.host {
-            HostPattern::Network(network) => Some(network),
-            _ => None,
-        }
     }
 }
 
@@ -134,7 +135,8 @@ impl HostPattern {
         match (self, address) {
             // An address that is not public is granted by address only, like one that a name leads to.
             (Self::Any, Some(address)) => networks::is_public(address),
-            (Self::Any, None) => true,
+            // Nor is the host's own machine, by whatever name.
+            (Self::Any, None) => !networks::is_loopback_name(host),
             (Self::Below(domain), None) => host
                 .strip_suffix(domain.as_str())
                 .is_some_and(|rest| rest.ends_with('.')),
@@ -210,6 +212,8 @@ mod tests {
             "http://169.254.169.254/latest",
             "http://[::1]/",
             "http://[::ffff:10.0.0.1]/",
+            "http://localhost:8001/",
+            "http://any.LOCALHOST./",
         ] {
             assert!(!allows("*://*:*", uri), "{uri}");
         }

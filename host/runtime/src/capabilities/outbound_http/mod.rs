@@ -8,17 +8,20 @@
 mod allowed;
 mod networks;
 
+use std::collections::HashMap;
 use std::error::Error as _;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use http::uri::Authority;
 use http::{HeaderName, Uri};
 use http_body_util::BodyExt as _;
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{
@@ -44,7 +47,9 @@ pub struct OutboundHttp {
 /// The servers that one component may reach, and its connections to them.
 pub(crate) struct Servers {
     allowed: Vec<AllowedHost>,
-    pool: Pool,
+    tls: rustls::ClientConfig,
+    /// By the networks that a request may reach beside public ones: an entry grants them to its own scheme and port only.
+    pools: Mutex<HashMap<Vec<IpNet>, Pool>>,
 }
 
 /// What one instance may reach.
@@ -70,25 +75,28 @@ impl OutboundHttp {
         .with_no_client_auth();
         Ok(Self { tls, variables })
     }
+}
 
-    /// An empty pool of connections to public addresses, and to those that are granted as such.
-    fn pool(&self, allowed: &[AllowedHost]) -> Pool {
-        /// Idle connections kept for one server.
-        const IDLE_PER_HOST: usize = 32;
-        let granted = allowed.iter().filter_map(AllowedHost::network).collect();
-        let mut connector = HttpConnector::new_with_resolver(Resolver { granted });
-        connector.enforce_http(false);
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(self.tls.clone())
-            .https_or_http()
-            .enable_http1()
-            .enable_http2()
-            .wrap_connector(connector);
-        Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .pool_timer(TokioTimer::new())
-            .build(connector)
-    }
+/// An empty pool of connections to public addresses, and to those that are granted as such.
+fn pool(tls: &rustls::ClientConfig, granted: &[IpNet]) -> Pool {
+    /// Idle connections kept for one server.
+    const IDLE_PER_HOST: usize = 32;
+    /// What is read of an answer before somebody takes it, its headers included: a part of what an instance may hold.
+    const READ_BUFFER: usize = 64 << 10;
+    let granted = granted.into();
+    let mut connector = HttpConnector::new_with_resolver(Resolver { granted });
+    connector.enforce_http(false);
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls.clone())
+        .https_or_http()
+        .enable_http1()
+        .enable_http2()
+        .wrap_connector(connector);
+    Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .pool_timer(TokioTimer::new())
+        .http1_max_buf_size(READ_BUFFER)
+        .build(connector)
 }
 
 impl Capability for OutboundHttp {
@@ -118,8 +126,11 @@ impl Capability for OutboundHttp {
         if allowed.is_empty() {
             return Ok(None);
         }
-        let pool = self.pool(&allowed);
-        Ok(Some(Arc::new(Servers { allowed, pool })))
+        Ok(Some(Arc::new(Servers {
+            allowed,
+            tls: self.tls.clone(),
+            pools: Mutex::default(),
+        })))
     }
 
     fn describe(grant: &Self::Grant) -> String {
@@ -149,16 +160,23 @@ impl State {
     /// The pool that a request may use; none where it may not be sent.
     fn pool_for(&self, uri: &Uri) -> Option<Pool> {
         let servers = self.servers.as_deref()?;
-        servers
-            .allowed
-            .iter()
-            .any(|allowed| allowed.matches(uri))
-            .then(|| servers.pool.clone())
+        if !servers.allowed.iter().any(|allowed| allowed.matches(uri)) {
+            return None;
+        }
+        let networks = servers.allowed.iter().filter_map(|a| a.network(uri));
+        let mut pools = servers.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = pools
+            .entry(networks.collect())
+            .or_insert_with_key(|granted| pool(&servers.tls, granted));
+        Some(pool.clone())
     }
 }
 
 /// wasmtime's own list. Its own check makes the list anew for each header of each request, inbound ones too.
 static FORBIDDEN_HEADERS: LazyLock<[HeaderName; 9]> = LazyLock::new(|| DEFAULT_FORBIDDEN_HEADERS);
+
+/// Of a body that a component writes. With it, no resource of an instance holds more than `MAX_FIELDS_SIZE`.
+const BODY_CHUNK: usize = 32 << 10;
 
 impl WasiHttpHooks for State {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
@@ -167,6 +185,15 @@ impl WasiHttpHooks for State {
 
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         Arc::new(|name| FORBIDDEN_HEADERS.contains(name))
+    }
+
+    // What a component writes and nobody reads yet lies in the host's memory: two chunks for each body.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
     }
 
     fn send_request(
@@ -179,6 +206,11 @@ impl WasiHttpHooks for State {
             tracing::warn!(uri = %without_query(request.uri()), "denied an outbound request: not in allowed_outbound_hosts");
             return Box::new(async { Err(Error::HttpRequestDenied) });
         };
+        // Each name and password would have connections of its own.
+        let has_user = |authority: &Authority| authority.as_str().contains('@');
+        if request.uri().authority().is_some_and(has_user) {
+            return Box::new(async { Err(Error::HttpRequestUriInvalid) });
+        }
         // A target like `http://other.example/` in the place of a path would make a proxy of the allowed server.
         let whole_server = request.method() == http::Method::OPTIONS && request.uri().path() == "*";
         if !request.uri().path().starts_with('/') && !whole_server {

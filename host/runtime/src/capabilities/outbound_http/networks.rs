@@ -82,6 +82,12 @@ fn embedded(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Whether a name is for loopback by definition (RFC 6761, section 6.3).
+pub(super) fn is_loopback_name(name: &str) -> bool {
+    let last = name.trim_end_matches('.').rsplit('.').next();
+    last.is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
+}
+
 /// Looks names up, and leaves out of the answer what the component may not connect to.
 #[derive(Clone)]
 pub(super) struct Resolver {
@@ -101,10 +107,9 @@ pub(super) struct Private {
 
 impl Resolver {
     fn allows(&self, name: &str, address: IpAddr) -> bool {
-        // These names are for loopback by definition (RFC 6761, section 6.3): to grant the one is to grant the other.
-        let loopback = name.trim_end_matches('.').rsplit('.').next() == Some("localhost");
+        // Whoever is granted such a name is granted loopback.
         is_public(address)
-            || loopback && address.to_canonical().is_loopback()
+            || is_loopback_name(name) && address.to_canonical().is_loopback()
             || self
                 .granted
                 .iter()
