@@ -163,12 +163,22 @@ impl Decoder {
                 }
             };
             self.position = end_of_packet(&packet);
-            let failure = match self.decoder.decode(&packet) {
-                Ok(buffer) if buffer.is_empty() => {
+            let mut failure = self.decoder.decode(&packet).err();
+            // MP3 frames of a joined file with another rate, or of more or fewer channels, and no header before them. The
+            // decoder keeps to those of its first frame; a fresh one takes these.
+            if failure.as_ref().is_some_and(is_other_signal)
+                && let Ok((_, fresh, _)) = choose_track(reader.as_ref())
+            {
+                self.decoder = fresh;
+                failure = self.decoder.decode(&packet).err();
+            }
+            let buffer = self.decoder.last_decoded();
+            let failure = match failure {
+                None if buffer.is_empty() => {
                     self.decoded_packets += 1;
                     continue;
                 }
-                Ok(buffer) => {
+                None => {
                     let sample_rate = buffer.spec().rate();
                     if SAMPLE_RATES.contains(&sample_rate) {
                         self.decoded_packets += 1;
@@ -182,7 +192,7 @@ impl Decoder {
                     }
                     SymphoniaError::Unsupported("the sample rate is out of range")
                 }
-                Err(error) => error,
+                Some(error) => error,
             };
             self.skip(failure);
         }
@@ -255,6 +265,11 @@ impl Decoder {
 
 fn is_end_of_file(error: &SymphoniaError) -> bool {
     matches!(error, SymphoniaError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof)
+}
+
+/// symphonia-bundle-mp3 0.6.1 has no kind of error of its own for it.
+fn is_other_signal(error: &SymphoniaError) -> bool {
+    matches!(error, SymphoniaError::DecodeError(text) if text.contains("signal spec"))
 }
 
 /// Where the packet ends, in samples, with what is to be trimmed.

@@ -95,6 +95,13 @@ fn joined_wav_files_give_the_very_samples_even_if_the_last_does_not_know_its_len
 }
 
 #[test]
+fn mp3_of_another_rate_is_heard_behind_frames_without_a_header() {
+    let files = ["mp3_vbr_bare.mp3", "mp3_44100_stereo.mp3"];
+    let samples = samples_of(&files.map(format).concat()).unwrap();
+    assert_clip_at(&samples, &[0, CLIP + 32_000], "another rate");
+}
+
+#[test]
 fn what_follows_a_damaged_adts_header_is_heard() {
     let mut content = format("aac_22050.aac");
     let count = |content: &[u8]| {
