@@ -1,4 +1,5 @@
-//! What a file is and which of its tracks is decoded: the container by content, the first track of a known codec that can be decoded.
+//! What a file is and which of its tracks is decoded: the container by content, the first track of a known codec that can be
+//! decoded.
 
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::{

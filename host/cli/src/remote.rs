@@ -1,11 +1,11 @@
 //! The commands that speak to a running host, through its admin interface.
 
 use std::io::BufRead as _;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use runtime::http::is_loopback;
 use runtime::manifest::Source;
 use runtime::sources::{Reference, Sources};
 use serde_json::Value;
@@ -253,14 +253,8 @@ impl Remote {
             .body(body)
             .with_context(|| format!("{url} is not a URL"))?;
         // A proxy of the environment leads to other machines, and is not to see the token on its way to this one.
-        let host = request.uri().host().unwrap_or_default();
-        let is_local = host == "localhost"
-            || host
-                .trim_matches(['[', ']'])
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback());
         let mut config = ureq::config::Config::builder().http_status_as_error(false);
-        if is_local {
+        if request.uri().host().is_some_and(is_loopback) {
             config = config.proxy(None);
         }
         let agent = ureq::Agent::new_with_config(config.build());

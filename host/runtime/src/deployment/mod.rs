@@ -227,6 +227,7 @@ impl Deployments {
             )));
         };
         deployed.current = found;
+        intact(&self.folder, &next, id).map_err(refused)?;
         self.publish(&mut parts, next, id).await?;
         Ok(found)
     }
@@ -255,9 +256,8 @@ impl Deployments {
             Some(_) => served.insert(changed.to_owned()),
             None => served.remove(changed),
         };
-        let manifest = intact(&self.folder, &next, changed)
-            .and_then(|()| effective(&parts.manifest, &self.folder, &only(&next, &served)))
-            .map_err(refused)?;
+        let manifest =
+            effective(&parts.manifest, &self.folder, &only(&next, &served)).map_err(refused)?;
         let present = self.application.load_full();
         let (host, earlier, id) = (
             Arc::clone(&self.host),

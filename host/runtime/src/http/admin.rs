@@ -12,7 +12,7 @@
 //! Answers and errors have the form of the public listener's. Where a token is set, every request needs
 //! `Authorization: Bearer TOKEN`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{json_answer, to_answer};
 use super::drain::Drained;
+use super::is_loopback;
 use super::listener::{Client, ConnectionLimits, Listener};
 use crate::deployment::{DeployError, Deployed, Deployments, RevisionSettings};
 use crate::engine::figures::Line;
@@ -111,13 +112,7 @@ fn from_this_machine(request: &Parts) -> Result<(), Failure> {
         .headers
         .get(HOST)
         .and_then(|host| host.to_str().ok()?.parse::<http::uri::Authority>().ok());
-    let is_local = host.is_some_and(|host| {
-        let name = host.host().trim_matches(['[', ']']);
-        name.eq_ignore_ascii_case("localhost")
-            || name
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
-    });
+    let is_local = host.is_some_and(|host| is_loopback(&host.host().to_ascii_lowercase()));
     if is_local && !request.headers.contains_key(ORIGIN) {
         return Ok(());
     }

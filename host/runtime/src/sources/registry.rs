@@ -1,7 +1,6 @@
 //! OCI registries: components as artifacts in the form of the CNCF's TAG Runtime ("Wasm OCI Artifact layout"): one layer of
 //! type `application/wasm`, and a configuration that lists what the component imports and exports.
 
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use anyhow::Context as _;
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Progress, web};
 use crate::engine::interfaces;
+use crate::http::is_loopback;
 use crate::manifest::Digest;
 
 const LAYER: &str = "application/wasm";
@@ -327,19 +327,6 @@ fn client(reference: &oci_client::Reference) -> Client {
         user_agent: concat!("whisper-host/", env!("CARGO_PKG_VERSION")),
         ..ClientConfig::default()
     })
-}
-
-fn is_loopback(registry: &str) -> bool {
-    // The colons of an IPv6 address stand in brackets.
-    let host = match registry.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => host,
-        _ => registry,
-    };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || bare
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// What `docker login` has kept for a registry.
