@@ -14,7 +14,7 @@ from random import Random
 
 from . import festival, shards, text
 from .layout import SAMPLE_RATE, WINDOW, Work
-from .voices import Speakers, Utterance, trim
+from .voices import TRAINED, Speakers, Utterance, trim
 
 SHARD = 500
 """Utterances in a shard: about half an hour."""
@@ -54,7 +54,7 @@ def make_train(work: Work, hours: float, seed: int) -> None:
             r = Random(f"{seed}/train/{number}")
             chosen = heapq.nsmallest(SHARD, texts, key=lambda text: (spoken[text], r.random()))
             spoken.update(chosen)  # those that do not fit, too: once is enough
-            shards.write(path, [utterance for utterance in (speakers.speak(text, r) for text in chosen) if fits(utterance)])
+            shards.write(path, [utterance for utterance in (speakers.speak(text, r, TRAINED) for text in chosen) if fits(utterance)])
         shard = shards.read(path)
         if known:
             spoken.update(row["text"] for row in shard.rows)

@@ -4,7 +4,7 @@ use crate::bindings::speech::pipeline::inference::{self, Task, Timestamps};
 use crate::failure::Failure;
 
 /// The names that are known, as an error lists them.
-const NAMES: &str = "language, task, temperature, prompt, timestamps";
+const NAMES: &str = "language, task, temperature, beam_size, prompt, timestamps";
 
 /// The options that were given; what was not is left to the host's defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Options {
     pub task: Option<Task>,
     /// Sampling temperature, 0.0 to 1.0; the only one that is tried.
     pub temperature: Option<f32>,
+    /// Hypotheses of the beam search, at least 1.
+    pub beam_size: Option<u32>,
     /// Text that precedes the recording.
     pub prompt: Option<String>,
     /// `none`, `segment` or `word`.
@@ -55,6 +57,12 @@ impl Options {
                     temperature.ok_or_else(|| not_one_of(name, value, "a number from 0 to 1"))?;
                 once(&mut self.temperature, name, temperature)
             }
+            "beam_size" => {
+                let beam_size = value.parse().ok().filter(|&beam_size| beam_size > 0);
+                let beam_size =
+                    beam_size.ok_or_else(|| not_one_of(name, value, "a whole number from 1"))?;
+                once(&mut self.beam_size, name, beam_size)
+            }
             "prompt" => once(&mut self.prompt, name, value.to_owned()),
             "timestamps" => {
                 let timestamps = match value {
@@ -77,6 +85,7 @@ impl Options {
             language: self.language.or(other.language),
             task: self.task.or(other.task),
             temperature: self.temperature.or(other.temperature),
+            beam_size: self.beam_size.or(other.beam_size),
             prompt: self.prompt.or(other.prompt),
             timestamps: self.timestamps.or(other.timestamps),
         }
@@ -90,6 +99,7 @@ impl Options {
             temperatures: self
                 .temperature
                 .map_or(defaults.temperatures, |temperature| vec![temperature]),
+            beam_size: self.beam_size.unwrap_or(defaults.beam_size),
             prompt: self.prompt.or(defaults.prompt),
             timestamps: self.timestamps.unwrap_or(defaults.timestamps),
             ..defaults
@@ -116,11 +126,12 @@ mod tests {
 
     #[test]
     fn a_query_sets_the_options() {
-        let query = "/analyze?language=de&task=translate&temperature=0.5&prompt=Guten+Tag%2C&timestamps=segment";
+        let query = "/analyze?language=de&task=translate&temperature=0.5&beam_size=3&prompt=Guten+Tag%2C&timestamps=segment";
         let expected = Options {
             language: Some("de".to_owned()),
             task: Some(Task::Translate),
             temperature: Some(0.5),
+            beam_size: Some(3),
             prompt: Some("Guten Tag,".to_owned()),
             timestamps: Some(Timestamps::Segment),
         };
@@ -146,6 +157,8 @@ mod tests {
             "temperature=-0.1",
             "temperature=NaN",
             "temperature=warm",
+            "beam_size=0",
+            "beam_size=wide",
             "task=sing",
             "timestamps=all",
         ] {

@@ -93,7 +93,7 @@ pub struct Common {
     )]
     pub inference_threads: usize,
 
-    /// Windows of different requests that the model takes at once.
+    /// Rows that the model decodes at once: windows of different requests, or hypotheses of a beam search.
     #[arg(
         long,
         value_name = "N",
@@ -237,6 +237,10 @@ pub struct Transcribe {
     /// Text that precedes the recording, for spelling and style.
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
+
+    /// Hypotheses of the beam search; 1 is greedy decoding. Without it, as many as the model's own settings ask for.
+    #[arg(long, value_name = "N")]
+    pub beam_size: Option<u32>,
 
     /// Print the times of segments.
     #[arg(long)]

@@ -100,6 +100,9 @@ fn uri(options: &Transcribe) -> anyhow::Result<http::Uri> {
             query.append_pair(name, value);
         }
     }
+    if let Some(beam_size) = options.beam_size {
+        query.append_pair("beam_size", &beam_size.to_string());
+    }
     http::Uri::builder()
         .scheme("http")
         .authority("localhost")

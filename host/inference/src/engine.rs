@@ -36,8 +36,9 @@ pub struct Config {
     pub precision: Precision,
     /// Threads for one operation; at least 1.
     pub threads: usize,
-    /// Most windows decoded at once; at least 1. Int8 and uint8 files are always decoded one window at a time: in a
-    /// batch a window's text would depend on its neighbours, and on the CPU a batch is no faster.
+    /// Most rows decoded at once; at least 1. A window takes as many as its beam search has hypotheses. Int8 and uint8
+    /// files are always decoded one window at a time: in a batch a window's text would depend on its neighbours, and on
+    /// the CPU a batch is no faster.
     pub max_batch: usize,
     /// Most transcriptions in progress; at least 1. Each has at most one window in the queue. Beyond, `start` fails
     /// with [`Error::Overloaded`].
@@ -98,7 +99,10 @@ pub(crate) struct Shared {
     pub vocabulary: Vocabulary,
     pub queue: Queue<Window>,
     pub counters: Counters,
+    /// Most rows of a batch; 1 where windows are decoded one by one.
     pub max_batch: usize,
+    /// Most hypotheses of a window.
+    pub max_beam: usize,
     /// Frames kept for one transcription before `push` waits.
     pub max_buffered: usize,
     max_queue: usize,
@@ -127,12 +131,20 @@ impl Engine {
             path: config.model.clone(),
         };
         let loaded = session::load(&config, &folder, &sizes)?;
+        if sizes.beam_size > config.max_batch {
+            tracing::warn!(
+                num_beams = sizes.beam_size,
+                max_batch = config.max_batch,
+                "the model's own beam search is wider than a batch may be; it is narrowed"
+            );
+        }
         let model = Model {
             n_mels: sizes.n_mels,
             frames_per_second: sizes.frames_per_second,
             window: sizes.window_seconds(),
             languages: language_codes(&vocabulary),
             translates: vocabulary.translates(),
+            beam_size: u32::try_from(sizes.beam_size.min(config.max_batch)).unwrap_or(u32::MAX),
             precision: loaded.precision,
             files: loaded.files,
             device: loaded.device,
@@ -151,6 +163,7 @@ impl Engine {
             } else {
                 1
             },
+            max_beam: config.max_batch,
             max_buffered: max_buffered.max(2 * sizes.window),
             max_queue: config.max_queue,
             model,
@@ -179,12 +192,20 @@ impl Engine {
         &self.shared.model
     }
 
+    /// The options that suit most recordings: [`Options::default`], with the model's own width of the beam search.
+    pub fn default_options(&self) -> Options {
+        Options {
+            beam_size: self.shared.model.beam_size,
+            ..Options::default()
+        }
+    }
+
     /// Start to transcribe a recording.
     ///
     /// # Errors
     /// [`Error::Overloaded`] when as many as `max_queue` are in progress, and every error about options.
     pub fn start(&self, options: Options) -> Result<Transcription, Error> {
-        options.check(&self.shared.model)?;
+        options.check(&self.shared.model, self.shared.max_beam)?;
         let place = self.place()?;
         Transcription::new(Arc::clone(&self.shared), place, options)
     }

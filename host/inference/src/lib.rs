@@ -5,8 +5,8 @@
 //! as they are ready. Windows of different transcriptions are decoded in batches on one thread.
 //!
 //! A recording of any length is cut into windows at pauses, and each window is decoded as OpenAI's reference does it:
-//! greedily, with fallback to higher temperatures where a text repeats itself or is unlikely. Beam search and the times of
-//! words are not implemented.
+//! greedily or with a beam search, with fallback to higher temperatures where a text repeats itself or is unlikely. The times
+//! of words are not implemented.
 //!
 //! The crate knows neither WebAssembly nor HTTP, and does not read audio files.
 

@@ -41,7 +41,7 @@ pub enum Timestamps {
     Word,
 }
 
-/// How to transcribe. `Options::default()` suits most recordings.
+/// How to transcribe. [`crate::Engine::default_options`] suits most recordings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Language of the speech, as in [`Model::languages`]. None: detected from the first window.
@@ -52,7 +52,7 @@ pub struct Options {
     pub prompt: Option<String>,
     /// Sampling temperatures, 0.0 to 1.0, tried in this order while a window's text fails a threshold.
     pub temperatures: Vec<f32>,
-    /// 1. More is [`Error::UnsupportedOption`].
+    /// Hypotheses that are followed at temperature 0.0. 1 is greedy decoding; at most [`crate::Config::max_batch`].
     pub beam_size: u32,
     /// Division in time.
     pub timestamps: Timestamps,
@@ -85,18 +85,16 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Check against what `model` can do.
+    /// Check against what `model` can do, and how many hypotheses a window may have.
     ///
     /// # Errors
     /// [`Error::InvalidOption`], [`Error::UnsupportedOption`] or [`Error::UnsupportedLanguage`].
-    pub(crate) fn check(&self, model: &Model) -> Result<(), Error> {
-        if self.beam_size == 0 {
-            return Err(Error::InvalidOption("beam-size must be at least 1".into()));
-        }
-        if self.beam_size > 1 {
-            return Err(Error::UnsupportedOption(
-                "beam search is not available; set beam-size to 1".into(),
-            ));
+    pub(crate) fn check(&self, model: &Model, max_beam: usize) -> Result<(), Error> {
+        if !(1..=max_beam).contains(&(self.beam_size as usize)) {
+            return Err(Error::InvalidOption(format!(
+                "beam-size {} is not between 1 and {max_beam}, the rows that this host decodes at once (max-batch)",
+                self.beam_size
+            )));
         }
         if self.timestamps == Timestamps::Word {
             return Err(Error::UnsupportedOption(

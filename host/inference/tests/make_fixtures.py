@@ -1,5 +1,5 @@
 """Make the fixtures of the tests: log-mel frames of synthetic speech, and what an independent implementation of greedy
-decoding makes of them.
+decoding and of the beam search makes of them.
 
     python make_fixtures.py
 
@@ -26,6 +26,7 @@ MODEL = pathlib.Path(__file__).parents[3] / "models" / "bundled"
 RECORDINGS = {
     "short": ["The happy child found a brave lantern from the green lake."],
     "other": ["The lonely soldier and the farmer walked to the harbor.", "The witch hid the blue key."],
+    "rare": ["The notary ratified the covenant of a provincial parliament."],
     "long": [
         "There was a potion beyond the white island, but the red witch stole it.",
         "The merchant and the hidden knight walked to the silver road.",
@@ -55,33 +56,46 @@ def log_mel(samples, filters):
     return np.log10(np.maximum(power @ filters, 1e-10))
 
 
-def greedy(frames, sessions, tokenizer, generation, config):
-    """Greedy decoding without time stamps of frames that fit one window."""
-    encoder, first, following = sessions
+def encode(frames, encoder, config):
+    """The encoder's states of frames that fit one window."""
     window = 2 * config["max_source_positions"]
     mel = np.full((window, frames.shape[1]), -10.0, np.float32)
     mel[: len(frames)] = frames
     mel = (np.maximum(mel, mel.max() - 8.0) + 4.0) / 4.0
-    states = encoder.run(None, {"input_features": mel.T[None]})[0]
-    prompt = [
+    return encoder.run(None, {"input_features": mel.T[None]})[0]
+
+
+def start(generation):
+    """The prompt of a transcript without time stamps."""
+    return [
         generation["decoder_start_token_id"],
         generation["lang_to_id"]["<|en|>"],
         generation["task_to_id"]["transcribe"],
         generation["no_timestamps_token_id"],
     ]
-    end = generation["eos_token_id"]
+
+
+def allowed(logits, first, generation):
+    """The logits, minus infinity for what may not come next."""
+    logits = logits.copy()
+    logits[generation["eos_token_id"] + 1 :] = -np.inf
+    logits[generation["suppress_tokens"]] = -np.inf
+    if first:
+        logits[generation["begin_suppress_tokens"]] = -np.inf
+    return logits
+
+
+def greedy(states, sessions, tokenizer, generation):
+    """Greedy decoding."""
+    first, following = sessions
+    prompt, end = start(generation), generation["eos_token_id"]
     feed = {"input_ids": np.array([prompt], np.int64), "encoder_hidden_states": states}
     names = [output.name for output in first.get_outputs()]
     outputs = dict(zip(names, first.run(None, feed)))
     cache = {name.replace("present", "past_key_values"): value for name, value in outputs.items() if name != "logits"}
     tokens = []
     while len(tokens) < 100:
-        logits = outputs["logits"][0, -1].copy()
-        logits[end + 1 :] = -np.inf
-        logits[generation["suppress_tokens"]] = -np.inf
-        if not tokens:
-            logits[generation["begin_suppress_tokens"]] = -np.inf
-        token = int(logits.argmax())
+        token = int(allowed(outputs["logits"][0, -1], not tokens, generation).argmax())
         if token == end:
             break
         tokens.append(token)
@@ -92,16 +106,51 @@ def greedy(frames, sessions, tokenizer, generation, config):
     return tokenizer.decode(tokens).strip()
 
 
+def beam(states, decoder, tokenizer, generation, config, size=5, unlikely=0.1):
+    """Beam search, each hypothesis computed from its first token and by itself. `decoder` is a merged one, in fp32."""
+    prompt, end = start(generation), generation["eos_token_id"]
+    empty = np.zeros((1, config["decoder_attention_heads"], 0, 64), np.float32)
+    caches = {i.name: empty for i in decoder.get_inputs() if i.name.startswith("past_key_values")}
+
+    def logprobs(tokens):
+        ids = np.array([prompt + tokens], np.int64)
+        feed = {"input_ids": ids, "encoder_hidden_states": states, "use_cache_branch": np.array([False]), **caches}
+        logits = allowed(decoder.run(["logits"], feed)[0][0, -1].astype(np.float64), not tokens, generation)
+        return logits - np.logaddexp.reduce(logits)
+
+    live, ended, best_ended = [(0.0, [])], [], -np.inf
+    while live and len(ended) < size:
+        grown = []
+        for score, tokens in live:
+            scores = logprobs(tokens)
+            grown += [(score + scores[token], tokens, int(token)) for token in np.argsort(-scores)[: size + 1]]
+        grown.sort(key=lambda one: -one[0])
+        if grown[0][2] == end and not grown[0][1]:
+            return ""
+        least, live = max(grown[0][0], best_ended) + np.log(unlikely), []
+        for score, tokens, token in grown:
+            if len(live) == size or score < least:
+                break
+            if token == end:
+                ended.append((score / (len(tokens) + 1), tokens))
+                best_ended = max(best_ended, score)
+            else:
+                live.append((score, [*tokens, token]))
+    return tokenizer.decode(max(ended[:size])[1]).strip()
+
+
 def main():
     HERE.mkdir(exist_ok=True)
     filters = np.asarray(WhisperFeatureExtractor().mel_filters)
     tokenizer = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
     generation = json.loads((MODEL / "generation_config.json").read_text())
     config = json.loads((MODEL / "config.json").read_text())
-    sessions = [
-        onnxruntime.InferenceSession(MODEL / "onnx" / f"{name}_quantized.onnx", providers=["CPUExecutionProvider"])
-        for name in ("encoder_model", "decoder_model", "decoder_with_past_model")
-    ]
+
+    def session(name):
+        return onnxruntime.InferenceSession(MODEL / "onnx" / f"{name}.onnx", providers=["CPUExecutionProvider"])
+
+    encoder, *decoders = (session(f"{name}_quantized") for name in ("encoder_model", "decoder_model", "decoder_with_past_model"))
+    encoder_fp32, decoder_fp32 = session("encoder_model"), session("decoder_model_merged")
     expected = {}
     for name, sentences in RECORDINGS.items():
         pause = np.zeros(16000 * 4 // 10, np.float32)
@@ -110,7 +159,12 @@ def main():
         frames.tofile(HERE / f"{name}.f16")
         expected[name] = {"spoken": " ".join(sentences)}
         if len(frames) <= 2 * config["max_source_positions"]:
-            expected[name]["greedy"] = greedy(frames.astype(np.float32), sessions, tokenizer, generation, config)
+            frames = frames.astype(np.float32)
+            expected[name]["greedy"] = greedy(encode(frames, encoder, config), decoders, tokenizer, generation)
+            states = encode(frames, encoder_fp32, config)
+            expected[name]["beam"] = beam(states, decoder_fp32, tokenizer, generation, config)
+    if expected["rare"]["beam"] == expected["rare"]["greedy"]:
+        raise SystemExit("error: greedy decoding hears `rare` as the beam search does; take a sentence that it hears wrongly")
     (HERE / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
 
 

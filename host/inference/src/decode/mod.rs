@@ -1,8 +1,8 @@
 //! Whisper's decoding: from one window's states to text, and from text to segments and the next window.
 //!
 //! The parts are those of OpenAI's reference implementation (`decoding.py`, `transcribe.py`), one file each:
-//! [`rules`] which token may follow, [`sampler`] which one does, [`window`] the loop over a batch of windows,
-//! [`fallback`] whether a window's text can be believed, [`seek`] what a text with time stamps says about segments and
+//! [`rules`] which token may follow, [`sampler`] which ones are likely, [`search`] which text is the likeliest,
+//! [`window`] the loop over a batch of windows, [`fallback`] whether a window's text can be believed, [`seek`] what a text with time stamps says about segments and
 //! where the next window begins.
 //!
 //! # Long recordings
@@ -17,5 +17,6 @@
 pub(crate) mod fallback;
 pub(crate) mod rules;
 pub(crate) mod sampler;
+pub(crate) mod search;
 pub(crate) mod seek;
 pub(crate) mod window;

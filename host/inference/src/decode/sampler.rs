@@ -30,18 +30,33 @@ pub(crate) fn likeliest(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Choose a token and give its log probability at temperature 1. Temperature 0.0 takes the likeliest; above, a token
-/// is drawn from the softmax of `logits / temperature`.
-pub(crate) fn choose(logits: &[f32], temperature: f32, rng: &mut StdRng) -> (u32, f32) {
-    let token = if temperature > 0.0 {
-        draw(logits, temperature, rng)
-    } else {
-        likeliest(logits)
-    };
+/// Up to `count` tokens with their log probabilities, the likeliest first; of equal ones, the first. A token that is
+/// forbidden is never among them.
+pub(crate) fn likeliest_few(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let mut few: Vec<(u32, f32)> = Vec::with_capacity(count + 1);
+    let mut least = f32::NEG_INFINITY;
+    for (token, &logit) in logits.iter().enumerate() {
+        if logit > least {
+            let place = few.partition_point(|&(_, other)| other >= logit);
+            few.insert(place, (token as u32, logit));
+            few.truncate(count);
+            if few.len() == count {
+                least = few[count - 1].1;
+            }
+        }
+    }
+    let whole = log_sum_exp(logits);
+    few.iter_mut().for_each(|(_, logit)| *logit -= whole);
+    few
+}
+
+/// Draw a token from the softmax of `logits / temperature`, and give its log probability at temperature 1.
+pub(crate) fn draw(logits: &[f32], temperature: f32, rng: &mut StdRng) -> (u32, f32) {
+    let token = drawn(logits, temperature, rng);
     (token, logits[token as usize] - log_sum_exp(logits))
 }
 
-fn draw(logits: &[f32], temperature: f32, rng: &mut StdRng) -> u32 {
+fn drawn(logits: &[f32], temperature: f32, rng: &mut StdRng) -> u32 {
     let best = likeliest(logits);
     let largest = logits[best as usize];
     let weight = |logit: f32| ((logit - largest) / temperature).exp();
@@ -64,11 +79,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn greedy_takes_the_likeliest_with_its_log_probability() {
+    fn the_likeliest_few_come_in_order_with_their_log_probabilities() {
         let logits = [0.0, 2f32.ln(), f32::NEG_INFINITY, 0.0];
-        let (token, logprob) = choose(&logits, 0.0, &mut StdRng::seed_from_u64(0));
-        assert_eq!(token, 1);
-        assert!((logprob - 0.5f32.ln()).abs() < 1e-6);
+        let few = likeliest_few(&logits, 2);
+        assert_eq!([few[0].0, few[1].0], [1, 0]);
+        assert!((few[0].1 - 0.5f32.ln()).abs() < 1e-6);
+        assert!((few[1].1 - 0.25f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn forbidden_tokens_and_those_that_are_no_number_are_never_among_the_likeliest() {
+        assert_eq!(
+            likeliest_few(&[f32::NEG_INFINITY, 1.0, f32::NAN], 3).len(),
+            1
+        );
+        assert!(likeliest_few(&[f32::NAN; 3], 2).is_empty());
     }
 
     #[test]
@@ -77,7 +102,7 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut counts = [0; 3];
         for _ in 0..3000 {
-            counts[choose(&logits, 0.5, &mut rng).0 as usize] += 1;
+            counts[draw(&logits, 0.5, &mut rng).0 as usize] += 1;
         }
         // At temperature 0.5 the odds of 1 to 2 become 1 to 4.
         assert!((500..700).contains(&counts[0]), "{counts:?}");
@@ -89,7 +114,7 @@ mod tests {
         let logits = [0.1, 0.2, 0.3, 0.4];
         let drawn = |seed| -> Vec<u32> {
             let mut rng = StdRng::seed_from_u64(seed);
-            (0..20).map(|_| choose(&logits, 1.0, &mut rng).0).collect()
+            (0..20).map(|_| draw(&logits, 1.0, &mut rng).0).collect()
         };
         assert_eq!(drawn(7), drawn(7));
     }

@@ -1,11 +1,9 @@
 //! The loop over a batch of windows: prompt in, token by token out, for all rows at once.
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-
 use super::fallback::compression_ratio;
 use super::rules::Rules;
-use super::sampler::{choose, likeliest, probability};
+use super::sampler::{likeliest, probability};
+use super::search::Search;
 use crate::Error;
 use crate::model::Vocabulary;
 use crate::session::{Decoder, Logits, States};
@@ -18,8 +16,10 @@ pub(crate) struct Row {
     pub sot: usize,
     /// Whether the model marks times.
     pub timestamps: bool,
-    /// 0.0 is greedy.
+    /// 0.0 is a search for the likeliest text; above, one text is drawn.
     pub temperature: f32,
+    /// Most hypotheses that are followed at temperature 0.0; 1 is greedy.
+    pub beam_size: usize,
     /// Seed of the sampling above temperature 0.0.
     pub seed: u64,
 }
@@ -37,15 +37,6 @@ pub(crate) struct Attempt {
     pub compression_ratio: f32,
     /// The temperature it was decoded with.
     pub temperature: f32,
-}
-
-/// A row while it is decoded.
-struct Progress {
-    tokens: Vec<u32>,
-    sum_logprob: f32,
-    no_speech_prob: f32,
-    rng: StdRng,
-    ended: bool,
 }
 
 /// What the loop needs of the model beside the decoder.
@@ -66,7 +57,7 @@ pub(crate) trait Listener {
 }
 
 /// Decode `rows`, one per window of `states`. Ends when every row has ended or is no longer wanted. Gives the number
-/// of tokens sampled.
+/// of tokens computed, those of all hypotheses.
 pub(crate) fn decode(
     decoder: &mut Decoder,
     context: &Context<'_>,
@@ -81,84 +72,60 @@ pub(crate) fn decode(
         .collect();
     let (mut logits, mut cache) = decoder.first(prompt, states)?;
     let mut scratch = Vec::new();
-    let mut progress = rows
-        .iter()
-        .enumerate()
-        .map(|(index, row)| {
-            let no_speech_prob = match context.vocabulary.no_speech {
-                Some(token) => {
-                    logits.read(index, row.sot, &mut scratch)?;
-                    probability(&scratch, token)
-                }
-                None => 0.0,
-            };
-            Ok(Progress {
-                tokens: Vec::new(),
-                sum_logprob: 0.0,
-                no_speech_prob,
-                rng: StdRng::seed_from_u64(row.seed),
-                ended: false,
-            })
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
+    let mut searches = Vec::with_capacity(rows.len());
+    let mut no_speech_probs = Vec::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        no_speech_probs.push(match context.vocabulary.no_speech {
+            Some(token) => {
+                logits.read(index, row.sot, &mut scratch)?;
+                probability(&scratch, token)
+            }
+            None => 0.0,
+        });
+        searches.push(Search::new(row, context.text_context - length));
+    }
 
     let mut position = length - 1;
-    let mut sampled = 0;
+    let mut computed = 0;
     loop {
-        for (index, (row, state)) in rows.iter().zip(&mut progress).enumerate() {
-            if state.ended || !listener.is_wanted(index) {
-                state.ended = true;
+        // The decoder's rows are the hypotheses of all searches, in order.
+        let (mut parents, mut tokens, mut first) = (Vec::new(), Vec::new(), 0);
+        for (index, search) in searches.iter_mut().enumerate() {
+            let count = search.live().len();
+            if count == 0 {
                 continue;
             }
-            logits.read(index, position, &mut scratch)?;
-            context
-                .rules
-                .apply(&state.tokens, row.timestamps, &mut scratch);
-            let (token, logprob) = choose(&scratch, row.temperature, &mut state.rng);
-            sampled += 1;
-            state.sum_logprob += logprob;
-            let at_end = token == context.rules.eot;
-            if !at_end {
-                state.tokens.push(token);
-            }
-            if at_end || length + state.tokens.len() >= context.text_context {
-                state.ended = true;
-                let attempt = attempt(context.vocabulary, row, state, at_end)?;
+            if !listener.is_wanted(index) {
+                search.abandon();
+            } else if let Some(found) = search.step(context.rules, |hypothesis, out| {
+                logits.read(first + hypothesis, position, out)
+            })? {
+                computed += count as u64;
+                let text = context.vocabulary.decode(&found.tokens)?;
+                let attempt = Attempt {
+                    avg_logprob: found.avg_logprob,
+                    no_speech_prob: no_speech_probs[index],
+                    compression_ratio: compression_ratio(text.trim()),
+                    temperature: rows[index].temperature,
+                    tokens: found.tokens,
+                };
                 listener.ended(index, attempt);
+            } else {
+                computed += count as u64;
             }
+            for hypothesis in search.live() {
+                parents.push(first + hypothesis.parent);
+                tokens.extend(hypothesis.tokens.last().map(|&token| i64::from(token)));
+            }
+            first += count;
         }
-        if progress.iter().all(|state| state.ended) {
-            return Ok(sampled);
+        if parents.is_empty() {
+            return Ok(computed);
         }
-        // Rows that have ended go on with the end of text; nobody reads what comes of it.
-        let tokens = progress
-            .iter()
-            .map(|state| match state.tokens.last() {
-                Some(&token) if !state.ended => i64::from(token),
-                _ => i64::from(context.rules.eot),
-            })
-            .collect();
-        logits = decoder.next(tokens, &mut cache, states)?;
+        decoder.select(&mut cache, &parents)?;
+        logits = decoder.next(tokens, &mut cache)?;
         position = 0;
     }
-}
-
-fn attempt(
-    vocabulary: &Vocabulary,
-    row: &Row,
-    state: &mut Progress,
-    at_end: bool,
-) -> Result<Attempt, Error> {
-    let tokens = std::mem::take(&mut state.tokens);
-    let text = vocabulary.decode(&tokens)?;
-    let count = tokens.len() + usize::from(at_end);
-    Ok(Attempt {
-        avg_logprob: state.sum_logprob / count as f32,
-        no_speech_prob: state.no_speech_prob,
-        compression_ratio: compression_ratio(text.trim()),
-        temperature: row.temperature,
-        tokens,
-    })
 }
 
 /// The likeliest language of each window, as its index in `Vocabulary::languages`, which must not be empty.

@@ -29,6 +29,8 @@ pub(crate) struct Sizes {
     pub vocabulary: usize,
     /// Most tokens of one window, prompt included.
     pub text_context: usize,
+    /// Hypotheses of the beam search that the model's own settings ask for; 1 where they say nothing.
+    pub beam_size: usize,
 }
 
 impl Sizes {
@@ -90,6 +92,11 @@ impl Sizes {
             ));
         }
 
+        let beam_size = generation.whole("num_beams")?.unwrap_or(1);
+        if beam_size == 0 {
+            return Err(generation.error("num_beams", "is 0, expected at least 1"));
+        }
+
         Ok(Self {
             n_mels,
             frames_per_second: FRAMES_PER_SECOND as f64,
@@ -100,6 +107,7 @@ impl Sizes {
             head_dim: width / heads,
             vocabulary: config.positive("vocab_size")?,
             text_context,
+            beam_size,
         })
     }
 

@@ -26,6 +26,9 @@ pub struct Model {
     pub languages: Vec<String>,
     /// Whether it can translate into English.
     pub translates: bool,
+    /// Hypotheses of the beam search that its `generation_config.json` asks for (`num_beams`), or 1; at most
+    /// [`crate::Config::max_batch`].
+    pub beam_size: u32,
     /// The precision of the files in use.
     pub precision: Precision,
     /// The encoder's and decoder's file names.

@@ -66,4 +66,8 @@ impl Entry for Window {
     fn fits_with(&self, other: &Self) -> bool {
         self.prompt_length == other.prompt_length
     }
+
+    fn rows(&self) -> usize {
+        self.options.beam_size as usize
+    }
 }

@@ -13,6 +13,9 @@ pub(crate) trait Entry {
 
     /// Whether both can be in one batch.
     fn fits_with(&self, other: &Self) -> bool;
+
+    /// How many rows of a batch it may take.
+    fn rows(&self) -> usize;
 }
 
 pub(crate) struct Queue<E> {
@@ -47,7 +50,7 @@ impl<E: Entry> Queue<E> {
         Ok(())
     }
 
-    /// Wait for the first entry that is wanted, and take it with up to `limit - 1` later ones that fit with it.
+    /// Wait for the first entry that is wanted, and take it with later ones that fit with it, of up to `limit` rows in all.
     /// None once the queue is closed.
     pub fn take(&self, limit: usize) -> Option<Vec<E>> {
         let mut state = self.state.lock();
@@ -57,10 +60,11 @@ impl<E: Entry> Queue<E> {
             }
             state.waiting.retain(E::is_wanted);
             if let Some(first) = state.waiting.pop_front() {
-                let mut batch = vec![first];
+                let (mut rows, mut batch) = (first.rows(), vec![first]);
                 let mut rest = VecDeque::with_capacity(state.waiting.len());
                 for entry in state.waiting.drain(..) {
-                    if batch.len() < limit && entry.fits_with(&batch[0]) {
+                    if rows + entry.rows() <= limit && entry.fits_with(&batch[0]) {
+                        rows += entry.rows();
                         batch.push(entry);
                     } else {
                         rest.push_back(entry);
@@ -101,6 +105,7 @@ mod tests {
         id: u32,
         length: usize,
         wanted: bool,
+        rows: usize,
     }
 
     impl Entry for Item {
@@ -111,12 +116,25 @@ mod tests {
         fn fits_with(&self, other: &Self) -> bool {
             self.length == other.length
         }
+
+        fn rows(&self) -> usize {
+            self.rows
+        }
+    }
+
+    fn item(id: u32, length: usize, wanted: bool, rows: usize) -> Item {
+        Item {
+            id,
+            length,
+            wanted,
+            rows,
+        }
     }
 
     fn queue(items: &[(u32, usize, bool)]) -> Queue<Item> {
         let queue = Queue::new();
         for &(id, length, wanted) in items {
-            queue.push(Item { id, length, wanted }).unwrap();
+            queue.push(item(id, length, wanted, 1)).unwrap();
         }
         queue
     }
@@ -140,6 +158,17 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_has_no_more_rows_than_the_limit_unless_one_entry_has() {
+        let queue = Queue::new();
+        for (id, rows) in [(1, 5), (2, 5), (3, 3), (4, 9), (5, 1)] {
+            queue.push(item(id, 4, true, rows)).unwrap();
+        }
+        assert_eq!(ids(queue.take(8)), [1, 3]);
+        assert_eq!(ids(queue.take(8)), [2, 5]);
+        assert_eq!(ids(queue.take(8)), [4]);
+    }
+
+    #[test]
     fn entries_that_nobody_wants_are_dropped() {
         let queue = queue(&[(1, 4, false), (2, 4, true), (3, 4, false)]);
         assert_eq!(queue.len(), 1);
@@ -152,14 +181,6 @@ mod tests {
         let queue = queue(&[(1, 4, true)]);
         assert_eq!(queue.close().len(), 1);
         assert!(queue.take(8).is_none());
-        assert!(
-            queue
-                .push(Item {
-                    id: 2,
-                    length: 4,
-                    wanted: true
-                })
-                .is_err()
-        );
+        assert!(queue.push(item(2, 4, true, 1)).is_err());
     }
 }

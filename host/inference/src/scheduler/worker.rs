@@ -184,6 +184,7 @@ impl Worker {
             sot,
             timestamps,
             temperature: window.options.temperatures[round],
+            beam_size: window.options.beam_size as usize,
             // The same recording with the same options gives the same text.
             seed: window.index << 8 | round as u64,
         }

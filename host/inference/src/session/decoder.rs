@@ -9,6 +9,7 @@ use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
 
 use super::Graph;
 use super::encoder::States;
+use super::rows::Rows;
 use crate::model::Sizes;
 use crate::{Error, LoadError};
 
@@ -27,6 +28,7 @@ pub(crate) struct Decoder {
     memory: MemoryInfo<'static>,
     /// Where logits are read.
     host: MemoryInfo<'static>,
+    rows: Rows,
     heads: usize,
     head_dim: usize,
 }
@@ -48,8 +50,17 @@ struct CacheName {
     constant: bool,
 }
 
-/// The caches of one batch, in the order of `Decoder::caches`.
-pub(crate) struct Cache(Vec<DynValue>);
+/// What the decoder keeps of one batch from step to step.
+pub(crate) struct Cache<'a> {
+    /// The encoder's states, one row for each window.
+    states: &'a States,
+    /// The same for each row, where rows have been selected and the graph asks for states.
+    selected: Option<DynValue>,
+    /// The window of each row.
+    windows: Vec<usize>,
+    /// In the order of `Decoder::caches`.
+    tensors: Vec<DynValue>,
+}
 
 /// Logits of one step, `[batch, positions, vocabulary]`, in host memory.
 pub(crate) struct Logits(DynValue);
@@ -59,6 +70,7 @@ impl Decoder {
         graphs: Graphs,
         memory: MemoryInfo<'static>,
         host: MemoryInfo<'static>,
+        rows: Rows,
         sizes: &Sizes,
     ) -> Result<Self, LoadError> {
         let first = &graphs.first;
@@ -114,13 +126,18 @@ impl Decoder {
             caches,
             memory,
             host,
+            rows,
             heads: sizes.heads,
             head_dim: sizes.head_dim,
         })
     }
 
     /// The first step: `tokens` is `[batch, length]`, the same length for every row. Logits for every position.
-    pub fn first(&mut self, tokens: Vec<i64>, states: &States) -> Result<(Logits, Cache), Error> {
+    pub fn first<'a>(
+        &mut self,
+        tokens: Vec<i64>,
+        states: &'a States,
+    ) -> Result<(Logits, Cache<'a>), Error> {
         let graph = &mut self.graphs.first;
         if self.graphs.next.is_none() {
             graph
@@ -144,18 +161,47 @@ impl Decoder {
                 .iter()
                 .map(|cache| (cache.present.as_str(), &self.memory)),
         );
-        let mut values = graph.run(&outputs)?;
-        let logits = values.remove(0);
-        Ok((Logits(logits), Cache(values)))
+        let mut tensors = graph.run(&outputs)?;
+        let logits = Logits(tensors.remove(0));
+        let cache = Cache {
+            states,
+            selected: None,
+            windows: (0..states.batch).collect(),
+            tensors,
+        };
+        Ok((logits, cache))
+    }
+
+    /// Go on with these rows of the step before, in this order; a row may be taken several times, or not at all.
+    pub fn select(&mut self, cache: &mut Cache, rows: &[usize]) -> Result<(), Error> {
+        if rows.iter().copied().eq(0..cache.windows.len()) {
+            return Ok(());
+        }
+        let windows: Vec<usize> = rows.iter().map(|&row| cache.windows[row]).collect();
+        let (constant, growing): (Vec<usize>, Vec<usize>) =
+            (0..self.caches.len()).partition(|&index| self.caches[index].constant);
+        let tensors: Vec<&DynValue> = growing.iter().map(|&index| &cache.tensors[index]).collect();
+        for (index, taken) in growing.iter().zip(self.rows.take(&tensors, rows)?) {
+            cache.tensors[*index] = taken;
+        }
+        if windows != cache.windows {
+            // One by one: those of the encoder are large, and so only one is in memory twice.
+            for index in constant {
+                let mut taken = self.rows.take(&[&cache.tensors[index]], rows)?;
+                cache.tensors[index] = taken.remove(0);
+            }
+            let next = self.graphs.next.as_ref().unwrap_or(&self.graphs.first);
+            if next.input(STATES).is_some() {
+                let mut taken = self.rows.take(&[&cache.states.value], &windows)?;
+                cache.selected = Some(taken.remove(0));
+            }
+            cache.windows = windows;
+        }
+        Ok(())
     }
 
     /// A following step: one token per row. Logits for one position.
-    pub fn next(
-        &mut self,
-        tokens: Vec<i64>,
-        cache: &mut Cache,
-        states: &States,
-    ) -> Result<Logits, Error> {
+    pub fn next(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
         let graph = match &mut self.graphs.next {
             Some(graph) => graph,
             None => {
@@ -166,12 +212,13 @@ impl Decoder {
                 graph
             }
         };
-        let tokens = Tensor::from_array(([states.batch, 1], tokens))?;
+        let tokens = Tensor::from_array(([tokens.len(), 1], tokens))?;
         graph.binding.bind_input(TOKENS, &tokens)?;
         if graph.input(STATES).is_some() {
-            graph.binding.bind_input(STATES, &states.value)?;
+            let states = cache.selected.as_ref().unwrap_or(&cache.states.value);
+            graph.binding.bind_input(STATES, states)?;
         }
-        for (name, value) in self.caches.iter().zip(&cache.0) {
+        for (name, value) in self.caches.iter().zip(&cache.tensors) {
             graph.binding.bind_input(&name.past, value)?;
         }
         let mut outputs = vec![(LOGITS, &self.host)];
@@ -183,7 +230,7 @@ impl Decoder {
         );
         let mut values = graph.run(&outputs)?.into_iter();
         let logits = values.next();
-        for (name, value) in self.caches.iter().zip(&mut cache.0) {
+        for (name, value) in self.caches.iter().zip(&mut cache.tensors) {
             if !name.constant
                 && let Some(grown) = values.next()
             {

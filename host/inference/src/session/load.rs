@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider};
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::Session;
+use ort::session::{Session, builder::SessionBuilder};
 use parking_lot::Mutex;
 
 use super::decoder::Graphs;
+use super::rows::Rows;
 use super::{Decoder, Encoder, Graph, Sessions};
 use crate::LoadError;
 use crate::engine::{Config, Device};
@@ -28,8 +29,8 @@ pub(crate) struct Loaded {
 pub(crate) fn load(config: &Config, folder: &Folder, sizes: &Sizes) -> Result<Loaded, LoadError> {
     let environment = environment(&config.library)?;
     let offers_cuda = CUDA::is_available().unwrap_or(false);
-    let loader = |cuda| Loader {
-        environment: &environment,
+    let settings = |cuda| Settings {
+        environment: environment.clone(),
         threads: config.threads,
         cuda,
     };
@@ -42,16 +43,16 @@ pub(crate) fn load(config: &Config, folder: &Folder, sizes: &Sizes) -> Result<Lo
             )));
         }
         Device::Cuda => {
-            return loader(true).load(folder, sizes, config.precision).map_err(
-                |error| match error {
+            return settings(true)
+                .load(folder, sizes, config.precision)
+                .map_err(|error| match error {
                     LoadError::Session { file, reason } => {
                         LoadError::Cuda(format!("`{}`: {reason}", file.display()))
                     }
                     other => other,
-                },
-            );
+                });
         }
-        Device::Auto if offers_cuda => match loader(true).load(folder, sizes, config.precision) {
+        Device::Auto if offers_cuda => match settings(true).load(folder, sizes, config.precision) {
             Ok(loaded) => return Ok(loaded),
             Err(LoadError::Session { file, reason }) => {
                 tracing::warn!(file = %file.display(), reason, "CUDA cannot be used, falling back to the CPU");
@@ -60,7 +61,7 @@ pub(crate) fn load(config: &Config, folder: &Folder, sizes: &Sizes) -> Result<Lo
         },
         Device::Auto => {}
     }
-    loader(false).load(folder, sizes, config.precision)
+    settings(false).load(folder, sizes, config.precision)
 }
 
 /// ONNX Runtime's environment and the library it came from. It allows one per process, so it is kept for every engine.
@@ -98,15 +99,17 @@ fn environment(library: &Path) -> Result<Environment, LoadError> {
     Ok(environment)
 }
 
-struct Loader<'a> {
-    environment: &'a Environment,
+/// What all sessions of a model have in common.
+#[derive(Clone)]
+pub(super) struct Settings {
+    environment: Environment,
     threads: usize,
     cuda: bool,
 }
 
-impl Loader<'_> {
+impl Settings {
     fn load(
-        &self,
+        self,
         folder: &Folder,
         sizes: &Sizes,
         precision: Precision,
@@ -114,7 +117,7 @@ impl Loader<'_> {
         let files = folder.files(precision, self.cuda)?;
         let encoder = Encoder::new(
             self.graph(&files.encoder)?,
-            self.memory(self.cuda, &files.encoder)?,
+            memory(self.cuda).map_err(failed(&files.encoder))?,
             sizes,
         )?;
         let (graphs, decoder_files) = match files.decoder {
@@ -133,12 +136,9 @@ impl Loader<'_> {
                 (graphs, vec![first, next])
             }
         };
-        let decoder = Decoder::new(
-            graphs,
-            self.memory(self.cuda, &decoder_files[0])?,
-            self.memory(false, &decoder_files[0])?,
-            sizes,
-        )?;
+        let memory = |cuda| memory(cuda).map_err(failed(&decoder_files[0]));
+        let rows = Rows::new(self.clone(), memory(self.cuda)?);
+        let decoder = Decoder::new(graphs, memory(self.cuda)?, memory(false)?, rows, sizes)?;
         let name = |file: &PathBuf| {
             file.file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
@@ -155,16 +155,11 @@ impl Loader<'_> {
     }
 
     fn graph(&self, file: &Path) -> Result<Graph, LoadError> {
-        let failed = |reason: String| LoadError::Session {
-            file: file.to_owned(),
-            reason,
-        };
         let session = self
-            .session(file)
-            .map_err(|error| failed(error.to_string()))?;
-        let binding = session
-            .create_binding()
-            .map_err(|error| failed(error.to_string()))?;
+            .builder()
+            .and_then(|mut builder| builder.commit_from_file(file))
+            .map_err(failed(file))?;
+        let binding = session.create_binding().map_err(failed(file))?;
         Ok(Graph {
             session,
             binding,
@@ -172,30 +167,34 @@ impl Loader<'_> {
         })
     }
 
-    fn session(&self, file: &Path) -> ort::Result<Session> {
+    /// A session's settings, to which a graph is still to be given.
+    pub fn builder(&self) -> ort::Result<SessionBuilder> {
         // Threads that spin between windows would take the cores from the audio decoding and the components.
-        let mut builder = Session::builder(self.environment)?
+        let mut builder = Session::builder(&self.environment)?
             .with_intra_threads(self.threads)?
             .with_intra_op_spinning(false)?;
         if self.cuda {
             builder =
                 builder.with_execution_providers([CUDA::default().build().error_on_failure()])?;
         }
-        builder.commit_from_file(file)
+        Ok(builder)
     }
+}
 
-    /// Host memory, or the device's.
-    fn memory(&self, cuda: bool, file: &Path) -> Result<MemoryInfo<'static>, LoadError> {
-        let (device, kind) = if cuda {
-            (AllocationDevice::CUDA, MemoryType::Default)
-        } else {
-            (AllocationDevice::CPU, MemoryType::CPUOutput)
-        };
-        MemoryInfo::new(device, 0, AllocatorType::Device, kind).map_err(|error| {
-            LoadError::Session {
-                file: file.to_owned(),
-                reason: error.to_string(),
-            }
-        })
+/// Host memory, or the device's.
+fn memory(cuda: bool) -> ort::Result<MemoryInfo<'static>> {
+    let (device, kind) = if cuda {
+        (AllocationDevice::CUDA, MemoryType::Default)
+    } else {
+        (AllocationDevice::CPU, MemoryType::CPUOutput)
+    };
+    MemoryInfo::new(device, 0, AllocatorType::Device, kind)
+}
+
+/// Of which file ONNX Runtime says what.
+fn failed<E: std::fmt::Display>(file: &Path) -> impl Fn(E) -> LoadError {
+    move |error| LoadError::Session {
+        file: file.to_owned(),
+        reason: error.to_string(),
     }
 }

@@ -6,6 +6,7 @@
 mod decoder;
 mod encoder;
 mod load;
+mod rows;
 
 pub(crate) use decoder::{Decoder, Logits};
 pub(crate) use encoder::{Encoder, States};

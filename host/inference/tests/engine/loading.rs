@@ -53,6 +53,21 @@ fn a_copy_of_the_bundled_model_loads() {
 }
 
 #[test]
+fn the_beam_size_is_the_models_own_unless_a_batch_has_fewer_rows() {
+    for (num_beams, beam_size) in [(Value::Null, 1), (3.into(), 3), (20.into(), 8)] {
+        let folder = copy();
+        set(
+            folder.path(),
+            "generation_config.json",
+            "num_beams",
+            num_beams,
+        );
+        let engine = Engine::load(config(folder.path())).unwrap();
+        assert_eq!(engine.default_options().beam_size, beam_size);
+    }
+}
+
+#[test]
 fn a_missing_file_is_named() {
     for name in [
         "config.json",
@@ -174,6 +189,12 @@ fn a_bad_field_is_named_with_its_file_and_what_was_expected() {
             "suppress_tokens",
             "all".into(),
             "list of token ids",
+        ),
+        (
+            "generation_config.json",
+            "num_beams",
+            0.into(),
+            "at least 1",
         ),
         (
             "generation_config.json",

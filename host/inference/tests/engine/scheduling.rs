@@ -48,6 +48,46 @@ async fn a_batch_gives_the_texts_of_single_windows_and_is_one() {
 }
 
 #[tokio::test]
+async fn windows_of_different_beam_sizes_share_a_batch_and_keep_their_texts() {
+    let engine = Engine::load(Config {
+        precision: Precision::Fp32,
+        max_batch: 16,
+        ..config(bundled())
+    })
+    .unwrap();
+    let start = |beam_size| {
+        let options = Options::default();
+        engine.start(Options {
+            beam_size,
+            ..options
+        })
+    };
+    // A window first, so that the others meet in the queue.
+    let first = start(1).unwrap();
+    feed(&first, &frames("other")).await;
+    let mut waiting = Vec::new();
+    for (name, beam_size) in [
+        ("rare", 5),
+        ("other", 1),
+        ("short", 5),
+        ("short", 1),
+        ("other", 3),
+    ] {
+        let transcription = start(beam_size).unwrap();
+        feed(&transcription, &frames(name)).await;
+        waiting.push((name, beam_size, transcription));
+    }
+    collect(&first).await.unwrap();
+    for (name, beam_size, transcription) in &waiting {
+        let segments = collect(transcription).await.unwrap();
+        let how = if *beam_size == 1 { "greedy" } else { "beam" };
+        assert_eq!(text(&segments), expected(name, how), "{name}, {beam_size}");
+    }
+    // One for the first, and one for the other five with their 15 rows, unless they were slow to come.
+    assert!(engine.metrics().batches < 6, "{:?}", engine.metrics());
+}
+
+#[tokio::test]
 async fn integer_files_are_decoded_one_window_at_a_time() {
     let engine = engine();
     let transcriptions: Vec<_> = (0..4)

@@ -12,6 +12,41 @@ async fn greedy_text_is_that_of_an_independent_implementation() {
     }
 }
 
+/// An engine with the bundled model's fp32 files.
+fn full() -> inference::Engine {
+    inference::Engine::load(inference::Config {
+        precision: Precision::Fp32,
+        ..config(bundled())
+    })
+    .unwrap()
+}
+
+#[tokio::test]
+async fn the_beam_search_finds_the_text_of_an_independent_implementation() {
+    let engine = full();
+    for name in ["short", "other", "rare"] {
+        let segments = transcribe(&engine, &frames(name), engine.default_options()).await;
+        assert_eq!(text(&segments), expected(name, "beam"));
+    }
+    assert_ne!(expected("rare", "beam"), expected("rare", "greedy"));
+}
+
+#[tokio::test]
+async fn a_split_decoder_searches_as_a_merged_one_does() {
+    let merged = engine();
+    let split = linked_model(|file| !file.contains("merged"));
+    let split = inference::Engine::load(config(split.path())).unwrap();
+    assert_eq!(split.model().files.len(), 3);
+    for name in ["rare", "long"] {
+        let mut texts = Vec::new();
+        for engine in [&merged, &split] {
+            let segments = transcribe(engine, &frames(name), engine.default_options()).await;
+            texts.push(text(&segments));
+        }
+        assert_eq!(texts[0], texts[1]);
+    }
+}
+
 #[tokio::test]
 async fn every_form_and_precision_of_the_decoder_gives_the_same_text() {
     let merged = engine();
@@ -25,11 +60,7 @@ async fn every_form_and_precision_of_the_decoder_gives_the_same_text() {
     });
     let split = inference::Engine::load(config(folder.path())).unwrap();
     assert_eq!(split.model().files.len(), 3);
-    let full = inference::Config {
-        precision: Precision::Fp32,
-        ..config(bundled())
-    };
-    let full = inference::Engine::load(full).unwrap();
+    let full = full();
     assert_eq!(
         full.model().files,
         ["encoder_model.onnx", "decoder_model_merged.onnx"]
@@ -264,11 +295,13 @@ async fn options_that_cannot_be_met_are_refused() {
         Err(error) => error,
     };
     let default = Options::default;
-    let error = refuse(Options {
-        beam_size: 5,
-        ..default()
-    });
-    assert!(matches!(&error, Error::UnsupportedOption(text) if text.contains("beam")));
+    for beam_size in [0, 9, u32::MAX] {
+        let error = refuse(Options {
+            beam_size,
+            ..default()
+        });
+        assert!(matches!(&error, Error::InvalidOption(text) if text.contains("between 1 and 8")));
+    }
     let error = refuse(Options {
         timestamps: Timestamps::Word,
         ..default()
@@ -291,13 +324,6 @@ async fn options_that_cannot_be_met_are_refused() {
         });
         assert!(matches!(error, Error::InvalidOption(_)));
     }
-    assert!(matches!(
-        refuse(Options {
-            beam_size: 0,
-            ..default()
-        }),
-        Error::InvalidOption(_)
-    ));
     assert_eq!(engine.metrics().transcriptions, 0);
 }
 

@@ -128,7 +128,11 @@ impl wit::Host for View<'_> {
     }
 
     async fn default_options(&mut self) -> wasmtime::Result<wit::Options> {
-        Ok(inference::Options::default().into())
+        let first = self.state.models.first();
+        let options = first.map_or_else(inference::Options::default, |(_, engine)| {
+            engine.default_options()
+        });
+        Ok(options.into())
     }
 }
 

@@ -1,0 +1,321 @@
+//! The text of one window: a beam search at temperature 0.0, one drawn text above.
+//!
+//! The search is that of the reference (`BeamSearchDecoder`, `MaximumLikelihoodRanker`) but for three things:
+//! - hypotheses of less than [`UNLIKELY`] of the best one's probability are not followed, which costs no accuracy and
+//!   makes a search through clear speech hardly dearer than greedy decoding;
+//! - where the likeliest of all hypotheses is that there is no text, there is none: the mean per token favours long
+//!   texts, and would rather invent one;
+//! - the mean counts the end of text as a token, so that it is defined for an empty text.
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::rules::Rules;
+use super::sampler::{draw, likeliest_few};
+use super::window::Row;
+use crate::Error;
+
+/// Share of the best hypothesis's probability.
+const UNLIKELY: f32 = 0.1;
+
+/// A text so far.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Hypothesis {
+    /// Without the prompt.
+    pub tokens: Vec<u32>,
+    /// Which of the live hypotheses of the step before it goes on from.
+    pub parent: usize,
+    sum_logprob: f32,
+}
+
+/// A text that has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Found {
+    /// Without the end of text.
+    pub tokens: Vec<u32>,
+    /// Mean natural-log probability per token, the end of text included.
+    pub avg_logprob: f32,
+}
+
+impl Found {
+    /// A text that has ended with so many tokens to mark its end.
+    fn new(tokens: Vec<u32>, sum_logprob: f32, marks: usize) -> Self {
+        Self {
+            avg_logprob: sum_logprob / (tokens.len() + marks) as f32,
+            tokens,
+        }
+    }
+}
+
+/// The search for one window's text.
+pub(crate) struct Search {
+    timestamps: bool,
+    temperature: f32,
+    /// Most hypotheses, and as many texts have to end.
+    beam_size: usize,
+    /// Most tokens of a text.
+    longest: usize,
+    rng: StdRng,
+    /// The likeliest first.
+    live: Vec<Hypothesis>,
+    ended: Vec<Found>,
+    /// The largest sum of log probabilities among `ended`.
+    best_ended: f32,
+    scratch: Vec<f32>,
+}
+
+/// How a hypothesis may go on.
+struct Candidate {
+    parent: usize,
+    token: u32,
+    sum_logprob: f32,
+}
+
+impl Search {
+    pub fn new(row: &Row, longest: usize) -> Self {
+        Self {
+            timestamps: row.timestamps,
+            temperature: row.temperature,
+            beam_size: if row.temperature > 0.0 {
+                1
+            } else {
+                row.beam_size
+            },
+            longest,
+            rng: StdRng::seed_from_u64(row.seed),
+            live: vec![Hypothesis {
+                tokens: Vec::new(),
+                parent: 0,
+                sum_logprob: 0.0,
+            }],
+            ended: Vec::new(),
+            best_ended: f32::NEG_INFINITY,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The hypotheses that are followed; none once the search has ended.
+    pub fn live(&self) -> &[Hypothesis] {
+        &self.live
+    }
+
+    /// End the search without a text.
+    pub fn abandon(&mut self) {
+        self.live.clear();
+    }
+
+    /// Take each hypothesis a token further; `read` gives the logits after the hypothesis of that index. Gives the
+    /// text when the search has ended.
+    pub fn step(
+        &mut self,
+        rules: &Rules,
+        mut read: impl FnMut(usize, &mut Vec<f32>) -> Result<(), Error>,
+    ) -> Result<Option<Found>, Error> {
+        let mut candidates = Vec::new();
+        for (parent, hypothesis) in self.live.iter().enumerate() {
+            read(parent, &mut self.scratch)?;
+            rules.apply(&hypothesis.tokens, self.timestamps, &mut self.scratch);
+            let next = if self.temperature > 0.0 {
+                vec![draw(&self.scratch, self.temperature, &mut self.rng)]
+            } else {
+                likeliest_few(&self.scratch, self.beam_size + 1)
+            };
+            candidates.extend(next.into_iter().map(|(token, logprob)| Candidate {
+                parent,
+                token,
+                sum_logprob: hypothesis.sum_logprob + logprob,
+            }));
+        }
+        candidates.sort_by(|one, other| other.sum_logprob.total_cmp(&one.sum_logprob));
+        let Some(best) = candidates.first() else {
+            return Err(Error::Internal(
+                "the decoder gave no logits that are numbers".into(),
+            ));
+        };
+        let before = &self.live[best.parent].tokens;
+        if best.token == rules.eot && before.iter().all(|&token| token >= rules.timestamp_begin) {
+            let nothing = Found::new(before.clone(), best.sum_logprob, 1);
+            self.live.clear();
+            return Ok(Some(nothing));
+        }
+        let least = best.sum_logprob.max(self.best_ended) + UNLIKELY.ln();
+
+        let mut live = Vec::with_capacity(self.beam_size);
+        for candidate in candidates {
+            if live.len() == self.beam_size || candidate.sum_logprob < least {
+                break;
+            }
+            let mut tokens = self.live[candidate.parent].tokens.clone();
+            if candidate.token == rules.eot {
+                self.end(tokens, candidate.sum_logprob, 1);
+            } else {
+                tokens.push(candidate.token);
+                live.push(Hypothesis {
+                    tokens,
+                    parent: candidate.parent,
+                    sum_logprob: candidate.sum_logprob,
+                });
+            }
+        }
+        self.live = live;
+        if self
+            .live
+            .first()
+            .is_some_and(|one| one.tokens.len() >= self.longest)
+        {
+            for hypothesis in std::mem::take(&mut self.live) {
+                self.end(hypothesis.tokens, hypothesis.sum_logprob, 0);
+            }
+        }
+        if self.ended.len() == self.beam_size {
+            self.live.clear();
+        }
+        if !self.live.is_empty() {
+            return Ok(None);
+        }
+        let ended = std::mem::take(&mut self.ended).into_iter();
+        Ok(ended.reduce(|best, other| {
+            if other.avg_logprob > best.avg_logprob {
+                other
+            } else {
+                best
+            }
+        }))
+    }
+
+    fn end(&mut self, tokens: Vec<u32>, sum_logprob: f32, marks: usize) {
+        if self.ended.len() < self.beam_size {
+            self.best_ended = self.best_ended.max(sum_logprob);
+            self.ended.push(Found::new(tokens, sum_logprob, marks));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Text is 0 to 2, the end 3, time stamps from 4 on.
+    const EOT: u32 = 3;
+
+    fn rules() -> Rules {
+        Rules {
+            eot: EOT,
+            timestamp_begin: 4,
+            suppress: vec![],
+            begin_suppress: vec![],
+            max_initial_timestamp: None,
+        }
+    }
+
+    /// The text that is found with so many hypotheses, where `model` gives the probabilities of tokens 0 to 3 after those
+    /// before; and how many hypotheses were followed in each step.
+    fn search(
+        beam_size: usize,
+        longest: usize,
+        model: impl Fn(&[u32]) -> [f32; 4],
+    ) -> (Found, Vec<usize>) {
+        let row = Row {
+            prompt: vec![],
+            sot: 0,
+            timestamps: false,
+            temperature: 0.0,
+            beam_size,
+            seed: 0,
+        };
+        let (mut search, mut widths) = (Search::new(&row, longest), Vec::new());
+        loop {
+            let live: Vec<Vec<u32>> = search.live().iter().map(|one| one.tokens.clone()).collect();
+            widths.push(live.len());
+            let found = search.step(&rules(), |index, out| {
+                out.clear();
+                out.extend(model(&live[index]).map(f32::ln));
+                Ok(())
+            });
+            if let Some(found) = found.unwrap() {
+                assert!(search.live().is_empty());
+                return (found, widths);
+            }
+        }
+    }
+
+    /// Token 0 is the likelier first, but what follows it is unsure; 1 leads to a likelier text.
+    fn misleading(tokens: &[u32]) -> [f32; 4] {
+        match tokens {
+            [] => [0.55, 0.45, 0.0, 0.0],
+            [0] => [0.3, 0.3, 0.4, 0.0],
+            [1] => [0.0, 0.0, 1.0, 0.0],
+            _ => [0.0, 0.0, 0.0, 1.0],
+        }
+    }
+
+    #[test]
+    fn a_beam_finds_the_text_that_greedy_decoding_misses() {
+        let (greedy, widths) = search(1, 9, misleading);
+        assert_eq!(greedy.tokens, [0, 2]);
+        assert_eq!(widths, [1, 1, 1]);
+        assert!((greedy.avg_logprob - (0.55f32 * 0.4).ln() / 3.0).abs() < 1e-6);
+        let (found, _) = search(2, 9, misleading);
+        assert_eq!(found.tokens, [1, 2]);
+        assert!((found.avg_logprob - 0.45f32.ln() / 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_hypothesis_of_less_than_a_tenth_of_the_best_is_not_followed() {
+        let model = |tokens: &[u32]| match tokens.len() {
+            0 => [0.85, 0.08, 0.07, 0.0],
+            1 => [0.5, 0.5, 0.0, 0.0],
+            _ => [0.0, 0.0, 0.0, 1.0],
+        };
+        assert_eq!(search(4, 9, model).1, [1, 1, 2]);
+    }
+
+    #[test]
+    fn a_longer_text_wins_if_it_is_likelier_by_the_token() {
+        // Ends at once after 0 with 0.6, or goes on surely for three more tokens with 0.4.
+        let model = |tokens: &[u32]| match tokens.len() {
+            0 => [1.0, 0.0, 0.0, 0.0],
+            1 => [0.0, 0.4, 0.0, 0.6],
+            2 | 3 => [0.0, 0.0, 1.0, 0.0],
+            _ => [0.0, 0.0, 0.0, 1.0],
+        };
+        assert_eq!(search(1, 9, model).0.tokens, [0]);
+        assert_eq!(search(2, 9, model).0.tokens, [0, 1, 2, 2]);
+    }
+
+    #[test]
+    fn where_no_text_is_the_likeliest_no_text_is_invented() {
+        let model = |tokens: &[u32]| match tokens.len() {
+            0 => [0.4, 0.0, 0.0, 0.6],
+            1..8 => [0.0, 1.0, 0.0, 0.0],
+            _ => [0.0, 0.0, 0.0, 1.0],
+        };
+        let (found, widths) = search(5, 99, model);
+        assert_eq!((found.tokens, widths), (vec![], vec![1]));
+        assert!((found.avg_logprob - 0.6f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_text_that_does_not_end_is_cut_at_the_longest_length() {
+        let (found, widths) = search(2, 3, |_| [0.6, 0.4, 0.0, 0.0]);
+        assert_eq!((found.tokens, widths.len()), (vec![0, 0, 0], 3));
+        assert!((found.avg_logprob - 0.6f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_are_an_error() {
+        let row = Row {
+            prompt: vec![],
+            sot: 0,
+            timestamps: false,
+            temperature: 0.0,
+            beam_size: 2,
+            seed: 0,
+        };
+        let step = Search::new(&row, 9).step(&rules(), |_, out| {
+            *out = vec![f32::NAN; 4];
+            Ok(())
+        });
+        assert!(matches!(step, Err(Error::Internal(text)) if text.contains("numbers")));
+    }
+}

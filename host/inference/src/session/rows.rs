@@ -1,0 +1,120 @@
+//! Rows of tensors, in another order, left out or repeated: what a beam search does to the caches after each step.
+//!
+//! ONNX Runtime's `Gather` does it, in graphs of a node for each tensor that are made when they are first needed, so that
+//! caches in a device's memory stay there.
+
+use ort::editor::{self, Node, ONNX_DOMAIN, Opset};
+use ort::memory::MemoryInfo;
+use ort::value::{
+    DynValue, Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType,
+};
+
+use super::Graph;
+use super::load::Settings;
+
+const ROWS: &str = "rows";
+
+/// Of `Gather`; every ONNX Runtime that loads has it.
+const OPSET: u32 = 17;
+
+/// What a graph is made for: the type of the tensors, how many dimensions they have, and how many they are.
+type Kind = (TensorElementType, usize, usize);
+
+/// Takes rows of tensors.
+pub(super) struct Rows {
+    settings: Settings,
+    memory: MemoryInfo<'static>,
+    graphs: Vec<(Kind, Graph)>,
+}
+
+impl Rows {
+    /// `settings` are those of the model's own sessions; `memory` is where the tensors are.
+    pub fn new(settings: Settings, memory: MemoryInfo<'static>) -> Self {
+        Self {
+            settings,
+            memory,
+            graphs: Vec::new(),
+        }
+    }
+
+    /// The `rows` of each of `tensors`, in that order. There is at least one, and all have the same type and
+    /// number of dimensions.
+    pub fn take(&mut self, tensors: &[&DynValue], rows: &[usize]) -> ort::Result<Vec<DynValue>> {
+        let first = tensors[0];
+        let element = first
+            .dtype()
+            .tensor_type()
+            .ok_or_else(|| ort::Error::new("a cache is not a tensor"))?;
+        let kind = (element, first.shape().len(), tensors.len());
+        let known = self.graphs.iter().position(|(of, _)| *of == kind);
+        let known = match known {
+            Some(index) => index,
+            None => {
+                self.graphs.push((kind, graph(&self.settings, kind)?));
+                self.graphs.len() - 1
+            }
+        };
+        let graph = &mut self.graphs[known].1;
+        let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+        let rows = Tensor::from_array(([rows.len()], rows))?;
+        graph.binding.bind_input(ROWS, &rows)?;
+        for (index, tensor) in tensors.iter().enumerate() {
+            graph.binding.bind_input(input(index), tensor)?;
+        }
+        let names: Vec<String> = (0..tensors.len()).map(output).collect();
+        let outputs: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), &self.memory))
+            .collect();
+        let taken = graph.run(&outputs);
+        graph.binding.clear();
+        taken
+    }
+}
+
+fn input(index: usize) -> String {
+    format!("tensor{index}")
+}
+
+fn output(index: usize) -> String {
+    format!("taken{index}")
+}
+
+fn graph(settings: &Settings, (element, dimensions, count): Kind) -> ort::Result<Graph> {
+    let tensor = |name: String, ty, dimensions| {
+        let shape = Shape::new(vec![-1; dimensions]);
+        let dimension_symbols = SymbolicDimensions::empty(dimensions);
+        Outlet::new(
+            name,
+            ValueType::Tensor {
+                ty,
+                shape,
+                dimension_symbols,
+            },
+        )
+    };
+    let mut graph = editor::Graph::new()?;
+    let rows = tensor(ROWS.into(), TensorElementType::Int64, 1);
+    let inputs = (0..count).map(|index| tensor(input(index), element, dimensions));
+    graph.set_inputs(std::iter::once(rows).chain(inputs))?;
+    graph.set_outputs((0..count).map(|index| tensor(output(index), element, dimensions)))?;
+    for index in 0..count {
+        graph.add_node(Node::new(
+            "Gather",
+            ONNX_DOMAIN,
+            format!("gather{index}"),
+            [input(index), ROWS.into()],
+            [output(index)],
+            [],
+        )?)?;
+    }
+    let mut model = editor::Model::new([Opset::new(ONNX_DOMAIN, OPSET)?])?;
+    model.set_graph(graph)?;
+    let session = model.into_session(&settings.builder()?)?;
+    let binding = session.create_binding()?;
+    Ok(Graph {
+        session,
+        binding,
+        file: "rows".into(),
+    })
+}
