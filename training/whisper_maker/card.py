@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 from . import evaluation, sources, text
+from .export import BEAM_SIZE
 from .layout import MELS, POSITIONS_PER_SECOND, WINDOW, Work
 from .model import Shape, Whisper
 from .tokens import CONTEXT
@@ -91,15 +92,18 @@ def make(work: Work) -> None:
     ]
     examples = [f"- {row['voices']}: *{row['said']}* was heard as *{row['heard']}*" for row in found["examples"]]
     noises = ", ".join(evaluation.NOISES)
+    greedy = ", ".join(f"{percent(rate)} of {voices}" for voices, rate in found["greedy"].items())
     parts = [
         HEAD.format(window=WINDOW),
         "## How well it hears\n",
-        f"Word error rates through `whisper-host transcribe`, greedy, of unseen sentences, with 95 % intervals; "
+        f"Word error rates through `whisper-host transcribe` of unseen sentences, with 95 % intervals; "
         f"text lower-cased and without punctuation; the noise is white ({noises}). `made` sentences are stories, everyday "
         f"English, numbers, dates, questions and requests from templates, `story` and `everyday` are those of one kind "
         f"among them; `free` are everything else. Unseen variants are espeak-ng's "
         f"{', '.join(UNSEEN_VARIANTS)}; the unseen engine is festival.\n",
         error_table(found["words"]),
+        f"\nDecoded with a beam search of {BEAM_SIZE}, as `generation_config.json` asks. Greedily (`--beam-size 1`), clean free text "
+        f"in int8: {greedy}.\n",
         f"\nSegments of two-sentence clips begin within 0.3 s of the sentence in {percent(times['within_0.3_s'])} of cases "
         f"(median {times['median_s']:.2f} s, {times['clips']} clips); {percent(times['two_segments'])} have two segments.\n",
         f"| {WINDOW:g} s without speech | empty text | invented words a minute |\n|---|---|---|",

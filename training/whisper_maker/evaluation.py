@@ -74,9 +74,10 @@ def with_noise(samples: np.ndarray, ratio: float | None, g: np.random.Generator)
     return samples + (g.standard_normal(len(samples)) * np.sqrt(power)).astype(np.float32)
 
 
-def words(model: Path, work: Work, clips: int | None) -> tuple[list[dict], list[dict]]:
-    """Error rates, one row for each voice, kind of text, noise and precision; and some examples."""
-    rows, examples = [], []
+def words(model: Path, work: Work, clips: int | None) -> tuple[list[dict], dict[str, float], list[dict]]:
+    """Error rates, one row for each voice, kind of text, noise and precision; those of free text with greedy decoding, by
+    voice; and some examples."""
+    rows, greedy, examples = [], {}, []
     sources = {row["text"]: row["source"] for row in text.load(work, "test")}
     for voices, folder in speech.folders(work).items():
         for path in shards.finished(folder):
@@ -105,7 +106,12 @@ def words(model: Path, work: Work, clips: int | None) -> tuple[list[dict], list[
                     if noise == "clean" and precision == "int8" and path.name == "free":
                         chosen = np.random.default_rng(2).choice(len(pairs), min(4, len(pairs)), replace=False)
                         examples += [{"voices": voices, "said": pairs[i][0], "heard": pairs[i][1]} for i in chosen]
-    return rows, examples[:EXAMPLES]
+                        alone = transcribe(model, precision, noisy, "--beam-size", "1")
+                        greedy[voices] = errors.word_error_rate(
+                            list(zip(texts, (answer["transcription"] for answer in alone), strict=True))
+                        )
+                        print(f"evaluate: {voices}, free, clean, int8, greedy: WER {greedy[voices]:.1%}", flush=True)
+    return rows, greedy, examples[:EXAMPLES]
 
 
 def times(model: Path, work: Work, clips: int | None) -> dict:
@@ -174,9 +180,15 @@ def recordings(model: Path) -> dict[str, bool]:
 
 def evaluate(work: Work, model: Path, clips: int | None) -> None:
     """Measures a model folder; `clips` limits each set, for a first look."""
-    rows, examples = words(model, work, clips)
-    found = {"words": rows, "times": times(model, work, clips), "quiet": quiet(model, clips), "examples": examples}
-    found["recordings"] = recordings(model)
+    rows, greedy, examples = words(model, work, clips)
+    found = {
+        "words": rows,
+        "greedy": greedy,
+        "times": times(model, work, clips),
+        "quiet": quiet(model, clips),
+        "examples": examples,
+        "recordings": recordings(model),
+    }
     if model == work.model.resolve() and clips is None:
         layout.write(work.evaluation, json.dumps(found, indent=1) + "\n")
     print(f"evaluate: times: {found['times']}", flush=True)

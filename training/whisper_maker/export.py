@@ -16,6 +16,10 @@ from .model import Shape, Whisper
 from .tokens import CONTEXT, SPECIALS
 
 OPSET = 17
+BEAM_SIZE = 5
+"""As wide as the reference's. Of the words of dev's free text 16.0 % were wrong with 1, 11.7 % with 3, 11.2 % with 5, and 11.3 %
+with 8."""
+
 PARTS = ("encoder_model", "decoder_model", "decoder_with_past_model")
 
 
@@ -72,7 +76,7 @@ def write_settings(work: Work, shape: Shape, folder: Path) -> None:
         prev_sot_token_id=ids.previous,
         max_initial_timestamp_index=shape.positions,
         return_timestamps=False,
-        num_beams=5,  # as wide as the reference's; a hundredth wrong words less than 3, and 8 hear no better
+        num_beams=BEAM_SIZE,
         **common,
     ).save_pretrained(folder)
     WhisperFeatureExtractor(

@@ -49,7 +49,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: device and precision by themselves, a thread per core, batches of 8, 64 transcriptions, 4 minutes.
+    /// The defaults: device and precision by themselves, a thread per core, batches of 8 rows, 64 transcriptions, 4 minutes.
     pub fn new(model: impl Into<PathBuf>, library: impl Into<PathBuf>) -> Self {
         Self {
             model: model.into(),

@@ -90,9 +90,12 @@ impl Options {
     /// # Errors
     /// [`Error::InvalidOption`], [`Error::UnsupportedOption`] or [`Error::UnsupportedLanguage`].
     pub(crate) fn check(&self, model: &Model, max_beam: usize) -> Result<(), Error> {
-        if !(1..=max_beam).contains(&(self.beam_size as usize)) {
-            return Err(Error::InvalidOption(format!(
-                "beam-size {} is not between 1 and {max_beam}, the rows that this host decodes at once (max-batch)",
+        if self.beam_size == 0 {
+            return Err(Error::InvalidOption("beam-size must be at least 1".into()));
+        }
+        if self.beam_size as usize > max_beam {
+            return Err(Error::UnsupportedOption(format!(
+                "beam-size {} is more than the {max_beam} rows that this host decodes at once (max-batch)",
                 self.beam_size
             )));
         }

@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::rules::Rules;
-use super::sampler::{draw, likeliest_few};
+use super::sampler::{draw, likeliest_few, log_sum_exp};
 use super::window::Row;
 use crate::Error;
 
@@ -104,39 +104,42 @@ impl Search {
         self.live.clear();
     }
 
-    /// Take each hypothesis a token further; `read` gives the logits after the hypothesis of that index. Gives the
-    /// text when the search has ended.
+    /// Take each hypothesis a token further; `read` gives the logits after the hypothesis of that index, and its errors are
+    /// handed on. Gives the text when the search has ended, or why there is none.
     pub fn step(
         &mut self,
         rules: &Rules,
         mut read: impl FnMut(usize, &mut Vec<f32>) -> Result<(), Error>,
-    ) -> Result<Option<Found>, Error> {
+    ) -> Result<Option<Result<Found, Error>>, Error> {
         let mut candidates = Vec::new();
         for (parent, hypothesis) in self.live.iter().enumerate() {
             read(parent, &mut self.scratch)?;
             rules.apply(&hypothesis.tokens, self.timestamps, &mut self.scratch);
+            let whole = log_sum_exp(&self.scratch);
+            if !whole.is_finite() {
+                self.live.clear();
+                return Ok(Some(Err(Error::Internal(
+                    "the decoder's logits are not numbers".into(),
+                ))));
+            }
             let next = if self.temperature > 0.0 {
                 vec![draw(&self.scratch, self.temperature, &mut self.rng)]
             } else {
                 likeliest_few(&self.scratch, self.beam_size + 1)
             };
-            candidates.extend(next.into_iter().map(|(token, logprob)| Candidate {
+            candidates.extend(next.into_iter().map(|token| Candidate {
                 parent,
                 token,
-                sum_logprob: hypothesis.sum_logprob + logprob,
+                sum_logprob: hypothesis.sum_logprob + self.scratch[token as usize] - whole,
             }));
         }
         candidates.sort_by(|one, other| other.sum_logprob.total_cmp(&one.sum_logprob));
-        let Some(best) = candidates.first() else {
-            return Err(Error::Internal(
-                "the decoder gave no logits that are numbers".into(),
-            ));
-        };
+        let best = &candidates[0];
         let before = &self.live[best.parent].tokens;
         if best.token == rules.eot && before.iter().all(|&token| token >= rules.timestamp_begin) {
             let nothing = Found::new(before.clone(), best.sum_logprob, 1);
             self.live.clear();
-            return Ok(Some(nothing));
+            return Ok(Some(Ok(nothing)));
         }
         let least = best.sum_logprob.max(self.best_ended) + UNLIKELY.ln();
 
@@ -174,13 +177,14 @@ impl Search {
             return Ok(None);
         }
         let ended = std::mem::take(&mut self.ended).into_iter();
-        Ok(ended.reduce(|best, other| {
+        let best = ended.reduce(|best, other| {
             if other.avg_logprob > best.avg_logprob {
                 other
             } else {
                 best
             }
-        }))
+        });
+        Ok(best.map(Ok))
     }
 
     fn end(&mut self, tokens: Vec<u32>, sum_logprob: f32, marks: usize) {
@@ -234,7 +238,7 @@ mod tests {
             });
             if let Some(found) = found.unwrap() {
                 assert!(search.live().is_empty());
-                return (found, widths);
+                return (found.unwrap(), widths);
             }
         }
     }
@@ -303,19 +307,25 @@ mod tests {
     }
 
     #[test]
-    fn logits_that_are_no_numbers_are_an_error() {
-        let row = Row {
-            prompt: vec![],
-            sot: 0,
-            timestamps: false,
-            temperature: 0.0,
-            beam_size: 2,
-            seed: 0,
-        };
-        let step = Search::new(&row, 9).step(&rules(), |_, out| {
-            *out = vec![f32::NAN; 4];
-            Ok(())
-        });
-        assert!(matches!(step, Err(Error::Internal(text)) if text.contains("numbers")));
+    fn logits_that_are_no_numbers_end_the_search_with_an_error() {
+        for (temperature, bad) in [(0.0, f32::NAN), (0.5, f32::NAN), (0.0, f32::INFINITY)] {
+            let row = Row {
+                prompt: vec![],
+                sot: 0,
+                timestamps: false,
+                temperature,
+                beam_size: 2,
+                seed: 0,
+            };
+            let mut search = Search::new(&row, 9);
+            let step = search.step(&rules(), |_, out| {
+                *out = vec![0.0, bad, 0.0, 0.0];
+                Ok(())
+            });
+            assert!(
+                matches!(step, Ok(Some(Err(Error::Internal(text)))) if text.contains("numbers"))
+            );
+            assert!(search.live().is_empty());
+        }
     }
 }

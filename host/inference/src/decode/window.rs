@@ -53,7 +53,8 @@ pub(crate) trait Listener {
     fn is_wanted(&self, row: usize) -> bool;
 
     /// The row has ended; called once for each row that was wanted to its end.
-    fn ended(&mut self, row: usize, attempt: Attempt);
+    /// With an error where the model's answer for this row makes no sense.
+    fn ended(&mut self, row: usize, result: Result<Attempt, Error>);
 }
 
 /// Decode `rows`, one per window of `states`. Ends when every row has ended or is no longer wanted. Gives the number
@@ -95,23 +96,26 @@ pub(crate) fn decode(
             if count == 0 {
                 continue;
             }
-            if !listener.is_wanted(index) {
-                search.abandon();
-            } else if let Some(found) = search.step(context.rules, |hypothesis, out| {
-                logits.read(first + hypothesis, position, out)
-            })? {
+            if listener.is_wanted(index) {
                 computed += count as u64;
-                let text = context.vocabulary.decode(&found.tokens)?;
-                let attempt = Attempt {
-                    avg_logprob: found.avg_logprob,
-                    no_speech_prob: no_speech_probs[index],
-                    compression_ratio: compression_ratio(text.trim()),
-                    temperature: rows[index].temperature,
-                    tokens: found.tokens,
-                };
-                listener.ended(index, attempt);
+                let found = search.step(context.rules, |hypothesis, out| {
+                    logits.read(first + hypothesis, position, out)
+                })?;
+                if let Some(found) = found {
+                    let attempt = found.and_then(|found| {
+                        let text = context.vocabulary.decode(&found.tokens)?;
+                        Ok(Attempt {
+                            avg_logprob: found.avg_logprob,
+                            no_speech_prob: no_speech_probs[index],
+                            compression_ratio: compression_ratio(text.trim()),
+                            temperature: rows[index].temperature,
+                            tokens: found.tokens,
+                        })
+                    });
+                    listener.ended(index, attempt);
+                }
             } else {
-                computed += count as u64;
+                search.abandon();
             }
             for hypothesis in search.live() {
                 parents.push(first + hypothesis.parent);

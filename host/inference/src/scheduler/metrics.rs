@@ -18,7 +18,7 @@ pub struct Metrics {
     pub encoder_seconds: f64,
     /// Seconds spent in the decoder.
     pub decoder_seconds: f64,
-    /// Tokens sampled.
+    /// Tokens computed, those of all hypotheses.
     pub tokens: u64,
     /// Seconds of audio pushed.
     pub pushed_seconds: f64,

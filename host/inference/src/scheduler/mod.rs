@@ -68,6 +68,10 @@ impl Entry for Window {
     }
 
     fn rows(&self) -> usize {
-        self.options.beam_size as usize
+        if self.options.temperatures.contains(&0.0) {
+            self.options.beam_size as usize
+        } else {
+            1
+        }
     }
 }

@@ -91,14 +91,15 @@ impl Worker {
         self.detect(slots, &states)?;
         for round in 0.. {
             self.attempt(slots, &pending, &states, round)?;
-            let before = pending.len();
-            pending.retain(|&index| slots[index].is_wanted());
-            if pending.is_empty() {
+            let failed: Vec<usize> = (0..pending.len())
+                .filter(|&row| slots[pending[row]].is_wanted())
+                .collect();
+            if failed.is_empty() {
                 break;
             }
-            if pending.len() < before {
-                // Gathering rows of a tensor that may be on a device is not worth the code: failed windows are few.
-                states = self.encode(slots, &pending)?;
+            if failed.len() < pending.len() {
+                states = self.sessions.decoder.select_states(&states, &failed)?;
+                pending = failed.iter().map(|&row| pending[row]).collect();
             }
         }
         Ok(())
@@ -204,10 +205,20 @@ impl Listener for Desk<'_> {
         self.slots[self.pending[row]].is_wanted()
     }
 
-    fn ended(&mut self, row: usize, attempt: Attempt) {
+    fn ended(&mut self, row: usize, result: Result<Attempt, Error>) {
         let slot = &mut self.slots[self.pending[row]];
         let Some(window) = slot.window.take() else {
             return;
+        };
+        let attempt = match result {
+            Ok(attempt) => attempt,
+            Err(error) => {
+                tracing::error!(%error, "a window failed");
+                window.answer(Err(Error::Internal(
+                    "the model failed; the host's log has the reason".into(),
+                )));
+                return;
+            }
         };
         let options = &window.options;
         let failed = fallback::is_failed(&attempt, options);

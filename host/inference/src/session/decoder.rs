@@ -1,7 +1,8 @@
 //! The decoder: tokens and encoder states to logits, with the key-value cache kept where ONNX Runtime put it.
 //!
 //! A cache tensor is `[batch, heads, tokens, head_dim]`. The outputs of one step are bound as the inputs of the next,
-//! so no cache passes through a host vector; those made from the encoder's states are kept from the first step.
+//! so no cache passes through a host vector; those made from the encoder's states are the first step's. Rows are taken from
+//! them where a beam search goes on from others than it had, or windows have ended.
 
 use half::f16;
 use ort::memory::{Allocator, MemoryInfo};
@@ -28,7 +29,12 @@ pub(crate) struct Decoder {
     memory: MemoryInfo<'static>,
     /// Where logits are read.
     host: MemoryInfo<'static>,
-    rows: Rows,
+    /// Takes rows of the caches that grow, all at once.
+    growing: Rows,
+    /// Takes rows of one cache that is constant.
+    constant: Rows,
+    /// Takes rows of the encoder's states.
+    states: Rows,
     heads: usize,
     head_dim: usize,
 }
@@ -70,7 +76,7 @@ impl Decoder {
         graphs: Graphs,
         memory: MemoryInfo<'static>,
         host: MemoryInfo<'static>,
-        rows: Rows,
+        rows: impl Fn(TensorElementType, usize, usize) -> Result<Rows, LoadError>,
         sizes: &Sizes,
     ) -> Result<Self, LoadError> {
         let first = &graphs.first;
@@ -121,12 +127,23 @@ impl Decoder {
                 ),
             ));
         }
+        let element = caches[0].element;
+        if caches.iter().any(|cache| cache.element != element) {
+            return Err(next.error(
+                format!("inputs `{PAST}.*`"),
+                "are not all of one type; export the decoder in one precision",
+            ));
+        }
+        let states = first.require(first.input(STATES), "input", STATES)?;
+        let states = states.dtype().tensor_type().unwrap_or(element);
         Ok(Self {
+            growing: rows(element, 4, 2 * sizes.layers)?,
+            constant: rows(element, 4, 1)?,
+            states: rows(states, 3, 1)?,
             graphs,
             caches,
             memory,
             host,
-            rows,
             heads: sizes.heads,
             head_dim: sizes.head_dim,
         })
@@ -177,27 +194,37 @@ impl Decoder {
         if rows.iter().copied().eq(0..cache.windows.len()) {
             return Ok(());
         }
+        self.release(); // what is bound would stay in memory beside what takes its place
         let windows: Vec<usize> = rows.iter().map(|&row| cache.windows[row]).collect();
         let (constant, growing): (Vec<usize>, Vec<usize>) =
             (0..self.caches.len()).partition(|&index| self.caches[index].constant);
         let tensors: Vec<&DynValue> = growing.iter().map(|&index| &cache.tensors[index]).collect();
-        for (index, taken) in growing.iter().zip(self.rows.take(&tensors, rows)?) {
+        for (index, taken) in growing.iter().zip(self.growing.take(&tensors, rows)?) {
             cache.tensors[*index] = taken;
         }
         if windows != cache.windows {
             // One by one: those of the encoder are large, and so only one is in memory twice.
             for index in constant {
-                let mut taken = self.rows.take(&[&cache.tensors[index]], rows)?;
+                let mut taken = self.constant.take(&[&cache.tensors[index]], rows)?;
                 cache.tensors[index] = taken.remove(0);
             }
             let next = self.graphs.next.as_ref().unwrap_or(&self.graphs.first);
             if next.input(STATES).is_some() {
-                let mut taken = self.rows.take(&[&cache.states.value], &windows)?;
+                let mut taken = self.states.take(&[&cache.states.value], &windows)?;
                 cache.selected = Some(taken.remove(0));
             }
             cache.windows = windows;
         }
         Ok(())
+    }
+
+    /// The states of these windows, in this order.
+    pub fn select_states(&mut self, states: &States, windows: &[usize]) -> Result<States, Error> {
+        let mut taken = self.states.take(&[&states.value], windows)?;
+        Ok(States {
+            value: taken.remove(0),
+            batch: windows.len(),
+        })
     }
 
     /// A following step: one token per row. Logits for one position.

@@ -100,7 +100,6 @@ fn environment(library: &Path) -> Result<Environment, LoadError> {
 }
 
 /// What all sessions of a model have in common.
-#[derive(Clone)]
 pub(super) struct Settings {
     environment: Environment,
     threads: usize,
@@ -137,8 +136,16 @@ impl Settings {
             }
         };
         let memory = |cuda| memory(cuda).map_err(failed(&decoder_files[0]));
-        let rows = Rows::new(self.clone(), memory(self.cuda)?);
-        let decoder = Decoder::new(graphs, memory(self.cuda)?, memory(false)?, rows, sizes)?;
+        let decoder = Decoder::new(
+            graphs,
+            memory(self.cuda)?,
+            memory(false)?,
+            |element, dimensions, count| {
+                Rows::new(&self, memory(self.cuda)?, element, dimensions, count)
+                    .map_err(failed(&decoder_files[0]))
+            },
+            sizes,
+        )?;
         let name = |file: &PathBuf| {
             file.file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
@@ -156,7 +163,7 @@ impl Settings {
 
     fn graph(&self, file: &Path) -> Result<Graph, LoadError> {
         let session = self
-            .builder()
+            .builder(self.threads)
             .and_then(|mut builder| builder.commit_from_file(file))
             .map_err(failed(file))?;
         let binding = session.create_binding().map_err(failed(file))?;
@@ -168,10 +175,10 @@ impl Settings {
     }
 
     /// A session's settings, to which a graph is still to be given.
-    pub fn builder(&self) -> ort::Result<SessionBuilder> {
+    pub fn builder(&self, threads: usize) -> ort::Result<SessionBuilder> {
         // Threads that spin between windows would take the cores from the audio decoding and the components.
         let mut builder = Session::builder(&self.environment)?
-            .with_intra_threads(self.threads)?
+            .with_intra_threads(threads)?
             .with_intra_op_spinning(false)?;
         if self.cuda {
             builder =

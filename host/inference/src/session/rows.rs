@@ -1,7 +1,6 @@
 //! Rows of tensors, in another order, left out or repeated: what a beam search does to the caches after each step.
 //!
-//! ONNX Runtime's `Gather` does it, in graphs of a node for each tensor that are made when they are first needed, so that
-//! caches in a device's memory stay there.
+//! ONNX Runtime's `Gather` does it, in a graph with a node for each tensor, so that what is in a device's memory stays there.
 
 use ort::editor::{self, Node, ONNX_DOMAIN, Opset};
 use ort::memory::MemoryInfo;
@@ -17,44 +16,30 @@ const ROWS: &str = "rows";
 /// Of `Gather`; every ONNX Runtime that loads has it.
 const OPSET: u32 = 17;
 
-/// What a graph is made for: the type of the tensors, how many dimensions they have, and how many they are.
-type Kind = (TensorElementType, usize, usize);
-
-/// Takes rows of tensors.
+/// Takes rows of several tensors at once.
 pub(super) struct Rows {
-    settings: Settings,
+    graph: Graph,
     memory: MemoryInfo<'static>,
-    graphs: Vec<(Kind, Graph)>,
 }
 
 impl Rows {
-    /// `settings` are those of the model's own sessions; `memory` is where the tensors are.
-    pub fn new(settings: Settings, memory: MemoryInfo<'static>) -> Self {
-        Self {
-            settings,
+    /// For `count` tensors of one type and number of dimensions, which are in `memory`.
+    pub fn new(
+        settings: &Settings,
+        memory: MemoryInfo<'static>,
+        element: TensorElementType,
+        dimensions: usize,
+        count: usize,
+    ) -> ort::Result<Self> {
+        Ok(Self {
+            graph: graph(settings, element, dimensions, count)?,
             memory,
-            graphs: Vec::new(),
-        }
+        })
     }
 
-    /// The `rows` of each of `tensors`, in that order. There is at least one, and all have the same type and
-    /// number of dimensions.
+    /// The `rows` of each of `tensors`, in that order; as many tensors as it was made for.
     pub fn take(&mut self, tensors: &[&DynValue], rows: &[usize]) -> ort::Result<Vec<DynValue>> {
-        let first = tensors[0];
-        let element = first
-            .dtype()
-            .tensor_type()
-            .ok_or_else(|| ort::Error::new("a cache is not a tensor"))?;
-        let kind = (element, first.shape().len(), tensors.len());
-        let known = self.graphs.iter().position(|(of, _)| *of == kind);
-        let known = match known {
-            Some(index) => index,
-            None => {
-                self.graphs.push((kind, graph(&self.settings, kind)?));
-                self.graphs.len() - 1
-            }
-        };
-        let graph = &mut self.graphs[known].1;
+        let graph = &mut self.graph;
         let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
         let rows = Tensor::from_array(([rows.len()], rows))?;
         graph.binding.bind_input(ROWS, &rows)?;
@@ -80,7 +65,12 @@ fn output(index: usize) -> String {
     format!("taken{index}")
 }
 
-fn graph(settings: &Settings, (element, dimensions, count): Kind) -> ort::Result<Graph> {
+fn graph(
+    settings: &Settings,
+    element: TensorElementType,
+    dimensions: usize,
+    count: usize,
+) -> ort::Result<Graph> {
     let tensor = |name: String, ty, dimensions| {
         let shape = Shape::new(vec![-1; dimensions]);
         let dimension_symbols = SymbolicDimensions::empty(dimensions);
@@ -110,7 +100,7 @@ fn graph(settings: &Settings, (element, dimensions, count): Kind) -> ort::Result
     }
     let mut model = editor::Model::new([Opset::new(ONNX_DOMAIN, OPSET)?])?;
     model.set_graph(graph)?;
-    let session = model.into_session(&settings.builder()?)?;
+    let session = model.into_session(&settings.builder(1)?)?;
     let binding = session.create_binding()?;
     Ok(Graph {
         session,

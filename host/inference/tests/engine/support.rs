@@ -51,7 +51,8 @@ pub fn frames(name: &str) -> Vec<f32> {
         .collect()
 }
 
-/// What was said in a recording (`spoken`), or what greedy decoding makes of it (`greedy`).
+/// What was said in a recording (`spoken`), or what greedy decoding or the beam search make of it (`greedy`,
+/// `beam`).
 pub fn expected(name: &str, what: &str) -> String {
     let text = include_str!("../fixtures/expected.json");
     let json: serde_json::Value = serde_json::from_str(text).unwrap();

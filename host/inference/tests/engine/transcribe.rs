@@ -48,6 +48,21 @@ async fn a_split_decoder_searches_as_a_merged_one_does() {
 }
 
 #[tokio::test]
+async fn the_beam_search_marks_times_too() {
+    let engine = engine();
+    let options = Options {
+        timestamps: Timestamps::Segment,
+        ..engine.default_options()
+    };
+    assert_eq!(options.beam_size, 5);
+    let segments = transcribe(&engine, &frames("long"), options).await;
+    assert_eq!(words(&text(&segments)), words(&expected("long", "spoken")));
+    assert!(segments.len() >= 5);
+    assert!(segments.iter().all(|one| one.start < one.end));
+    assert!(segments.windows(2).all(|two| two[0].end <= two[1].start));
+}
+
+#[tokio::test]
 async fn every_form_and_precision_of_the_decoder_gives_the_same_text() {
     let merged = engine();
     assert_eq!(merged.model().precision, Precision::Int8);
@@ -295,12 +310,17 @@ async fn options_that_cannot_be_met_are_refused() {
         Err(error) => error,
     };
     let default = Options::default;
-    for beam_size in [0, 9, u32::MAX] {
+    let error = refuse(Options {
+        beam_size: 0,
+        ..default()
+    });
+    assert!(matches!(error, Error::InvalidOption(_)));
+    for beam_size in [9, u32::MAX] {
         let error = refuse(Options {
             beam_size,
             ..default()
         });
-        assert!(matches!(&error, Error::InvalidOption(text) if text.contains("between 1 and 8")));
+        assert!(matches!(&error, Error::UnsupportedOption(text) if text.contains("the 8 rows")));
     }
     let error = refuse(Options {
         timestamps: Timestamps::Word,
