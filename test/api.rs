@@ -192,6 +192,26 @@ async fn silence_is_the_empty_string() {
 }
 
 #[tokio::test]
+async fn the_beam_size_is_chosen_up_to_the_rows_of_a_batch() {
+    let host = Host::with(common::state_dir(), &["--max-batch", "4"]);
+    let narrowed = "the model's own beam search is wider than a batch may be; it is narrowed";
+    host.wait_for_log(|line| line["message"] == narrowed).await;
+    let analyze = async |fields: &[(&str, &str)]| {
+        host.analyze("home.m4a", recording("home.m4a"), fields)
+            .await
+    };
+    for fields in [&[][..], &[("beam_size", "1")], &[("beam_size", "4")]] {
+        let heard = analyze(fields).await.transcription();
+        assert_eq!(words(&heard), said_in("home.m4a"));
+    }
+    let refused = analyze(&[("beam_size", "5")]).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.message().contains("the 4 rows"), "{}", refused.text);
+    let refused = analyze(&[("beam_size", "0")]).await;
+    assert_eq!(refused.error(), (400, "bad_request".into()));
+}
+
+#[tokio::test]
 async fn each_kind_of_bad_request_has_its_own_answer() {
     let host = Host::start();
     let good = || recording("home.m4a");

@@ -45,6 +45,8 @@ fn transcribe_prints_the_words_of_each_file() {
         "warn",
         "--state-dir",
         state,
+        "--beam-size",
+        "2",
         "test/audio/home.m4a",
     ]);
     assert!(one.status.success(), "{}", stderr(&one));
