@@ -4,8 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-# Before anything loads OpenMP: threads that wait for each other spin for some microseconds before they sleep. Not at all takes
-# a quarter longer, and for long halves the speed of a machine with other work.
+# Before anything loads OpenMP: threads that wait for each other spin for some microseconds before they sleep. Without it a
+# step takes a quarter longer, and if they spin for long, all other work on the machine does.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 from . import card, evaluation, export, keeping, speech, text, tokens, training

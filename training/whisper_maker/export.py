@@ -17,8 +17,8 @@ from .tokens import CONTEXT, SPECIALS
 
 OPSET = 17
 BEAM_SIZE = 5
-"""As wide as the reference's. Of the words of dev's free text 16.0 % were wrong with 1, 11.7 % with 3, 11.2 % with 5, and 11.3 %
-with 8."""
+"""As wide as the reference's. Of the words of dev's free text 16.0 % were wrong with 1, 11.7 % with 3, 11.2 % with 5, and
+11.3 % with 8."""
 
 PARTS = ("encoder_model", "decoder_model", "decoder_with_past_model")
 

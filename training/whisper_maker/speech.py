@@ -54,7 +54,9 @@ def make_train(work: Work, hours: float, seed: int) -> None:
             r = Random(f"{seed}/train/{number}")
             chosen = heapq.nsmallest(SHARD, texts, key=lambda text: (spoken[text], r.random()))
             spoken.update(chosen)  # those that do not fit, too: once is enough
-            shards.write(path, [utterance for utterance in (speakers.speak(text, r, TRAINED) for text in chosen) if fits(utterance)])
+            shards.write(
+                path, [utterance for utterance in (speakers.speak(text, r, TRAINED) for text in chosen) if fits(utterance)]
+            )
         shard = shards.read(path)
         if known:
             spoken.update(row["text"] for row in shard.rows)

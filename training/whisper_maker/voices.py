@@ -26,6 +26,7 @@ VARIANTS = (
 
 UNSEEN_VARIANTS = ("f5", "m7", "Gene", "anika", "belinda")
 
+
 @dataclass(frozen=True)
 class Shares:
     """Of espeak-ng and of flite's two diphone voices; flite's three recorded voices have the rest. They are the ones that
