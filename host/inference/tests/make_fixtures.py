@@ -26,7 +26,7 @@ MODEL = pathlib.Path(__file__).parents[3] / "models" / "bundled"
 RECORDINGS = {
     "short": ["The happy child found a brave lantern from the green lake."],
     "other": ["The lonely soldier and the farmer walked to the harbor.", "The witch hid the blue key."],
-    "rare": ["The notary ratified the covenant of a provincial parliament."],
+    "rare": ["The archivist catalogued a parchment of the abbey."],
     "long": [
         "There was a potion beyond the white island, but the red witch stole it.",
         "The merchant and the hidden knight walked to the silver road.",
