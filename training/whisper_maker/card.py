@@ -104,7 +104,7 @@ def make(work: Work) -> None:
         error_table(found["words"]),
         f"\nDecoded with a beam search of {BEAM_SIZE}, as `generation_config.json` asks. Greedily (`--beam-size 1`) the "
         f"word errors of clean free text in int8 are {greedy}.\n",
-        f"\nSegments of two-sentence clips begin within 0.3 s of the sentence in {percent(times['within_0.3_s'])} of cases "
+        f"Segments of two-sentence clips begin within 0.3 s of the sentence in {percent(times['within_0.3_s'])} of cases "
         f"(median {times['median_s']:.2f} s, {times['clips']} clips); {percent(times['two_segments'])} have two segments.\n",
         f"| {WINDOW:g} s without speech | empty text | invented words a minute |\n|---|---|---|",
         "\n".join(quiet_lines),
