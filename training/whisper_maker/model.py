@@ -64,14 +64,11 @@ class Attention(nn.Module):
     def split(self, x: torch.Tensor) -> torch.Tensor:
         return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
-    def project(self, x: torch.Tensor, *layers: nn.Linear) -> list[torch.Tensor]:
-        """Several projections as one product, which is faster by a tenth."""
-        weight = torch.cat([layer.weight for layer in layers])
-        bias = torch.cat([torch.zeros_like(layer.weight[0]) if layer.bias is None else layer.bias for layer in layers])
-        return [self.split(part) for part in F.linear(x, weight, bias).chunk(len(layers), -1)]
-
     def keys_values(self, x: torch.Tensor) -> list[torch.Tensor]:
-        return self.project(x, self.k_proj, self.v_proj)
+        """Both as one product: with two, a training step takes a tenth longer."""
+        weight = torch.cat([self.k_proj.weight, self.v_proj.weight])
+        bias = torch.cat([torch.zeros_like(self.v_proj.bias), self.v_proj.bias])
+        return [self.split(part) for part in F.linear(x, weight, bias).chunk(2, -1)]
 
     def join(self, heads: torch.Tensor) -> torch.Tensor:
         return self.out_proj(heads.transpose(1, 2).flatten(2))

@@ -2,8 +2,8 @@
 //!
 //! The parts are those of OpenAI's reference implementation (`decoding.py`, `transcribe.py`), one file each:
 //! [`rules`] which token may follow, [`sampler`] which ones are likely, [`search`] which text is the likeliest,
-//! [`window`] the loop over a batch of windows, [`fallback`] whether a window's text can be believed, [`seek`] what a text with time stamps says about segments and
-//! where the next window begins.
+//! [`window`] the loop over a batch of windows, [`fallback`] whether a window's text can be believed, [`seek`] what a text
+//! with time stamps says about segments and where the next window begins.
 //!
 //! # Long recordings
 //!

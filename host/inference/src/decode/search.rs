@@ -212,6 +212,17 @@ mod tests {
         }
     }
 
+    fn row(temperature: f32, beam_size: usize) -> Row {
+        Row {
+            prompt: vec![],
+            sot: 0,
+            timestamps: false,
+            temperature,
+            beam_size,
+            seed: 0,
+        }
+    }
+
     /// The text that is found with so many hypotheses, where `model` gives the probabilities of tokens 0 to 3 after those
     /// before; and how many hypotheses were followed in each step.
     fn search(
@@ -219,15 +230,8 @@ mod tests {
         longest: usize,
         model: impl Fn(&[u32]) -> [f32; 4],
     ) -> (Found, Vec<usize>) {
-        let row = Row {
-            prompt: vec![],
-            sot: 0,
-            timestamps: false,
-            temperature: 0.0,
-            beam_size,
-            seed: 0,
-        };
-        let (mut search, mut widths) = (Search::new(&row, longest), Vec::new());
+        let mut search = Search::new(&row(0.0, beam_size), longest);
+        let mut widths = Vec::new();
         loop {
             let live: Vec<Vec<u32>> = search.live().iter().map(|one| one.tokens.clone()).collect();
             widths.push(live.len());
@@ -309,15 +313,7 @@ mod tests {
     #[test]
     fn logits_that_are_no_numbers_end_the_search_with_an_error() {
         for (temperature, bad) in [(0.0, f32::NAN), (0.5, f32::NAN), (0.0, f32::INFINITY)] {
-            let row = Row {
-                prompt: vec![],
-                sot: 0,
-                timestamps: false,
-                temperature,
-                beam_size: 2,
-                seed: 0,
-            };
-            let mut search = Search::new(&row, 9);
+            let mut search = Search::new(&row(temperature, 2), 9);
             let step = search.step(&rules(), |_, out| {
                 *out = vec![0.0, bad, 0.0, 0.0];
                 Ok(())

@@ -50,6 +50,13 @@ pub(crate) struct Decoded {
 }
 
 impl Window {
+    /// Tell whoever waits for it that the model failed. The reason is for the log.
+    pub fn fail(self) {
+        self.answer(Err(Error::Internal(
+            "the model failed; the host's log has the reason".into(),
+        )));
+    }
+
     /// Hand the answer to whoever waits for it.
     pub fn answer(self, result: Result<Decoded, Error>) {
         if let Some(stream) = self.stream.upgrade() {

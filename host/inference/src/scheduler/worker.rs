@@ -77,9 +77,7 @@ impl Worker {
             if let Some(reason) = failure {
                 tracing::error!(windows = slots.len(), reason, "a batch of windows failed");
                 for window in slots.into_iter().filter_map(|slot| slot.window) {
-                    window.answer(Err(Error::Internal(
-                        "the model failed; the host's log has the reason".into(),
-                    )));
+                    window.fail();
                 }
             }
         }
@@ -87,7 +85,7 @@ impl Worker {
 
     fn batch(&mut self, slots: &mut [Slot]) -> Result<(), Error> {
         let mut pending: Vec<usize> = (0..slots.len()).collect();
-        let mut states = self.encode(slots, &pending)?;
+        let mut states = self.encode(slots)?;
         self.detect(slots, &states)?;
         for round in 0.. {
             self.attempt(slots, &pending, &states, round)?;
@@ -105,10 +103,10 @@ impl Worker {
         Ok(())
     }
 
-    fn encode(&mut self, slots: &[Slot], pending: &[usize]) -> Result<States, Error> {
-        let windows: Vec<&[f32]> = pending
+    fn encode(&mut self, slots: &[Slot]) -> Result<States, Error> {
+        let windows: Vec<&[f32]> = slots
             .iter()
-            .filter_map(|&index| slots[index].window.as_ref())
+            .filter_map(|slot| slot.window.as_ref())
             .map(|window| window.frames.as_slice())
             .collect();
         let (states, time) = self.sessions.encoder.encode(&windows)?;
@@ -214,9 +212,7 @@ impl Listener for Desk<'_> {
             Ok(attempt) => attempt,
             Err(error) => {
                 tracing::error!(%error, "a window failed");
-                window.answer(Err(Error::Internal(
-                    "the model failed; the host's log has the reason".into(),
-                )));
+                window.fail();
                 return;
             }
         };

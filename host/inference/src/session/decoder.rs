@@ -61,7 +61,7 @@ pub(crate) struct Cache<'a> {
     /// The encoder's states, one row for each window.
     states: &'a States,
     /// The same for each row, where rows have been selected and the graph asks for states.
-    selected: Option<DynValue>,
+    selected: Option<States>,
     /// The window of each row.
     windows: Vec<usize>,
     /// In the order of `Decoder::caches`.
@@ -210,8 +210,7 @@ impl Decoder {
             }
             let next = self.graphs.next.as_ref().unwrap_or(&self.graphs.first);
             if next.input(STATES).is_some() {
-                let mut taken = self.states.take(&[&cache.states.value], &windows)?;
-                cache.selected = Some(taken.remove(0));
+                cache.selected = Some(self.select_states(cache.states, &windows)?);
             }
             cache.windows = windows;
         }
@@ -242,8 +241,8 @@ impl Decoder {
         let tokens = Tensor::from_array(([tokens.len(), 1], tokens))?;
         graph.binding.bind_input(TOKENS, &tokens)?;
         if graph.input(STATES).is_some() {
-            let states = cache.selected.as_ref().unwrap_or(&cache.states.value);
-            graph.binding.bind_input(STATES, states)?;
+            let states = cache.selected.as_ref().unwrap_or(cache.states);
+            graph.binding.bind_input(STATES, &states.value)?;
         }
         for (name, value) in self.caches.iter().zip(&cache.tensors) {
             graph.binding.bind_input(&name.past, value)?;

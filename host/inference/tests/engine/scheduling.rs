@@ -22,11 +22,7 @@ fn repeat(name: &str, times: usize) -> Vec<f32> {
 
 #[tokio::test]
 async fn a_batch_gives_the_texts_of_single_windows_and_is_one() {
-    let engine = Engine::load(Config {
-        precision: Precision::Fp32,
-        ..config(bundled())
-    })
-    .unwrap();
+    let engine = engine_fp32();
     let names = ["short", "other", "short", "other", "short"];
     // A window first, so that the others meet in the queue.
     let first = engine.start(Options::default()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use inference::{Config, Device, Engine, Error, Options, Segment, Transcription};
+use inference::{Config, Device, Engine, Error, Options, Precision, Segment, Transcription};
 
 /// The workspace's root.
 fn root() -> PathBuf {
@@ -39,6 +39,15 @@ pub fn config(model: impl Into<PathBuf>) -> Config {
 /// An engine with the bundled model.
 pub fn engine() -> Engine {
     Engine::load(config(bundled())).expect("the bundled model loads")
+}
+
+/// An engine with the bundled model's fp32 files.
+pub fn engine_fp32() -> Engine {
+    Engine::load(Config {
+        precision: Precision::Fp32,
+        ..config(bundled())
+    })
+    .expect("the bundled model loads")
 }
 
 /// Frames of a recording, `[frames, 80]`; see `make_fixtures.py`.

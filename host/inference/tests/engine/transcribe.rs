@@ -12,18 +12,9 @@ async fn greedy_text_is_that_of_an_independent_implementation() {
     }
 }
 
-/// An engine with the bundled model's fp32 files.
-fn full() -> inference::Engine {
-    inference::Engine::load(inference::Config {
-        precision: Precision::Fp32,
-        ..config(bundled())
-    })
-    .unwrap()
-}
-
 #[tokio::test]
 async fn the_beam_search_finds_the_text_of_an_independent_implementation() {
-    let engine = full();
+    let engine = engine_fp32();
     for name in ["short", "other", "rare"] {
         let segments = transcribe(&engine, &frames(name), engine.default_options()).await;
         assert_eq!(text(&segments), expected(name, "beam"));
@@ -75,7 +66,7 @@ async fn every_form_and_precision_of_the_decoder_gives_the_same_text() {
     });
     let split = inference::Engine::load(config(folder.path())).unwrap();
     assert_eq!(split.model().files.len(), 3);
-    let full = full();
+    let full = engine_fp32();
     assert_eq!(
         full.model().files,
         ["encoder_model.onnx", "decoder_model_merged.onnx"]
