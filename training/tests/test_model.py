@@ -51,7 +51,7 @@ class Features(unittest.TestCase):
         same = torch.equal(Augment(torch.Generator().manual_seed(1), 0.0).voice(mel), mel)
         self.assertTrue(same)
         changed = (Augment(torch.Generator().manual_seed(1)).voice(mel) != mel).flatten(1).any(1)
-        self.assertAlmostEqual(changed.float().mean().item(), 1 - 0.5 * 0.75, delta=0.1)
+        self.assertAlmostEqual(changed.float().mean().item(), 1 - 0.3 * 0.75, delta=0.1)
 
     def test_a_scale_of_the_mel_axis_moves_a_tone(self) -> None:
         tone = torch.zeros(200, 80, 50)
@@ -60,6 +60,16 @@ class Features(unittest.TestCase):
         self.assertGreaterEqual(peaks.min().item(), 35)  # 40 / 1.12 = 35.7
         self.assertLessEqual(peaks.max().item(), 46)  # 40 / 0.88 = 45.5
         self.assertGreater(peaks.max().item() - peaks.min().item(), 8)
+
+    def test_the_scale_differs_between_the_ends_of_the_mel_axis(self) -> None:
+        def scales(place: int) -> torch.Tensor:
+            tone = torch.zeros(200, 80, 50)
+            tone[:, place] = 1
+            return Augment(torch.Generator().manual_seed(1)).voice(tone)[:, :, 25].argmax(1) / place
+
+        slopes = scales(60) - scales(20)
+        self.assertLess(slopes.min().item(), -0.04)
+        self.assertGreater(slopes.max().item(), 0.04)
 
 
 class Architecture(unittest.TestCase):
@@ -130,11 +140,11 @@ class Text(unittest.TestCase):
     def test_some_phonemes_are_blurred_with_the_nearest_one_and_silence_never(self) -> None:
         off = self.off.mean(-1)
         share = (off[self.labels >= 0].abs() > 0.1).float().mean().item()
-        self.assertAlmostEqual(share, BLURRED, delta=0.03)
+        self.assertAlmostEqual(share, BLURRED / 2, delta=0.03)  # each row's own is drawn up to it
         self.assertLess(off[self.labels < 0].abs().max().item(), 0.1)
         self.assertGreater(off[self.labels == 0].min().item(), -0.1)  # the nearest of 0 and 2 is 1
         self.assertLess(off[self.labels == 2].max().item(), 0.1)
-        self.assertLess(off[self.labels == 1].abs().max().item(), 0.9)  # and never quite the other one
+        self.assertLess(off[self.labels == 1].abs().max().item(), 0.95)  # and never quite the other one
 
     def test_what_is_read_has_its_engines_phonemes_in_order(self) -> None:
         numbers = {"espeak:h": 0, "espeak:aI": 1, "espeak:_:": 2, "flite:hh": 3, "flite:ay": 4}

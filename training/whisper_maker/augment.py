@@ -79,11 +79,15 @@ class Augment:
         return torch.where(self.chance(rows, 0.08)[:, None], decoded, samples)
 
     def voice(self, mel: torch.Tensor) -> torch.Tensor:
-        """Other voices: for half of the rows a longer or shorter vocal tract, as a scale of the mel axis (Jaitly and Hinton,
-        2013), and for a quarter the smooth spectra of a vocoder, as an average over neighbours in time and frequency."""
+        """Other voices: for most of the rows a longer or shorter vocal tract, as a scale of the mel axis (Jaitly and Hinton,
+        2013) that differs between its two ends, because tracts differ in more than length; and for a quarter the smooth
+        spectra of a vocoder, as an average over neighbours in time and frequency."""
         rows, mels, frames = mel.shape
-        scale = 1 + self.uniform(rows, -0.12, 0.12) * self.chance(rows, 0.5)
-        place = (torch.arange(mels, device=self.device) * scale[:, None]).clamp(max=mels - 1)
+        other = self.chance(rows, 0.7)
+        scale = 1 + self.uniform(rows, -0.12, 0.12) * other
+        slope = self.uniform(rows, -0.06, 0.06) * other
+        axis = torch.arange(mels, device=self.device)
+        place = (axis * (scale[:, None] + slope[:, None] * (2 * axis / mels - 1))).clamp(max=mels - 1)
         below = place.long()
         part = (place - below)[:, :, None]
         low, high = (index[:, :, None].expand(-1, -1, frames) for index in (below, (below + 1).clamp(max=mels - 1)))

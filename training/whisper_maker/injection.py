@@ -25,9 +25,10 @@ MEMORY = 0.98
 NOISE = 0.3
 """Share of the deviation that is drawn. Most of it belongs to voice and channel and is no noise to those who hear them."""
 
-BLURRED = 0.12
-"""Share of the phonemes that come out somewhere between themselves and one that sounds like them, as the encoder's lower
-half has it when it is not sure of what it heard: the rest of the word has to say which it was."""
+BLURRED = 0.3
+"""At most this share of a row's phonemes come out somewhere between themselves and one that sounds like them, as the
+encoder's lower half has it when it is not sure of what it heard: the rest of the word has to say which it was. How many they
+are is drawn for each row, because some voices are heard well and some hardly."""
 
 
 class Injection(nn.Module):
@@ -91,8 +92,9 @@ class Injection(nn.Module):
         noise = torch.randn(deviation.shape, generator=generator, device=deviation.device)
         sounds = self.sounds()[numbers]
 
-        share = torch.rand(numbers.shape, generator=generator, device=numbers.device)
-        blurred = (share < BLURRED) & (numbers < PHONEMES)
+        level = BLURRED * torch.rand(len(numbers), 1, generator=generator, device=numbers.device)
+        share = torch.rand(numbers.shape, generator=generator, device=numbers.device) / level.clamp(min=1e-6)
+        blurred = (share < 1) & (numbers < PHONEMES)
         other = torch.multinomial(self.likeness()[numbers[blurred]], 1, generator=generator)[:, 0]
-        sounds[blurred] = sounds[blurred].lerp(self.sounds()[other], 0.8 * share[blurred, None] / BLURRED)
+        sounds[blurred] = sounds[blurred].lerp(self.sounds()[other], 0.9 * share[blurred, None])
         return sounds + self.places()[positions] + NOISE * deviation * noise

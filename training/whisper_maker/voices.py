@@ -36,7 +36,7 @@ class Shares:
     diphone: float
 
 
-TESTED, TRAINED = Shares(0.55, 0.18), Shares(0.4, 0.15)
+TESTED, TRAINED = Shares(0.55, 0.18), Shares(0.3, 0.2)
 """In dev and test, and in what is heard in training. The recorded voices were the worst understood of the known ones when
 they had a quarter of both."""
 
