@@ -189,7 +189,7 @@ pub struct Up {
     )]
     pub max_connections: usize,
 
-    /// Requests that one client address may have under way; one more is answered 429.
+    /// Requests that one client, an IPv4 address or a /64 of IPv6, may have under way; one more is answered 429.
     #[arg(
         long,
         value_name = "N",

@@ -1,10 +1,10 @@
 //! How many requests each client has under way: no more than its share.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Counts by address.
+/// Counts by network, see [`network`].
 pub(super) struct Clients {
     share: usize,
     counts: Mutex<HashMap<IpAddr, usize>>,
@@ -13,11 +13,20 @@ pub(super) struct Clients {
 /// One request of a client; dropping it makes room for another.
 pub(super) struct Place {
     clients: Arc<Clients>,
-    address: IpAddr,
+    network: IpAddr,
+}
+
+/// What tells clients apart: an IPv4 address, and of an IPv6 address the first 64 bits. The rest is chosen by whoever has
+/// the subnet (RFC 4291, 2.5.1): one machine can call from as many addresses as it likes.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(short) => short.into(),
+        IpAddr::V6(long) => Ipv6Addr::from_bits(long.to_bits() & (u128::MAX << 64)).into(),
+    }
 }
 
 impl Clients {
-    /// `share`: how many requests one address may have under way.
+    /// `share`: how many requests one client may have under way.
     pub(super) fn new(share: usize) -> Arc<Self> {
         Arc::new(Self {
             share,
@@ -27,15 +36,16 @@ impl Clients {
 
     /// Takes a place, if the client has one left.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let network = network(address);
         let mut counts = self.counts();
-        let count = counts.entry(address).or_insert(0);
+        let count = counts.entry(network).or_insert(0);
         if *count >= self.share {
             return None;
         }
         *count += 1;
         Some(Place {
             clients: Arc::clone(self),
-            address,
+            network,
         })
     }
 
@@ -48,10 +58,10 @@ impl Clients {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.clients.counts();
-        if let Some(count) = counts.get_mut(&self.address) {
+        if let Some(count) = counts.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.address);
+                counts.remove(&self.network);
             }
         }
     }
@@ -71,5 +81,18 @@ mod tests {
         assert!(clients.admit("192.0.2.2".parse().unwrap()).is_some());
         drop(first);
         assert!(clients.admit(one).is_some());
+    }
+
+    #[test]
+    fn the_addresses_of_an_ipv6_subnet_are_one_client() {
+        let clients = Clients::new(1);
+        let _place = clients.admit("2001:db8:0:1::1".parse().unwrap()).unwrap();
+        let same = "2001:db8:0:1:ffff:ffff:ffff:ffff".parse().unwrap();
+        assert!(clients.admit(same).is_none());
+        assert!(clients.admit("2001:db8:0:2::1".parse().unwrap()).is_some());
+
+        let _mapped = clients.admit("::ffff:192.0.2.1".parse().unwrap()).unwrap();
+        assert!(clients.admit("192.0.2.1".parse().unwrap()).is_none());
+        assert!(clients.admit("::ffff:192.0.2.2".parse().unwrap()).is_some());
     }
 }

@@ -30,7 +30,7 @@ use crate::error::{Code, Failure};
 pub struct ServerConfig {
     /// Connections open at once; the next client waits in the system's queue until one closes.
     pub max_connections: usize,
-    /// Requests that one client address may have under way; the next is answered 429.
+    /// Requests that one client may have under way; the next is answered 429.
     pub max_requests_per_client: usize,
     /// How long a client may take to send its request's headers, or leave a connection idle between two requests.
     pub header_timeout: Duration,
