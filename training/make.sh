@@ -28,7 +28,7 @@ export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000
 maker() { .venv/bin/python -m whisper_maker "$@"; }
 
 if [ "${1:-}" = evaluate ]; then
-    maker text
+    maker text --no-read
     maker speech --hours 0
     maker evaluate --model ../models/bundled
     exit

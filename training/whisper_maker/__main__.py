@@ -19,7 +19,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of all randomness (default: %(default)s)")
     steps = parser.add_subparsers(dest="step", required=True)
 
-    steps.add_parser("text", help="collect the sentences")
+    write = steps.add_parser("text", help="collect the sentences")
+    write.add_argument("--no-read", action="store_true", help="without those that are only read: enough to measure a model")
     say = steps.add_parser("speech", help="speak them")
     say.add_argument(
         "--hours",
@@ -43,8 +44,8 @@ def arguments() -> argparse.Namespace:
     train.add_argument("--encoder-layers", type=int, default=4)
     train.add_argument("--decoder-layers", type=int, default=4, help="can be raised later (default: %(default)s)")
 
-    write = steps.add_parser("export", help="write the model's folder")
-    write.add_argument("--checkpoint", type=Path, help="(default: the cooldown if there is one, else the trunk)")
+    store = steps.add_parser("export", help="write the model's folder")
+    store.add_argument("--checkpoint", type=Path, help="(default: the cooldown if there is one, else the trunk)")
 
     judge = steps.add_parser("evaluate", help="measure a model's folder through the host")
     judge.add_argument("--model", type=Path, help="(default: the one exported)")
@@ -63,7 +64,7 @@ def main() -> None:
     work = Work(given.work)
     match given.step:
         case "text":
-            text.make(work, given.seed)
+            text.make(work, given.seed, not given.no_read)
         case "speech":
             speech.make_fixed(work, given.seed)
             if given.hours > 0:

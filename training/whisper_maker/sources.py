@@ -212,11 +212,12 @@ def spelling(root: Path) -> list[str]:
     return (root / "usr/share/dict/american-english").read_text(encoding="utf-8").split()
 
 
-def fetch(packages_dir: Path) -> Path:
-    """Downloads and unpacks every package that is not there yet; returns the root of the unpacked tree."""
+def fetch(packages_dir: Path, wanted: list[Source]) -> Path:
+    """Downloads and unpacks the packages of the `wanted` sources that are not there yet; returns the root of the unpacked
+    tree."""
     root = packages_dir / "root"
     root.mkdir(parents=True, exist_ok=True)
-    names = {WORD_LIST, *(package for source in SOURCES + READ_ONLY for package in source.packages)}
+    names = {WORD_LIST, *(package for source in wanted for package in source.packages)}
     missing = [name for name in sorted(names) if not (packages_dir / f"{name}.unpacked").exists()]
     if missing:
         print(f"text: fetching {len(missing)} packages", flush=True)

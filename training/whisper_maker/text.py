@@ -173,18 +173,20 @@ def write(work: Work, part: str, rows: list[dict[str, str]]) -> None:
     print(f"text: {part}: {len(rows):,} sentences, {total:,} words; {dict(counts.most_common())}", flush=True)
 
 
-def make(work: Work, seed: int) -> None:
-    """Writes the files that are not there."""
-    if (work.text / "read.jsonl").exists():
+def make(work: Work, seed: int, read: bool) -> None:
+    """Writes the files that are not there; what is only read if `read`."""
+    spoken_done, read_done = (work.text / "test.jsonl").exists(), (work.text / "read.jsonl").exists()
+    if spoken_done and (read_done or not read):
         print("text: done before", flush=True)
         return
-    root = sources.fetch(work.packages)
+    root = sources.fetch(work.packages, sources.SOURCES + (sources.READ_ONLY if read else []))
     work.text.mkdir(parents=True, exist_ok=True)
-    if not (work.text / "test.jsonl").exists():
+    if not spoken_done:
         for part, rows in collect(root, seed).items():
             write(work, part, rows)
-    parts = {part: load(work, part) for part in ("train", "dev", "test")}
-    write(work, "read", collect_read(root, parts, Random(f"{seed}/read")))
+    if read and not read_done:
+        parts = {part: load(work, part) for part in ("train", "dev", "test")}
+        write(work, "read", collect_read(root, parts, Random(f"{seed}/read")))
 
 
 def load(work: Work, part: str) -> list[dict[str, str]]:
