@@ -19,8 +19,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of all randomness (default: %(default)s)")
     steps = parser.add_subparsers(dest="step", required=True)
 
-    write = steps.add_parser("text", help="collect the sentences")
-    write.add_argument("--no-read", action="store_true", help="without those that are only read: enough to measure a model")
+    collect = steps.add_parser("text", help="collect the sentences")
+    collect.add_argument(
+        "--no-read", action="store_true", help="without those that are only read: enough to measure a model"
+    )
     say = steps.add_parser("speech", help="speak them")
     say.add_argument(
         "--hours",
@@ -44,8 +46,8 @@ def arguments() -> argparse.Namespace:
     train.add_argument("--encoder-layers", type=int, default=4)
     train.add_argument("--decoder-layers", type=int, default=4, help="can be raised later (default: %(default)s)")
 
-    store = steps.add_parser("export", help="write the model's folder")
-    store.add_argument("--checkpoint", type=Path, help="(default: the cooldown if there is one, else the trunk)")
+    write = steps.add_parser("export", help="write the model's folder")
+    write.add_argument("--checkpoint", type=Path, help="(default: the cooldown if there is one, else the trunk)")
 
     judge = steps.add_parser("evaluate", help="measure a model's folder through the host")
     judge.add_argument("--model", type=Path, help="(default: the one exported)")

@@ -93,7 +93,7 @@ class Injection(nn.Module):
         sounds = self.sounds()[numbers]
 
         level = BLURRED * torch.rand(len(numbers), 1, generator=generator, device=numbers.device)
-        share = torch.rand(numbers.shape, generator=generator, device=numbers.device) / level.clamp(min=1e-6)
+        share = torch.rand(numbers.shape, generator=generator, device=numbers.device) / level
         blurred = (share < 1) & (numbers < PHONEMES)
         other = torch.multinomial(self.likeness()[numbers[blurred]], 1, generator=generator)[:, 0]
         sounds[blurred] = sounds[blurred].lerp(self.sounds()[other], 0.9 * share[blurred, None])

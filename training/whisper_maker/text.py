@@ -175,16 +175,17 @@ def write(work: Work, part: str, rows: list[dict[str, str]]) -> None:
 
 def make(work: Work, seed: int, read: bool) -> None:
     """Writes the files that are not there; what is only read if `read`."""
-    spoken_done, read_done = (work.text / "test.jsonl").exists(), (work.text / "read.jsonl").exists()
-    if spoken_done and (read_done or not read):
+    speaking = not (work.text / "test.jsonl").exists()
+    reading = read and not (work.text / "read.jsonl").exists()
+    if not speaking and not reading:
         print("text: done before", flush=True)
         return
-    root = sources.fetch(work.packages, sources.SOURCES + (sources.READ_ONLY if read else []))
+    root = sources.fetch(work.packages, sources.SOURCES + (sources.READ_ONLY if reading else []))
     work.text.mkdir(parents=True, exist_ok=True)
-    if not spoken_done:
+    if speaking:
         for part, rows in collect(root, seed).items():
             write(work, part, rows)
-    if read and not read_done:
+    if reading:
         parts = {part: load(work, part) for part in ("train", "dev", "test")}
         write(work, "read", collect_read(root, parts, Random(f"{seed}/read")))
 

@@ -1,8 +1,10 @@
 //! How many requests each client has under way: no more than its share.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipnet::Ipv6Net;
 
 /// Counts by network, see [`network`].
 pub(super) struct Clients {
@@ -21,7 +23,7 @@ pub(super) struct Place {
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(short) => short.into(),
-        IpAddr::V6(long) => Ipv6Addr::from_bits(long.to_bits() & (u128::MAX << 64)).into(),
+        IpAddr::V6(long) => Ipv6Net::new_assert(long, 64).network().into(),
     }
 }
 
