@@ -1,7 +1,7 @@
 # The two that matter: `make run` and `make test`. Both set up whatever is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup components test-components handlers host build run test lint format bench model model-eval clean
+.PHONY: help setup model test-model components test-components handlers host build run test lint format bench clean
 
 COMPONENTS := analyze audio stats
 TEST_COMPONENTS := word-count word-count-p3 probe-spin probe-wasi02 probe-wasi03
@@ -13,6 +13,13 @@ help: ## list all targets
 setup: ## fetch ONNX Runtime into .tools/, check for a compiler and pip
 	@sh scripts/setup.sh
 
+# WHISPER_HOST_MODEL names another model, which the host finds itself.
+model: ## fetch the Whisper model base into .tools/models/
+	@[ -n "$$WHISPER_HOST_MODEL" ] || sh scripts/setup-models.sh base
+
+test-model: ## fetch the model that tests use, tiny.en
+	@sh scripts/setup-models.sh tiny.en
+
 components: ## build the WebAssembly components into target/components/
 	@sh scripts/build-components.sh $(COMPONENTS)
 
@@ -23,7 +30,7 @@ test-components: ## build the components that only tests use
 host: setup ## build the host, target/release/whisper-host
 	@cargo build --release --locked --target-dir target --workspace --bin whisper-host
 
-build: host components ## build everything and fill the cache of compiled components
+build: host components model ## build everything and fill the cache of compiled components
 	@$(HOST) check --log warn
 
 run: build ## serve on http://localhost:8000
@@ -32,7 +39,7 @@ run: build ## serve on http://localhost:8000
 handlers: host ## build the examples in target/components/, as `whisper-host new` begins them
 	@sh scripts/build-handlers.sh
 
-test: setup test-components handlers ## run all tests
+test: setup test-model test-components handlers ## run all tests
 	@sh scripts/setup-registry.sh
 	cargo test --release --locked --target-dir target --workspace
 
@@ -45,12 +52,6 @@ format: ## format all code
 
 bench: build ## measure, side by side with peers; prints ratios
 	@sh bench/run.sh
-
-model: build ## make the bundled model from nothing; days on a CPU (training/README.md)
-	@sh training/make.sh
-
-model-eval: build ## measure the bundled model: word errors by voice and noise, times, silence
-	@sh training/make.sh evaluate
 
 clean: ## remove everything that was built or fetched
 	rm -rf target .tools

@@ -15,7 +15,7 @@ async fn model_initialization() {
     for expected in [
         "/analyze",
         "/stats",
-        "models/bundled",
+        "test/models/synthetic",
         "device  cpu",
         "SQLite",
         &host.url,
@@ -330,7 +330,7 @@ async fn a_body_over_the_limit_is_answered_413() {
 #[tokio::test]
 async fn both_forms_of_the_decoder_give_the_same_words() {
     let model = tempfile::tempdir().unwrap();
-    let bundled = common::root().join("models/bundled");
+    let bundled = common::root().join("test/models/synthetic");
     std::fs::create_dir(model.path().join("onnx")).unwrap();
     for entry in std::fs::read_dir(&bundled).unwrap().map(Result::unwrap) {
         if entry.path().is_file() {

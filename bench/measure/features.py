@@ -34,7 +34,7 @@ def recording(path: Path) -> numpy.ndarray:
 def measure(rounds: int, state: Path) -> Section:
     path = state / "five-minutes.wav"
     samples = recording(path)
-    n_mels = json.loads(Path("models/bundled/preprocessor_config.json").read_text())["feature_size"]
+    n_mels = json.loads(Path("test/models/synthetic/preprocessor_config.json").read_text())["feature_size"]
     extractor = WhisperFeatureExtractor(feature_size=n_mels)
 
     def peer(part: numpy.ndarray = samples) -> float:

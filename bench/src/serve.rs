@@ -23,7 +23,7 @@ pub struct Served {
 pub async fn start(state: &Path) -> anyhow::Result<Served> {
     let manifest = Manifest::read(Path::new("spin.toml"))?;
     let library = ".tools/onnxruntime/libonnxruntime.so";
-    let config = inference::Config::new("models/bundled", library);
+    let config = inference::Config::new("test/models/synthetic", library);
     let model = Arc::new(inference::Engine::load(config)?);
     let store = Arc::new(timeseries::Store::open_sqlite(
         state.join("timeseries.sqlite"),

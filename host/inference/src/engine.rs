@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
-use crate::model::{Folder, Model, Precision, Sizes, Vocabulary};
+use crate::model::{Contents, Model, Precision, Sizes, Vocabulary};
 use crate::scheduler::{Counters, Metrics, Queue, Window, Worker};
 use crate::session;
 use crate::transcription::Transcription;
@@ -32,13 +32,14 @@ pub struct Config {
     pub library: PathBuf,
     /// What to run on.
     pub device: Device,
-    /// Which of the model's files to use.
+    /// What to compute with, and so which ONNX files to use.
     pub precision: Precision,
+    /// Where quantised weights are kept, so that the next start maps them; none: every start makes them again.
+    pub cache: Option<PathBuf>,
     /// Threads for one operation; at least 1.
     pub threads: usize,
-    /// Most rows decoded at once; at least 1. A window takes as many as its beam search has hypotheses. Int8 and uint8
-    /// files are always decoded one window at a time: in a batch a window's text would depend on its neighbours, and on
-    /// the CPU a batch is no faster.
+    /// Most rows decoded at once; at least 1. A window takes as many as its beam search has hypotheses. ONNX files of
+    /// int8 and uint8 are always decoded one window at a time: in a batch a window's text would depend on its neighbours.
     pub max_batch: usize,
     /// Most transcriptions in progress; at least 1. Each has at most one window in the queue. Beyond, `start` fails
     /// with [`Error::Overloaded`].
@@ -56,6 +57,7 @@ impl Config {
             library: library.into(),
             device: Device::default(),
             precision: Precision::default(),
+            cache: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             max_batch: 8,
             max_queue: 64,
@@ -125,12 +127,11 @@ impl Engine {
     /// [`LoadError`], which names the file and the field.
     pub fn load(config: Config) -> Result<Self, LoadError> {
         config.check()?;
-        let sizes = Sizes::read(&config.model)?;
-        let vocabulary = Vocabulary::read(&config.model, &sizes)?;
-        let folder = Folder {
-            path: config.model.clone(),
-        };
-        let loaded = session::load(&config, &folder, &sizes)?;
+        let contents = Contents::read(&config.model, config.precision)?;
+        let loaded = session::load(&config, &contents)?;
+        let Contents {
+            sizes, vocabulary, ..
+        } = contents;
         if sizes.beam_size > config.max_batch {
             tracing::warn!(
                 num_beams = sizes.beam_size,
@@ -158,11 +159,7 @@ impl Engine {
         );
         let max_buffered = (config.max_buffered_seconds * sizes.frames_per_second) as usize;
         let shared = Arc::new(Shared {
-            max_batch: if loaded.precision.batches() {
-                config.max_batch
-            } else {
-                1
-            },
+            max_batch: if loaded.batches { config.max_batch } else { 1 },
             max_beam: config.max_batch,
             max_buffered: max_buffered.max(2 * sizes.window),
             max_queue: config.max_queue,

@@ -19,6 +19,7 @@ mod options;
 mod scheduler;
 mod session;
 mod transcription;
+mod weights;
 
 pub use engine::{Config, Device, Engine};
 pub use error::{Error, LoadError};

@@ -4,9 +4,16 @@ use std::path::Path;
 
 use super::json::JsonFile;
 use crate::LoadError;
+use crate::weights::Checkpoint;
 
 /// What the audio components make, and every published Whisper takes.
 const FRAMES_PER_SECOND: usize = 100;
+
+/// The width of a head in every Whisper.
+const HEAD_DIM: usize = 64;
+
+/// Hypotheses of the beam search where a model's settings say nothing: faster-whisper's default.
+const BEAM_SIZE: usize = 5;
 
 /// The sizes of a model. Those that the ONNX graphs state as well are compared when these are loaded.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,13 +36,77 @@ pub(crate) struct Sizes {
     pub vocabulary: usize,
     /// Most tokens of one window, prompt included.
     pub text_context: usize,
-    /// Hypotheses of the beam search that the model's own settings ask for; 1 where they say nothing.
+    /// Hypotheses of the beam search that the model's own settings ask for, or the default.
     pub beam_size: usize,
 }
 
 impl Sizes {
-    /// Read `config.json`, `preprocessor_config.json` and `generation_config.json`.
-    pub fn read(folder: &Path) -> Result<Self, LoadError> {
+    /// Of a checkpoint: its tensors' shapes say most of it, and `config.json`, `preprocessor_config.json` and
+    /// `generation_config.json`, where they are there, must agree.
+    pub fn of_checkpoint(
+        folder: &Path,
+        checkpoint: &Checkpoint,
+        config: &JsonFile,
+    ) -> Result<Self, LoadError> {
+        let preprocessor = JsonFile::optional(folder, "preprocessor_config.json")?;
+        let generation = JsonFile::optional(folder, "generation_config.json")?;
+        let n_mels = checkpoint.n_mels();
+        for (file, field, actual) in [
+            (&preprocessor, "feature_size", n_mels),
+            (config, "num_mel_bins", n_mels),
+            (config, "d_model", checkpoint.width()),
+            (config, "encoder_layers", checkpoint.encoder.len()),
+            (config, "decoder_layers", checkpoint.decoder.len()),
+            (config, "vocab_size", checkpoint.embeddings.rows),
+            (
+                config,
+                "max_source_positions",
+                checkpoint.encoder_positions.rows,
+            ),
+            (
+                config,
+                "max_target_positions",
+                checkpoint.decoder_positions.rows,
+            ),
+        ] {
+            if let Some(stated) = file.whole(field)?.filter(|&stated| stated != actual) {
+                return Err(file.error(
+                    field,
+                    format!("is {stated}, but the weights have {actual}: they are incomplete, or of another model; take all files from the same one"),
+                ));
+            }
+        }
+        if preprocessor.has("hop_length") {
+            check_rate(&preprocessor)?;
+        }
+        let width = checkpoint.width();
+        let heads = match (checkpoint.heads, config.whole("decoder_attention_heads")?) {
+            (Some(heads), _) | (None, Some(heads)) => heads,
+            (None, None) => width / HEAD_DIM,
+        };
+        if heads == 0 || !width.is_multiple_of(heads) {
+            return Err(config.error(
+                "decoder_attention_heads",
+                format!("gives {heads} heads, which do not divide the width, {width}"),
+            ));
+        }
+        let positions = checkpoint.encoder_positions.rows;
+        Ok(Self {
+            n_mels,
+            frames_per_second: FRAMES_PER_SECOND as f64,
+            window: 2 * positions,
+            positions,
+            layers: checkpoint.decoder.len(),
+            heads,
+            head_dim: width / heads,
+            vocabulary: checkpoint.embeddings.rows,
+            text_context: text_context(&generation, checkpoint.decoder_positions.rows)?,
+            beam_size: beam_size(&generation)?,
+        })
+    }
+
+    /// Of ONNX files: what `config.json`, `preprocessor_config.json` and `generation_config.json` say.
+    pub fn of_onnx(folder: &Path) -> Result<Self, LoadError> {
         let config = JsonFile::open(folder, "config.json")?;
         let preprocessor = JsonFile::open(folder, "preprocessor_config.json")?;
         let generation = JsonFile::open(folder, "generation_config.json")?;
@@ -49,14 +120,7 @@ impl Sizes {
             ));
         }
 
-        let hop = preprocessor.positive("hop_length")?;
-        let rate = preprocessor.positive("sampling_rate")?;
-        if Some(rate) != hop.checked_mul(FRAMES_PER_SECOND) {
-            return Err(preprocessor.error(
-                "hop_length",
-                format!("is {hop} at a `sampling_rate` of {rate}, expected {FRAMES_PER_SECOND} frames per second, as in every Whisper"),
-            ));
-        }
+        check_rate(&preprocessor)?;
         let window = match preprocessor.whole("nb_max_frames")? {
             Some(frames) => frames,
             None => preprocessor
@@ -81,22 +145,6 @@ impl Sizes {
             ));
         }
         let text_positions = config.positive("max_target_positions")?;
-        let text_context = generation
-            .whole("max_length")?
-            .unwrap_or(text_positions)
-            .min(text_positions);
-        if text_context < 16 {
-            return Err(generation.error(
-                "max_length",
-                format!("leaves {text_context} tokens for a window, too few to decode any text"),
-            ));
-        }
-
-        let beam_size = generation.whole("num_beams")?.unwrap_or(1);
-        if beam_size == 0 {
-            return Err(generation.error("num_beams", "is 0, expected at least 1"));
-        }
-
         Ok(Self {
             n_mels,
             frames_per_second: FRAMES_PER_SECOND as f64,
@@ -106,8 +154,8 @@ impl Sizes {
             heads,
             head_dim: width / heads,
             vocabulary: config.positive("vocab_size")?,
-            text_context,
-            beam_size,
+            text_context: text_context(&generation, text_positions)?,
+            beam_size: beam_size(&generation)?,
         })
     }
 
@@ -119,5 +167,42 @@ impl Sizes {
     /// Frames per time stamp step: the window over the encoder's positions.
     pub fn frames_per_timestamp(&self) -> usize {
         self.window / self.positions
+    }
+}
+
+/// The frames per second that `preprocessor_config.json` states, which must be those that audio components make.
+fn check_rate(preprocessor: &JsonFile) -> Result<(), LoadError> {
+    let hop = preprocessor.positive("hop_length")?;
+    let rate = preprocessor.positive("sampling_rate")?;
+    if Some(rate) != hop.checked_mul(FRAMES_PER_SECOND) {
+        return Err(preprocessor.error(
+            "hop_length",
+            format!("is {hop} at a `sampling_rate` of {rate}, expected {FRAMES_PER_SECOND} frames per second, as in every Whisper"),
+        ));
+    }
+    Ok(())
+}
+
+/// Most tokens of a window: `max_length`, or as many as there are positions.
+fn text_context(generation: &JsonFile, positions: usize) -> Result<usize, LoadError> {
+    let context = generation
+        .whole("max_length")?
+        .unwrap_or(positions)
+        .min(positions);
+    if context < 16 {
+        return Err(generation.error(
+            "max_length",
+            format!("leaves {context} tokens for a window, too few to decode any text"),
+        ));
+    }
+    Ok(context)
+}
+
+/// `num_beams`, or the default.
+fn beam_size(generation: &JsonFile) -> Result<usize, LoadError> {
+    match generation.whole("num_beams")? {
+        Some(0) => Err(generation.error("num_beams", "is 0, expected at least 1")),
+        Some(beams) => Ok(beams),
+        None => Ok(BEAM_SIZE),
     }
 }

@@ -1,33 +1,114 @@
-//! Which ONNX files of a model folder to load.
+//! What a model folder holds, and which of its ONNX files to load.
 //!
-//! The layout is that of the models published on Hugging Face: `encoder_model{suffix}.onnx` with either
+//! Weights come as faster-whisper's `model.bin`, as transformers' `model.safetensors`, or as ONNX graphs, looked for in this order.
+//! The layout of the last is that of the models published on Hugging Face: `encoder_model{suffix}.onnx` with either
 //! `decoder_model_merged{suffix}.onnx` or `decoder_model{suffix}.onnx` and `decoder_with_past_model{suffix}.onnx`, in
 //! the folder or in `onnx/`; the suffix names the precision. The merged decoder is preferred: it holds the decoder's
 //! weights once.
 
 use std::path::{Path, PathBuf};
 
+use super::json::JsonFile;
+use super::{Sizes, Vocabulary};
 use crate::LoadError;
+use crate::weights::{Checkpoint, shards};
+
+/// A folder's model.
+pub(crate) struct Contents {
+    pub weights: Weights,
+    pub sizes: Sizes,
+    pub vocabulary: Vocabulary,
+}
+
+/// Where the weights of a model are.
+pub(crate) enum Weights {
+    /// Tensors, of which graphs are built.
+    Checkpoint(Box<Checkpoint>),
+    /// Graphs that hold their weights.
+    Onnx(Folder),
+}
+
+impl Contents {
+    /// Read everything but the weights, which are mapped.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the file and what to do.
+    pub fn read(path: &Path, precision: Precision) -> Result<Self, LoadError> {
+        if !path.is_dir() {
+            return Err(LoadError::Folder {
+                folder: path.to_owned(),
+                what: "there is no such folder; name one that holds a Whisper model".into(),
+            });
+        }
+        let file = |name: &str| Some(path.join(name)).filter(|file| file.is_file());
+        let folder = Folder {
+            path: path.to_owned(),
+        };
+        let wants_onnx = precision.is_of_onnx_only();
+        if let Some(file) = file("model.bin").filter(|_| !wants_onnx) {
+            let checkpoint = Checkpoint::ctranslate2(&file)?;
+            let config = JsonFile::open(path, "config.json")?;
+            let sizes = Sizes::of_checkpoint(path, &checkpoint, &config)?;
+            let vocabulary = Vocabulary::of_ctranslate2(path, &sizes, &config)?;
+            return Ok(Self {
+                weights: Weights::Checkpoint(Box::new(checkpoint)),
+                sizes,
+                vocabulary,
+            });
+        }
+        let files = match (
+            file("model.safetensors"),
+            file("model.safetensors.index.json"),
+        ) {
+            (Some(file), _) => Some(vec![file]),
+            (None, Some(index)) => Some(shards(&index)?),
+            (None, None) => None,
+        };
+        if let Some(files) = files.filter(|_| !wants_onnx) {
+            let config = JsonFile::open(path, "config.json")?;
+            config.check_type()?;
+            let checkpoint = Checkpoint::transformers(files)?;
+            let sizes = Sizes::of_checkpoint(path, &checkpoint, &config)?;
+            let vocabulary = Vocabulary::of_transformers(path, &sizes)?;
+            return Ok(Self {
+                weights: Weights::Checkpoint(Box::new(checkpoint)),
+                sizes,
+                vocabulary,
+            });
+        }
+        if !folder.has_onnx() {
+            return Err(folder.empty(precision));
+        }
+        let sizes = Sizes::of_onnx(path)?;
+        let vocabulary = Vocabulary::of_onnx(path, &sizes)?;
+        Ok(Self {
+            weights: Weights::Onnx(folder),
+            sizes,
+            vocabulary,
+        })
+    }
+}
 
 /// The precision of a model's weights, and so which files are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// On the CPU int8 if there is a complete set, else fp32; on CUDA fp16, else fp32; else any complete set.
+    /// On the CPU int8, on CUDA fp16. Of ONNX files what there is a complete set of: on the CPU int8, else fp32; on CUDA fp16, else
+    /// fp32; else any.
     #[default]
     Auto,
-    /// No suffix.
+    /// 32 bits. ONNX files have no suffix.
     Fp32,
-    /// `_fp16`.
+    /// 16 bits. ONNX files have the suffix `_fp16`.
     Fp16,
-    /// `_quantized` or `_int8`.
+    /// 8 bits, and integer products. ONNX files have the suffix `_quantized` or `_int8`.
     Int8,
-    /// `_uint8`.
+    /// ONNX files with the suffix `_uint8`.
     Uint8,
-    /// `_q4`.
+    /// ONNX files with the suffix `_q4`.
     Q4,
-    /// `_q4f16`.
+    /// ONNX files with the suffix `_q4f16`.
     Q4f16,
-    /// `_bnb4`.
+    /// ONNX files with the suffix `_bnb4`.
     Bnb4,
 }
 
@@ -45,7 +126,22 @@ impl Precision {
         }
     }
 
-    /// Whether a window's text is the same whatever other windows are in its batch. Integer files quantise the
+    /// Whether only ONNX files come in it.
+    fn is_of_onnx_only(self) -> bool {
+        use Precision::*;
+        matches!(self, Uint8 | Q4 | Q4f16 | Bnb4)
+    }
+
+    /// What a checkpoint is computed with where this is asked for.
+    pub(crate) fn of_checkpoint(self, cuda: bool) -> Precision {
+        match self {
+            Precision::Auto if cuda => Precision::Fp16,
+            Precision::Auto => Precision::Int8,
+            other => other,
+        }
+    }
+
+    /// Whether a window's text from ONNX files is the same whatever other windows are in its batch. Integer files quantise the
     /// activations of a whole batch with one scale, so there each window would depend on its neighbours.
     pub(crate) fn batches(self) -> bool {
         !matches!(self, Precision::Int8 | Precision::Uint8)
@@ -69,7 +165,7 @@ pub(crate) struct Folder {
 
 /// A complete set of ONNX files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Files {
+pub(crate) struct OnnxFiles {
     pub precision: Precision,
     pub encoder: PathBuf,
     pub decoder: DecoderFiles,
@@ -84,12 +180,53 @@ pub(crate) enum DecoderFiles {
     Split { first: PathBuf, next: PathBuf },
 }
 
+impl OnnxFiles {
+    /// All of them, the encoder's first.
+    pub fn paths(&self) -> Vec<&PathBuf> {
+        match &self.decoder {
+            DecoderFiles::Merged(decoder) => vec![&self.encoder, decoder],
+            DecoderFiles::Split { first, next } => vec![&self.encoder, first, next],
+        }
+    }
+}
+
 impl Folder {
+    /// Whether there is an encoder in any precision.
+    fn has_onnx(&self) -> bool {
+        [self.path.clone(), self.path.join("onnx")]
+            .iter()
+            .filter_map(|place| std::fs::read_dir(place).ok())
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .any(|name| name.starts_with("encoder_model") && name.ends_with(".onnx"))
+    }
+
+    /// The error of a folder without weights.
+    fn empty(&self, precision: Precision) -> LoadError {
+        let what = if precision.is_of_onnx_only() {
+            format!(
+                "has no ONNX files of precision {precision:?}, which only these come in; choose fp32, fp16 or int8, or add the files"
+            )
+        } else if self.path.join("pytorch_model.bin").is_file() {
+            "has its weights in `pytorch_model.bin` only, which is not loaded; save the model with transformers once more, which \
+             writes `model.safetensors`, or convert it with ct2-transformers-converter"
+                .into()
+        } else {
+            "holds no model: neither `model.bin` (faster-whisper), nor `model.safetensors` (transformers), nor \
+             `encoder_model*.onnx`; name the folder that has one of them, or download the model again"
+                .into()
+        };
+        LoadError::Folder {
+            folder: self.path.clone(),
+            what,
+        }
+    }
+
     /// The set of files to load for `precision`.
     ///
     /// # Errors
     /// [`LoadError::Folder`] with the name of the first file that is missing.
-    pub fn files(&self, precision: Precision, cuda: bool) -> Result<Files, LoadError> {
+    pub fn files(&self, precision: Precision, cuda: bool) -> Result<OnnxFiles, LoadError> {
         let candidates = precision.candidates(cuda);
         for &precision in &candidates {
             for suffix in precision.suffixes() {
@@ -139,7 +276,7 @@ impl Folder {
     }
 }
 
-fn complete(place: &Path, precision: Precision, suffix: &str) -> Option<Files> {
+fn complete(place: &Path, precision: Precision, suffix: &str) -> Option<OnnxFiles> {
     let file = |name: &str| {
         let path = place.join(format!("{name}{suffix}.onnx"));
         path.is_file().then_some(path)
@@ -152,7 +289,7 @@ fn complete(place: &Path, precision: Precision, suffix: &str) -> Option<Files> {
             next: file("decoder_with_past_model")?,
         },
     };
-    Some(Files {
+    Some(OnnxFiles {
         precision,
         encoder,
         decoder,

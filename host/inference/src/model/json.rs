@@ -7,18 +7,46 @@ use serde_json::{Map, Value};
 use crate::LoadError;
 
 /// A JSON file whose top level is an object.
-pub(super) struct JsonFile {
+pub(crate) struct JsonFile {
     path: PathBuf,
     fields: Map<String, Value>,
 }
 
 impl JsonFile {
+    /// Read `name` in `folder`, or take it for empty where it is not there.
+    pub fn optional(folder: &Path, name: &str) -> Result<Self, LoadError> {
+        let path = folder.join(name);
+        if path.is_file() {
+            return Self::open(folder, name);
+        }
+        Ok(Self {
+            path,
+            fields: Map::new(),
+        })
+    }
+
+    /// Whether there is such a field.
+    pub fn has(&self, field: &str) -> bool {
+        self.get(field).is_some()
+    }
+
+    /// Check that this `config.json` is a Whisper's.
+    pub fn check_type(&self) -> Result<(), LoadError> {
+        match self.get("model_type").and_then(Value::as_str) {
+            Some("whisper") | None => Ok(()),
+            Some(other) => Err(self.error(
+                "model_type",
+                format!("is `{other}`, expected `whisper`: this is another kind of model"),
+            )),
+        }
+    }
+
     /// Read `name` in `folder`.
     pub fn open(folder: &Path, name: &str) -> Result<Self, LoadError> {
         let path = folder.join(name);
         let text = std::fs::read_to_string(&path).map_err(|error| LoadError::Folder {
             folder: folder.to_owned(),
-            what: format!("`{name}` cannot be read ({error}); it belongs to every Whisper model in Hugging Face layout, copy it there"),
+            what: format!("`{name}` cannot be read ({error}); it belongs to every Whisper model, copy it there from where the model comes from"),
         })?;
         let fields = serde_json::from_str(&text).map_err(|error| LoadError::Field {
             file: path.clone(),

@@ -5,10 +5,11 @@
 mod config;
 mod folder;
 mod json;
+mod tokenizer;
 mod tokens;
 
 pub(crate) use config::Sizes;
-pub(crate) use folder::{DecoderFiles, Folder};
+pub(crate) use folder::{Contents, DecoderFiles, OnnxFiles, Weights};
 pub(crate) use tokens::Vocabulary;
 
 pub use folder::Precision;
@@ -26,12 +27,12 @@ pub struct Model {
     pub languages: Vec<String>,
     /// Whether it can translate into English.
     pub translates: bool,
-    /// Hypotheses of the beam search that its `generation_config.json` asks for (`num_beams`), or 1; at most
+    /// Hypotheses of the beam search that its `generation_config.json` asks for (`num_beams`), or 5; at most
     /// [`crate::Config::max_batch`].
     pub beam_size: u32,
-    /// The precision of the files in use.
+    /// The precision in use.
     pub precision: Precision,
-    /// The encoder's and decoder's file names.
+    /// Names of the files that hold its weights.
     pub files: Vec<String>,
     /// The device in use: `cpu` or `cuda`.
     pub device: &'static str,

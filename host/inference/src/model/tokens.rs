@@ -4,13 +4,23 @@ use std::path::Path;
 
 use tokenizers::Tokenizer;
 
-use super::Sizes;
 use super::json::JsonFile;
+use super::{Sizes, tokenizer};
 use crate::options::Task;
 use crate::{Error, LoadError};
 
 /// With so many tokens a Whisper is multilingual (`is_multilingual` in `model.py` of the reference).
 const MULTILINGUAL_VOCABULARY: usize = 51_865;
+
+/// The fields that list tokens which are never sampled, and those which are not sampled first.
+const SUPPRESS: [&str; 2] = ["suppress_tokens", "begin_suppress_tokens"];
+const SUPPRESS_OF_CTRANSLATE2: [&str; 2] = ["suppress_ids", "suppress_ids_begin"];
+
+/// The first time stamp is at most 1.00 s (`max_initial_timestamp` of the reference), in steps of 0.02 s.
+const MAX_INITIAL_TIMESTAMP: u32 = 50;
+
+/// Letters of the longest language code; the names of tasks are longer.
+const LONGEST_CODE: usize = 3;
 
 /// A model's tokens. Ids from `timestamp_begin` on are time stamps, one step each.
 pub(crate) struct Vocabulary {
@@ -39,15 +49,43 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Read `tokenizer.json` and `generation_config.json`.
-    pub fn read(folder: &Path, sizes: &Sizes) -> Result<Self, LoadError> {
-        let path = folder.join("tokenizer.json");
-        let tokenizer = Tokenizer::from_file(&path).map_err(|error| LoadError::Folder {
-            folder: folder.to_owned(),
-            what: format!("`tokenizer.json` cannot be loaded ({error}); it belongs to every Whisper model in Hugging Face layout, copy it there"),
-        })?;
+    /// Of ONNX files: what `generation_config.json` says of the tokens.
+    pub fn of_onnx(folder: &Path, sizes: &Sizes) -> Result<Self, LoadError> {
         let generation = JsonFile::open(folder, "generation_config.json")?;
+        Self::read(folder, sizes, &generation, SUPPRESS)
+    }
 
+    /// Of transformers' model: what `generation_config.json` says, or `config.json`, which says it in older ones.
+    pub fn of_transformers(folder: &Path, sizes: &Sizes) -> Result<Self, LoadError> {
+        let generation = JsonFile::optional(folder, "generation_config.json")?;
+        let vocabulary = if generation.has("decoder_start_token_id") {
+            Self::read(folder, sizes, &generation, SUPPRESS)?
+        } else {
+            let config = JsonFile::open(folder, "config.json")?;
+            Self::read(folder, sizes, &config, SUPPRESS)?
+        };
+        vocabulary.check_size(folder, sizes)?;
+        Ok(vocabulary)
+    }
+
+    /// Of faster-whisper's model: `config.json` says what is suppressed, and the tokens' names the rest.
+    pub fn of_ctranslate2(
+        folder: &Path,
+        sizes: &Sizes,
+        config: &JsonFile,
+    ) -> Result<Self, LoadError> {
+        let vocabulary = Self::read(folder, sizes, config, SUPPRESS_OF_CTRANSLATE2)?;
+        vocabulary.check_size(folder, sizes)?;
+        Ok(vocabulary)
+    }
+
+    fn read(
+        folder: &Path,
+        sizes: &Sizes,
+        generation: &JsonFile,
+        [suppress, begin_suppress]: [&str; 2],
+    ) -> Result<Self, LoadError> {
+        let tokenizer = tokenizer::open(folder)?;
         let special = |field: &str, names: &[&str]| -> Result<Option<u32>, LoadError> {
             let in_tokenizer = names.iter().find_map(|name| tokenizer.token_to_id(name));
             Ok(generation.token(field)?.or(in_tokenizer))
@@ -56,30 +94,60 @@ impl Vocabulary {
             special(field, names)?.ok_or_else(|| {
                 generation.error(
                     field,
-                    format!("is missing, and tokenizer.json has no token `{}`", names[0]),
+                    format!("is missing, and the tokenizer has no token `{}`", names[0]),
                 )
             })
         };
 
         let no_timestamps = required("no_timestamps_token_id", &["<|notimestamps|>"])?;
+        let sot = required("decoder_start_token_id", &["<|startoftranscript|>"])?;
+        let mut tasks = generation.token_map("task_to_id")?;
+        if tasks.is_empty() {
+            let named = [Task::Transcribe, Task::Translate].map(|task| {
+                let id = tokenizer.token_to_id(&format!("<|{}|>", task.name()))?;
+                Some((task.name().to_owned(), id))
+            });
+            tasks.extend(named.into_iter().flatten());
+        }
         let vocabulary = Self {
             eot: required("eos_token_id", &["<|endoftext|>"])?,
-            sot: required("decoder_start_token_id", &["<|startoftranscript|>"])?,
+            sot,
             sot_prev: special("prev_sot_token_id", &["<|startofprev|>"])?,
             no_speech: ["<|nospeech|>", "<|nocaptions|>"]
                 .iter()
                 .find_map(|name| tokenizer.token_to_id(name)),
             no_timestamps,
             timestamp_begin: no_timestamps.saturating_add(1),
-            languages: languages(&generation, sizes)?,
-            tasks: generation.token_map("task_to_id")?,
-            suppress: generation.tokens("suppress_tokens")?,
-            begin_suppress: generation.tokens("begin_suppress_tokens")?,
-            max_initial_timestamp: generation.token("max_initial_timestamp_index")?,
+            languages: languages(generation, &tokenizer, sot, sizes)?,
+            tasks,
+            suppress: generation.tokens(suppress)?,
+            begin_suppress: generation.tokens(begin_suppress)?,
+            max_initial_timestamp: generation
+                .token("max_initial_timestamp_index")?
+                .or(Some(MAX_INITIAL_TIMESTAMP)),
             tokenizer,
         };
-        vocabulary.check(&generation, sizes)?;
+        vocabulary.check(generation, sizes)?;
         Ok(vocabulary)
+    }
+
+    /// Check that the tokenizer belongs to the weights: the time stamps are the last tokens of every Whisper, but for those that
+    /// somebody added and for rows that round the number up.
+    fn check_size(&self, folder: &Path, sizes: &Sizes) -> Result<(), LoadError> {
+        let stamps_end = self.timestamp_begin as usize + sizes.positions + 1;
+        let known = stamps_end.max(self.tokenizer.get_vocab_size(true));
+        let is_padded = sizes.vocabulary > known && sizes.vocabulary.is_multiple_of(8);
+        if sizes.vocabulary == known || is_padded {
+            return Ok(());
+        }
+        Err(LoadError::Folder {
+            folder: folder.to_owned(),
+            what: format!(
+                "the tokenizer has {known} tokens with its time stamps, but the weights have {}: it belongs to another model; copy \
+                 the tokenizer's files there from where the weights come from",
+                sizes.vocabulary
+            ),
+        })
     }
 
     fn check(&self, generation: &JsonFile, sizes: &Sizes) -> Result<(), LoadError> {
@@ -196,34 +264,44 @@ impl Vocabulary {
     }
 }
 
-/// Language codes with their tokens, in the order of the tokens. None for a model that knows English alone; but many models
-/// made from a multilingual one come with settings that have lost the list.
-fn languages(generation: &JsonFile, sizes: &Sizes) -> Result<Vec<(String, u32)>, LoadError> {
+/// Language codes with their tokens, in the order of the tokens. None for a model that knows English alone. Where the settings have
+/// no list, as with faster-whisper's models and many that were made from others, they are the tokens that follow the start of the
+/// transcript, up to the tasks.
+fn languages(
+    generation: &JsonFile,
+    tokenizer: &Tokenizer,
+    sot: u32,
+    sizes: &Sizes,
+) -> Result<Vec<(String, u32)>, LoadError> {
+    let is_multilingual = generation
+        .flag("is_multilingual")?
+        .unwrap_or(sizes.vocabulary >= MULTILINGUAL_VOCABULARY);
+    let code = |name: &str| Some(name.strip_prefix("<|")?.strip_suffix("|>")?.to_owned());
     let mut languages = generation
         .token_map("lang_to_id")?
         .into_iter()
         .map(|(name, id)| {
-            name.strip_prefix("<|")
-                .and_then(|rest| rest.strip_suffix("|>"))
-                .map(|code| (code.to_owned(), id))
-                .ok_or_else(|| {
-                    generation.error(
-                        "lang_to_id",
-                        format!("has the name `{name}`, expected one like `<|en|>`"),
-                    )
-                })
+            code(&name).map(|code| (code, id)).ok_or_else(|| {
+                generation.error(
+                    "lang_to_id",
+                    format!("has the name `{name}`, expected one like `<|en|>`"),
+                )
+            })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    languages.sort_by_key(|(_, id)| *id);
-    let is_multilingual = generation
-        .flag("is_multilingual")?
-        .unwrap_or(sizes.vocabulary >= MULTILINGUAL_VOCABULARY);
     if languages.is_empty() && is_multilingual {
-        return Err(generation.error(
-            "lang_to_id",
-            "is missing, but the model is multilingual; take generation_config.json from the model that this one was \
-             made from",
-        ));
+        languages = (sot.saturating_add(1)..)
+            .map_while(|id| Some((code(&tokenizer.id_to_token(id)?)?, id)))
+            .take_while(|(code, _)| code.len() <= LONGEST_CODE)
+            .collect();
+        if languages.is_empty() {
+            return Err(generation.error(
+                "lang_to_id",
+                "is missing, and the tokenizer has no tokens of languages, but the model is multilingual; take \
+                 generation_config.json from the model that this one was made from",
+            ));
+        }
     }
+    languages.sort_by_key(|(_, id)| *id);
     Ok(languages)
 }

@@ -5,63 +5,53 @@ use std::path::{Path, PathBuf};
 use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider};
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::{Session, builder::SessionBuilder};
+use ort::session::builder::SessionBuilder;
 use parking_lot::Mutex;
 
-use super::decoder::Graphs;
 use super::rows::Rows;
-use super::{Decoder, Encoder, Graph, Sessions};
+use super::{Decoder, Encoder, Session, Sessions, built, onnx};
 use crate::LoadError;
 use crate::engine::{Config, Device};
-use crate::model::{DecoderFiles, Folder, Precision, Sizes};
+use crate::model::{Contents, DecoderFiles, OnnxFiles, Precision, Sizes, Weights};
 
 /// Sessions and how they came to be.
 pub(crate) struct Loaded {
     pub sessions: Sessions,
     pub precision: Precision,
-    /// Names of the ONNX files in use.
+    /// Whether a window's tokens are the same whatever else is in its batch.
+    pub batches: bool,
+    /// Names of the files in use.
     pub files: Vec<String>,
     /// `cpu` or `cuda`.
     pub device: &'static str,
 }
 
-/// Load the library of `config`, then the model's files.
-pub(crate) fn load(config: &Config, folder: &Folder, sizes: &Sizes) -> Result<Loaded, LoadError> {
-    let environment = environment(&config.library)?;
+/// Load the library of `config`, then the model.
+pub(crate) fn load(config: &Config, contents: &Contents) -> Result<Loaded, LoadError> {
+    let load = |cuda| Settings::of(&config.library, config.threads, cuda)?.load(config, contents);
+    environment(&config.library)?;
     let offers_cuda = CUDA::is_available().unwrap_or(false);
-    let settings = |cuda| Settings {
-        environment: environment.clone(),
-        threads: config.threads,
-        cuda,
-    };
     match config.device {
-        Device::Cpu => {}
-        Device::Cuda if !offers_cuda => {
-            return Err(LoadError::Cuda(format!(
-                "`{}` was built without CUDA",
-                config.library.display()
-            )));
-        }
-        Device::Cuda => {
-            return settings(true)
-                .load(folder, sizes, config.precision)
-                .map_err(|error| match error {
-                    LoadError::Session { file, reason } => {
-                        LoadError::Cuda(format!("`{}`: {reason}", file.display()))
-                    }
-                    other => other,
-                });
-        }
-        Device::Auto if offers_cuda => match settings(true).load(folder, sizes, config.precision) {
-            Ok(loaded) => return Ok(loaded),
+        Device::Cpu => load(false),
+        Device::Cuda if !offers_cuda => Err(LoadError::Cuda(format!(
+            "`{}` was built without CUDA",
+            config.library.display()
+        ))),
+        Device::Cuda => load(true).map_err(|error| match error {
+            LoadError::Session { file, reason } => {
+                LoadError::Cuda(format!("`{}`: {reason}", file.display()))
+            }
+            other => other,
+        }),
+        Device::Auto if offers_cuda => match load(true) {
             Err(LoadError::Session { file, reason }) => {
                 tracing::warn!(file = %file.display(), reason, "CUDA cannot be used, falling back to the CPU");
+                load(false)
             }
-            Err(error) => return Err(error),
+            other => other,
         },
-        Device::Auto => {}
+        Device::Auto => load(false),
     }
-    settings(false).load(folder, sizes, config.precision)
 }
 
 /// ONNX Runtime's environment and the library it came from. It allows one per process, so it is kept for every engine.
@@ -102,82 +92,99 @@ fn environment(library: &Path) -> Result<Environment, LoadError> {
 /// What all sessions of a model have in common.
 pub(super) struct Settings {
     environment: Environment,
-    threads: usize,
-    cuda: bool,
+    pub threads: usize,
+    pub cuda: bool,
 }
 
 impl Settings {
-    fn load(
-        self,
-        folder: &Folder,
+    /// Load the library, if that has not been done.
+    pub fn of(library: &Path, threads: usize, cuda: bool) -> Result<Self, LoadError> {
+        Ok(Self {
+            environment: environment(library)?,
+            threads,
+            cuda,
+        })
+    }
+
+    fn load(&self, config: &Config, contents: &Contents) -> Result<Loaded, LoadError> {
+        let sizes = &contents.sizes;
+        let device = if self.cuda { "cuda" } else { "cpu" };
+        match &contents.weights {
+            Weights::Checkpoint(checkpoint) => {
+                let precision = config.precision.of_checkpoint(self.cuda);
+                let cache = config.cache.as_deref();
+                let (encoder, decoder) =
+                    built::load(self, checkpoint, sizes, precision, cache, &[])?;
+                Ok(Loaded {
+                    sessions: Sessions {
+                        encoder: Encoder::Built(encoder),
+                        decoder: Decoder::Built(decoder),
+                    },
+                    precision,
+                    batches: true,
+                    files: checkpoint.files.iter().map(name).collect(),
+                    device,
+                })
+            }
+            Weights::Onnx(folder) => {
+                let files = folder.files(config.precision, self.cuda)?;
+                let (encoder, decoder) = self.onnx(&files, sizes)?;
+                Ok(Loaded {
+                    sessions: Sessions {
+                        encoder: Encoder::Onnx(encoder),
+                        decoder: Decoder::Onnx(decoder),
+                    },
+                    precision: files.precision,
+                    batches: files.precision.batches(),
+                    files: files.paths().into_iter().map(name).collect(),
+                    device,
+                })
+            }
+        }
+    }
+
+    fn onnx(
+        &self,
+        files: &OnnxFiles,
         sizes: &Sizes,
-        precision: Precision,
-    ) -> Result<Loaded, LoadError> {
-        let files = folder.files(precision, self.cuda)?;
-        let encoder = Encoder::new(
-            self.graph(&files.encoder)?,
-            memory(self.cuda).map_err(failed(&files.encoder))?,
-            sizes,
-        )?;
-        let (graphs, decoder_files) = match files.decoder {
-            DecoderFiles::Merged(file) => {
-                let graphs = Graphs {
-                    first: self.graph(&file)?,
-                    next: None,
-                };
-                (graphs, vec![file])
-            }
-            DecoderFiles::Split { first, next } => {
-                let graphs = Graphs {
-                    first: self.graph(&first)?,
-                    next: Some(self.graph(&next)?),
-                };
-                (graphs, vec![first, next])
-            }
+    ) -> Result<(onnx::Encoder, onnx::Decoder), LoadError> {
+        let failed = failed(&files.encoder);
+        let memory = |cuda| memory(cuda).map_err(&failed);
+        let encoder = onnx::Encoder::new(self.session(&files.encoder)?, memory(self.cuda)?, sizes)?;
+        let graphs = match &files.decoder {
+            DecoderFiles::Merged(file) => onnx::Graphs {
+                first: self.session(file)?,
+                next: None,
+            },
+            DecoderFiles::Split { first, next } => onnx::Graphs {
+                first: self.session(first)?,
+                next: Some(self.session(next)?),
+            },
         };
-        let memory = |cuda| memory(cuda).map_err(failed(&decoder_files[0]));
-        let decoder = Decoder::new(
+        let decoder = onnx::Decoder::new(
             graphs,
             memory(self.cuda)?,
             memory(false)?,
             |element, dimensions, count| {
-                Rows::new(&self, memory(self.cuda)?, element, dimensions, count)
-                    .map_err(failed(&decoder_files[0]))
+                Rows::new(self, memory(self.cuda)?, element, dimensions, count).map_err(&failed)
             },
             sizes,
         )?;
-        let name = |file: &PathBuf| {
-            file.file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-        };
-        Ok(Loaded {
-            sessions: Sessions { encoder, decoder },
-            precision: files.precision,
-            files: std::iter::once(&files.encoder)
-                .chain(&decoder_files)
-                .map(name)
-                .collect(),
-            device: if self.cuda { "cuda" } else { "cpu" },
-        })
+        Ok((encoder, decoder))
     }
 
-    fn graph(&self, file: &Path) -> Result<Graph, LoadError> {
+    fn session(&self, file: &Path) -> Result<Session, LoadError> {
         let session = self
             .builder(self.threads)
             .and_then(|mut builder| builder.commit_from_file(file))
             .map_err(failed(file))?;
-        let binding = session.create_binding().map_err(failed(file))?;
-        Ok(Graph {
-            session,
-            binding,
-            file: file.to_owned(),
-        })
+        Session::new(session, file, Vec::new())
     }
 
     /// A session's settings, to which a graph is still to be given.
     pub fn builder(&self, threads: usize) -> ort::Result<SessionBuilder> {
         // Threads that spin between windows would take the cores from the audio decoding and the components.
-        let mut builder = Session::builder(&self.environment)?
+        let mut builder = ort::session::Session::builder(&self.environment)?
             .with_intra_threads(threads)?
             .with_intra_op_spinning(false)?;
         if self.cuda {
@@ -189,7 +196,7 @@ impl Settings {
 }
 
 /// Host memory, or the device's.
-fn memory(cuda: bool) -> ort::Result<MemoryInfo<'static>> {
+pub(super) fn memory(cuda: bool) -> ort::Result<MemoryInfo<'static>> {
     let (device, kind) = if cuda {
         (AllocationDevice::CUDA, MemoryType::Default)
     } else {
@@ -199,9 +206,14 @@ fn memory(cuda: bool) -> ort::Result<MemoryInfo<'static>> {
 }
 
 /// Of which file ONNX Runtime says what.
-fn failed<E: std::fmt::Display>(file: &Path) -> impl Fn(E) -> LoadError {
+pub(super) fn failed<E: std::fmt::Display>(file: &Path) -> impl Fn(E) -> LoadError {
     move |error| LoadError::Session {
         file: file.to_owned(),
         reason: error.to_string(),
     }
+}
+
+fn name(file: &PathBuf) -> String {
+    file.file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }

@@ -1,21 +1,30 @@
 //! The model's ONNX sessions: frames to encoder states, tokens and states to logits.
 //!
-//! Only this module and its children name ONNX Runtime types, others hold what they give without looking
-//! inside. On CUDA the encoder's states and the key-value cache stay in device memory.
+//! Two kinds of graphs: [`built`] here from a checkpoint's weights, and [`onnx`] files as they are published. Only this module
+//! and its children name ONNX Runtime types, others hold what they give without looking inside. On CUDA the encoder's states and
+//! the key-value cache stay in device memory.
 
-mod decoder;
-mod encoder;
+mod built;
 mod load;
+mod onnx;
 mod rows;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use decoder::{Decoder, Logits};
-pub(crate) use encoder::{Encoder, States};
 pub(crate) use load::load;
 
-use ort::memory::MemoryInfo;
-use ort::session::{IoBinding, Session};
-use ort::value::{DynValue, Outlet, ValueType};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use half::f16;
+use memmap2::Mmap;
+use ort::memory::MemoryInfo;
+use ort::session::IoBinding;
+use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
+
+use crate::features::normalise;
+use crate::model::Sizes;
 use crate::{Error, LoadError};
 
 /// The sessions of one model.
@@ -24,14 +33,204 @@ pub(crate) struct Sessions {
     pub decoder: Decoder,
 }
 
-/// One ONNX graph and the binding of its inputs and outputs, made once and used for every run.
-struct Graph {
-    session: Session,
-    binding: IoBinding,
-    file: std::path::PathBuf,
+/// The encoder.
+pub(crate) enum Encoder {
+    Built(built::Encoder),
+    Onnx(onnx::Encoder),
 }
 
-impl Graph {
+/// The decoder.
+pub(crate) enum Decoder {
+    Built(built::Decoder),
+    Onnx(onnx::Decoder),
+}
+
+/// What the encoder makes of a batch, where the decoder will read it: its states, `[batch, positions, width]`, or the keys and
+/// values that every layer of the decoder makes of them, `[batch, heads, positions, head_dim]` each.
+pub(crate) struct States {
+    values: Vec<DynValue>,
+    /// Windows in the batch.
+    pub batch: usize,
+}
+
+/// What the decoder keeps of one batch from step to step.
+pub(crate) struct Cache<'a> {
+    /// One row for each window.
+    states: &'a States,
+    /// What takes the place of `states` after rows have been selected.
+    selected: Option<States>,
+    /// The window of each row.
+    windows: Vec<usize>,
+    /// Keys and values, `[rows, heads, tokens, head_dim]` each.
+    tensors: Vec<DynValue>,
+}
+
+/// Logits of one step, of every row at every position, in host memory.
+pub(crate) struct Logits {
+    value: DynValue,
+    positions: usize,
+}
+
+impl Encoder {
+    /// Encode windows, each `[frames, n_mels]` log10 mel power with at most a window's frames. Says how long it took.
+    pub fn encode(&mut self, windows: &[&[f32]]) -> Result<(States, Duration), Error> {
+        let begun = Instant::now();
+        let states = match self {
+            Encoder::Built(encoder) => encoder.encode(windows),
+            Encoder::Onnx(encoder) => encoder.encode(windows),
+        }?;
+        Ok((states, begun.elapsed()))
+    }
+}
+
+impl Decoder {
+    /// The first step: `tokens` is `[batch, length]`, the same length for every row. Logits for every position.
+    pub fn first<'a>(
+        &mut self,
+        tokens: Vec<i64>,
+        states: &'a States,
+    ) -> Result<(Logits, Cache<'a>), Error> {
+        match self {
+            Decoder::Built(decoder) => decoder.first(tokens, states),
+            Decoder::Onnx(decoder) => decoder.first(tokens, states),
+        }
+    }
+
+    /// Go on with these rows of the step before, in this order; a row may be taken several times, or not at all.
+    pub fn select(&mut self, cache: &mut Cache, rows: &[usize]) -> Result<(), Error> {
+        match self {
+            Decoder::Built(decoder) => decoder.select(cache, rows),
+            Decoder::Onnx(decoder) => decoder.select(cache, rows),
+        }
+    }
+
+    /// The states of these windows, in this order.
+    pub fn select_states(&mut self, states: &States, windows: &[usize]) -> Result<States, Error> {
+        match self {
+            Decoder::Built(decoder) => decoder.select_states(states, windows),
+            Decoder::Onnx(decoder) => decoder.select_states(states, windows),
+        }
+    }
+
+    /// A following step: one token per row. Logits for one position.
+    pub fn next(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
+        match self {
+            Decoder::Built(decoder) => decoder.next(tokens, cache),
+            Decoder::Onnx(decoder) => decoder.next(tokens, cache),
+        }
+    }
+
+    /// Let go of the tensors of a batch that has ended.
+    pub fn release(&mut self) {
+        match self {
+            Decoder::Built(decoder) => decoder.release(),
+            Decoder::Onnx(decoder) => decoder.release(),
+        }
+    }
+}
+
+impl Logits {
+    /// `value` is `[rows * positions, vocabulary]`, whatever dimensions these are.
+    fn new(value: DynValue, positions: usize) -> Self {
+        Self { value, positions }
+    }
+
+    /// Copy the logits of `row` at `position` into `out`, as f32.
+    pub fn read(&self, row: usize, position: usize, out: &mut Vec<f32>) -> Result<(), Error> {
+        out.clear();
+        if let Ok((shape, data)) = self.value.try_extract_tensor::<f32>() {
+            out.extend_from_slice(&data[self.place(shape, row, position)?]);
+        } else {
+            let (shape, data) = self.value.try_extract_tensor::<f16>()?;
+            let place = self.place(shape, row, position)?;
+            out.extend(data[place].iter().map(|value| value.to_f32()));
+        }
+        Ok(())
+    }
+
+    fn place(
+        &self,
+        shape: &[i64],
+        row: usize,
+        position: usize,
+    ) -> Result<std::ops::Range<usize>, Error> {
+        let vocabulary = shape.last().map_or(0, |&size| size as usize);
+        let count: i64 = shape.iter().product();
+        let start = (row * self.positions + position) * vocabulary;
+        if position >= self.positions || start + vocabulary > count as usize {
+            return Err(Error::Internal(format!(
+                "the logits have the shape {shape:?}, without row {row} at position {position}"
+            )));
+        }
+        Ok(start..start + vocabulary)
+    }
+}
+
+/// Makes the encoder's input.
+struct Frames {
+    n_mels: usize,
+    window: usize,
+}
+
+impl Frames {
+    fn new(sizes: &Sizes) -> Self {
+        Self {
+            n_mels: sizes.n_mels,
+            window: sizes.window,
+        }
+    }
+
+    /// `[batch, n_mels, window]`, f32 or f16.
+    fn tensor(&self, windows: &[&[f32]], element: TensorElementType) -> Result<DynValue, Error> {
+        match element {
+            TensorElementType::Float16 => self.of(windows, f16::ZERO, f16::from_f32),
+            _ => self.of(windows, 0f32, |x| x),
+        }
+    }
+
+    /// Normalised straight into place.
+    fn of<T>(
+        &self,
+        windows: &[&[f32]],
+        zero: T,
+        convert: impl Fn(f32) -> T,
+    ) -> Result<DynValue, Error>
+    where
+        T: ort::value::PrimitiveTensorElementType + Copy + std::fmt::Debug + 'static,
+    {
+        let size = self.n_mels * self.window;
+        let mut data = vec![zero; windows.len() * size];
+        for (frames, out) in windows.iter().zip(data.chunks_exact_mut(size)) {
+            normalise(frames, self.n_mels, out, &convert);
+        }
+        let shape = [windows.len(), self.n_mels, self.window];
+        Ok(Tensor::from_array((shape, data))?.into_dyn())
+    }
+}
+
+/// One ONNX session and the binding of its inputs and outputs, made once and used for every run.
+struct Session {
+    session: ort::session::Session,
+    binding: IoBinding,
+    file: PathBuf,
+    /// Files that its weights lie in. Declared last, so that they are unmapped after the session has ended.
+    _maps: Vec<Arc<Mmap>>,
+}
+
+impl Session {
+    fn new(
+        session: ort::session::Session,
+        file: &Path,
+        maps: Vec<Arc<Mmap>>,
+    ) -> Result<Self, LoadError> {
+        Ok(Self {
+            binding: session.create_binding().map_err(load::failed(file))?,
+            session,
+            file: file.to_owned(),
+            _maps: maps,
+        })
+    }
+
     fn input(&self, name: &str) -> Option<&Outlet> {
         self.session
             .inputs()
@@ -113,6 +312,12 @@ impl Graph {
                     .ok_or_else(|| ort::Error::new(format!("the graph gave no output `{name}`")))
             })
             .collect()
+    }
+
+    /// Run with inputs and outputs as they are bound, outputs into tensors of the caller's.
+    fn run_bound(&mut self) -> ort::Result<()> {
+        self.session.run_binding(&self.binding)?;
+        Ok(())
     }
 }
 

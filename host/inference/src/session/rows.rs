@@ -8,7 +8,7 @@ use ort::value::{
     DynValue, Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType,
 };
 
-use super::Graph;
+use super::Session;
 use super::load::Settings;
 
 const ROWS: &str = "rows";
@@ -18,7 +18,7 @@ const OPSET: u32 = 17;
 
 /// Takes rows of several tensors at once.
 pub(super) struct Rows {
-    graph: Graph,
+    session: Session,
     memory: MemoryInfo<'static>,
 }
 
@@ -32,27 +32,27 @@ impl Rows {
         count: usize,
     ) -> ort::Result<Self> {
         Ok(Self {
-            graph: graph(settings, element, dimensions, count)?,
+            session: session(settings, element, dimensions, count)?,
             memory,
         })
     }
 
     /// The `rows` of each of `tensors`, in that order; as many tensors as it was made for.
     pub fn take(&mut self, tensors: &[&DynValue], rows: &[usize]) -> ort::Result<Vec<DynValue>> {
-        let graph = &mut self.graph;
+        let session = &mut self.session;
         let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
         let rows = Tensor::from_array(([rows.len()], rows))?;
-        graph.binding.bind_input(ROWS, &rows)?;
+        session.binding.bind_input(ROWS, &rows)?;
         for (index, tensor) in tensors.iter().enumerate() {
-            graph.binding.bind_input(input(index), tensor)?;
+            session.binding.bind_input(input(index), tensor)?;
         }
         let names: Vec<String> = (0..tensors.len()).map(output).collect();
         let outputs: Vec<_> = names
             .iter()
             .map(|name| (name.as_str(), &self.memory))
             .collect();
-        let taken = graph.run(&outputs);
-        graph.binding.clear();
+        let taken = session.run(&outputs);
+        session.binding.clear();
         taken
     }
 }
@@ -65,12 +65,12 @@ fn output(index: usize) -> String {
     format!("taken{index}")
 }
 
-fn graph(
+fn session(
     settings: &Settings,
     element: TensorElementType,
     dimensions: usize,
     count: usize,
-) -> ort::Result<Graph> {
+) -> ort::Result<Session> {
     let tensor = |name: String, ty, dimensions| {
         let shape = Shape::new(vec![-1; dimensions]);
         let dimension_symbols = SymbolicDimensions::empty(dimensions);
@@ -101,10 +101,10 @@ fn graph(
     let mut model = editor::Model::new([Opset::new(ONNX_DOMAIN, OPSET)?])?;
     model.set_graph(graph)?;
     let session = model.into_session(&settings.builder(1)?)?;
-    let binding = session.create_binding()?;
-    Ok(Graph {
+    Ok(Session {
+        binding: session.create_binding()?,
         session,
-        binding,
         file: "rows".into(),
+        _maps: Vec::new(),
     })
 }

@@ -6,7 +6,7 @@ use crate::support::*;
 use inference::{Config, Device, Engine, Precision};
 use serde_json::Value;
 
-/// A copy of the bundled model, its ONNX files linked.
+/// A copy of the model for tests, its ONNX files linked.
 fn copy() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in [
@@ -15,9 +15,9 @@ fn copy() -> tempfile::TempDir {
         "preprocessor_config.json",
         "tokenizer.json",
     ] {
-        std::fs::copy(bundled().join(name), folder.path().join(name)).unwrap();
+        std::fs::copy(synthetic().join(name), folder.path().join(name)).unwrap();
     }
-    let onnx = bundled().join("onnx").canonicalize().unwrap();
+    let onnx = synthetic().join("onnx").canonicalize().unwrap();
     std::os::unix::fs::symlink(onnx, folder.path().join("onnx")).unwrap();
     folder
 }
@@ -38,7 +38,7 @@ fn error(config: Config) -> String {
 }
 
 #[test]
-fn a_copy_of_the_bundled_model_loads() {
+fn a_copy_of_the_model_loads() {
     let folder = copy();
     let engine = Engine::load(config(folder.path())).unwrap();
     let model = engine.model();
@@ -144,7 +144,7 @@ fn settings_that_contradict_the_model_are_named() {
 fn a_precision_that_is_not_there_is_named() {
     let text = error(Config {
         precision: Precision::Fp16,
-        ..config(bundled())
+        ..config(synthetic())
     });
     assert!(text.contains("encoder_model_fp16.onnx"), "{text}");
 }
@@ -270,7 +270,7 @@ fn a_file_that_is_no_model_is_named() {
 fn a_missing_library_is_named() {
     let text = error(Config {
         library: "no/such/library.so".into(),
-        ..config(bundled())
+        ..config(synthetic())
     });
     assert!(
         text.contains("no/such/library.so") && text.contains("libonnxruntime.so"),
@@ -285,28 +285,28 @@ fn settings_out_of_range_are_named() {
             "threads",
             Config {
                 threads: 0,
-                ..config(bundled())
+                ..config(synthetic())
             },
         ),
         (
             "max_batch",
             Config {
                 max_batch: 0,
-                ..config(bundled())
+                ..config(synthetic())
             },
         ),
         (
             "max_queue",
             Config {
                 max_queue: 0,
-                ..config(bundled())
+                ..config(synthetic())
             },
         ),
         (
             "max_buffered_seconds",
             Config {
                 max_buffered_seconds: f64::NAN,
-                ..config(bundled())
+                ..config(synthetic())
             },
         ),
     ] {
@@ -320,7 +320,7 @@ fn settings_out_of_range_are_named() {
 fn without_cuda_auto_takes_the_cpu_and_cuda_is_refused() {
     let auto = Engine::load(Config {
         device: Device::Auto,
-        ..config(bundled())
+        ..config(synthetic())
     })
     .unwrap();
     if auto.model().device == "cuda" {
@@ -328,7 +328,7 @@ fn without_cuda_auto_takes_the_cpu_and_cuda_is_refused() {
     }
     let text = error(Config {
         device: Device::Cuda,
-        ..config(bundled())
+        ..config(synthetic())
     });
     assert!(text.contains("cuda") && text.contains("`cpu`"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! The engine from outside, with the bundled model and the real ONNX Runtime.
+//! The engine from outside, with the model for tests and the real ONNX Runtime.
 
 mod loading;
 mod scheduling;

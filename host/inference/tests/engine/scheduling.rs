@@ -48,7 +48,7 @@ async fn windows_of_different_beam_sizes_share_a_batch_and_keep_their_texts() {
     let engine = Engine::load(Config {
         precision: Precision::Fp32,
         max_batch: 16,
-        ..config(bundled())
+        ..config(synthetic())
     })
     .unwrap();
     let start = |beam_size| {
@@ -120,7 +120,7 @@ async fn dropping_a_transcription_frees_its_place_and_its_window() {
 async fn one_transcription_too_many_is_refused_until_another_is_dropped() {
     let engine = Engine::load(Config {
         max_queue: 2,
-        ..config(bundled())
+        ..config(synthetic())
     })
     .unwrap();
     let one = engine.start(Options::default()).unwrap();
@@ -155,7 +155,7 @@ async fn a_short_recording_does_not_wait_for_a_long_one() {
 async fn push_waits_while_the_buffer_is_full() {
     let engine = Engine::load(Config {
         max_buffered_seconds: 20.0,
-        ..config(bundled())
+        ..config(synthetic())
     })
     .unwrap();
     let transcription = engine.start(Options::default()).unwrap();

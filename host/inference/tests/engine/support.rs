@@ -9,9 +9,9 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The bundled model.
-pub fn bundled() -> PathBuf {
-    root().join("models/bundled")
+/// The model for tests, `test/models/synthetic`.
+pub fn synthetic() -> PathBuf {
+    root().join("test/models/synthetic")
 }
 
 fn library() -> PathBuf {
@@ -36,18 +36,18 @@ pub fn config(model: impl Into<PathBuf>) -> Config {
     }
 }
 
-/// An engine with the bundled model.
+/// An engine with the model for tests.
 pub fn engine() -> Engine {
-    Engine::load(config(bundled())).expect("the bundled model loads")
+    Engine::load(config(synthetic())).expect("the model for tests loads")
 }
 
-/// An engine with the bundled model's fp32 files.
+/// An engine with the model for tests's fp32 files.
 pub fn engine_fp32() -> Engine {
     Engine::load(Config {
         precision: Precision::Fp32,
-        ..config(bundled())
+        ..config(synthetic())
     })
-    .expect("the bundled model loads")
+    .expect("the model for tests loads")
 }
 
 /// Frames of a recording, `[frames, 80]`; see `make_fixtures.py`.

@@ -1,4 +1,4 @@
-//! Frames in, text out, with the bundled model.
+//! Frames in, text out, with the model for tests.
 
 use crate::support::*;
 use inference::{Error, Options, Precision, Task, Timestamps};
@@ -82,11 +82,11 @@ async fn every_form_and_precision_of_the_decoder_gives_the_same_text() {
     }
 }
 
-/// A copy of the bundled model whose generation config was changed by `change`.
+/// A copy of the model for tests whose generation config was changed by `change`.
 fn changed_model(change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempDir {
     let folder = linked_model(|file| file != "generation_config.json");
     let name = "generation_config.json";
-    let text = std::fs::read_to_string(bundled().join(name)).unwrap();
+    let text = std::fs::read_to_string(synthetic().join(name)).unwrap();
     let mut json = serde_json::from_str(&text).unwrap();
     change(&mut json);
     std::fs::write(folder.path().join(name), json.to_string()).unwrap();
@@ -95,7 +95,7 @@ fn changed_model(change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempD
 
 #[tokio::test]
 async fn the_language_is_detected_once_where_the_model_knows_several() {
-    // `<|startoflm|>`, which the bundled model never saw, stands in for a second language.
+    // `<|startoflm|>`, which the model for tests never saw, stands in for a second language.
     let folder = changed_model(|json| json["lang_to_id"]["<|de|>"] = 1029.into());
     let engine = inference::Engine::load(config(folder.path())).unwrap();
     assert_eq!(engine.model().languages, ["en", "de"]);
@@ -131,13 +131,13 @@ async fn a_model_without_language_tokens_is_english() {
     assert!(!engine.model().translates);
     let transcription = engine.start(Options::default()).unwrap();
     feed(&transcription, &frames("short")).await;
-    // The bundled model was never asked without a language, so its text does not matter here.
+    // The model for tests, `test/models/synthetic` was never asked without a language, so its text does not matter here.
     collect(&transcription).await.unwrap();
     assert_eq!(transcription.info().language.as_deref(), Some("en"));
     assert_eq!(transcription.info().windows, 1);
 }
 
-/// The bundled model with only those ONNX files that `keep` wants.
+/// The model for tests, `test/models/synthetic` with only those ONNX files that `keep` wants.
 fn linked_model(keep: impl Fn(&str) -> bool) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let link = |from: &std::path::Path, to: &std::path::Path| {
@@ -149,9 +149,9 @@ fn linked_model(keep: impl Fn(&str) -> bool) -> tempfile::TempDir {
             }
         }
     };
-    link(&bundled(), folder.path());
+    link(&synthetic(), folder.path());
     std::fs::create_dir(folder.path().join("onnx")).unwrap();
-    link(&bundled().join("onnx"), &folder.path().join("onnx"));
+    link(&synthetic().join("onnx"), &folder.path().join("onnx"));
     folder
 }
 
@@ -284,7 +284,7 @@ async fn a_prompt_and_the_text_before_go_into_the_window() {
 async fn info_tells_what_is_known_so_far() {
     let engine = engine();
     let transcription = engine.start(Options::default()).unwrap();
-    // The bundled model knows one language, so none is detected.
+    // The model for tests, `test/models/synthetic` knows one language, so none is detected.
     assert_eq!(transcription.info().language.as_deref(), Some("en"));
     feed(&transcription, &frames("short")).await;
     collect(&transcription).await.unwrap();

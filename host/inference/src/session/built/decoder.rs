@@ -1,0 +1,406 @@
+//! The decoder's graph, one for the prompt and the steps: tokens and caches to logits and grown caches.
+//!
+//! Rows are hypotheses, of which a window may have several: they attend to the window's keys and values together, so these are
+//! in memory, and read, once for a window.
+
+use ort::editor::ONNX_DOMAIN;
+use ort::memory::{Allocator, MemoryInfo};
+use ort::operator::Attribute;
+use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
+
+use super::encoder::cross;
+use super::graph::{Arithmetic, FUSED, Graph, integers};
+use super::layers::Residual;
+use super::{KEY_VALUE, Shape};
+use crate::Error;
+use crate::session::rows::Rows;
+use crate::session::{Cache, Logits, Session, States};
+use crate::weights::Checkpoint;
+
+const TOKENS: &str = "input_ids";
+/// The position of each token, `[rows, tokens]`.
+const POSITIONS: &str = "positions";
+/// The tokens of each window, as indices into `[rows * tokens]`; what is over is filled with any.
+const GROUPS: &str = "groups";
+/// Where each token is among `GROUPS`, `[rows, tokens]`.
+const PLACES: &str = "places";
+/// Of each row, the tokens in its cache after this run, less one.
+const LAST: &str = "last_position";
+/// The tokens in the longest cache after this run.
+const TOTAL: &str = "total_length";
+/// The tokens whose logits are wanted, as indices into `[rows * tokens]`.
+const WANTED: &str = "wanted";
+const LOGITS: &str = "logits";
+/// The attention of the alignment heads, `[windows, heads, tokens, positions]`.
+const ALIGNMENT: &str = "alignment";
+
+/// Lay out the graph. With `alignment` heads (layer and head), it has their attention as an output.
+pub(super) fn graph(
+    checkpoint: &Checkpoint,
+    shape: Shape,
+    element: TensorElementType,
+    arithmetic: Arithmetic,
+    alignment: &[(usize, usize)],
+) -> ort::Result<Graph> {
+    let mut graph = Graph::new(element, arithmetic);
+    let width = checkpoint.width();
+    let (heads, head_dim, positions) = (
+        shape.heads as i64,
+        shape.head_dim as i64,
+        shape.positions as i64,
+    );
+    let (long, int) = (TensorElementType::Int64, TensorElementType::Int32);
+    for (name, element, shape) in [
+        (TOKENS, long, vec![-1, -1]),
+        (POSITIONS, long, vec![-1, -1]),
+        (GROUPS, long, vec![-1, -1]),
+        (PLACES, long, vec![-1, -1]),
+        (LAST, int, vec![-1]),
+        (TOTAL, int, vec![]),
+        (WANTED, long, vec![-1]),
+    ] {
+        graph.input(name, element, &shape);
+    }
+    let tokens = graph.gather(
+        "decoder.embeddings",
+        "decoder.projection",
+        &checkpoint.embeddings,
+        TOKENS,
+    )?;
+    let table = &checkpoint.decoder_positions;
+    let table = graph.matrix("decoder.positions", table, &[table.rows, width]);
+    let table = graph.op("Gather", ONNX_DOMAIN, &[&table, POSITIONS], [])?;
+    let mut residual = Residual::new(graph.op("Add", ONNX_DOMAIN, &[&tokens, &table], [])?);
+    let flat = graph.integers("flat", &[2], &[-1, width as i64]);
+
+    let mut attention = Vec::new();
+    for (index, layer) in checkpoint.decoder.iter().enumerate() {
+        let name = format!("decoder.{index}");
+        let states = residual.norm(&mut graph, &format!("{name}.norm"), &layer.attention.norm)?;
+        let projected = graph.affine(
+            &format!("{name}.projections"),
+            &states,
+            &layer.attention.projections,
+        )?;
+        for what in KEY_VALUE {
+            graph.input(&past(index, what), element, &[-1, heads, -1, head_dim]);
+            graph.output(&present(index, what), element, &[-1, heads, -1, head_dim]);
+        }
+        let [key, value] = KEY_VALUE;
+        let attended = graph.fresh("attended");
+        graph.node(
+            "GroupQueryAttention",
+            FUSED,
+            &[
+                &projected,
+                "",
+                "",
+                &past(index, key),
+                &past(index, value),
+                LAST,
+                TOTAL,
+            ],
+            &[&attended, &present(index, key), &present(index, value)],
+            [
+                Attribute::new("num_heads", heads)?,
+                Attribute::new("kv_num_heads", heads)?,
+            ],
+        )?;
+        let output = graph.affine(
+            &format!("{name}.output"),
+            &attended,
+            &layer.attention.output,
+        )?;
+        residual.add(output);
+
+        let states = residual.norm(&mut graph, &format!("{name}.cross_norm"), &layer.cross.norm)?;
+        let query = graph.affine(&format!("{name}.cross_query"), &states, &layer.cross.query)?;
+        let query = graph.op("Reshape", ONNX_DOMAIN, &[&query, &flat], [])?;
+        let query = graph.op("Gather", ONNX_DOMAIN, &[&query, GROUPS], [])?;
+        for what in KEY_VALUE {
+            graph.input(
+                &cross(index, what),
+                element,
+                &[-1, heads, positions, head_dim],
+            );
+        }
+        let (key, value) = (cross(index, key), cross(index, value));
+        let (attended, scores) = (graph.fresh("attended"), graph.fresh("scores"));
+        let mine: Vec<i64> = alignment
+            .iter()
+            .filter(|(layer, _)| *layer == index)
+            .map(|&(_, head)| head as i64)
+            .collect();
+        let outputs: &[&str] = if mine.is_empty() {
+            &[&attended]
+        } else {
+            &[&attended, "", "", &scores]
+        };
+        let count = Attribute::new("num_heads", heads)?;
+        graph.node(
+            "MultiHeadAttention",
+            FUSED,
+            &[&query, &key, &value],
+            outputs,
+            [count],
+        )?;
+        if !mine.is_empty() {
+            let mine = graph.integers(&format!("{name}.alignment"), &[mine.len()], &mine);
+            let taken = graph.op(
+                "Gather",
+                ONNX_DOMAIN,
+                &[&scores, &mine],
+                [Attribute::new("axis", 1i64)?],
+            )?;
+            attention.push(graph.op(
+                "Softmax",
+                ONNX_DOMAIN,
+                &[&taken],
+                [Attribute::new("axis", -1i64)?],
+            )?);
+        }
+        let attended = graph.op("Reshape", ONNX_DOMAIN, &[&attended, &flat], [])?;
+        let attended = graph.op("Gather", ONNX_DOMAIN, &[&attended, PLACES], [])?;
+        let output = graph.affine(
+            &format!("{name}.cross_output"),
+            &attended,
+            &layer.cross.output,
+        )?;
+        residual.add(output);
+        residual.feed_forward(&mut graph, &name, &layer.feed_forward)?;
+    }
+    let states = residual.norm(&mut graph, "decoder.norm", &checkpoint.decoder_norm)?;
+    let states = graph.op("Reshape", ONNX_DOMAIN, &[&states, &flat], [])?;
+    let states = graph.op("Gather", ONNX_DOMAIN, &[&states, WANTED], [])?;
+    let projection = crate::weights::Affine {
+        weight: checkpoint.projection.clone(),
+        bias: Vec::new(),
+    };
+    let logits = graph.affine("decoder.projection", &states, &projection)?;
+    graph.node("Identity", ONNX_DOMAIN, &[&logits], &[LOGITS], [])?;
+    graph.output(LOGITS, element, &[-1, checkpoint.projection.rows as i64]);
+    if !attention.is_empty() {
+        let attention: Vec<&str> = attention.iter().map(String::as_str).collect();
+        graph.node(
+            "Concat",
+            ONNX_DOMAIN,
+            &attention,
+            &[ALIGNMENT],
+            [Attribute::new("axis", 1i64)?],
+        )?;
+        graph.output(
+            ALIGNMENT,
+            element,
+            &[-1, alignment.len() as i64, -1, positions],
+        );
+    }
+    Ok(graph)
+}
+
+fn past(index: usize, what: &str) -> String {
+    format!("past.{index}.{what}")
+}
+
+fn present(index: usize, what: &str) -> String {
+    format!("present.{index}.{what}")
+}
+
+/// The decoder.
+pub(crate) struct Decoder {
+    pub(super) session: Session,
+    /// Where caches are kept.
+    pub(super) memory: MemoryInfo<'static>,
+    /// Where logits are read.
+    pub(super) host: MemoryInfo<'static>,
+    pub(super) element: TensorElementType,
+    pub(super) layers: usize,
+    pub(super) shape: Shape,
+    /// Takes rows of all caches of the text at once.
+    pub(super) growing: Rows,
+    /// Takes rows of one of the encoder's tensors.
+    pub(super) constant: Rows,
+}
+
+impl Decoder {
+    /// The prompts, `[batch, length]`, the same length for every window. Logits for every position.
+    pub fn first<'a>(
+        &mut self,
+        tokens: Vec<i64>,
+        states: &'a States,
+    ) -> Result<(Logits, Cache<'a>), Error> {
+        let empty = [states.batch, self.shape.heads, 0, self.shape.head_dim];
+        let tensors = (0..2 * self.layers)
+            .map(|_| {
+                DynTensor::new(&Allocator::default(), self.element, empty)
+                    .map(|tensor| tensor.into_dyn())
+            })
+            .collect::<ort::Result<Vec<_>>>()?;
+        let mut cache = Cache {
+            states,
+            selected: None,
+            windows: (0..states.batch).collect(),
+            tensors,
+        };
+        let logits = self.run(tokens, &mut cache)?;
+        Ok((logits, cache))
+    }
+
+    /// Go on with these rows of the step before, in this order; a row may be taken several times, or not at all.
+    pub fn select(&mut self, cache: &mut Cache, rows: &[usize]) -> Result<(), Error> {
+        if rows.iter().copied().eq(0..cache.windows.len()) {
+            return Ok(());
+        }
+        self.session.binding.clear(); // what is bound would stay in memory beside what takes its place
+        let tensors: Vec<&DynValue> = cache.tensors.iter().collect();
+        cache.tensors = self.growing.take(&tensors, rows)?;
+        let windows: Vec<usize> = rows.iter().map(|&row| cache.windows[row]).collect();
+        let mut live = windows.clone();
+        live.dedup();
+        let states = cache.selected.as_ref().unwrap_or(cache.states);
+        if live.len() < states.batch {
+            let states = self.select_states(states, &live)?;
+            cache.selected = Some(states);
+        }
+        // Rows of a window are next to each other, and windows keep their order.
+        cache.windows = windows
+            .iter()
+            .map(|window| {
+                live.iter()
+                    .position(|other| other == window)
+                    .unwrap_or_default()
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// The states of these windows, in this order.
+    pub fn select_states(&mut self, states: &States, windows: &[usize]) -> Result<States, Error> {
+        // One by one: they are large, and so only one is in memory twice at a time.
+        let values = states
+            .values
+            .iter()
+            .map(|value| Ok(self.constant.take(&[value], windows)?.remove(0)))
+            .collect::<Result<Vec<_>, Error>>()?;
+        Ok(States {
+            values,
+            batch: windows.len(),
+        })
+    }
+
+    /// A following step: one token per row. Logits for one position.
+    pub fn next(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
+        self.run(tokens, cache)
+    }
+
+    fn run(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
+        let length = tokens.len() / cache.windows.len();
+        self.bind(tokens, cache)?;
+        let names: Vec<String> = (0..self.layers)
+            .flat_map(|layer| KEY_VALUE.map(|what| present(layer, what)))
+            .collect();
+        let mut outputs = vec![(LOGITS, &self.host)];
+        outputs.extend(names.iter().map(|name| (name.as_str(), &self.memory)));
+        let mut values = self.session.run(&outputs)?;
+        let logits = values.remove(0);
+        cache.tensors = values;
+        Ok(Logits::new(logits, length))
+    }
+
+    /// Bind all inputs of a run.
+    fn bind(&mut self, tokens: Vec<i64>, cache: &Cache) -> Result<(), Error> {
+        let states = cache.selected.as_ref().unwrap_or(cache.states);
+        let rows = cache.windows.len();
+        let length = tokens.len() / rows;
+        let before = match cache.tensors[0].dtype().tensor_shape() {
+            Some(shape) => shape[2] as usize,
+            None => return Err(Error::Internal("a cache is not a tensor".into())),
+        };
+        let (groups, places, widest) = group(&cache.windows, states.batch, length);
+        let positions: Vec<i64> = (0..rows)
+            .flat_map(|_| before..before + length)
+            .map(|position| position as i64)
+            .collect();
+        let total = (before + length) as i32;
+        let wanted = (0..(rows * length) as i64).collect();
+        let binding = &mut self.session.binding;
+        binding.bind_input(TOKENS, &integers(&[rows, length], tokens)?)?;
+        binding.bind_input(POSITIONS, &integers(&[rows, length], positions)?)?;
+        binding.bind_input(GROUPS, &integers(&[states.batch, widest], groups)?)?;
+        binding.bind_input(PLACES, &integers(&[rows, length], places)?)?;
+        binding.bind_input(LAST, &Tensor::from_array(([rows], vec![total - 1; rows]))?)?;
+        binding.bind_input(TOTAL, &Tensor::from_array(([0usize; 0], vec![total]))?)?;
+        binding.bind_input(WANTED, &integers(&[rows * length], wanted)?)?;
+        let names = (0..self.layers).flat_map(|layer| KEY_VALUE.map(|what| (layer, what)));
+        for ((layer, what), (past_value, cross_value)) in
+            names.clone().zip(cache.tensors.iter().zip(&states.values))
+        {
+            binding.bind_input(past(layer, what), past_value)?;
+            binding.bind_input(cross(layer, what), cross_value)?;
+        }
+        Ok(())
+    }
+
+    /// Let go of the tensors of a batch that has ended.
+    pub fn release(&mut self) {
+        self.session.binding.clear();
+    }
+}
+
+/// The tokens of each window, their places, and how many the window with the most has.
+fn group(windows: &[usize], batch: usize, length: usize) -> (Vec<i64>, Vec<i64>, usize) {
+    let mut counts = vec![0; batch];
+    for &window in windows {
+        counts[window] += 1;
+    }
+    let widest = counts.iter().copied().max().unwrap_or(0) * length;
+    let mut groups = vec![0; batch * widest];
+    let mut places = Vec::with_capacity(windows.len() * length);
+    let mut filled = vec![0; batch];
+    for (row, &window) in windows.iter().enumerate() {
+        for token in 0..length {
+            let place = window * widest + filled[window];
+            groups[place] = (row * length + token) as i64;
+            places.push(place as i64);
+            filled[window] += 1;
+        }
+    }
+    (groups, places, widest)
+}
+
+#[cfg(test)]
+impl Decoder {
+    /// The attention of the alignment heads after a prompt for one window, `[heads, tokens, positions]`.
+    pub fn attention(&mut self, tokens: Vec<i64>, states: &States) -> Vec<f32> {
+        let (_, mut cache) = self.first(tokens.clone(), states).unwrap();
+        for tensor in &mut cache.tensors {
+            let empty = [1, self.shape.heads, 0, self.shape.head_dim];
+            *tensor = DynTensor::new(&Allocator::default(), self.element, empty)
+                .unwrap()
+                .into_dyn();
+        }
+        self.bind(tokens, &cache).unwrap();
+        let values = self.session.run(&[(ALIGNMENT, &self.host)]).unwrap();
+        values[0].try_extract_tensor::<f32>().unwrap().1.to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group;
+
+    #[test]
+    fn rows_of_a_window_are_grouped_and_find_their_places_again() {
+        let (groups, places, widest) = group(&[0, 0, 1, 2, 2, 2], 3, 1);
+        assert_eq!(widest, 3);
+        assert_eq!(groups, [0, 1, 0, 2, 0, 0, 3, 4, 5]);
+        assert_eq!(places, [0, 1, 3, 6, 7, 8]);
+    }
+
+    #[test]
+    fn every_token_of_a_prompt_has_its_place() {
+        let (groups, places, widest) = group(&[0, 1], 2, 3);
+        assert_eq!(widest, 3);
+        assert_eq!(groups, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(places, [0, 1, 2, 3, 4, 5]);
+    }
+}

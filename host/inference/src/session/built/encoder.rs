@@ -1,0 +1,200 @@
+//! The encoder's graph: normalised frames to the keys and values of every decoder layer's attention to them.
+
+use ort::editor::ONNX_DOMAIN;
+use ort::memory::{Allocator, MemoryInfo};
+use ort::operator::Attribute;
+use ort::value::{DynTensor, DynValue, TensorElementType, TensorRefMut};
+
+use super::graph::{Arithmetic, FUSED, Graph};
+use super::layers::{Residual, part};
+use super::{KEY_VALUE, Shape};
+use crate::Error;
+use crate::session::{Frames, Session, States};
+use crate::weights::{Checkpoint, KERNEL};
+
+const INPUT: &str = "input_features";
+
+/// Lay out the graph.
+pub(super) fn graph(
+    checkpoint: &Checkpoint,
+    shape: Shape,
+    element: TensorElementType,
+    arithmetic: Arithmetic,
+) -> ort::Result<Graph> {
+    let mut graph = Graph::new(element, arithmetic);
+    let (width, heads, positions) = (
+        checkpoint.width(),
+        shape.heads as i64,
+        shape.positions as i64,
+    );
+    let n_mels = checkpoint.n_mels();
+    let features = graph.input(INPUT, element, &[-1, n_mels as i64, 2 * positions]);
+    let mut states = features;
+    for (index, conv, channels, stride) in [
+        (1, &checkpoint.conv1, n_mels, 1),
+        (2, &checkpoint.conv2, width, 2),
+    ] {
+        let weight = graph.matrix(
+            &format!("encoder.conv{index}"),
+            &conv.weight,
+            &[width, channels, KERNEL],
+        );
+        let bias = graph.floats(&format!("encoder.conv{index}.bias"), &[width], &conv.bias);
+        let attributes = [
+            Attribute::new("kernel_shape", vec![KERNEL as i64])?,
+            Attribute::new("pads", vec![1i64, 1])?,
+            Attribute::new("strides", vec![stride])?,
+        ];
+        states = graph.op("Conv", ONNX_DOMAIN, &[&states, &weight, &bias], attributes)?;
+        states = graph.op("Gelu", FUSED, &[&states], [])?;
+    }
+    states = graph.op(
+        "Transpose",
+        ONNX_DOMAIN,
+        &[&states],
+        [Attribute::new("perm", vec![0i64, 2, 1])?],
+    )?;
+    let table = graph.matrix(
+        "encoder.positions",
+        &checkpoint.encoder_positions,
+        &[shape.positions, width],
+    );
+    let mut residual = Residual::new(graph.op("Add", ONNX_DOMAIN, &[&states, &table], [])?);
+
+    for (index, layer) in checkpoint.encoder.iter().enumerate() {
+        let name = format!("encoder.{index}");
+        let states = residual.norm(&mut graph, &format!("{name}.norm"), &layer.attention.norm)?;
+        let mut inputs = Vec::with_capacity(3);
+        for (place, what) in ["query", "key", "value"].iter().enumerate() {
+            let rows = place * width..(place + 1) * width;
+            let affine = part(&layer.attention.projections, rows);
+            inputs.push(graph.affine(&format!("{name}.{what}"), &states, &affine)?);
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let heads = Attribute::new("num_heads", heads)?;
+        let attended = graph.op("MultiHeadAttention", FUSED, &inputs, [heads])?;
+        let output = graph.affine(
+            &format!("{name}.output"),
+            &attended,
+            &layer.attention.output,
+        )?;
+        residual.add(output);
+        residual.feed_forward(&mut graph, &name, &layer.feed_forward)?;
+    }
+    let states = residual.norm(&mut graph, "encoder.norm", &checkpoint.encoder_norm)?;
+
+    let split = graph.integers("split_heads", &[4], &[0, 0, heads, shape.head_dim as i64]);
+    for (index, layer) in checkpoint.decoder.iter().enumerate() {
+        for (place, what) in KEY_VALUE.iter().enumerate() {
+            let affine = part(&layer.cross.key_value, place * width..(place + 1) * width);
+            let projected =
+                graph.affine(&format!("decoder.{index}.cross_{what}"), &states, &affine)?;
+            let projected = graph.op("Reshape", ONNX_DOMAIN, &[&projected, &split], [])?;
+            let output = cross(index, what);
+            let perm = Attribute::new("perm", vec![0i64, 2, 1, 3])?;
+            graph.node("Transpose", ONNX_DOMAIN, &[&projected], &[&output], [perm])?;
+            graph.output(
+                &output,
+                element,
+                &[-1, heads, positions, shape.head_dim as i64],
+            );
+        }
+    }
+    Ok(graph)
+}
+
+/// The key or value of layer `index` that the encoder gives and the decoder takes.
+pub(super) fn cross(index: usize, what: &str) -> String {
+    format!("cross.{index}.{what}")
+}
+
+/// The encoder's session.
+pub(crate) struct Encoder {
+    pub(super) session: Session,
+    pub(super) memory: MemoryInfo<'static>,
+    pub(super) element: TensorElementType,
+    pub(super) frames: Frames,
+    pub(super) layers: usize,
+    pub(super) shape: Shape,
+    /// Windows are run one by one, into their places in the batch's tensors. On a CPU a batch is no faster, takes as much
+    /// more memory, and, where the input is quantised as a whole, would make a window depend on the others.
+    pub(super) one_by_one: bool,
+}
+
+impl Encoder {
+    /// Encode windows, each `[frames, n_mels]` log10 mel power with at most a window's frames.
+    pub fn encode(&mut self, windows: &[&[f32]]) -> Result<States, Error> {
+        let names: Vec<String> = (0..self.layers)
+            .flat_map(|layer| KEY_VALUE.map(|what| cross(layer, what)))
+            .collect();
+        let values = if self.one_by_one {
+            self.each(windows, &names)?
+        } else {
+            let input = self.frames.tensor(windows, self.element)?;
+            self.session.binding.bind_input(INPUT, &input)?;
+            let outputs: Vec<_> = names
+                .iter()
+                .map(|name| (name.as_str(), &self.memory))
+                .collect();
+            self.session.run(&outputs)?
+        };
+        self.session.binding.clear();
+        Ok(States {
+            values,
+            batch: windows.len(),
+        })
+    }
+
+    fn each(&mut self, windows: &[&[f32]], names: &[String]) -> Result<Vec<DynValue>, Error> {
+        let Shape {
+            heads,
+            head_dim,
+            positions,
+            ..
+        } = self.shape;
+        let mut values = names
+            .iter()
+            .map(|_| {
+                DynTensor::new(
+                    &Allocator::default(),
+                    self.element,
+                    [windows.len(), heads, positions, head_dim],
+                )
+            })
+            .collect::<ort::Result<Vec<_>>>()?;
+        let size = match self.element {
+            TensorElementType::Float16 => 2,
+            _ => 4,
+        } * heads
+            * head_dim
+            * positions;
+        for (index, window) in windows.iter().enumerate() {
+            let input = self.frames.tensor(&[window], self.element)?;
+            let binding = &mut self.session.binding;
+            binding.bind_input(INPUT, &input)?;
+            for (name, value) in names.iter().zip(&mut values) {
+                // SAFETY: row `index` of the tensor, which outlives the run.
+                let row = unsafe { value.data_ptr_mut().byte_add(index * size) };
+                let shape =
+                    ort::value::Shape::new([1, heads as i64, positions as i64, head_dim as i64]);
+                let memory = MemoryInfo::default();
+                match self.element {
+                    TensorElementType::Float16 => {
+                        // SAFETY: as above, and the elements are of this type.
+                        let row =
+                            unsafe { TensorRefMut::<half::f16>::from_raw(memory, row, shape) }?;
+                        binding.bind_output(name, row)?;
+                    }
+                    _ => {
+                        // SAFETY: as above, and the elements are of this type.
+                        let row = unsafe { TensorRefMut::<f32>::from_raw(memory, row, shape) }?;
+                        binding.bind_output(name, row)?;
+                    }
+                }
+            }
+            self.session.run_bound()?;
+            self.session.binding.clear();
+        }
+        Ok(values.into_iter().map(|value| value.into_dyn()).collect())
+    }
+}

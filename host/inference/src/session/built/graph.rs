@@ -1,0 +1,462 @@
+//! A graph under construction: nodes, weights, inputs and outputs, and the session made of them in memory.
+
+use std::sync::Arc;
+
+use half::f16;
+use memmap2::Mmap;
+use ort::AsPointer;
+use ort::editor::{self, Node, ONNX_DOMAIN, Opset};
+use ort::memory::{Allocator, MemoryInfo};
+use ort::operator::Attribute;
+use ort::session::Session;
+use ort::session::builder::SessionBuilder;
+use ort::value::{
+    DynValue, Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType,
+};
+
+use crate::weights::{Affine, BLOCK, Element, Form, Matrix, Prepared, View};
+
+/// The domain of ONNX Runtime's fused operators.
+pub(super) const FUSED: &str = "com.microsoft";
+
+/// The version of the ONNX operators in use, and of the fused ones.
+const OPSETS: [(&str, u32); 2] = [(ONNX_DOMAIN, 17), (FUSED, 1)];
+
+/// Initializers of fewer bytes are copied into the graph: ONNX Runtime takes no smaller ones from outside.
+const LEAST_EXTERNAL: usize = 128;
+
+/// How a graph computes with its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    /// Numbers of the graph's own type.
+    Float,
+    /// Bytes in blocks with a scale each, multiplied with rows that are quantised one by one.
+    Blocks,
+    /// Bytes with a scale for each output, multiplied with an input that is quantised as a whole.
+    Columns,
+}
+
+/// A graph that is being put together. Values are known by their names.
+pub(super) struct Graph {
+    nodes: Vec<Node>,
+    initializers: Vec<(String, Initializer)>,
+    inputs: Vec<Outlet>,
+    outputs: Vec<Outlet>,
+    /// The type of states: f32 or f16.
+    pub element: TensorElementType,
+    /// How linear layers compute.
+    pub arithmetic: Arithmetic,
+}
+
+enum Initializer {
+    Weights(Matrix, Form, Vec<usize>),
+    Bytes(TensorElementType, Vec<usize>, Vec<u8>),
+}
+
+/// A session and the files that its weights lie in, which must stay mapped for as long as it lives.
+pub(super) struct Built {
+    pub session: Session,
+    pub maps: Vec<Arc<Mmap>>,
+}
+
+impl Graph {
+    pub fn new(element: TensorElementType, arithmetic: Arithmetic) -> Self {
+        Self {
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            element,
+            arithmetic,
+        }
+    }
+
+    /// An input of the graph; a dimension of -1 varies.
+    pub fn input(&mut self, name: &str, element: TensorElementType, shape: &[i64]) -> String {
+        self.inputs.push(outlet(name, element, shape));
+        name.to_owned()
+    }
+
+    /// Make the value `name` an output of the graph.
+    pub fn output(&mut self, name: &str, element: TensorElementType, shape: &[i64]) {
+        self.outputs.push(outlet(name, element, shape));
+    }
+
+    /// A node that gives values of the names in `outputs`; an empty name is an input or output left out.
+    pub fn node<const N: usize>(
+        &mut self,
+        operator: &str,
+        domain: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attributes: [Attribute; N],
+    ) -> ort::Result<()> {
+        let name = format!("{operator}_{}", self.nodes.len());
+        let node = Node::new(operator, domain, name, inputs, outputs, attributes)?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// A node with one output, whose name it gives.
+    pub fn op<const N: usize>(
+        &mut self,
+        operator: &str,
+        domain: &str,
+        inputs: &[&str],
+        attributes: [Attribute; N],
+    ) -> ort::Result<String> {
+        let output = self.fresh(operator);
+        self.node(operator, domain, inputs, &[&output], attributes)?;
+        Ok(output)
+    }
+
+    /// A name that no other value has.
+    pub fn fresh(&self, what: &str) -> String {
+        format!("{what}_{}_out", self.nodes.len())
+    }
+
+    /// Whole numbers.
+    pub fn integers(&mut self, name: &str, shape: &[usize], values: &[i64]) -> String {
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        self.constant(name, TensorElementType::Int64, shape, bytes)
+    }
+
+    /// Numbers, in the type of the graph.
+    pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
+        let bytes = match self.element {
+            TensorElementType::Float16 => values
+                .iter()
+                .flat_map(|&x| f16::from_f32(x).to_le_bytes())
+                .collect(),
+            _ => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        self.constant(name, self.element, shape, bytes)
+    }
+
+    fn constant(
+        &mut self,
+        name: &str,
+        element: TensorElementType,
+        shape: &[usize],
+        bytes: Vec<u8>,
+    ) -> String {
+        if !self.initializers.iter().any(|(other, _)| other == name) {
+            let initializer = Initializer::Bytes(element, shape.to_vec(), bytes);
+            self.initializers.push((name.to_owned(), initializer));
+        }
+        name.to_owned()
+    }
+
+    /// A matrix in the type of the graph, in another shape of as many elements.
+    pub fn matrix(&mut self, name: &str, matrix: &Matrix, shape: &[usize]) -> String {
+        self.weights(name, matrix, self.form(), shape.to_vec())
+    }
+
+    /// The form of weights that are not quantised.
+    fn form(&self) -> Form {
+        match self.element {
+            TensorElementType::Float16 => Form::F16,
+            _ => Form::F32,
+        }
+    }
+
+    fn weights(&mut self, name: &str, matrix: &Matrix, form: Form, shape: Vec<usize>) -> String {
+        let name = format!("{name}.{}", suffix(form));
+        let weights = Initializer::Weights(matrix.clone(), form, shape);
+        self.initializers.push((name.clone(), weights));
+        name
+    }
+
+    /// `input · weightᵀ + bias`; `input` is `[…, columns]`.
+    pub fn affine(&mut self, name: &str, input: &str, affine: &Affine) -> ort::Result<String> {
+        let Affine { weight, bias } = affine;
+        let bias =
+            (!bias.is_empty()).then(|| self.floats(&format!("{name}.bias"), &[bias.len()], bias));
+        let bias = bias.as_deref();
+        match self.arithmetic {
+            Arithmetic::Float => {
+                let product = self.product(name, input, weight)?;
+                match bias {
+                    Some(bias) => self.op("Add", ONNX_DOMAIN, &[&product, bias], []),
+                    None => Ok(product),
+                }
+            }
+            Arithmetic::Blocks => {
+                let bytes = self.weights(
+                    name,
+                    weight,
+                    Form::BlockBytes,
+                    weight.shape(Form::BlockBytes),
+                );
+                let scales = self.block_scales(name, weight)?;
+                self.op(
+                    "MatMulNBits",
+                    FUSED,
+                    &[input, &bytes, &scales, "", "", bias.unwrap_or_default()],
+                    [
+                        Attribute::new("K", weight.columns as i64)?,
+                        Attribute::new("N", weight.rows as i64)?,
+                        Attribute::new("bits", 8i64)?,
+                        Attribute::new("block_size", BLOCK as i64)?,
+                        // Integer products: the rows of the input are quantised one by one.
+                        Attribute::new("accuracy_level", 4i64)?,
+                    ],
+                )
+            }
+            Arithmetic::Columns => {
+                let bytes = self.weights(
+                    name,
+                    weight,
+                    Form::ColumnBytes,
+                    weight.shape(Form::ColumnBytes),
+                );
+                let scales = self.weights(name, weight, Form::ColumnScales, vec![weight.rows]);
+                let inputs = [input, &bytes, &scales, "", bias.unwrap_or_default()];
+                self.op("DynamicQuantizeMatMul", FUSED, &inputs, [])
+            }
+        }
+    }
+
+    /// `input · weightᵀ` in the type of the graph.
+    fn product(&mut self, name: &str, input: &str, weight: &Matrix) -> ort::Result<String> {
+        let weight = self.weights(name, weight, self.form(), vec![weight.rows, weight.columns]);
+        self.op(
+            "FusedMatMul",
+            FUSED,
+            &[input, &weight],
+            [Attribute::new("transB", 1i64)?],
+        )
+    }
+
+    /// The scales of a matrix in blocks, in the type of the graph.
+    fn block_scales(&mut self, name: &str, weight: &Matrix) -> ort::Result<String> {
+        let scales = self.weights(
+            name,
+            weight,
+            Form::BlockScales,
+            weight.shape(Form::BlockScales),
+        );
+        match self.element {
+            TensorElementType::Float16 => {
+                let to = Attribute::new("to", 10i64)?; // FLOAT16 of ONNX's TensorProto
+                self.op("Cast", ONNX_DOMAIN, &[&scales], [to])
+            }
+            _ => Ok(scales),
+        }
+    }
+
+    /// Rows `indices` of `matrix`. In blocks, it shares its bytes with the linear layer `twin` of the same matrix.
+    pub fn gather(
+        &mut self,
+        name: &str,
+        twin: &str,
+        matrix: &Matrix,
+        indices: &str,
+    ) -> ort::Result<String> {
+        if self.arithmetic != Arithmetic::Blocks {
+            let rows = self.matrix(name, matrix, &[matrix.rows, matrix.columns]);
+            return self.op("Gather", ONNX_DOMAIN, &[&rows, indices], []);
+        }
+        let shape = vec![matrix.rows, matrix.columns];
+        let bytes = self.named_like(name, twin, matrix, Form::BlockBytes, shape);
+        let shape = matrix.shape(Form::BlockScales);
+        let scales = self.named_like(name, twin, matrix, Form::BlockScales, shape);
+        let gathered = self.op(
+            "GatherBlockQuantized",
+            FUSED,
+            &[&bytes, indices, &scales],
+            [
+                Attribute::new("gather_axis", 0i64)?,
+                Attribute::new("quantize_axis", 1i64)?,
+                Attribute::new("block_size", BLOCK as i64)?,
+                Attribute::new("bits", 8i64)?,
+            ],
+        )?;
+        match self.element {
+            TensorElementType::Float16 => {
+                let to = Attribute::new("to", 10i64)?;
+                self.op("Cast", ONNX_DOMAIN, &[&gathered], [to])
+            }
+            _ => Ok(gathered),
+        }
+    }
+
+    /// An initializer of its own that has the bytes of `twin`'s.
+    fn named_like(
+        &mut self,
+        name: &str,
+        twin: &str,
+        matrix: &Matrix,
+        form: Form,
+        shape: Vec<usize>,
+    ) -> String {
+        let name = format!("{name}.{}@{twin}", suffix(form));
+        self.initializers.push((
+            name.clone(),
+            Initializer::Weights(matrix.clone(), form, shape),
+        ));
+        name
+    }
+
+    /// The quantised weights, by the names under which they are kept.
+    pub fn quantised(&self) -> Vec<(String, Matrix, Form)> {
+        let mut weights: Vec<(String, Matrix, Form)> = self
+            .initializers
+            .iter()
+            .filter_map(|(name, initializer)| match initializer {
+                Initializer::Weights(matrix, form, _) if form.is_quantised() => {
+                    Some((kept_name(name), matrix.clone(), *form))
+                }
+                _ => None,
+            })
+            .collect();
+        weights.sort_by(|one, other| one.0.cmp(&other.0));
+        weights.dedup_by(|one, other| one.0 == other.0);
+        weights
+    }
+
+    /// Make a session of it. Quantised weights are taken from `prepared` where it has them.
+    pub fn build(
+        self,
+        builder: &SessionBuilder,
+        prepared: Option<&Prepared>,
+    ) -> ort::Result<Built> {
+        let mut maps: Vec<Arc<Mmap>> = Vec::new();
+        let mut graph = editor::Graph::new()?;
+        graph.set_inputs(self.inputs)?;
+        graph.set_outputs(self.outputs)?;
+        for (name, initializer) in self.initializers {
+            let (value, bytes) = match &initializer {
+                Initializer::Bytes(element, shape, bytes) => {
+                    (owned(*element, shape, bytes)?, bytes.len())
+                }
+                Initializer::Weights(matrix, form, shape) => {
+                    let kept = prepared.and_then(|prepared| prepared.get(&kept_name(&name)));
+                    match kept.or_else(|| matrix.mapped(*form)) {
+                        Some(view) => {
+                            if !maps.iter().any(|map| Arc::ptr_eq(map, view.file())) {
+                                maps.push(Arc::clone(view.file()));
+                            }
+                            (mapped(view, shape)?, view.bytes().len())
+                        }
+                        None => {
+                            let bytes = matrix.fill(*form);
+                            (owned(element(form.element()), shape, &bytes)?, bytes.len())
+                        }
+                    }
+                }
+            };
+            graph.add_initializer(name, value, bytes >= LEAST_EXTERNAL)?;
+        }
+        for node in self.nodes {
+            graph.add_node(node)?;
+        }
+        let opsets = OPSETS
+            .iter()
+            .map(|&(domain, version)| Opset::new(domain, version))
+            .collect::<ort::Result<Vec<_>>>()?;
+        let mut model = editor::Model::new(opsets)?;
+        model.set_graph(graph)?;
+        let session = model.into_session(builder)?;
+        // What ONNX Runtime has packed into a form of its own is not read again; the rest is faulted in anew.
+        for map in &maps {
+            // SAFETY: the mapping is read-only and of a file, so pages that are dropped come back with the same bytes.
+            if let Err(error) = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) }
+            {
+                tracing::debug!(%error, "pages of the weights stay in memory");
+            }
+        }
+        Ok(Built { session, maps })
+    }
+}
+
+/// The name under which quantised weights are kept: that of the linear layer, for what shares its bytes.
+fn kept_name(name: &str) -> String {
+    match name.split_once('@') {
+        Some((own, twin)) => {
+            let form = own.rsplit('.').next().unwrap_or_default();
+            format!("{twin}.{form}")
+        }
+        None => name.to_owned(),
+    }
+}
+
+fn suffix(form: Form) -> &'static str {
+    match form {
+        Form::F32 => "f32",
+        Form::F16 => "f16",
+        Form::BlockBytes => "blocks",
+        Form::BlockScales => "block_scales",
+        Form::ColumnBytes => "columns",
+        Form::ColumnScales => "column_scales",
+    }
+}
+
+fn element(element: Element) -> TensorElementType {
+    match element {
+        Element::F32 => TensorElementType::Float32,
+        Element::F16 => TensorElementType::Float16,
+        Element::Bf16 => TensorElementType::Bfloat16,
+        Element::I8 => TensorElementType::Int8,
+        Element::U8 => TensorElementType::Uint8,
+        Element::I16 => TensorElementType::Int16,
+        Element::I32 => TensorElementType::Int32,
+    }
+}
+
+fn outlet(name: &str, ty: TensorElementType, shape: &[i64]) -> Outlet {
+    Outlet::new(
+        name,
+        ValueType::Tensor {
+            ty,
+            shape: Shape::new(shape.iter().copied()),
+            dimension_symbols: SymbolicDimensions::empty(shape.len()),
+        },
+    )
+}
+
+/// A tensor that ONNX Runtime owns, and lets go of when it has packed it.
+fn owned(element: TensorElementType, shape: &[usize], bytes: &[u8]) -> ort::Result<DynValue> {
+    let mut tensor = ort::value::DynTensor::new(&Allocator::default(), element, shape)?;
+    let data = tensor.data_ptr_mut().cast::<u8>();
+    if !bytes.is_empty() {
+        // SAFETY: the tensor was made for these bytes: `fill` and the constants give as many as their shape has.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len()) };
+    }
+    Ok(tensor.into_dyn())
+}
+
+/// A tensor over the mapped bytes of `view`, which the caller keeps mapped.
+fn mapped(view: &View, shape: &[usize]) -> ort::Result<DynValue> {
+    let memory = MemoryInfo::default();
+    let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
+    let bytes = view.bytes();
+    let mut value = std::ptr::null_mut();
+    // SAFETY: the pointers are valid for the call, and the data for as long as `Built::maps` is kept. ONNX Runtime does not
+    // write to initializers.
+    let status = unsafe {
+        (ort::api().CreateTensorWithDataAsOrtValue)(
+            memory.ptr(),
+            bytes.as_ptr().cast_mut().cast(),
+            bytes.len(),
+            shape.as_ptr(),
+            shape.len(),
+            element(view.element).into(),
+            &mut value,
+        )
+    };
+    // SAFETY: the status is the one that the call gave.
+    unsafe { ort::Error::result_from_status(status) }?;
+    let value = std::ptr::NonNull::new(value)
+        .ok_or_else(|| ort::Error::new("ONNX Runtime gave no tensor"))?;
+    // SAFETY: a new value, which nothing else owns.
+    Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
+}
+
+/// A tensor of whole numbers.
+pub(super) fn integers(shape: &[usize], values: Vec<i64>) -> ort::Result<DynValue> {
+    Ok(Tensor::from_array((shape.to_vec(), values))?.into_dyn())
+}

@@ -1,0 +1,106 @@
+//! Graphs that are built here, from the weights of faster-whisper's and transformers' models.
+//!
+//! The operators are ONNX Runtime's fused ones. A window's states are the keys and values of every layer's attention to it, so
+//! that no step makes them again.
+
+mod decoder;
+mod encoder;
+mod graph;
+mod layers;
+
+pub(crate) use decoder::Decoder;
+pub(crate) use encoder::Encoder;
+
+use std::path::Path;
+
+use ort::value::TensorElementType;
+
+use self::graph::{Arithmetic, Built};
+use super::load::{Settings, failed, memory};
+use super::rows::Rows;
+use super::{Frames, Session};
+use crate::LoadError;
+use crate::model::{Precision, Sizes};
+use crate::weights::{Checkpoint, Prepared};
+
+/// The two tensors of an attention cache, in the order of the graphs' inputs and outputs.
+const KEY_VALUE: [&str; 2] = ["key", "value"];
+
+/// What the weights alone do not say.
+#[derive(Clone, Copy)]
+struct Shape {
+    heads: usize,
+    head_dim: usize,
+    positions: usize,
+}
+
+/// Build both graphs and make sessions of them. Quantised weights are kept in `cache`, if there is one. With `alignment` heads
+/// (layer and head), the decoder gives their attention as well.
+pub(super) fn load(
+    settings: &Settings,
+    checkpoint: &Checkpoint,
+    sizes: &Sizes,
+    precision: Precision,
+    cache: Option<&Path>,
+    alignment: &[(usize, usize)],
+) -> Result<(Encoder, Decoder), LoadError> {
+    let shape = Shape {
+        heads: sizes.heads,
+        head_dim: sizes.head_dim,
+        positions: sizes.positions,
+    };
+    let cuda = settings.cuda;
+    let element = match precision {
+        Precision::Fp16 => TensorElementType::Float16,
+        Precision::Int8 if cuda => TensorElementType::Float16,
+        _ => TensorElementType::Float32,
+    };
+    let (for_encoder, for_decoder) = match precision {
+        Precision::Int8 if cuda => (Arithmetic::Blocks, Arithmetic::Blocks),
+        Precision::Int8 => (Arithmetic::Columns, Arithmetic::Blocks),
+        _ => (Arithmetic::Float, Arithmetic::Float),
+    };
+    let failed = failed(&checkpoint.files[0]);
+    let encoder = encoder::graph(checkpoint, shape, element, for_encoder).map_err(&failed)?;
+    let decoder =
+        decoder::graph(checkpoint, shape, element, for_decoder, alignment).map_err(&failed)?;
+
+    let mut sources = encoder.quantised();
+    sources.extend(decoder.quantised());
+    let prepared = cache.filter(|_| !sources.is_empty()).and_then(|folder| {
+        Prepared::open(folder, &checkpoint.files, &sources)
+            .inspect_err(|error| {
+                tracing::warn!(folder = %folder.display(), %error, "quantised weights cannot be kept; every start makes them again");
+            })
+            .ok()
+    });
+    let session = |graph: graph::Graph| -> Result<Session, LoadError> {
+        let builder = settings.builder(settings.threads).map_err(&failed)?;
+        let Built { session, maps } = graph.build(&builder, prepared.as_ref()).map_err(&failed)?;
+        Session::new(session, &checkpoint.files[0], maps)
+    };
+    let memory = |cuda| memory(cuda).map_err(&failed);
+    let layers = checkpoint.decoder.len();
+    let rows = |count| Rows::new(settings, memory(cuda)?, element, 4, count).map_err(&failed);
+    Ok((
+        Encoder {
+            session: session(encoder)?,
+            memory: memory(cuda)?,
+            element,
+            frames: Frames::new(sizes),
+            layers,
+            shape,
+            one_by_one: !cuda,
+        },
+        Decoder {
+            session: session(decoder)?,
+            memory: memory(cuda)?,
+            host: memory(false)?,
+            element,
+            layers,
+            shape,
+            growing: rows(2 * layers)?,
+            constant: rows(1)?,
+        },
+    ))
+}

@@ -1,0 +1,439 @@
+//! The same weights in every form give the same logits, alone and in batches, and broken forms give errors that name the file.
+//!
+//! The models in `tests/small` are written by CTranslate2's, safetensors' and ONNX's own packages, and the expected logits are
+//! those of a NumPy implementation (`tests/small/make.py`).
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::model::{Contents, Precision};
+use crate::{Config, Device};
+
+fn small() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/small")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn library() -> PathBuf {
+    root().join(".tools/onnxruntime/libonnxruntime.so")
+}
+
+fn load_with(
+    folder: &Path,
+    precision: Precision,
+    cache: Option<PathBuf>,
+) -> Result<(Sessions, Contents), LoadError> {
+    let config = Config {
+        device: Device::Cpu,
+        threads: 2,
+        precision,
+        cache,
+        ..Config::new(folder, library())
+    };
+    let contents = Contents::read(folder, precision)?;
+    Ok((load(&config, &contents)?.sessions, contents))
+}
+
+fn sessions(folder: &Path, precision: Precision) -> Sessions {
+    load_with(folder, precision, None)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .0
+}
+
+fn error(folder: &Path) -> String {
+    match load_with(folder, Precision::Fp32, None) {
+        Ok(_) => panic!("{} loads", folder.display()),
+        Err(error) => error.to_string(),
+    }
+}
+
+struct Expected {
+    frames: Vec<f32>,
+    tokens: Vec<i64>,
+    logits: Vec<f32>,
+}
+
+fn expected() -> Expected {
+    let text = std::fs::read_to_string(small().join("expected.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let floats = |name: &str| {
+        json[name]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|x| x.as_f64().unwrap() as f32)
+            .collect()
+    };
+    Expected {
+        frames: floats("frames"),
+        tokens: json["tokens"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|x| x.as_i64().unwrap())
+            .collect(),
+        logits: floats("logits"),
+    }
+}
+
+/// The logits after each of the tokens: the first `prompt` at once, the others step by step.
+fn logits(sessions: &mut Sessions, frames: &[f32], tokens: &[i64], prompt: usize) -> Vec<f32> {
+    let (states, _) = sessions.encoder.encode(&[frames]).unwrap();
+    let (first, mut cache) = sessions
+        .decoder
+        .first(tokens[..prompt].to_vec(), &states)
+        .unwrap();
+    let (mut all, mut row) = (Vec::new(), Vec::new());
+    for position in 0..prompt {
+        first.read(0, position, &mut row).unwrap();
+        all.extend_from_slice(&row);
+    }
+    for &token in &tokens[prompt..] {
+        let next = sessions.decoder.next(vec![token], &mut cache).unwrap();
+        next.read(0, 0, &mut row).unwrap();
+        all.extend_from_slice(&row);
+    }
+    all
+}
+
+fn largest_difference(one: &[f32], other: &[f32]) -> f32 {
+    assert_eq!(one.len(), other.len());
+    one.iter()
+        .zip(other)
+        .fold(0.0, |largest, (a, b)| largest.max((a - b).abs()))
+}
+
+const FORMS: [&str; 9] = [
+    "ctranslate2/float32",
+    "ctranslate2/float16",
+    "ctranslate2/int8",
+    "ctranslate2/int8_float16",
+    "transformers/float32",
+    "transformers/float16",
+    "transformers/bfloat16",
+    "transformers/sharded",
+    "onnx",
+];
+
+#[test]
+fn every_form_of_the_same_weights_gives_the_logits_of_the_reference() {
+    let Expected {
+        frames,
+        tokens,
+        logits: expected,
+    } = expected();
+    for form in FORMS {
+        let mut sessions = sessions(&small().join(form), Precision::Fp32);
+        for prompt in [tokens.len(), 2] {
+            let found = logits(&mut sessions, &frames, &tokens, prompt);
+            let difference = largest_difference(&found, &expected);
+            assert!(
+                difference < 2e-4,
+                "{form}, a prompt of {prompt}: {difference}"
+            );
+        }
+    }
+}
+
+#[test]
+fn half_precision_and_int8_are_close_to_the_reference() {
+    let Expected {
+        frames,
+        tokens,
+        logits: expected,
+    } = expected();
+    let spread = largest_difference(&expected, &vec![0.0; expected.len()]);
+    for form in ["ctranslate2/float16", "transformers/float32"] {
+        for (precision, limit) in [(Precision::Fp16, 0.01), (Precision::Int8, 0.05)] {
+            let mut sessions = sessions(&small().join(form), precision);
+            let found = logits(&mut sessions, &frames, &tokens, 2);
+            let difference = largest_difference(&found, &expected) / spread;
+            assert!(
+                difference < limit,
+                "{form}, {precision:?}: {difference} of {spread}"
+            );
+        }
+    }
+}
+
+#[test]
+fn int8_gives_the_same_whether_its_weights_were_kept_or_not() {
+    let Expected { frames, tokens, .. } = expected();
+    let folder = small().join("ctranslate2/float16");
+    let kept = tempfile::tempdir().unwrap();
+    let mut each = [
+        None,
+        Some(kept.path().to_owned()),
+        Some(kept.path().to_owned()),
+    ]
+    .map(|cache| {
+        let (mut sessions, _) = load_with(&folder, Precision::Int8, cache).unwrap();
+        logits(&mut sessions, &frames, &tokens, 2)
+    });
+    each.sort_by(|one, other| one.partial_cmp(other).unwrap());
+    assert_eq!(each[0], each[2]);
+    assert_eq!(std::fs::read_dir(kept.path()).unwrap().count(), 1);
+}
+
+/// Rows of several windows, of which some have more than others, give what each gives alone.
+#[test]
+fn rows_of_one_window_attend_to_it_together() {
+    let Expected { frames, tokens, .. } = expected();
+    let other: Vec<f32> = frames.iter().rev().copied().collect();
+    let mut sessions = sessions(&small().join("transformers/float32"), Precision::Fp32);
+    let (states, _) = sessions.encoder.encode(&[&frames, &other]).unwrap();
+    let prompts = [&tokens[..2], &tokens[..2]].concat();
+    let (_, mut cache) = sessions.decoder.first(prompts, &states).unwrap();
+    sessions.decoder.select(&mut cache, &[0, 0, 0, 1]).unwrap();
+    let step = sessions
+        .decoder
+        .next(vec![5, 6, tokens[2], 7], &mut cache)
+        .unwrap();
+    let mut row = Vec::new();
+    step.read(2, 0, &mut row).unwrap();
+    let alone = logits(
+        &mut self::sessions(&small().join("transformers/float32"), Precision::Fp32),
+        &frames,
+        &tokens[..3],
+        2,
+    );
+    let vocabulary = row.len();
+    assert!(largest_difference(&row, &alone[2 * vocabulary..]) < 1e-4);
+
+    // The first window leaves; the row of the other goes on.
+    sessions.decoder.select(&mut cache, &[3]).unwrap();
+    let step = sessions.decoder.next(vec![9], &mut cache).unwrap();
+    step.read(0, 0, &mut row).unwrap();
+    let mut tokens = tokens[..2].to_vec();
+    tokens.extend([7, 9]);
+    let alone = logits(
+        &mut self::sessions(&small().join("transformers/float32"), Precision::Fp32),
+        &other,
+        &tokens,
+        2,
+    );
+    assert!(largest_difference(&row, &alone[3 * vocabulary..]) < 1e-4);
+}
+
+/// Frames that sound different from window to window: a tone that rises, on noise.
+fn noises(count: usize, n_mels: usize, window: usize) -> Vec<Vec<f32>> {
+    use rand::{Rng, SeedableRng};
+    let mut rng = rand::rngs::StdRng::seed_from_u64(5);
+    (0..count)
+        .map(|index| {
+            (0..window * n_mels)
+                .map(|place| {
+                    let (frame, mel) = (place / n_mels, place % n_mels);
+                    let tone = (frame / (7 + index) + index * 5) % n_mels == mel;
+                    rng.random_range(-5.0..-3.0) + if tone { 3.5 } else { 0.0 }
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// The likeliest tokens of each window, decoded together.
+fn greedy(
+    sessions: &mut Sessions,
+    windows: &[&[f32]],
+    prompt: &[i64],
+    steps: usize,
+) -> Vec<Vec<u32>> {
+    let (states, _) = sessions.encoder.encode(windows).unwrap();
+    let (mut step, mut cache) = sessions
+        .decoder
+        .first(prompt.repeat(windows.len()), &states)
+        .unwrap();
+    let mut position = prompt.len() - 1;
+    let (mut tokens, mut scratch) = (vec![Vec::new(); windows.len()], Vec::new());
+    for _ in 0..steps {
+        let mut next = Vec::new();
+        for (row, tokens) in tokens.iter_mut().enumerate() {
+            step.read(row, position, &mut scratch).unwrap();
+            let token = crate::decode::sampler::likeliest(&scratch);
+            tokens.push(token);
+            next.push(i64::from(token));
+        }
+        step = sessions.decoder.next(next, &mut cache).unwrap();
+        position = 0;
+    }
+    tokens
+}
+
+#[test]
+fn a_windows_tokens_do_not_depend_on_the_others_of_its_batch() {
+    let folder = root().join(".tools/models/tiny.en");
+    assert!(
+        folder.is_dir(),
+        "this test needs the model tiny.en in `{}`; run `make test-model`",
+        folder.display()
+    );
+    for precision in [Precision::Fp32, Precision::Int8] {
+        let (mut sessions, contents) = load_with(&folder, precision, None).unwrap();
+        let windows = noises(8, contents.sizes.n_mels, contents.sizes.window);
+        let prompt = [contents.vocabulary.sot.into()];
+        let windows: Vec<&[f32]> = windows.iter().map(Vec::as_slice).collect();
+        let alone: Vec<Vec<u32>> = windows
+            .iter()
+            .map(|window| greedy(&mut sessions, &[window], &prompt, 12).remove(0))
+            .collect();
+        assert!(
+            alone[1..].iter().any(|tokens| *tokens != alone[0]),
+            "{alone:?}"
+        );
+        for size in 2..=8 {
+            let together = greedy(&mut sessions, &windows[..size], &prompt, 12);
+            assert_eq!(together, alone[..size], "{precision:?}, a batch of {size}");
+        }
+    }
+}
+
+/// A copy of a small model, whose files may be changed.
+fn copy(form: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(small().join(form)).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+    }
+    folder
+}
+
+fn cut(path: &Path, bytes: usize) {
+    let whole = std::fs::read(path).unwrap();
+    std::fs::write(path, &whole[..whole.len() - bytes]).unwrap();
+}
+
+#[test]
+fn a_file_that_is_cut_short_is_named() {
+    for (form, file) in [
+        ("ctranslate2/float16", "model.bin"),
+        ("transformers/float16", "model.safetensors"),
+        ("transformers/sharded", "model-00002-of-00003.safetensors"),
+    ] {
+        let folder = copy(form);
+        for bytes in [1, 1000, 200_000] {
+            let path = folder.path().join(file);
+            if std::fs::metadata(&path).unwrap().len() > bytes as u64 {
+                cut(&path, bytes);
+            }
+            let text = error(folder.path());
+            assert!(
+                text.contains(file) && text.contains("cut short") && text.contains("download"),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_tensor_that_is_missing_is_named() {
+    let folder = copy("transformers/float32");
+    let path = folder.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let tensors = ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for (missing, named) in [
+        (
+            "model.decoder.layers.1.fc2.weight",
+            "decoder.layers.1.fc2.weight",
+        ),
+        ("model.encoder.conv1.weight", "encoder.conv1.weight"),
+        ("model.decoder.layer_norm.bias", "decoder.layer_norm.bias"),
+        (
+            "model.decoder.layers.1.self_attn_layer_norm.weight",
+            "decoder_layers",
+        ),
+    ] {
+        let kept = tensors.iter().filter(|(name, _)| *name != missing);
+        ::safetensors::serialize_to_file(kept, None, &path).unwrap();
+        let text = error(folder.path());
+        assert!(
+            text.contains(named) && text.contains("incomplete"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_shard_that_is_missing_is_named() {
+    let folder = copy("transformers/sharded");
+    std::fs::remove_file(folder.path().join("model-00003-of-00003.safetensors")).unwrap();
+    let text = error(folder.path());
+    assert!(text.contains("model-00003-of-00003.safetensors"), "{text}");
+}
+
+#[test]
+fn a_tokenizer_of_another_model_is_refused() {
+    let folder = copy("ctranslate2/float16");
+    let path = folder.path().join("vocabulary.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut tokens: Vec<String> = serde_json::from_str(&text).unwrap();
+    tokens.insert(256, "Ġof".into());
+    std::fs::write(&path, serde_json::to_string(&tokens).unwrap()).unwrap();
+    let text = error(folder.path());
+    assert!(
+        text.contains("tokenizer") && text.contains("another model"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_folder_without_a_model_says_what_is_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = error(folder.path());
+    for file in ["model.bin", "model.safetensors", "encoder_model*.onnx"] {
+        assert!(text.contains(file), "{text}");
+    }
+    std::fs::write(folder.path().join("pytorch_model.bin"), "").unwrap();
+    assert!(error(folder.path()).contains("ct2-transformers-converter"));
+    assert!(error(&folder.path().join("none")).contains("no such folder"));
+}
+
+#[test]
+fn another_kind_of_model_is_refused() {
+    let folder = copy("ctranslate2/float16");
+    let path = folder.path().join("model.bin");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[6..13].copy_from_slice(b"Another");
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(error(folder.path()).contains("no Whisper"));
+    bytes[0] = 99;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(error(folder.path()).contains("version 99"));
+
+    let folder = copy("transformers/float16");
+    let path = folder.path().join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("whisper", "wav2vec2")).unwrap();
+    assert!(error(folder.path()).contains("another kind of model"));
+}
+
+#[test]
+fn the_alignment_heads_attend_to_every_position() {
+    let Expected { frames, tokens, .. } = expected();
+    let contents = Contents::read(&small().join("ctranslate2/float32"), Precision::Fp32).unwrap();
+    let crate::model::Weights::Checkpoint(checkpoint) = &contents.weights else {
+        panic!("a checkpoint is expected");
+    };
+    let settings = load::Settings::of(&library(), 2, false).unwrap();
+    let heads = [(1, 0), (1, 1)];
+    let (mut encoder, mut decoder) = built::load(
+        &settings,
+        checkpoint,
+        &contents.sizes,
+        Precision::Fp32,
+        None,
+        &heads,
+    )
+    .unwrap();
+    let states = encoder.encode(&[&frames]).unwrap();
+    let attention = decoder.attention(tokens.clone(), &states);
+    assert_eq!(attention.len(), 2 * tokens.len() * contents.sizes.positions);
+    for row in attention.chunks(contents.sizes.positions) {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+}

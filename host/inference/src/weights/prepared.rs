@@ -1,0 +1,207 @@
+//! Quantised weights, kept so that the next start maps them.
+//!
+//! One file for each model and precision, in the safetensors format, named by the SHA-256 of the files it was made from and by
+//! the version of what makes it. A file is complete or absent: it is written under another name, and renamed.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+
+use super::matrix::{Form, Matrix};
+use super::view::{Element, View, map};
+
+/// Goes up whenever [`Matrix::fill`] makes something else of the same weights.
+const VERSION: u32 = 1;
+
+/// Quantised weights that are mapped, by the names that the graphs give them.
+pub(crate) struct Prepared(HashMap<String, View>);
+
+impl Prepared {
+    /// Map the quantised forms of `sources`, made from `files`, which are kept in `folder`; make them where they are not there.
+    ///
+    /// # Errors
+    /// What the file system says. Nothing half-made is left.
+    pub fn open(
+        folder: &Path,
+        files: &[PathBuf],
+        sources: &[(String, Matrix, Form)],
+    ) -> io::Result<Self> {
+        let path = folder.join(format!("{}-{VERSION}.safetensors", digest(files)?));
+        if path.is_file() {
+            match Self::map(&path, sources) {
+                Some(prepared) => return Ok(prepared),
+                None => {
+                    tracing::warn!(file = %path.display(), "prepared weights are damaged; they are made again")
+                }
+            }
+        }
+        std::fs::create_dir_all(folder)?;
+        let begun = std::time::Instant::now();
+        let unfinished = tempfile::NamedTempFile::new_in(folder)?;
+        let tensors = sources.iter().map(|(name, matrix, form)| {
+            (
+                name,
+                Lazy {
+                    shape: matrix.shape(*form),
+                    matrix,
+                    form: *form,
+                },
+            )
+        });
+        safetensors::serialize_to_file(tensors, None, unfinished.path())
+            .map_err(io::Error::other)?;
+        File::open(unfinished.path())?.sync_all()?;
+        unfinished.persist(&path).map_err(|failed| failed.error)?;
+        tracing::info!(file = %path.display(), seconds = begun.elapsed().as_secs_f64(), "weights quantised and kept");
+        Self::map(&path, sources)
+            .ok_or_else(|| io::Error::other("the file just written cannot be read"))
+    }
+
+    /// None where the file does not hold what is asked for.
+    fn map(path: &Path, sources: &[(String, Matrix, Form)]) -> Option<Self> {
+        let file = map(path).ok()?;
+        let tensors = SafeTensors::deserialize(&file).ok()?;
+        let mut views = HashMap::new();
+        for (name, matrix, form) in sources {
+            let tensor = tensors.tensor(name).ok()?;
+            let begin = tensor.data().as_ptr() as usize - file.as_ptr() as usize;
+            let place = begin..begin + tensor.data().len();
+            if tensor.shape() != matrix.shape(*form) || tensor.dtype() != dtype(form.element()) {
+                return None;
+            }
+            let view = View::new(&file, place, form.element(), matrix.shape(*form))?;
+            views.insert(name.clone(), view);
+        }
+        Some(Self(views))
+    }
+
+    /// The weights of that name, if they were among the sources.
+    pub fn get(&self, name: &str) -> Option<&View> {
+        self.0.get(name)
+    }
+}
+
+/// SHA-256 over the digests of the files, in hexadecimal.
+fn digest(files: &[PathBuf]) -> io::Result<String> {
+    let mut whole = Sha256::new();
+    for path in files {
+        let map = map(path).map_err(io::Error::other)?;
+        whole.update(Sha256::digest(&map[..]));
+    }
+    Ok(whole
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+fn dtype(element: Element) -> Dtype {
+    match element {
+        Element::F32 => Dtype::F32,
+        Element::F16 => Dtype::F16,
+        Element::Bf16 => Dtype::BF16,
+        Element::I8 => Dtype::I8,
+        Element::U8 => Dtype::U8,
+        Element::I16 => Dtype::I16,
+        Element::I32 => Dtype::I32,
+    }
+}
+
+/// Made when it is written, so that only one tensor is in memory.
+struct Lazy<'a> {
+    matrix: &'a Matrix,
+    form: Form,
+    shape: Vec<usize>,
+}
+
+impl safetensors::View for Lazy<'_> {
+    fn dtype(&self) -> Dtype {
+        dtype(self.form.element())
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(self.matrix.fill(self.form))
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.form.element().size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view_of;
+    use super::*;
+
+    fn source() -> (PathBuf, tempfile::TempDir, Vec<(String, Matrix, Form)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.bin");
+        std::fs::write(&file, "weights").unwrap();
+        let bytes: Vec<u8> = (0..64).flat_map(|x| (x as f32).to_le_bytes()).collect();
+        let matrix = Matrix::new(view_of(&bytes, Element::F32, &[2, 32]), None);
+        let forms = [Form::BlockBytes, Form::BlockScales, Form::ColumnBytes];
+        let sources = forms.map(|form| (format!("{form:?}"), matrix.clone(), form));
+        (file, folder, sources.to_vec())
+    }
+
+    fn kept(folder: &Path) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn what_was_kept_is_mapped_as_it_was_made() {
+        let (file, folder, sources) = source();
+        let place = folder.path().join("prepared");
+        for _ in 0..2 {
+            let prepared = Prepared::open(&place, std::slice::from_ref(&file), &sources).unwrap();
+            for (name, matrix, form) in &sources {
+                assert_eq!(prepared.get(name).unwrap().bytes(), matrix.fill(*form));
+            }
+            assert_eq!(kept(&place).len(), 1);
+        }
+    }
+
+    #[test]
+    fn another_model_has_another_file() {
+        let (file, folder, sources) = source();
+        let place = folder.path().join("prepared");
+        Prepared::open(&place, std::slice::from_ref(&file), &sources).unwrap();
+        std::fs::write(&file, "others").unwrap();
+        Prepared::open(&place, &[file], &sources).unwrap();
+        assert_eq!(kept(&place).len(), 2);
+    }
+
+    #[test]
+    fn a_damaged_file_is_made_again() {
+        let (file, folder, sources) = source();
+        let place = folder.path().join("prepared");
+        Prepared::open(&place, std::slice::from_ref(&file), &sources).unwrap();
+        let path = kept(&place).remove(0);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        Prepared::open(&place, &[file], &sources).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+    }
+
+    #[test]
+    fn nothing_half_made_is_left_where_writing_fails() {
+        let (file, folder, sources) = source();
+        let place = folder.path().join("model.bin");
+        assert!(Prepared::open(&place, &[file], &sources).is_err());
+        assert_eq!(kept(folder.path()), [place]);
+    }
+}

@@ -1,0 +1,88 @@
+//! `model.safetensors` of transformers, in one file or in shards with an index.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+
+use super::view::{Element, Tensors, View, map};
+use crate::LoadError;
+
+/// Read where the tensors lie: those of `files`, all of which belong to one model.
+///
+/// # Errors
+/// [`LoadError`], which names the file that is missing or cut short.
+pub(super) fn open(files: &[PathBuf]) -> Result<Tensors, LoadError> {
+    let mut named = HashMap::new();
+    for path in files {
+        let file = map(path)?;
+        let tensors = SafeTensors::deserialize(&file).map_err(|error| LoadError::Field {
+            file: path.clone(),
+            field: "the file".into(),
+            problem: format!("is cut short or no safetensors file ({error}); download it again"),
+        })?;
+        for (name, tensor) in tensors.iter() {
+            let element = match tensor.dtype() {
+                Dtype::F32 => Element::F32,
+                Dtype::F16 => Element::F16,
+                Dtype::BF16 => Element::Bf16,
+                Dtype::I8 => Element::I8,
+                Dtype::U8 => Element::U8,
+                other => {
+                    tracing::debug!(
+                        name,
+                        ?other,
+                        "a tensor of a type that no Whisper has is passed over"
+                    );
+                    continue;
+                }
+            };
+            let data = tensor.data();
+            // `data` is a part of the mapping.
+            let begin = data.as_ptr() as usize - file.as_ptr() as usize;
+            let view = View::new(
+                &file,
+                begin..begin + data.len(),
+                element,
+                tensor.shape().to_vec(),
+            );
+            named.extend(view.map(|view| (name.to_owned(), view)));
+        }
+    }
+    Ok(Tensors {
+        path: files[0].clone(),
+        named,
+    })
+}
+
+/// The shards that an index names, in the order of their names.
+///
+/// # Errors
+/// [`LoadError::Field`] where the index is none.
+pub(crate) fn shards(index: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let error = |problem: String| LoadError::Field {
+        file: index.to_owned(),
+        field: "field `weight_map`".into(),
+        problem,
+    };
+    let text = std::fs::read(index).map_err(|failed| error(format!("cannot be read: {failed}")))?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|failed| error(format!("is no JSON: {failed}")))?;
+    let map = json.get("weight_map").and_then(|map| map.as_object());
+    let names: Option<BTreeSet<&str>> =
+        map.and_then(|map| map.values().map(|name| name.as_str()).collect());
+    match names {
+        Some(names) if !names.is_empty() => {
+            let folder = index.parent().unwrap_or(Path::new(""));
+            // Only the name counts: an index cannot lead out of its folder.
+            Ok(names
+                .into_iter()
+                .filter_map(|name| Path::new(name).file_name())
+                .map(|name| folder.join(name))
+                .collect())
+        }
+        _ => Err(error(
+            "is missing, expected an object from tensors to files".into(),
+        )),
+    }
+}
