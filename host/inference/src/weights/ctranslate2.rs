@@ -82,6 +82,10 @@ impl Reader<'_> {
                     format!("stands for `{name}`, which is not there; download the file again"),
                 ));
             };
+            // The scales of quantised weights have no alias of their own.
+            if let Some(scales) = named.get(&format!("{name}_scale")).cloned() {
+                named.insert(format!("{alias}_scale"), scales);
+            }
             named.insert(alias, view);
         }
         Ok(named)

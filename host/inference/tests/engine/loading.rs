@@ -13,7 +13,6 @@ fn copy() -> tempfile::TempDir {
         "config.json",
         "generation_config.json",
         "preprocessor_config.json",
-        "tokenizer.json",
     ] {
         std::fs::copy(synthetic().join(name), folder.path().join(name)).unwrap();
     }
@@ -54,7 +53,7 @@ fn a_copy_of_the_model_loads() {
 
 #[test]
 fn the_beam_size_is_the_models_own_unless_a_batch_has_fewer_rows() {
-    for (num_beams, beam_size) in [(Value::Null, 1), (3.into(), 3), (20.into(), 8)] {
+    for (num_beams, beam_size) in [(Value::Null, 5), (3.into(), 3), (20.into(), 8)] {
         let folder = copy();
         set(
             folder.path(),
@@ -73,7 +72,6 @@ fn a_missing_file_is_named() {
         "config.json",
         "generation_config.json",
         "preprocessor_config.json",
-        "tokenizer.json",
     ] {
         let folder = copy();
         std::fs::remove_file(folder.path().join(name)).unwrap();
@@ -84,6 +82,10 @@ fn a_missing_file_is_named() {
         );
     }
     let folder = copy();
+    std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let text = error(config(folder.path()));
+    assert!(text.contains("`tokenizer.json`") && text.contains("`vocab.json`"), "{text}");
+    let folder = copy();
     std::fs::remove_file(folder.path().join("onnx")).unwrap();
     let text = error(config(folder.path()));
     assert!(text.contains("encoder_model.onnx"), "{text}");
@@ -93,13 +95,6 @@ fn a_missing_file_is_named() {
 fn settings_that_contradict_the_model_are_named() {
     let vocabulary = 1534;
     for (file, field, value, words) in [
-        // As in fine-tuned models whose settings have lost the list.
-        (
-            "generation_config.json",
-            "lang_to_id",
-            Value::Null,
-            "multilingual",
-        ),
         (
             "generation_config.json",
             "is_multilingual",
@@ -140,6 +135,20 @@ fn settings_that_contradict_the_model_are_named() {
     }
 }
 
+/// As in fine-tuned models whose settings have lost the lists.
+#[test]
+fn languages_and_tasks_that_the_settings_do_not_list_are_those_of_the_tokenizer() {
+    let engine = Engine::load(config(synthetic())).unwrap();
+    let folder = copy();
+    for field in ["lang_to_id", "task_to_id"] {
+        set(folder.path(), "generation_config.json", field, Value::Null);
+    }
+    let without = Engine::load(config(folder.path())).unwrap();
+    assert_eq!(without.model().languages, engine.model().languages);
+    assert_eq!(without.model().translates, engine.model().translates);
+    assert!(without.start(Options::default()).is_ok());
+}
+
 #[test]
 fn a_precision_that_is_not_there_is_named() {
     let text = error(Config {
@@ -177,12 +186,6 @@ fn a_bad_field_is_named_with_its_file_and_what_was_expected() {
             "lang_to_id",
             serde_json::json!({"en": 1}),
             "<|en|>",
-        ),
-        (
-            "generation_config.json",
-            "task_to_id",
-            Value::Null,
-            "transcribe",
         ),
         (
             "generation_config.json",
@@ -254,6 +257,10 @@ fn sizes_that_the_decoder_does_not_have_are_named() {
 
 #[test]
 fn a_file_that_is_no_model_is_named() {
+    let folder = copy();
+    std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let text = error(config(folder.path()));
+    assert!(text.contains("`tokenizer.json`") && text.contains("`vocab.json`"), "{text}");
     let folder = copy();
     std::fs::remove_file(folder.path().join("onnx")).unwrap();
     for name in ["encoder_model.onnx", "decoder_model_merged.onnx"] {

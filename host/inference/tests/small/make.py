@@ -173,6 +173,7 @@ def write_settings(folder):
 
 
 def write_ctranslate2(folder, named, quantization):
+    named = {name: value.copy() for name, value in named.items()}  # which are quantised in place
     spec = whisper_spec.WhisperSpec(LAYERS, HEADS, LAYERS, HEADS)
 
     def linear(target, *names):

@@ -145,6 +145,8 @@ pub(super) fn graph(
             [count],
         )?;
         if !mine.is_empty() {
+            // A value inside the graph would have no type: this output's does not follow from the inputs'.
+            graph.output(&scores, element, &[-1, heads, -1, positions]);
             let mine = graph.integers(&format!("{name}.alignment"), &[mine.len()], &mine);
             let taken = graph.op(
                 "Gather",

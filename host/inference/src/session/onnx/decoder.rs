@@ -38,7 +38,7 @@ pub(crate) struct Decoder {
 }
 
 /// The decoder's graph or graphs.
-pub(crate) struct Graphs {
+pub(in crate::session) struct Graphs {
     /// The first step, and in a merged decoder the following ones.
     pub first: Session,
     /// The following steps of a split decoder.
@@ -55,7 +55,7 @@ struct CacheName {
 }
 
 impl Decoder {
-    pub fn new(
+    pub(in crate::session) fn new(
         graphs: Graphs,
         memory: MemoryInfo<'static>,
         host: MemoryInfo<'static>,

@@ -19,7 +19,7 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    pub fn new(
+    pub(in crate::session) fn new(
         session: Session,
         memory: MemoryInfo<'static>,
         sizes: &Sizes,

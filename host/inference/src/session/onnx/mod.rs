@@ -3,5 +3,6 @@
 mod decoder;
 mod encoder;
 
-pub(crate) use decoder::{Decoder, Graphs};
+pub(crate) use decoder::Decoder;
+pub(super) use decoder::Graphs;
 pub(crate) use encoder::Encoder;
