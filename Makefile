@@ -1,7 +1,7 @@
 # The two that matter: `make run` and `make test`. Both set up whatever is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup components test-components handlers host build run test lint format bench model model-eval clean
+.PHONY: help setup components test-components handlers host build run test lint format bench accuracy model model-eval clean
 
 COMPONENTS := analyze audio stats
 TEST_COMPONENTS := word-count word-count-p3 probe-spin probe-wasi02 probe-wasi03
@@ -45,6 +45,9 @@ format: ## format all code
 
 bench: build ## measure, side by side with peers; prints ratios
 	@sh bench/run.sh
+
+accuracy: build ## count word errors on recordings of people, next to faster-whisper's
+	@sh bench/accuracy/run.sh $(ARGS)
 
 model: build ## make the bundled model from nothing; days on a CPU (training/README.md)
 	@sh training/make.sh

@@ -41,7 +41,7 @@ def main() -> None:
     about["load after"] = machine.load()
     about["rounds"] = str(options.rounds)
 
-    text = "\n".join(markdown(section) for section in sections.values())
+    text = "\n".join(section.markdown() for section in sections.values())
     if options.json:
         print(json.dumps({"machine": about} | {name: section.figures for name, section in sections.items()}, indent=2))
     else:
@@ -61,18 +61,6 @@ def page(about: dict[str, str], text: str) -> str:
         + "\n\n"
         + text
     )
-
-
-def markdown(section: Section) -> str:
-    lines = [f"## {section.title}", ""]
-    for table in section.tables:
-        widths = [max(map(len, column)) for column in zip(table.head, *table.rows, strict=True)]
-        rule = ["-" * width for width in widths]
-        for row in [table.head, rule, *table.rows]:
-            lines.append("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
-        lines.append("")
-    lines += [f"{note}\n" for note in section.notes]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -43,11 +43,11 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def started(command: list[str], what: str):
+def started(command: list[str], what: str, variables: dict[str, str] | None = None):
     """The process, with its standard streams open; its log goes to a file that is shown when it fails to start."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=variables or environment()
         )
         process.log = log
         try:
