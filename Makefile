@@ -47,7 +47,7 @@ bench: build ## measure, side by side with peers; prints ratios
 	@sh bench/run.sh
 
 accuracy: build ## count word errors on recordings of people, next to faster-whisper's
-	@sh bench/accuracy/run.sh $(ARGS)
+	@sh bench/accuracy/run.sh
 
 model: build ## make the bundled model from nothing; days on a CPU (training/README.md)
 	@sh training/make.sh

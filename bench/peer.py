@@ -30,28 +30,21 @@ class Peer:
     def batched(self, file: str, **options) -> dict:
         return gathered(self.batched_pipeline.transcribe, file, options)
 
-    def parts(self, prompt: list[int], rows: int, beam_size: int, new_tokens: list[int], runs: int) -> dict:
-        """Least seconds of the encoder, and of the decoder for each number of tokens, for one batch of random frames."""
+    def parts(self, prompt: list[int], rows: int, beam_size: int, few_tokens: int) -> dict:
+        """Seconds of the encoder and of the decoder for one batch of random frames; and of the decoder when it is stopped
+        after a few tokens."""
         model = self.model.model
         frames = numpy.random.default_rng(0).standard_normal((rows, model.n_mels, 3000)).astype(numpy.float32) * 0.3
         features = ctranslate2.StorageView.from_array(frames)
-
-        def generate(encoded: ctranslate2.StorageView, tokens: int) -> int:
-            # It ends at half of the maximum at the latest.
-            results = model.generate(encoded, [prompt] * rows, beam_size=beam_size, max_length=2 * tokens)
-            return len(results[0].sequences_ids[0])
-
-        encoder, decoder, lengths = [], [[] for _ in new_tokens], []
-        for _ in range(runs):
+        begun = time.perf_counter()
+        encoded = model.encode(features)
+        seconds = {"encoder": time.perf_counter() - begun}
+        # It says half of the maximum at most.
+        for name, most in (("few", 2 * few_tokens), ("decoder", self.model.max_length)):
             begun = time.perf_counter()
-            encoded = model.encode(features)
-            encoder.append(time.perf_counter() - begun)
-            lengths = []
-            for tokens, seconds in zip(new_tokens, decoder, strict=True):
-                begun = time.perf_counter()
-                lengths.append(generate(encoded, tokens))
-                seconds.append(time.perf_counter() - begun)
-        return {"encoder": min(encoder), "decoder": [min(seconds) for seconds in decoder], "tokens": lengths}
+            results = model.generate(encoded, [prompt] * rows, beam_size=beam_size, max_length=most)
+            seconds[name] = time.perf_counter() - begun
+        return {**seconds, "tokens": len(results[0].sequences_ids[0])}
 
 
 def gathered(transcribe, file: str, options: dict) -> dict:

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 
 from measure.processes import PLAIN_HOST
-from measure.systems import Heard, ours, theirs
+from measure.systems import Heard, Ours, Theirs, ours, theirs
 
 from .recordings import Recording
 
@@ -23,38 +24,33 @@ WITH_TIMES = ["long", "half-hour", "gaps"]
 def of_ours(model: Path, precision: str, state: Path, beams: list[int], recordings: list[Recording]) -> dict[int, list[Heard]]:
     """For each width of the beam, an answer to each recording."""
     with ours(model, precision, state, PLAIN_HOST) as system:
-        return {beam: ask(system.transcribe, recordings, beam, f"whisper-host {model.name} {precision}") for beam in beams}
+        answers = {beam: dict(ask(system, f"{model.name} {precision}", recordings, beam)) for beam in beams}
+    return {beam: [answers[beam][recording] for recording in recordings] for beam in beams}
 
 
 def of_theirs(model: Path, precision: str, beams: list[int], recordings: list[Recording]) -> dict[int, list[Heard]]:
-    """The same of faster-whisper, as far as it is not known."""
-    kept = {beam: [kept_answer(model, precision, beam, recording) for recording in recordings] for beam in beams}
-    missing = {beam: [r for r, file in zip(recordings, files, strict=True) if not file.exists()] for beam, files in kept.items()}
-    if any(missing.values()):
+    """The same of faster-whisper. What is not known yet is asked for, and kept as it comes."""
+    kept = {beam: {recording: kept_answer(model, precision, beam, recording) for recording in recordings} for beam in beams}
+    if not all(file.exists() for files in kept.values() for file in files.values()):
         KEPT.mkdir(parents=True, exist_ok=True)
         with theirs(model, precision, threads=1, workers=AT_ONCE) as system:
-            for beam, recordings_left in missing.items():
-                heard = ask(system.transcribe, recordings_left, beam, f"faster-whisper {model.name} {precision}")
-                for recording, answer in zip(recordings_left, heard, strict=True):
-                    kept_answer(model, precision, beam, recording).write_text(json.dumps(asdict(answer)))
-    return {beam: [Heard(**json.loads(file.read_text())) for file in files] for beam, files in kept.items()}
+            for beam, files in kept.items():
+                missing = [recording for recording, file in files.items() if not file.exists()]
+                for recording, answer in ask(system, f"{model.name} {precision}", missing, beam):
+                    files[recording].write_text(json.dumps(asdict(answer)))
+    return {beam: [Heard(**json.loads(files[recording].read_text())) for recording in recordings] for beam, files in kept.items()}
 
 
-def ask(transcribe: Callable, recordings: list[Recording], beam: int, who: str) -> list[Heard]:
-    """In bundles of one set, language and knowledge of the language, the progress on standard error."""
-    bundles: dict[tuple, list[int]] = {}
-    for number, recording in enumerate(recordings):
-        bundles.setdefault((recording.set, recording.language, recording.language_known), []).append(number)
-    answers: dict[int, Heard] = {}
-    for (name, language, known), numbers in bundles.items():
-        files = [recordings[number].path for number in numbers]
+def ask(system: Ours | Theirs, model: str, recordings: list[Recording], beam: int) -> Iterator[tuple[Recording, Heard]]:
+    """In bundles of one set and language, with the progress on standard error."""
+    for (name, language, known), bundle in groupby(recordings, lambda one: (one.set, one.language, one.language_known)):
+        bundle = list(bundle)
         options = {"language": language if known else None, "beam_size": beam}
         if name in WITH_TIMES:
             options["timestamps"] = "segment"
-        heard, seconds = transcribe(files, at_once=AT_ONCE, **options)
-        answers |= zip(numbers, heard, strict=True)
-        print(f"{who}, beam {beam}: {name} {language}, {seconds:.0f} s", file=sys.stderr, flush=True)
-    return [answers[number] for number in range(len(recordings))]
+        heard, seconds = system.transcribe([recording.path for recording in bundle], at_once=AT_ONCE, **options)
+        print(f"{system.name}, {model}, beam {beam}: {name} {language}, {seconds:.0f} s", file=sys.stderr, flush=True)
+        yield from zip(bundle, heard, strict=True)
 
 
 def kept_answer(model: Path, precision: str, beam: int, recording: Recording) -> Path:

@@ -6,10 +6,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import analyze, deploying, features, hostile, load, machine, startup
+from . import analyze, deploying, features, hostile, load, long, machine, parts, speech, startup
 from .section import Section
 
 MEASUREMENTS = {
+    "speech": speech,
+    "long": long,
+    "parts": parts,
     "analyze": analyze,
     "features": features,
     "load": load,
