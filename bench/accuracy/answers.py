@@ -58,7 +58,6 @@ def kept_answer(model: Path, precision: str, beam: int, recording: Recording) ->
     key = [
         version("faster-whisper"),
         version("ctranslate2"),
-        digest(Path("bench/peer.py")),
         digest(model / "model.bin"),
         precision,
         str(beam),

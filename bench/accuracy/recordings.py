@@ -33,7 +33,7 @@ LEAST_TEXT = 40
 #: Seconds between two prompts of a long file.
 PAUSE = 0.6
 #: Files of speech with silences, five minutes each.
-STRETCHES = ["en", "fr", "en", "es", "en", "it"]
+STRETCHES = ["en", "fr", "es", "it", "en", "fr"]
 STRETCH = 300.0
 #: Seconds between sentences in the file with gaps, and of noise before speech.
 GAP = 40.0
