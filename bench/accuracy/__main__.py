@@ -39,7 +39,9 @@ def chosen(names: list[str], what: str):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench/accuracy/run.sh", description="Counts word errors next to faster-whisper's.")
+    parser = argparse.ArgumentParser(
+        prog="bench/accuracy/run.sh", description="Counts word errors next to faster-whisper's."
+    )
     beams = [str(beam) for beam in BEAMS]
     for name, known, default in [
         ("--model", models.REAL, models.REAL),
@@ -76,7 +78,11 @@ def main() -> None:
     verdicts = [line for _, lines in parts for line in lines]
     if options.json:
         figures = {name: value for section, _ in parts for name, value in section.figures.items()}
-        print(json.dumps({"about": about} | figures | {"verdicts": verdicts, "heard": heard(runs)}, indent=2, ensure_ascii=False))
+        print(
+            json.dumps(
+                {"about": about} | figures | {"verdicts": verdicts, "heard": heard(runs)}, indent=2, ensure_ascii=False
+            )
+        )
     else:
         print("\n".join(f"- {name}: {value}" for name, value in about.items()) + "\n")
         print("\n".join(section.markdown() for section, _ in parts))

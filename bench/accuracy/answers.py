@@ -21,7 +21,9 @@ AT_ONCE = 2
 WITH_TIMES = ["long", "half-hour", "gaps"]
 
 
-def of_ours(model: Path, precision: str, state: Path, beams: list[int], recordings: list[Recording]) -> dict[int, list[Heard]]:
+def of_ours(
+    model: Path, precision: str, state: Path, beams: list[int], recordings: list[Recording]
+) -> dict[int, list[Heard]]:
     """For each width of the beam, an answer to each recording."""
     with ours(model, precision, state, PLAIN_HOST) as system:
         answers = {beam: dict(ask(system, f"{model.name} {precision}", recordings, beam)) for beam in beams}
@@ -38,7 +40,9 @@ def of_theirs(model: Path, precision: str, beams: list[int], recordings: list[Re
                 missing = [recording for recording, file in files.items() if not file.exists()]
                 for recording, answer in ask(system, f"{model.name} {precision}", missing, beam):
                     files[recording].write_text(json.dumps(asdict(answer)))
-    return {beam: [Heard(**json.loads(files[recording].read_text())) for recording in recordings] for beam, files in kept.items()}
+    return {
+        beam: [Heard(**json.loads(files[recording].read_text())) for recording in recordings] for beam, files in kept.items()
+    }
 
 
 def ask(system: Ours | Theirs, model: str, recordings: list[Recording], beam: int) -> Iterator[tuple[Recording, Heard]]:

@@ -20,9 +20,18 @@ LOUD, SOFT = -20.0, -45.0
 def clips(folder: Path) -> list[Recording]:
     sounds = {name: coloured(slope, SECONDS, RATE, LOUD) for name, slope in COLOURS.items()}
     sounds |= {f"{name}, soft": coloured(slope, SECONDS, RATE, SOFT) for name, slope in COLOURS.items()}
-    sounds |= {"ringing": ringing(), "clicks": clicks(), "music": music(), "chord": chord(), "hum": hum(), "silence": silence()}
+    sounds |= {
+        "ringing": ringing(),
+        "clicks": clicks(),
+        "music": music(),
+        "chord": chord(),
+        "hum": hum(),
+        "silence": silence(),
+    }
     return [
-        Recording("noise", name, write(folder / f"noise-{name.replace(', ', '-')}.wav", RATE, [sound]), (), language_known=False)
+        Recording(
+            "noise", name, write(folder / f"noise-{name.replace(', ', '-')}.wav", RATE, [sound]), (), language_known=False
+        )
         for name, sound in sounds.items()
     ]
 

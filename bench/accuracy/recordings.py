@@ -64,7 +64,8 @@ def fetch() -> dict[str, str]:
         if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
             raise SystemExit(
                 "error: no apt-get: the recordings are packages of Debian. On another system unpack these into "
-                f"{FOLDER} (each holds a data.tar), and write `package version` lines into {stamp}:\n  " + "\n  ".join(PACKAGES)
+                f"{FOLDER} (each holds a data.tar), and write `package version` lines into {stamp}:\n  "
+                + "\n  ".join(PACKAGES)
             )
         print(f"fetching recordings of people into {FOLDER}, 80 MB", file=sys.stderr, flush=True)
         shutil.rmtree(FOLDER, ignore_errors=True)
@@ -103,9 +104,7 @@ def prompts(language: str) -> list[tuple[Path, str]]:
 
 def one_by_one() -> list[Recording]:
     return [
-        Recording("prompts", language, path, (text,))
-        for language in VOICES
-        for path, text in prompts(language)[:PROMPTS]
+        Recording("prompts", language, path, (text,)) for language in VOICES for path, text in prompts(language)[:PROMPTS]
     ]
 
 

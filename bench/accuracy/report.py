@@ -53,7 +53,9 @@ def words(runs: list[Run]) -> tuple[Section, list[str]]:
                 continue
             compared = compare(ours, theirs)
             rows.append([run.model, run.precision, str(run.beam), name, language, *cells(compared)])
-            figures.append({"model": run.model, "precision": run.precision, "beam": run.beam, "set": name, "language": language})
+            figures.append(
+                {"model": run.model, "precision": run.precision, "beam": run.beam, "set": name, "language": language}
+            )
             figures[-1] |= asdict(compared)
             verdicts += judge(run, name, language, compared, name in single)
     section = Section(
@@ -61,7 +63,19 @@ def words(runs: list[Run]) -> tuple[Section, list[str]]:
         {"words": figures},
         [
             Table(
-                ["model", "precision", "beam", "set", "language", "words", "faster-whisper", "whisper-host", "difference", "95 % interval", "inserted, theirs / ours"],
+                [
+                    "model",
+                    "precision",
+                    "beam",
+                    "set",
+                    "language",
+                    "words",
+                    "faster-whisper",
+                    "whisper-host",
+                    "difference",
+                    "95 % interval",
+                    "inserted, theirs / ours",
+                ],
                 rows,
             )
         ],

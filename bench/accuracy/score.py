@@ -48,7 +48,8 @@ def errors(texts: tuple[str, ...], heard: str, language: str) -> list[Errors]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the same texts. Rates are errors over words; the difference is ours less theirs, with its 95 % interval."""
+    """Two systems on the same texts. Rates are errors over words; the difference is ours less theirs, with its 95 %
+    interval."""
 
     words: int
     ours: float
@@ -62,9 +63,8 @@ class Comparison:
 
 def compare(ours: list[Errors], theirs: list[Errors]) -> Comparison:
     """Paired bootstrap: texts are drawn anew, with the errors that both made in them."""
-    words, our_wrong, their_wrong = (
-        numpy.array(column) for column in zip(*((a.words, a.wrong, b.wrong) for a, b in zip(ours, theirs, strict=True)))
-    )
+    words = numpy.array([text.words for text in ours])
+    our_wrong, their_wrong = (numpy.array([text.wrong for text in found]) for found in (ours, theirs))
     drawn = numpy.random.default_rng(0).integers(len(words), size=(DRAWS, len(words)))
     differences = (our_wrong - their_wrong)[drawn].sum(axis=1) / words[drawn].sum(axis=1)
     low, high = numpy.percentile(differences, [2.5, 97.5])

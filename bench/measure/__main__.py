@@ -59,10 +59,7 @@ def page(about: dict[str, str], text: str) -> str:
     return (
         "# Results\n\nWritten by `make bench`; README.md says how it measures. Every figure is the median of the rounds, every "
         "ratio the median\nof the ratios in each round, with the least and the most. A load before the run means that "
-        "the machine had other work too.\n\n"
-        + "\n".join(lines)
-        + "\n\n"
-        + text
+        "the machine had other work too.\n\n" + "\n".join(lines) + "\n\n" + text
     )
 
 

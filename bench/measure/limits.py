@@ -1,4 +1,5 @@
-"""What the machine can do at best: bytes read from memory, products of floats and of bytes, with the threads that the models have."""
+"""What the machine can do at best, with the threads that the models have: bytes read from memory, products of floats and of
+bytes."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -10,7 +10,7 @@ from accuracy.sound import samples, write
 
 from . import models
 from .section import Section, Table, ratio
-from .systems import COMPUTE_TYPES, ours, theirs
+from .systems import ours, theirs
 
 SECONDS = 600.0
 #: The longest things that are measured: so many rounds at most.
@@ -63,7 +63,17 @@ def measure(rounds: int, state: Path) -> Section:
         figures=figures,
         tables=[
             Table(
-                ["model", "precision", "beam", "ours", "theirs, batched", "theirs", "times faster than batched", "than theirs", "bar"],
+                [
+                    "model",
+                    "precision",
+                    "beam",
+                    "ours",
+                    "theirs, batched",
+                    "theirs",
+                    "times faster than batched",
+                    "than theirs",
+                    "bar",
+                ],
                 rows,
             )
         ],

@@ -114,7 +114,11 @@ def host_share(precision: str, rounds: int, state: Path) -> dict[str, float]:
             latency.append(seconds / len(files))
             worked = sum(after[name] - before[name] for name in ("encoder", "decoder"))
             rest.append((seconds - worked) / len(files))
-    return {"latency": median(latency), "host": median(rest), "share": median(b / a for a, b in zip(latency, rest, strict=True))}
+    return {
+        "latency": median(latency),
+        "host": median(rest),
+        "share": median(b / a for a, b in zip(latency, rest, strict=True)),
+    }
 
 
 def report(cases: list[Case], products: dict[str, float], shares: dict[str, dict[str, float]]) -> Section:

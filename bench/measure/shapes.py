@@ -1,8 +1,8 @@
 """Models of Whisper's true shapes with random weights, which say a fixed number of tokens whatever they hear.
 
-Time depends on shapes, not on values, so that a size whose weights are not at hand can be measured; and with the same number of
-tokens on both sides, seconds can be compared. Positions before the end point to a few words that are about equally likely,
-so that a beam search keeps its rows; the later ones point to the end of text. The rest of the weights only adds a little to that.
+Time depends on shapes, not on values, so that a size whose weights are not at hand can be measured; and with the same number
+of tokens on both sides, seconds can be compared. Positions before the end point to a few words that are about equally
+likely, so that a beam search keeps its rows; the later ones point to the end of text. The rest of the weights adds little.
 """
 
 import json

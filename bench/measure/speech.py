@@ -140,7 +140,14 @@ def report(cases: list[Case]) -> Section:
         figures=figures,
         tables=[
             Table(
-                [*of_model, "a request, ours / theirs", "times faster", f"requests/s of {clients}, ours / one worker / two", "times their better", "bars"],
+                [
+                    *of_model,
+                    "a request, ours / theirs",
+                    "times faster",
+                    f"requests/s of {clients}, ours / one worker / two",
+                    "times their better",
+                    "bars",
+                ],
                 speed,
             ),
             Table([*of_model, "peak memory, one client, ours / theirs", clients, "ratio", "bar"], memory),

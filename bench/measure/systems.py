@@ -1,4 +1,5 @@
-"""The two systems that turn speech into text, each a process, behind one shape: the host over HTTP, faster-whisper by calls."""
+"""The two systems that turn speech into text, each a process, behind one interface: the host, over HTTP, and faster-whisper,
+by calls."""
 
 import http.client
 import json
