@@ -18,7 +18,7 @@ from .systems import COMPUTE_TYPES, THREADS, Ours, Theirs, theirs
 LOADS = [(1, 1), (1, 5), (8, 1)]
 #: The largest shape takes seconds for a window.
 LARGE = "small"
-ROUNDS, ROUNDS_OF_LARGE = 3, 2
+ROUNDS, ROUNDS_OF_LARGE = 3, 1
 #: After so many tokens a run of the peer's decoder is stopped, to tell its steps from what goes before.
 FEW = 8
 #: How much of a request may be the host's own, and with which model.
