@@ -1,7 +1,7 @@
 # The two that matter: `make run` and `make test`. Both set up whatever is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model test-model components test-components handlers host build run test lint format bench clean
+.PHONY: help setup model test-model components test-components handlers host build run test lint format bench accuracy clean
 
 COMPONENTS := analyze audio stats
 TEST_COMPONENTS := word-count word-count-p3 probe-spin probe-wasi02 probe-wasi03
@@ -52,6 +52,9 @@ format: ## format all code
 
 bench: build ## measure, side by side with peers; prints ratios
 	@sh bench/run.sh
+
+accuracy: build ## count word errors on recordings of people, next to faster-whisper's
+	@sh bench/accuracy/run.sh
 
 clean: ## remove everything that was built or fetched
 	rm -rf target .tools

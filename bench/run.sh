@@ -1,8 +1,8 @@
 #!/bin/sh
 # Measures, side by side with peers: bench/run.sh [--json] [--rounds N] [MEASUREMENT…]
 #
-# Sets up what is missing: the peers (wasmtime's own server, transformers) into .tools/, and the parts that only the
-# benchmarks use. bench/README.md says what is measured and how.
+# Sets up what is missing: the peers (wasmtime's own server, faster-whisper, transformers) into .tools/, and the parts
+# that only the benchmarks use. bench/README.md says what is measured and how.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -24,15 +24,7 @@ case "$($wasmtime --version 2>/dev/null)" in
     ;;
 esac
 
-python=.tools/bench/bin/python
-if ! cmp -s bench/requirements.txt .tools/bench/requirements.txt; then
-    printf 'fetching transformers into .tools/bench\n' >&2
-    rm -rf .tools/bench
-    python3 -m venv .tools/bench || stop "Python has no venv: install it (Debian and Ubuntu: apt-get install python3-venv)"
-    $python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt >&2
-    cp bench/requirements.txt .tools/bench/
-fi
-
+sh bench/peers.sh
 sh scripts/build-components.sh probe-wasi02 probe-wasi03 bench-stages >&2
 cargo build --release --locked --target-dir target --workspace --bin whisper-host >&2
 cargo build --profile dist --locked --target-dir target --workspace --bin whisper-host --bin bench >&2
@@ -40,4 +32,4 @@ sh scripts/build-handlers.sh
 
 # One thread for everything that Python computes: the peer of one component is one thread.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error
-PYTHONPATH=bench exec $python -m measure "$@"
+PYTHONPATH=bench exec .tools/bench/bin/python -m measure "$@"

@@ -6,10 +6,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import analyze, deploying, features, hostile, load, machine, startup
+from . import analyze, deploying, features, hostile, load, long, machine, parts, speech, startup
 from .section import Section
 
 MEASUREMENTS = {
+    "speech": speech,
+    "long": long,
+    "parts": parts,
     "analyze": analyze,
     "features": features,
     "load": load,
@@ -41,7 +44,7 @@ def main() -> None:
     about["load after"] = machine.load()
     about["rounds"] = str(options.rounds)
 
-    text = "\n".join(markdown(section) for section in sections.values())
+    text = "\n".join(section.markdown() for section in sections.values())
     if options.json:
         print(json.dumps({"machine": about} | {name: section.figures for name, section in sections.items()}, indent=2))
     else:
@@ -56,23 +59,8 @@ def page(about: dict[str, str], text: str) -> str:
     return (
         "# Results\n\nWritten by `make bench`; README.md says how it measures. Every figure is the median of the rounds, every "
         "ratio the median\nof the ratios in each round, with the least and the most. A load before the run means that "
-        "the machine had other work too.\n\n"
-        + "\n".join(lines)
-        + "\n\n"
-        + text
+        "the machine had other work too.\n\n" + "\n".join(lines) + "\n\n" + text
     )
-
-
-def markdown(section: Section) -> str:
-    lines = [f"## {section.title}", ""]
-    for table in section.tables:
-        widths = [max(map(len, column)) for column in zip(table.head, *table.rows, strict=True)]
-        rule = ["-" * width for width in widths]
-        for row in [table.head, rule, *table.rows]:
-            lines.append("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
-        lines.append("")
-    lines += [f"{note}\n" for note in section.notes]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

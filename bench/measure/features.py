@@ -9,7 +9,7 @@ from statistics import median
 import numpy
 from transformers import WhisperFeatureExtractor
 
-from .processes import instrumented
+from .processes import MODEL, instrumented
 from .section import Section, Table, ratio
 
 #: Speech, 16 kHz, 16-bit, mono; said again and again.
@@ -34,7 +34,7 @@ def recording(path: Path) -> numpy.ndarray:
 def measure(rounds: int, state: Path) -> Section:
     path = state / "five-minutes.wav"
     samples = recording(path)
-    n_mels = json.loads(Path("test/models/synthetic/preprocessor_config.json").read_text())["feature_size"]
+    n_mels = json.loads((MODEL / "preprocessor_config.json").read_text())["feature_size"]
     extractor = WhisperFeatureExtractor(feature_size=n_mels)
 
     def peer(part: numpy.ndarray = samples) -> float:

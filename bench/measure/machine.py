@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,17 +12,28 @@ from .processes import HOST, WASMTIME
 
 def describe() -> dict[str, str]:
     return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "processor": f"{processor()}, {os.cpu_count()} cores",
+        **processor_and_commit(),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "load before": load(),
-        "commit": said("git", "describe", "--always", "--dirty"),
         "whisper-host": said(HOST, "--version").removeprefix("whisper-host "),
         "wasmtime": said(WASMTIME, "--version").removeprefix("wasmtime "),
         "rustc": said("rustc", "--version").removeprefix("rustc "),
-        "Python": f"{platform.python_version()}, numpy {version('numpy')}, transformers {version('transformers')}",
+        "Python": platform.python_version(),
+        "packages": packages("faster-whisper", "ctranslate2", "transformers", "numpy"),
     }
+
+
+def processor_and_commit() -> dict[str, str]:
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "commit": said("git", "describe", "--always", "--dirty"),
+    }
+
+
+def packages(*names: str) -> str:
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def load() -> str:

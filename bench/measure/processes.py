@@ -15,6 +15,8 @@ HOST = "target/dist/whisper-host"
 INSTRUMENTED = "target/dist/bench"
 #: As `make run` builds it.
 PLAIN_HOST = "target/release/whisper-host"
+#: What it serves when nothing else is said.
+MODEL = Path("test/models/synthetic")
 WASMTIME = ".tools/wasmtime/bin/wasmtime"
 
 #: Seconds that a server may take to start: with an empty code cache it compiles every component first.
@@ -43,11 +45,11 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def started(command: list[str], what: str):
+def started(command: list[str], what: str, variables: dict[str, str] | None = None):
     """The process, with its standard streams open; its log goes to a file that is shown when it fails to start."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=variables or environment()
         )
         process.log = log
         try:
@@ -120,7 +122,7 @@ class Instrumented(Server):
 
 
 @contextmanager
-def instrumented(state: Path):
+def instrumented(state: Path, model: Path = MODEL, precision: str = "auto", threads: int = os.cpu_count() or 1):
     state.mkdir(parents=True, exist_ok=True)
-    with started([INSTRUMENTED, str(state)], INSTRUMENTED) as process:
+    with started([INSTRUMENTED, str(state), str(model), precision, str(threads)], INSTRUMENTED) as process:
         yield Instrumented(process, json.loads(read_line(process, INSTRUMENTED))["url"])

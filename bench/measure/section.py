@@ -13,11 +13,26 @@ class Section:
     tables: list["Table"]
     notes: list[str] = field(default_factory=list)
 
+    def markdown(self) -> str:
+        lines = [f"## {self.title}", ""]
+        for table in self.tables:
+            lines += [*table.lines(), ""]
+        lines += [f"{note}\n" for note in self.notes]
+        return "\n".join(lines)
+
 
 @dataclass
 class Table:
     head: list[str]
     rows: list[list[str]]
+
+    def lines(self) -> list[str]:
+        widths = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
+        rule = ["-" * width for width in widths]
+        return [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+            for row in [self.head, rule, *self.rows]
+        ]
 
 
 @dataclass(frozen=True)

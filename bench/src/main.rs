@@ -1,19 +1,19 @@
 //! The host with its counters in the open: what the benchmarks ask that a client cannot see.
 //!
-//! `bench STATE-DIR`, run from the project's folder, serves the default application like `whisper-host up` does, and
-//! takes commands on standard input. Each is answered with one line of JSON on standard output:
+//! `bench STATE-DIR MODEL-DIR PRECISION THREADS`, run from the project's folder, serves the default application like
+//! `whisper-host up` does, and takes commands on standard input. Each is answered with one line of JSON on standard output:
 //!
 //! | command | answer |
 //! |---|---|
 //! | (at the start) | `url`: where it serves |
-//! | `counters` | `encoder`, `decoder`: seconds that the model has worked so far; `windows` |
+//! | `counters` | `encoder`, `decoder`: seconds that the model has worked so far; `windows`, and `batches` they were decoded in |
 //! | `frontend FILE` | `seconds` that the component `audio` takes from bytes to frames; `duration`: seconds of audio |
 //! | `decode FILE` | `seconds` that the same code takes to decode and resample, without the log-mel spectrum |
 
 mod stages;
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -21,19 +21,33 @@ use serde_json::{Value, json};
 mod serve;
 
 fn main() -> anyhow::Result<()> {
-    let state = std::env::args_os()
-        .nth(1)
-        .context("usage: bench STATE-DIR")?;
+    let (state, config) =
+        arguments().context("usage: bench STATE-DIR MODEL-DIR PRECISION THREADS")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let served = runtime.block_on(serve::start(Path::new(&state)))?;
+    let served = runtime.block_on(serve::start(&state, config))?;
     let stages = stages::Stages::load(Path::new("target/components"))?;
     print(&json!({ "url": served.url }))?;
     for line in std::io::stdin().lines() {
         print(&answer(&line?, &served, &stages)?)?;
     }
     Ok(())
+}
+
+fn arguments() -> anyhow::Result<(PathBuf, inference::Config)> {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |what: &str| arguments.next().with_context(|| format!("no {what}"));
+    let state = PathBuf::from(next("folder for state")?);
+    let mut config = inference::Config::new(next("model")?, ".tools/onnxruntime/libonnxruntime.so");
+    config.precision = match next("precision")?.as_str() {
+        "auto" => inference::Precision::Auto,
+        "fp32" => inference::Precision::Fp32,
+        "int8" => inference::Precision::Int8,
+        other => anyhow::bail!("unknown precision {other:?}"),
+    };
+    config.threads = next("number of threads")?.parse()?;
+    Ok((state, config))
 }
 
 fn answer(line: &str, served: &serve::Served, stages: &stages::Stages) -> anyhow::Result<Value> {
@@ -44,6 +58,7 @@ fn answer(line: &str, served: &serve::Served, stages: &stages::Stages) -> anyhow
                 "encoder": metrics.encoder_seconds,
                 "decoder": metrics.decoder_seconds,
                 "windows": metrics.windows,
+                "batches": metrics.batches,
             }))
         }
         ("frontend", file) => {

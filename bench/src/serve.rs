@@ -1,4 +1,4 @@
-//! Serves the default application, with the defaults of `whisper-host up`, and keeps hold of the model.
+//! Serves the default application as `whisper-host up` does, and keeps hold of the model.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,10 +20,9 @@ pub struct Served {
     _host: Host,
 }
 
-pub async fn start(state: &Path) -> anyhow::Result<Served> {
+/// With this model; what `config` does not say is the default.
+pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Served> {
     let manifest = Manifest::read(Path::new("spin.toml"))?;
-    let library = ".tools/onnxruntime/libonnxruntime.so";
-    let config = inference::Config::new("test/models/synthetic", library);
     let model = Arc::new(inference::Engine::load(config)?);
     let store = Arc::new(timeseries::Store::open_sqlite(
         state.join("timeseries.sqlite"),

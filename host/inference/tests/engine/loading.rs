@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::support::*;
-use inference::{Config, Device, Engine, Precision};
+use inference::{Config, Device, Engine, Options, Precision};
 use serde_json::Value;
 
 /// A copy of the model for tests, its ONNX files linked.
