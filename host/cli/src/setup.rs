@@ -169,6 +169,7 @@ fn model_config(common: &Common) -> inference::Config {
     if common.inference_threads > 0 {
         config.threads = common.inference_threads;
     }
+    config.cache = Some(common.state_dir.join("models"));
     config.max_batch = common.max_batch;
     config.max_queue = common.max_transcriptions;
     config
