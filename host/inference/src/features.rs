@@ -9,9 +9,9 @@ const FLOOR: f32 = -10.0;
 /// Whisper keeps this many powers of ten below a window's loudest value.
 const DYNAMIC_RANGE: f32 = 8.0;
 
-/// A window whose loudest mel value is below this has nothing in it. The rounding noise of 16-bit samples reaches -8.6;
-/// speech that is 60 dB below its usual level (-80 dB of full scale) still reaches -5.
-const SILENCE: f32 = -8.0;
+/// A window whose loudest mel value is below this has nothing in it. The rounding noise of 16-bit samples reaches -8.6, and
+/// one random bit in each of ten minutes' samples -6.9; speech whose peak is at -80 dB of full scale still reaches -6.1.
+const SILENCE: f32 = -6.5;
 
 /// Speech is within this many powers of ten (50 dB) of the loudest part of its recording; what is below is the
 /// recording's own noise, which normalising would make as loud as speech.
@@ -35,8 +35,13 @@ pub(crate) fn normalise<T>(
         for (frame, value) in line[..rows].iter_mut().enumerate() {
             *value = convert(level(frames[frame * n_mels + mel]));
         }
+        let pad = if std::env::var("W_PAD").is_ok_and(|v| v == "floor") {
+            level(FLOOR)
+        } else {
+            0.0
+        };
         for value in &mut line[rows..] {
-            *value = convert(level(FLOOR));
+            *value = convert(pad);
         }
     }
 }
@@ -52,6 +57,10 @@ pub(crate) fn is_silent(window: f32, recording: f32) -> bool {
     window < SILENCE || window < recording - LOUDNESS_RANGE
 }
 
+/// How far below its window's mean power a pause is, in powers of ten (6 dB). Steady noises, hum, chords and music have no
+/// stretch more than 4.2 dB below; speech in noise 10 dB below it pauses at 10.6 dB or more.
+const PAUSE_DEPTH: f32 = 0.6;
+
 /// The log10 of each frame's power over all mel bins.
 fn levels(frames: &[f32], n_mels: usize) -> Vec<f32> {
     frames
@@ -66,23 +75,30 @@ fn levels(frames: &[f32], n_mels: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The frame index in the later half of `frames` at which it is quietest over `pause` frames: the middle of that
-/// pause. Of equal ones, the last.
-pub(crate) fn quietest_pause(frames: &[f32], n_mels: usize, pause: usize) -> usize {
+/// Where to cut a window that is followed by more audio: the middle of the quietest `pause` frames in its later half, of
+/// equal ones the last; or its end, where there is no pause that is [`PAUSE_DEPTH`] below the window's mean power, and so no
+/// frame at which a cut is known to go through no word.
+pub(crate) fn cut(frames: &[f32], n_mels: usize, pause: usize) -> usize {
     let levels = levels(frames, n_mels);
     let first = levels.len() / 2;
-    levels[first..]
+    let (quietest, index) = levels[first..]
         .windows(pause)
-        .map(|stretch| stretch.iter().sum::<f32>())
+        .map(|stretch| stretch.iter().sum::<f32>() / pause as f32)
         .enumerate()
-        .fold((f32::INFINITY, levels.len()), |best, (index, level)| {
+        .fold((f32::INFINITY, 0), |best, (index, level)| {
             if level <= best.0 {
-                (level, first + index + pause / 2)
+                (level, index)
             } else {
                 best
             }
-        })
-        .1
+        });
+    let power: f32 = levels.iter().map(|level| 10f32.powf(*level)).sum();
+    let depth = std::env::var("W_CUT").map_or(PAUSE_DEPTH, |v| v.parse().unwrap());
+    if quietest <= (power / levels.len() as f32).log10() - depth {
+        first + index + pause / 2
+    } else {
+        levels.len()
+    }
 }
 
 #[cfg(test)]

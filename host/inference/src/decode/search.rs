@@ -1,4 +1,4 @@
-//! The text of one window: a beam search at temperature 0.0, one drawn text above.
+//! The text of one window: a beam search at temperature 0.0; above, the likeliest of as many drawn texts as the beam is wide.
 //!
 //! The search is that of the reference (`BeamSearchDecoder`, `MaximumLikelihoodRanker`) but for three things:
 //! - hypotheses of less than [`UNLIKELY`] of the best one's probability are not followed, which costs no accuracy and
@@ -49,9 +49,8 @@ impl Found {
 
 /// The search for one window's text.
 pub(crate) struct Search {
-    timestamps: bool,
     temperature: f32,
-    /// Most hypotheses, and as many texts have to end.
+    /// Most hypotheses, or the drawn texts; as many texts have to end.
     beam_size: usize,
     /// Most tokens of a text.
     longest: usize,
@@ -74,13 +73,8 @@ struct Candidate {
 impl Search {
     pub fn new(row: &Row, longest: usize) -> Self {
         Self {
-            timestamps: row.timestamps,
             temperature: row.temperature,
-            beam_size: if row.temperature > 0.0 {
-                1
-            } else {
-                row.beam_size
-            },
+            beam_size: row.beam_size,
             longest,
             rng: StdRng::seed_from_u64(row.seed),
             live: vec![Hypothesis {
@@ -114,7 +108,7 @@ impl Search {
         let mut candidates = Vec::new();
         for (parent, hypothesis) in self.live.iter().enumerate() {
             read(parent, &mut self.scratch)?;
-            rules.apply(&hypothesis.tokens, self.timestamps, &mut self.scratch);
+            rules.apply(&hypothesis.tokens, &mut self.scratch);
             let whole = log_sum_exp(&self.scratch);
             if !whole.is_finite() {
                 self.live.clear();
@@ -123,7 +117,15 @@ impl Search {
                 ))));
             }
             let next = if self.temperature > 0.0 {
-                vec![draw(&self.scratch, self.temperature, &mut self.rng)]
+                // All begin as one, and each goes on by itself.
+                let texts = if hypothesis.tokens.is_empty() {
+                    self.beam_size
+                } else {
+                    1
+                };
+                (0..texts)
+                    .map(|_| draw(&self.scratch, self.temperature, &mut self.rng))
+                    .collect()
             } else {
                 likeliest_few(&self.scratch, self.beam_size + 1)
             };
@@ -136,12 +138,19 @@ impl Search {
         candidates.sort_by(|one, other| other.sum_logprob.total_cmp(&one.sum_logprob));
         let best = &candidates[0];
         let before = &self.live[best.parent].tokens;
-        if best.token == rules.eot && before.iter().all(|&token| token >= rules.timestamp_begin) {
+        if self.temperature == 0.0
+            && best.token == rules.eot
+            && before.iter().all(|&token| token >= rules.timestamp_begin)
+        {
             let nothing = Found::new(before.clone(), best.sum_logprob, 1);
             self.live.clear();
             return Ok(Some(Ok(nothing)));
         }
-        let least = best.sum_logprob.max(self.best_ended) + UNLIKELY.ln();
+        let least = if self.temperature > 0.0 {
+            f32::NEG_INFINITY
+        } else {
+            best.sum_logprob.max(self.best_ended) + UNLIKELY.ln()
+        };
 
         let mut live = Vec::with_capacity(self.beam_size);
         for candidate in candidates {
@@ -216,7 +225,6 @@ mod tests {
         Row {
             prompt: vec![],
             sot: 0,
-            timestamps: false,
             temperature,
             beam_size,
             seed: 0,
