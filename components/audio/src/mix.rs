@@ -110,7 +110,9 @@ impl Mixer {
         if share > ADDS {
             self.only = None;
         } else if share < CANCELS && self.only.is_none() {
-            self.only = (0..channels.len()).max_by(|&a, &b| channels[a].total_cmp(&channels[b]));
+            self.only = (0..channels.len())
+                .rev()
+                .max_by(|&a, &b| channels[a].total_cmp(&channels[b]));
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Frames are `log10(max(mel power, 1e-10))`, row-major `[frames, n_mels]`.
 
-/// The log10 of the power floor that frames are clamped to, and so what padding is made of.
+/// The log10 of the power floor that frames are clamped to.
 const FLOOR: f32 = -10.0;
 
 /// Whisper keeps this many powers of ten below a window's loudest value.
@@ -19,8 +19,10 @@ const LOUDNESS_RANGE: f32 = 5.0;
 
 /// Write one window into the encoder's input.
 ///
-/// `frames` is `[frames, n_mels]`; `out` is `[n_mels, window]` with `window >= frames`. Padded at the end, clamped to
-/// 8 below the loudest value, then `(x + 4) / 4`: the normalisation of OpenAI's `log_mel_spectrogram`.
+/// `frames` is `[frames, n_mels]`; `out` is `[n_mels, window]` with `window >= frames`. Clamped to 8 below the loudest value,
+/// then `(x + 4) / 4`: the normalisation of OpenAI's `log_mel_spectrogram`. What is missing at the end is filled with zeros,
+/// not with the floor that OpenAI's padding gives: noise before it is then known for what it is (no-speech probability above
+/// 0.6 in 28 of 28 noises with `base`, 16 with the floor), and speech is heard as well.
 pub(crate) fn normalise<T>(
     frames: &[f32],
     n_mels: usize,
@@ -35,13 +37,8 @@ pub(crate) fn normalise<T>(
         for (frame, value) in line[..rows].iter_mut().enumerate() {
             *value = convert(level(frames[frame * n_mels + mel]));
         }
-        let pad = if std::env::var("W_PAD").is_ok_and(|v| v == "floor") {
-            level(FLOOR)
-        } else {
-            0.0
-        };
         for value in &mut line[rows..] {
-            *value = convert(pad);
+            *value = convert(0.0);
         }
     }
 }
@@ -93,8 +90,7 @@ pub(crate) fn cut(frames: &[f32], n_mels: usize, pause: usize) -> usize {
             }
         });
     let power: f32 = levels.iter().map(|level| 10f32.powf(*level)).sum();
-    let depth = std::env::var("W_CUT").map_or(PAUSE_DEPTH, |v| v.parse().unwrap());
-    if quietest <= (power / levels.len() as f32).log10() - depth {
+    if quietest <= (power / levels.len() as f32).log10() - PAUSE_DEPTH {
         first + index + pause / 2
     } else {
         levels.len()
@@ -106,12 +102,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn normalising_transposes_pads_and_clamps() {
+    fn normalising_transposes_clamps_and_pads_with_zeros() {
         let frames = [0.0, -10.0, 1.0, -2.0];
         let mut out = [0f32; 6];
         normalise(&frames, 2, &mut out, |x| x);
         let low = (1.0 - 8.0 + 4.0) / 4.0;
-        assert_eq!(out, [1.0, 1.25, low, low, 0.5, low]);
+        assert_eq!(out, [1.0, 1.25, 0.0, low, 0.5, 0.0]);
     }
 
     #[test]
@@ -123,10 +119,34 @@ mod tests {
     }
 
     #[test]
+    fn one_random_bit_is_silent_and_speech_far_below_full_scale_is_not() {
+        // Ten minutes of 16-bit samples that are 0 or 1 reach -6.93, speech whose peak is at -80 dB -6.07.
+        assert!(is_silent(-6.93, -6.93));
+        assert!(!is_silent(-6.07, -6.07));
+    }
+
+    #[test]
     fn a_window_is_cut_in_the_middle_of_its_last_quietest_pause() {
         let mut levels = vec![0.0; 100];
         levels[10..30].fill(-9.0);
         levels[60..70].fill(-6.0);
-        assert_eq!(quietest_pause(&levels, 1, 10), 65);
+        levels[80..90].fill(-6.0);
+        assert_eq!(cut(&levels, 1, 10), 85);
+    }
+
+    #[test]
+    fn a_window_whose_quietest_stretch_is_hardly_quieter_than_the_rest_is_not_cut() {
+        let mut levels = vec![0.0; 100];
+        levels[60..70].fill(-0.4);
+        assert_eq!(cut(&levels, 1, 10), 100);
+        levels[60..70].fill(-0.8);
+        assert_eq!(cut(&levels, 1, 10), 65);
+    }
+
+    #[test]
+    fn a_pause_in_the_earlier_half_is_no_place_to_cut() {
+        let mut levels = vec![0.0; 100];
+        levels[10..30].fill(-9.0);
+        assert_eq!(cut(&levels, 1, 10), 100);
     }
 }
