@@ -69,7 +69,11 @@ pub(crate) fn decode(
         .iter()
         .flat_map(|row| row.prompt.iter().map(|&token| i64::from(token)))
         .collect();
-    let (mut logits, mut cache) = decoder.first(prompt, states)?;
+    let mut wanted: Vec<usize> = rows.iter().map(|row| row.sot).collect();
+    wanted.push(length - 1);
+    wanted.sort_unstable();
+    wanted.dedup();
+    let (mut logits, mut cache) = decoder.first(prompt, states, &wanted)?;
     let mut scratch = Vec::new();
     let mut searches = Vec::with_capacity(rows.len());
     let mut no_speech_probs = Vec::with_capacity(rows.len());
@@ -136,7 +140,8 @@ pub(crate) fn detect_languages(
     vocabulary: &Vocabulary,
     states: &States,
 ) -> Result<Vec<usize>, Error> {
-    let (logits, _cache) = decoder.first(vec![i64::from(vocabulary.sot); states.batch], states)?;
+    let (logits, _cache) =
+        decoder.first(vec![i64::from(vocabulary.sot); states.batch], states, &[0])?;
     let mut scratch = Vec::new();
     (0..states.batch)
         .map(|row| language(&logits, row, vocabulary, &mut scratch))

@@ -65,10 +65,10 @@ pub(crate) struct Cache<'a> {
     tensors: Vec<DynValue>,
 }
 
-/// Logits of one step, of every row at every position, in host memory.
+/// Logits of one step, of every row at some positions, in host memory.
 pub(crate) struct Logits {
     value: DynValue,
-    positions: usize,
+    positions: Vec<usize>,
 }
 
 impl Encoder {
@@ -84,14 +84,16 @@ impl Encoder {
 }
 
 impl Decoder {
-    /// The first step: `tokens` is `[batch, length]`, the same length for every row. Logits for every position.
+    /// The first step: `tokens` is `[batch, length]`, the same length for every row. Gives logits at the `wanted` positions of each
+    /// row, in ascending order.
     pub fn first<'a>(
         &mut self,
         tokens: Vec<i64>,
         states: &'a States,
+        wanted: &[usize],
     ) -> Result<(Logits, Cache<'a>), Error> {
         match self {
-            Decoder::Built(decoder) => decoder.first(tokens, states),
+            Decoder::Built(decoder) => decoder.first(tokens, states, wanted),
             Decoder::Onnx(decoder) => decoder.first(tokens, states),
         }
     }
@@ -131,7 +133,7 @@ impl Decoder {
 
 impl Logits {
     /// `value` is `[rows * positions, vocabulary]`, whatever dimensions these are.
-    fn new(value: DynValue, positions: usize) -> Self {
+    fn new(value: DynValue, positions: Vec<usize>) -> Self {
         Self { value, positions }
     }
 
@@ -156,11 +158,19 @@ impl Logits {
     ) -> Result<std::ops::Range<usize>, Error> {
         let vocabulary = shape.last().map_or(0, |&size| size as usize);
         let count: i64 = shape.iter().product();
-        let start = (row * self.positions + position) * vocabulary;
-        if position >= self.positions || start + vocabulary > count as usize {
-            return Err(Error::Internal(format!(
+        let missing = || {
+            Error::Internal(format!(
                 "the logits have the shape {shape:?}, without row {row} at position {position}"
-            )));
+            ))
+        };
+        let index = self
+            .positions
+            .iter()
+            .position(|&other| other == position)
+            .ok_or_else(missing)?;
+        let start = (row * self.positions.len() + index) * vocabulary;
+        if start + vocabulary > count as usize {
+            return Err(missing());
         }
         Ok(start..start + vocabulary)
     }

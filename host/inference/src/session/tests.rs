@@ -84,7 +84,11 @@ fn logits(sessions: &mut Sessions, frames: &[f32], tokens: &[i64], prompt: usize
     let (states, _) = sessions.encoder.encode(&[frames]).unwrap();
     let (first, mut cache) = sessions
         .decoder
-        .first(tokens[..prompt].to_vec(), &states)
+        .first(
+            tokens[..prompt].to_vec(),
+            &states,
+            &(0..prompt).collect::<Vec<_>>(),
+        )
         .unwrap();
     let (mut all, mut row) = (Vec::new(), Vec::new());
     for position in 0..prompt {
@@ -186,7 +190,7 @@ fn rows_of_one_window_attend_to_it_together() {
     let mut sessions = sessions(&small().join("transformers/float32"), Precision::Fp32);
     let (states, _) = sessions.encoder.encode(&[&frames, &other]).unwrap();
     let prompts = [&tokens[..2], &tokens[..2]].concat();
-    let (_, mut cache) = sessions.decoder.first(prompts, &states).unwrap();
+    let (_, mut cache) = sessions.decoder.first(prompts, &states, &[1]).unwrap();
     sessions.decoder.select(&mut cache, &[0, 0, 0, 1]).unwrap();
     let step = sessions
         .decoder
@@ -245,7 +249,7 @@ fn greedy(
     let (states, _) = sessions.encoder.encode(windows).unwrap();
     let (mut step, mut cache) = sessions
         .decoder
-        .first(prompt.repeat(windows.len()), &states)
+        .first(prompt.repeat(windows.len()), &states, &[prompt.len() - 1])
         .unwrap();
     let mut position = prompt.len() - 1;
     let (mut tokens, mut scratch) = (vec![Vec::new(); windows.len()], Vec::new());

@@ -84,7 +84,10 @@ fn a_missing_file_is_named() {
     let folder = copy();
     std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
     let text = error(config(folder.path()));
-    assert!(text.contains("`tokenizer.json`") && text.contains("`vocab.json`"), "{text}");
+    assert!(
+        text.contains("`tokenizer.json`") && text.contains("`vocab.json`"),
+        "{text}"
+    );
     let folder = copy();
     std::fs::remove_file(folder.path().join("onnx")).unwrap();
     let text = error(config(folder.path()));
@@ -260,7 +263,10 @@ fn a_file_that_is_no_model_is_named() {
     let folder = copy();
     std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
     let text = error(config(folder.path()));
-    assert!(text.contains("`tokenizer.json`") && text.contains("`vocab.json`"), "{text}");
+    assert!(
+        text.contains("`tokenizer.json`") && text.contains("`vocab.json`"),
+        "{text}"
+    );
     let folder = copy();
     std::fs::remove_file(folder.path().join("onnx")).unwrap();
     for name in ["encoder_model.onnx", "decoder_model_merged.onnx"] {

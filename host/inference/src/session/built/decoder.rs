@@ -224,11 +224,12 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// The prompts, `[batch, length]`, the same length for every window. Logits for every position.
+    /// The prompts, `[batch, length]`, the same length for every window. Logits at the `wanted` positions.
     pub fn first<'a>(
         &mut self,
         tokens: Vec<i64>,
         states: &'a States,
+        wanted: &[usize],
     ) -> Result<(Logits, Cache<'a>), Error> {
         let empty = [states.batch, self.shape.heads, 0, self.shape.head_dim];
         let tensors = (0..2 * self.layers)
@@ -243,7 +244,7 @@ impl Decoder {
             windows: (0..states.batch).collect(),
             tensors,
         };
-        let logits = self.run(tokens, &mut cache)?;
+        let logits = self.run(tokens, &mut cache, wanted)?;
         Ok((logits, cache))
     }
 
@@ -291,12 +292,16 @@ impl Decoder {
 
     /// A following step: one token per row. Logits for one position.
     pub fn next(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
-        self.run(tokens, cache)
+        self.run(tokens, cache, &[0])
     }
 
-    fn run(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
-        let length = tokens.len() / cache.windows.len();
-        self.bind(tokens, cache)?;
+    fn run(
+        &mut self,
+        tokens: Vec<i64>,
+        cache: &mut Cache,
+        wanted: &[usize],
+    ) -> Result<Logits, Error> {
+        self.bind(tokens, cache, wanted)?;
         let names: Vec<String> = (0..self.layers)
             .flat_map(|layer| KEY_VALUE.map(|what| present(layer, what)))
             .collect();
@@ -305,11 +310,11 @@ impl Decoder {
         let mut values = self.session.run(&outputs)?;
         let logits = values.remove(0);
         cache.tensors = values;
-        Ok(Logits::new(logits, length))
+        Ok(Logits::new(logits, wanted.to_vec()))
     }
 
     /// Bind all inputs of a run.
-    fn bind(&mut self, tokens: Vec<i64>, cache: &Cache) -> Result<(), Error> {
+    fn bind(&mut self, tokens: Vec<i64>, cache: &Cache, wanted: &[usize]) -> Result<(), Error> {
         let states = cache.selected.as_ref().unwrap_or(cache.states);
         let rows = cache.windows.len();
         let length = tokens.len() / rows;
@@ -323,7 +328,13 @@ impl Decoder {
             .map(|position| position as i64)
             .collect();
         let total = (before + length) as i32;
-        let wanted = (0..(rows * length) as i64).collect();
+        let wanted: Vec<i64> = (0..rows)
+            .flat_map(|row| {
+                wanted
+                    .iter()
+                    .map(move |position| (row * length + position) as i64)
+            })
+            .collect();
         let binding = &mut self.session.binding;
         binding.bind_input(TOKENS, &integers(&[rows, length], tokens)?)?;
         binding.bind_input(POSITIONS, &integers(&[rows, length], positions)?)?;
@@ -331,7 +342,7 @@ impl Decoder {
         binding.bind_input(PLACES, &integers(&[rows, length], places)?)?;
         binding.bind_input(LAST, &Tensor::from_array(([rows], vec![total - 1; rows]))?)?;
         binding.bind_input(TOTAL, &Tensor::from_array(([0usize; 0], vec![total]))?)?;
-        binding.bind_input(WANTED, &integers(&[rows * length], wanted)?)?;
+        binding.bind_input(WANTED, &integers(&[wanted.len()], wanted)?)?;
         let names = (0..self.layers).flat_map(|layer| KEY_VALUE.map(|what| (layer, what)));
         for ((layer, what), (past_value, cross_value)) in
             names.clone().zip(cache.tensors.iter().zip(&states.values))
@@ -373,14 +384,14 @@ fn group(windows: &[usize], batch: usize, length: usize) -> (Vec<i64>, Vec<i64>,
 impl Decoder {
     /// The attention of the alignment heads after a prompt for one window, `[heads, tokens, positions]`.
     pub fn attention(&mut self, tokens: Vec<i64>, states: &States) -> Vec<f32> {
-        let (_, mut cache) = self.first(tokens.clone(), states).unwrap();
+        let (_, mut cache) = self.first(tokens.clone(), states, &[0]).unwrap();
         for tensor in &mut cache.tensors {
             let empty = [1, self.shape.heads, 0, self.shape.head_dim];
             *tensor = DynTensor::new(&Allocator::default(), self.element, empty)
                 .unwrap()
                 .into_dyn();
         }
-        self.bind(tokens, &cache).unwrap();
+        self.bind(tokens, &cache, &[0]).unwrap();
         let values = self.session.run(&[(ALIGNMENT, &self.host)]).unwrap();
         values[0].try_extract_tensor::<f32>().unwrap().1.to_vec()
     }

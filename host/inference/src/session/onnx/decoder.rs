@@ -162,7 +162,7 @@ impl Decoder {
                 .map(|cache| (cache.present.as_str(), &self.memory)),
         );
         let mut tensors = graph.run(&outputs)?;
-        let logits = Logits::new(tensors.remove(0), length);
+        let logits = Logits::new(tensors.remove(0), (0..length).collect());
         let cache = Cache {
             states,
             selected: None,
@@ -246,7 +246,7 @@ impl Decoder {
             }
         }
         logits
-            .map(|logits| Logits::new(logits, 1))
+            .map(|logits| Logits::new(logits, vec![0]))
             .ok_or_else(|| Error::Internal("the decoder gave no logits".into()))
     }
 
