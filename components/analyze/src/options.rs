@@ -9,7 +9,7 @@ const NAMES: &str = "language, task, temperature, beam_size, prompt, timestamps"
 /// The options that were given; what was not is left to the host's defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
-    /// Language of the speech, e.g. `en`.
+    /// Language of the speech, e.g. `en`. The host knows which forms it may have.
     pub language: Option<String>,
     /// `transcribe` or `translate`.
     pub task: Option<Task>,
@@ -36,9 +36,10 @@ impl Options {
         Ok(options)
     }
 
-    /// Take one option. Fails when it is not known, out of its range, or given before.
+    /// Take one option; an empty value is as good as none. Fails when it is not known, out of its range, or given before.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Failure> {
         match name {
+            _ if value.is_empty() && NAMES.split(", ").any(|known| known == name) => Ok(()),
             "language" => once(&mut self.language, name, value.to_owned()),
             "task" => {
                 let task = match value {
@@ -167,6 +168,15 @@ mod tests {
                 "{query}"
             );
         }
+    }
+
+    #[test]
+    fn an_empty_value_is_as_good_as_none() {
+        let query = "/analyze?language=&task=&temperature=&beam_size=&prompt=&timestamps=";
+        assert_eq!(Options::from_query(query), Ok(Options::default()));
+        let query = Options::from_query("/analyze?language=&language=de").unwrap();
+        assert_eq!(query.language.as_deref(), Some("de"));
+        assert!(Options::from_query("/analyze?langauge=").is_err());
     }
 
     #[test]

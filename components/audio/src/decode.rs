@@ -11,6 +11,7 @@ use symphonia::core::packet::Packet;
 
 use crate::bytes::Reader;
 use crate::format::container_name;
+use crate::mix::Mixer;
 use crate::probe::{CONVERT, choose_track, is_not_found, open_error, read_header};
 use crate::{Bytes, Error, Format, Hint, parts, wav};
 
@@ -24,10 +25,6 @@ const MAX_JUNK_BYTES_BETWEEN: u32 = 4 * 1024;
 
 /// Rates that are decoded, in Hz. The upper bound keeps the resampler's filter, whose length follows the rate, small.
 const SAMPLE_RATES: RangeInclusive<u32> = 1_000..=384_000;
-
-/// Samples are clamped to this magnitude. Full scale is 1.0; a float file can hold anything, and the power of the
-/// largest floats is infinite.
-const MAX_SAMPLE: f32 = 1e6;
 
 /// Decodes the first audio track of a file that can be decoded, and of the files that are joined to it.
 ///
@@ -54,6 +51,7 @@ pub struct Decoder {
     /// Why the last packet that was passed over could not be decoded.
     last_failure: Option<SymphoniaError>,
     interleaved: Vec<f32>,
+    mixer: Mixer,
     mono: Vec<f32>,
 }
 
@@ -62,7 +60,7 @@ pub struct Decoder {
 pub struct Block<'a> {
     /// Hz. It can change from one block to the next, where files were joined.
     pub sample_rate: u32,
-    /// Mean of the channels; full scale is 1.0.
+    /// Mean of the channels, or one of them where they cancel each other; full scale is 1.0.
     pub samples: &'a [f32],
 }
 
@@ -100,6 +98,7 @@ impl Decoder {
             skipped_packets: 0,
             last_failure: None,
             interleaved: Vec::new(),
+            mixer: Mixer::default(),
             mono: Vec::new(),
         })
     }
@@ -184,7 +183,12 @@ impl Decoder {
                         self.decoded_packets += 1;
                         let channels = buffer.num_planes();
                         buffer.copy_to_vec_interleaved(&mut self.interleaved);
-                        mix(&self.interleaved, channels, &mut self.mono);
+                        self.mixer.mix(
+                            &mut self.interleaved,
+                            channels,
+                            sample_rate,
+                            &mut self.mono,
+                        );
                         return Ok(Some(Block {
                             sample_rate,
                             samples: &self.mono,
@@ -278,57 +282,9 @@ fn end_of_packet(packet: &Packet) -> i64 {
     packet.pts.get().saturating_add(samples)
 }
 
-/// The mean of the channels of `interleaved`, made safe for what follows: finite, and of bounded magnitude.
-fn mix(interleaved: &[f32], channels: usize, mono: &mut Vec<f32>) {
-    let tame = |sample: f32| {
-        if sample.is_nan() {
-            0.0
-        } else {
-            sample.clamp(-MAX_SAMPLE, MAX_SAMPLE)
-        }
-    };
-    mono.clear();
-    match channels {
-        0 => {}
-        1 => mono.extend(interleaved.iter().map(|&sample| tame(sample))),
-        2 => mono.extend(
-            interleaved
-                .chunks_exact(2)
-                .map(|pair| 0.5 * (tame(pair[0]) + tame(pair[1]))),
-        ),
-        _ => {
-            let scale = 1.0 / channels as f32;
-            let sum = |frame: &[f32]| frame.iter().map(|&sample| tame(sample)).sum::<f32>();
-            mono.extend(
-                interleaved
-                    .chunks_exact(channels)
-                    .map(|frame| scale * sum(frame)),
-            );
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mixing_takes_the_mean_of_the_channels() {
-        let mut mono = Vec::new();
-        mix(&[0.25, -0.5], 1, &mut mono);
-        assert_eq!(mono, [0.25, -0.5]);
-        mix(&[0.25, 0.75, -1.0, 0.0], 2, &mut mono);
-        assert_eq!(mono, [0.5, -0.5]);
-        mix(&[1.0, 0.0, 0.5, 0.5, 1.0, 1.0, 0.0, 0.0], 4, &mut mono);
-        assert_eq!(mono, [0.5, 0.5]);
-    }
-
-    #[test]
-    fn samples_that_are_no_numbers_become_silence_and_huge_ones_are_clamped() {
-        let mut mono = Vec::new();
-        mix(&[f32::NAN, f32::INFINITY, f32::MIN], 1, &mut mono);
-        assert_eq!(mono, [0.0, MAX_SAMPLE, -MAX_SAMPLE]);
-    }
 
     #[test]
     fn no_bytes_are_empty() {

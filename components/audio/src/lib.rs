@@ -16,6 +16,7 @@ mod format;
 mod frames;
 mod log_mel;
 mod mel_filters;
+mod mix;
 mod parts;
 mod probe;
 mod resample;

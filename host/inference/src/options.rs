@@ -1,6 +1,7 @@
 //! How a recording is to be transcribed, and the check of these options against the model.
 
 use crate::Error;
+use crate::language;
 use crate::model::Model;
 
 /// Rounds of decoding that one window may take; more would let one caller keep the model from the others.
@@ -32,7 +33,8 @@ impl Task {
 /// How finely the answer is divided in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Timestamps {
-    /// One segment per window; windows end at pauses.
+    /// No times are needed. The model marks them all the same, as it hears better so, and the segments are those of
+    /// [`Timestamps::Segment`].
     #[default]
     None,
     /// Segments as the model marks them.
@@ -44,7 +46,8 @@ pub enum Timestamps {
 /// How to transcribe. [`crate::Engine::default_options`] suits most recordings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Language of the speech, as in [`Model::languages`]. None: detected from the first window.
+    /// Language of the speech: one of [`Model::languages`] or its English name, in any case and with a region or without
+    /// (`en`, `German`, `pt_BR`). None, an empty text or `auto`: detected from the first window that holds speech.
     pub language: Option<String>,
     /// Transcribe or translate.
     pub task: Task,
@@ -52,7 +55,8 @@ pub struct Options {
     pub prompt: Option<String>,
     /// Sampling temperatures, 0.0 to 1.0, tried in this order while a window's text fails a threshold.
     pub temperatures: Vec<f32>,
-    /// Hypotheses that are followed at temperature 0.0. 1 is greedy decoding; at most [`crate::Config::max_batch`].
+    /// Hypotheses that are followed at temperature 0.0, and texts that are drawn above it, of which the likeliest counts.
+    /// 1 is greedy decoding; at most [`crate::Config::max_batch`].
     pub beam_size: u32,
     /// Division in time.
     pub timestamps: Timestamps,
@@ -145,14 +149,7 @@ impl Options {
                 )));
             }
         }
-        if let Some(language) = &self.language
-            && !model.languages.contains(language)
-        {
-            return Err(Error::UnsupportedLanguage(format!(
-                "the model does not know the language `{language}`; it knows: {}",
-                model.languages.join(", ")
-            )));
-        }
+        language::resolve(self.language.as_deref(), &model.languages)?;
         if self.task == Task::Translate && !model.translates {
             return Err(Error::UnsupportedOption(
                 "this model knows only one language and cannot translate; set task to transcribe"

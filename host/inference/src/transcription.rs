@@ -14,10 +14,11 @@ use tokio::sync::Notify;
 use crate::decode::seek::{Clock, divide};
 use crate::decode::window::Attempt;
 use crate::engine::{Place, Shared};
-use crate::features::{is_silent, loudest, quietest_pause};
+use crate::features::{cut, is_silent, loudest};
+use crate::language;
 use crate::model::Sizes;
 use crate::scheduler::{Decoded, Window};
-use crate::{Error, Options, Timestamps};
+use crate::{Error, Options};
 
 /// Above this temperature a window's text is too doubtful to go before the next one (as in the reference, where a window
 /// that fails at every temperature ends with the highest).
@@ -25,6 +26,9 @@ const MAX_CONDITIONING_TEMPERATURE: f32 = 0.5;
 
 /// Seconds of quiet that a window is cut in: about the shortest pause between sentences.
 const PAUSE: f64 = 0.3;
+
+/// Seconds that no word is shorter than. A click is, and the rest of a recording that the last window has left.
+const SHORTEST: f64 = 0.1;
 
 /// A stretch of speech.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +91,8 @@ struct State {
     /// Frames of the window that is with the scheduler.
     in_flight: Option<usize>,
     language: Option<String>,
+    /// The language of the last window whose text was doubtful; asked again in the next.
+    doubtful_language: Option<String>,
     /// Tokens that go before the next window's text.
     preceding: Vec<u32>,
     windows: u32,
@@ -94,13 +100,23 @@ struct State {
     failed: Option<Error>,
 }
 
+impl State {
+    /// Take the language that was detected in a window with speech. Where the text is doubtful, so is the language.
+    fn hear(&mut self, language: String, doubtful: bool) {
+        if doubtful {
+            self.doubtful_language = Some(language);
+        } else {
+            self.language = Some(language);
+        }
+    }
+}
+
 impl Transcription {
     pub(crate) fn new(shared: Arc<Shared>, place: Place, options: Options) -> Result<Self, Error> {
         let known = &shared.model.languages;
-        let language = options
-            .language
-            .clone()
-            .or_else(|| (known.len() == 1).then(|| known[0].clone()));
+        let language = language::resolve(options.language.as_deref(), known)?
+            .or((known.len() == 1).then(|| known[0].as_str()))
+            .map(str::to_owned);
         let prompt = options.prompt.as_deref().map(str::trim).unwrap_or_default();
         if shared.vocabulary.sot_prev.is_none()
             && (!prompt.is_empty() || options.condition_on_previous_text)
@@ -127,6 +143,7 @@ impl Transcription {
                 finished: false,
                 in_flight: None,
                 language,
+                doubtful_language: None,
                 preceding,
                 windows: 0,
                 ready: VecDeque::new(),
@@ -247,7 +264,11 @@ impl Transcription {
     pub fn info(&self) -> Info {
         let state = self.stream.state.lock();
         Info {
-            language: state.language.clone(),
+            language: state
+                .language
+                .as_ref()
+                .or(state.doubtful_language.as_ref())
+                .cloned(),
             duration: state.pushed as f64 / self.stream.shared.sizes.frames_per_second,
             windows: state.windows,
         }
@@ -274,9 +295,6 @@ impl Stream {
 
     /// Make segments of a decoded window, and say how many frames to go on by.
     fn read(&self, state: &mut State, frames: usize, decoded: Decoded) -> Result<usize, Error> {
-        if decoded.language.is_some() {
-            state.language = decoded.language;
-        }
         let Some(attempt) = decoded.attempt else {
             return Ok(frames); // as after silence, what was said before goes before what comes
         };
@@ -292,11 +310,15 @@ impl Stream {
         if !keeps_text {
             state.preceding.clear();
         }
+        let mut language = decoded.language;
         for piece in pieces {
             let text = vocabulary.decode(&piece.tokens)?;
             let text = text.trim();
             if text.is_empty() {
                 continue;
+            }
+            if let Some(language) = language.take() {
+                state.hear(language, decoded.failed);
             }
             if keeps_text {
                 let said = piece.tokens.iter().copied();
@@ -338,7 +360,8 @@ impl Stream {
             let values = &state.buffer[..frames * n_mels];
             let level = loudest(values);
             state.loudest = state.loudest.max(level);
-            if is_silent(level, state.loudest) {
+            let shortest = (SHORTEST * self.shared.sizes.frames_per_second) as usize;
+            if frames < shortest || is_silent(level, state.loudest) {
                 self.go_on(state, frames);
                 continue;
             }
@@ -358,7 +381,7 @@ impl Stream {
         if available > sizes.window {
             let pause = (PAUSE * sizes.frames_per_second) as usize;
             let window = &state.buffer[..sizes.window * sizes.n_mels];
-            return Some(quietest_pause(window, sizes.n_mels, pause));
+            return Some(cut(window, sizes.n_mels, pause));
         }
         (state.finished && available > 0).then_some(available)
     }
@@ -371,10 +394,9 @@ impl Stream {
             .and_then(|code| vocabulary.language(code));
         let detect = state.language.is_none();
         let preceding = state.preceding.clone();
-        let timestamps = self.options.timestamps != Timestamps::None;
         // Any language's token is as long as any other's, so the length is known before detection.
         let any = language.or_else(|| vocabulary.languages.first().map(|(_, token)| *token));
-        let start = vocabulary.start_sequence(any, self.options.task, timestamps);
+        let start = vocabulary.start_sequence(any, self.options.task);
         let announced = usize::from(!preceding.is_empty());
         Window {
             prompt_length: announced + preceding.len() + start.len(),

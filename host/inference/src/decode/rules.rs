@@ -25,7 +25,7 @@ impl Rules {
     }
 
     /// Rule out tokens after `generated`, the window's tokens so far without its prompt.
-    pub fn apply(&self, generated: &[u32], timestamps: bool, logits: &mut [f32]) {
+    pub fn apply(&self, generated: &[u32], logits: &mut [f32]) {
         // Between the end of text and the time stamps lie only tokens that steer the model.
         forbid(logits, self.eot + 1..self.timestamp_begin);
         for &token in &self.suppress {
@@ -36,11 +36,7 @@ impl Rules {
                 forbid(logits, token..token + 1);
             }
         }
-        if timestamps {
-            self.apply_timestamps(generated, logits);
-        } else {
-            forbid(logits, self.timestamp_begin..u32::MAX);
-        }
+        self.apply_timestamps(generated, logits);
     }
 
     /// `ApplyTimestampRules` of the reference: stamps come in pairs, never go back, the first one is early, and when
@@ -105,28 +101,18 @@ mod tests {
     }
 
     /// The tokens still allowed after `generated`, all logits equal unless raised.
-    fn allowed(generated: &[u32], timestamps: bool, raised: &[(usize, f32)]) -> Vec<usize> {
+    fn allowed(generated: &[u32], raised: &[(usize, f32)]) -> Vec<usize> {
         let mut logits = vec![0.0; 13];
         for &(token, logit) in raised {
             logits[token] = logit;
         }
-        rules().apply(generated, timestamps, &mut logits);
+        rules().apply(generated, &mut logits);
         (0..13).filter(|&t| logits[t] > f32::NEG_INFINITY).collect()
     }
 
     #[test]
-    fn without_timestamps_only_text_and_the_end_are_allowed() {
-        assert_eq!(allowed(&[1], false, &[]), [0, 1, 2, 4]);
-    }
-
-    #[test]
-    fn a_window_begins_neither_with_the_end_nor_with_a_suppressed_token() {
-        assert_eq!(allowed(&[], false, &[]), [1, 2]);
-    }
-
-    #[test]
-    fn a_window_with_timestamps_begins_with_an_early_one() {
-        assert_eq!(allowed(&[], true, &[]), [7, 8, 9]);
+    fn a_window_begins_with_an_early_time_stamp() {
+        assert_eq!(allowed(&[], &[]), [7, 8, 9]);
     }
 
     #[test]
@@ -134,30 +120,27 @@ mod tests {
         let mut rules = rules();
         rules.max_initial_timestamp = Some(u32::MAX);
         let mut logits = vec![0.0; 13];
-        rules.apply(&[], true, &mut logits);
+        rules.apply(&[], &mut logits);
         assert_eq!(logits[7..], [0.0; 6]);
     }
 
     #[test]
     fn after_the_opening_stamp_comes_text() {
-        assert_eq!(allowed(&[8], true, &[(1, 9.0)]), [0, 1, 2, 4]);
+        assert_eq!(allowed(&[8], &[(1, 9.0)]), [0, 1, 2, 4]);
     }
 
     #[test]
     fn after_a_closing_stamp_comes_the_end_or_a_stamp_not_before_it() {
-        assert_eq!(allowed(&[8, 1, 10], true, &[(4, 9.0)]), [4, 10, 11, 12]);
+        assert_eq!(allowed(&[8, 1, 10], &[(4, 9.0)]), [4, 10, 11, 12]);
     }
 
     #[test]
     fn stamps_never_go_back_and_a_segment_is_never_empty() {
-        assert_eq!(
-            allowed(&[8, 1], true, &[(1, 9.0)]),
-            [0, 1, 2, 4, 9, 10, 11, 12]
-        );
+        assert_eq!(allowed(&[8, 1], &[(1, 9.0)]), [0, 1, 2, 4, 9, 10, 11, 12]);
     }
 
     #[test]
     fn stamps_that_are_together_likelier_than_any_text_win() {
-        assert_eq!(allowed(&[8, 1], true, &[(1, 1.0)]), [9, 10, 11, 12]);
+        assert_eq!(allowed(&[8, 1], &[(1, 1.0)]), [9, 10, 11, 12]);
     }
 }

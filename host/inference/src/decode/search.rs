@@ -1,4 +1,4 @@
-//! The text of one window: a beam search at temperature 0.0, one drawn text above.
+//! The text of one window: a beam search at temperature 0.0; above, the likeliest of as many drawn texts as the beam is wide.
 //!
 //! The search is that of the reference (`BeamSearchDecoder`, `MaximumLikelihoodRanker`) but for three things:
 //! - hypotheses of less than [`UNLIKELY`] of the best one's probability are not followed, which costs no accuracy and
@@ -49,9 +49,8 @@ impl Found {
 
 /// The search for one window's text.
 pub(crate) struct Search {
-    timestamps: bool,
     temperature: f32,
-    /// Most hypotheses, and as many texts have to end.
+    /// Most hypotheses, or the drawn texts; as many texts have to end.
     beam_size: usize,
     /// Most tokens of a text.
     longest: usize,
@@ -74,13 +73,8 @@ struct Candidate {
 impl Search {
     pub fn new(row: &Row, longest: usize) -> Self {
         Self {
-            timestamps: row.timestamps,
             temperature: row.temperature,
-            beam_size: if row.temperature > 0.0 {
-                1
-            } else {
-                row.beam_size
-            },
+            beam_size: row.beam_size,
             longest,
             rng: StdRng::seed_from_u64(row.seed),
             live: vec![Hypothesis {
@@ -114,7 +108,7 @@ impl Search {
         let mut candidates = Vec::new();
         for (parent, hypothesis) in self.live.iter().enumerate() {
             read(parent, &mut self.scratch)?;
-            rules.apply(&hypothesis.tokens, self.timestamps, &mut self.scratch);
+            rules.apply(&hypothesis.tokens, &mut self.scratch);
             let whole = log_sum_exp(&self.scratch);
             if !whole.is_finite() {
                 self.live.clear();
@@ -123,7 +117,15 @@ impl Search {
                 ))));
             }
             let next = if self.temperature > 0.0 {
-                vec![draw(&self.scratch, self.temperature, &mut self.rng)]
+                // All begin as one, and each goes on by itself.
+                let texts = if hypothesis.tokens.is_empty() {
+                    self.beam_size
+                } else {
+                    1
+                };
+                (0..texts)
+                    .map(|_| draw(&self.scratch, self.temperature, &mut self.rng))
+                    .collect()
             } else {
                 likeliest_few(&self.scratch, self.beam_size + 1)
             };
@@ -136,12 +138,19 @@ impl Search {
         candidates.sort_by(|one, other| other.sum_logprob.total_cmp(&one.sum_logprob));
         let best = &candidates[0];
         let before = &self.live[best.parent].tokens;
-        if best.token == rules.eot && before.iter().all(|&token| token >= rules.timestamp_begin) {
+        if self.temperature == 0.0
+            && best.token == rules.eot
+            && before.iter().all(|&token| token >= rules.timestamp_begin)
+        {
             let nothing = Found::new(before.clone(), best.sum_logprob, 1);
             self.live.clear();
             return Ok(Some(Ok(nothing)));
         }
-        let least = best.sum_logprob.max(self.best_ended) + UNLIKELY.ln();
+        let least = if self.temperature > 0.0 {
+            f32::NEG_INFINITY
+        } else {
+            best.sum_logprob.max(self.best_ended) + UNLIKELY.ln()
+        };
 
         let mut live = Vec::with_capacity(self.beam_size);
         for candidate in candidates {
@@ -216,35 +225,67 @@ mod tests {
         Row {
             prompt: vec![],
             sot: 0,
-            timestamps: false,
             temperature,
             beam_size,
             seed: 0,
         }
     }
 
-    /// The text that is found with so many hypotheses, where `model` gives the probabilities of tokens 0 to 3 after those
-    /// before; and how many hypotheses were followed in each step.
-    fn search(
+    /// The text that is found with so many hypotheses or drawn texts, where `model` gives the probabilities of tokens 0 to 3
+    /// after those before; and how many hypotheses were followed in each step. The time stamp that every text begins with, and
+    /// the step that gives it, are left out of all of them, but count in the mean.
+    fn decode(
+        temperature: f32,
         beam_size: usize,
         longest: usize,
         model: impl Fn(&[u32]) -> [f32; 4],
     ) -> (Found, Vec<usize>) {
-        let mut search = Search::new(&row(0.0, beam_size), longest);
+        let mut search = Search::new(&row(temperature, beam_size), longest + 1);
         let mut widths = Vec::new();
         loop {
             let live: Vec<Vec<u32>> = search.live().iter().map(|one| one.tokens.clone()).collect();
             widths.push(live.len());
             let found = search.step(&rules(), |index, out| {
                 out.clear();
-                out.extend(model(&live[index]).map(f32::ln));
+                match live[index].split_first() {
+                    None => out.extend([0.0, 0.0, 0.0, 0.0, 1.0].map(f32::ln)),
+                    Some((_, text)) => out.extend(model(text).map(f32::ln)),
+                }
                 Ok(())
             });
             if let Some(found) = found.unwrap() {
                 assert!(search.live().is_empty());
-                return (found.unwrap(), widths);
+                let mut found = found.unwrap();
+                assert_eq!(found.tokens.remove(0), 4);
+                return (found, widths.split_off(1));
             }
         }
+    }
+
+    fn search(
+        beam_size: usize,
+        longest: usize,
+        model: impl Fn(&[u32]) -> [f32; 4],
+    ) -> (Found, Vec<usize>) {
+        decode(0.0, beam_size, longest, model)
+    }
+
+    #[test]
+    fn of_drawn_texts_the_likeliest_is_kept() {
+        // What begins with 2 is drawn three times in ten, and is the likeliest by the token.
+        let model = |tokens: &[u32]| match tokens {
+            [] => [0.35, 0.35, 0.3, 0.0],
+            [2] => [0.0, 0.0, 0.0, 1.0],
+            [_] => [0.3, 0.3, 0.3, 0.1],
+            _ => [0.0, 0.0, 0.0, 1.0],
+        };
+        let (found, widths) = decode(1.0, 40, 9, model);
+        assert_eq!(
+            (found.tokens, widths[..2].to_vec()),
+            (vec![2], vec![40, 40])
+        );
+        // One text that is drawn is the one that is kept.
+        assert_eq!(decode(1.0, 1, 9, model).1[0], 1);
     }
 
     /// Token 0 is the likelier first, but what follows it is unsure; 1 leads to a likelier text.
@@ -262,10 +303,10 @@ mod tests {
         let (greedy, widths) = search(1, 9, misleading);
         assert_eq!(greedy.tokens, [0, 2]);
         assert_eq!(widths, [1, 1, 1]);
-        assert!((greedy.avg_logprob - (0.55f32 * 0.4).ln() / 3.0).abs() < 1e-6);
+        assert!((greedy.avg_logprob - (0.55f32 * 0.4).ln() / 4.0).abs() < 1e-6);
         let (found, _) = search(2, 9, misleading);
         assert_eq!(found.tokens, [1, 2]);
-        assert!((found.avg_logprob - 0.45f32.ln() / 3.0).abs() < 1e-6);
+        assert!((found.avg_logprob - 0.45f32.ln() / 4.0).abs() < 1e-6);
     }
 
     #[test]
@@ -300,14 +341,14 @@ mod tests {
         };
         let (found, widths) = search(5, 99, model);
         assert_eq!((found.tokens, widths), (vec![], vec![1]));
-        assert!((found.avg_logprob - 0.6f32.ln()).abs() < 1e-6);
+        assert!((found.avg_logprob - 0.6f32.ln() / 2.0).abs() < 1e-6);
     }
 
     #[test]
     fn a_text_that_does_not_end_is_cut_at_the_longest_length() {
         let (found, widths) = search(2, 3, |_| [0.6, 0.4, 0.0, 0.0]);
         assert_eq!((found.tokens, widths.len()), (vec![0, 0, 0], 3));
-        assert!((found.avg_logprob - 0.6f32.ln()).abs() < 1e-6);
+        assert!((found.avg_logprob - 0.6f32.ln() * 3.0 / 4.0).abs() < 1e-6);
     }
 
     #[test]
@@ -315,7 +356,7 @@ mod tests {
         for (temperature, bad) in [(0.0, f32::NAN), (0.5, f32::NAN), (0.0, f32::INFINITY)] {
             let mut search = Search::new(&row(temperature, 2), 9);
             let step = search.step(&rules(), |_, out| {
-                *out = vec![0.0, bad, 0.0, 0.0];
+                *out = vec![0.0, 0.0, 0.0, 0.0, bad];
                 Ok(())
             });
             assert!(

@@ -155,16 +155,13 @@ impl Vocabulary {
             .map(|(_, id)| *id)
     }
 
-    /// The tokens from the start of the transcript to where the text begins. `language` is left out where the
-    /// model has no language tokens.
-    pub fn start_sequence(&self, language: Option<u32>, task: Task, timestamps: bool) -> Vec<u32> {
+    /// The tokens from the start of the transcript to the first time stamp. `language` is left out where the model has no
+    /// language tokens.
+    pub fn start_sequence(&self, language: Option<u32>, task: Task) -> Vec<u32> {
         let mut tokens = vec![self.sot];
         if let Some(language) = language {
             tokens.push(language);
             tokens.extend(self.task(task));
-        }
-        if !timestamps {
-            tokens.push(self.no_timestamps);
         }
         tokens
     }

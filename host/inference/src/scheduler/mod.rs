@@ -75,10 +75,6 @@ impl Entry for Window {
     }
 
     fn rows(&self) -> usize {
-        if self.options.temperatures.contains(&0.0) {
-            self.options.beam_size as usize
-        } else {
-            1
-        }
+        self.options.beam_size as usize
     }
 }

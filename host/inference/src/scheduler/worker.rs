@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::{Decoded, Window};
+use crate::Error;
 use crate::decode::fallback;
 use crate::decode::rules::Rules;
 use crate::decode::window::{Attempt, Context, Listener, Row, decode, detect_languages};
 use crate::engine::Shared;
 use crate::session::{Sessions, States};
-use crate::{Error, Timestamps};
 
 /// A window of fewer seconds, not a recording's first, whose text is unlikely at every temperature holds no word: it is the
 /// breath or the noise after the last one.
@@ -170,18 +170,16 @@ impl Worker {
 
     fn row(&self, window: &Window, round: usize) -> Row {
         let vocabulary = &self.shared.vocabulary;
-        let timestamps = window.options.timestamps != Timestamps::None;
         let mut prompt = Vec::with_capacity(window.prompt_length);
         if !window.preceding.is_empty() {
             prompt.extend(vocabulary.sot_prev);
             prompt.extend(&window.preceding);
         }
         let sot = prompt.len();
-        prompt.extend(vocabulary.start_sequence(window.language, window.options.task, timestamps));
+        prompt.extend(vocabulary.start_sequence(window.language, window.options.task));
         Row {
             prompt,
             sot,
-            timestamps,
             temperature: window.options.temperatures[round],
             beam_size: window.options.beam_size as usize,
             // The same recording with the same options gives the same text.

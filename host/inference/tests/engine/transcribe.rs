@@ -167,13 +167,80 @@ async fn a_long_recording_is_cut_at_pauses_and_nothing_is_lost() {
         errors * 20 <= words(&spoken).len(),
         "{errors} errors in: {heard}"
     );
-    let seconds = frames.len() as f64 / 8000.0;
-    assert_eq!(segments[0].start, 0.0);
-    for pair in segments.windows(2) {
-        assert_eq!(pair[0].end, pair[1].start);
-        assert!(pair[0].end - pair[0].start <= engine.model().window);
+}
+
+#[tokio::test]
+async fn the_text_does_not_depend_on_whether_times_are_asked_for() {
+    let engine = engine();
+    for name in ["short", "long"] {
+        let asked = Options {
+            timestamps: Timestamps::Segment,
+            ..Options::default()
+        };
+        let with = transcribe(&engine, &frames(name), asked).await;
+        let without = transcribe(&engine, &frames(name), Options::default()).await;
+        assert_eq!(with, without);
     }
-    assert!(segments.last().unwrap().end <= seconds + 1e-9);
+}
+
+/// Options with which every window is taken for one without speech.
+fn deaf() -> Options {
+    Options {
+        no_speech_threshold: Some(-1.0),
+        logprob_threshold: Some(1.0),
+        ..Options::default()
+    }
+}
+
+#[tokio::test]
+async fn steady_noise_is_not_cut_into_shorter_windows() {
+    let engine = engine();
+    // 20 s, each value within 4 dB of the others; the bundled model's window has 10 s.
+    let mut state = 1u32;
+    let noise: Vec<f32> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 * 0.4 - 1.0
+    })
+    .take(80 * 2000)
+    .collect();
+    let transcription = engine.start(deaf()).unwrap();
+    feed(&transcription, &noise).await;
+    assert_eq!(collect(&transcription).await.unwrap(), []);
+    assert_eq!(transcription.info().windows, 2);
+}
+
+#[tokio::test]
+async fn a_clip_shorter_than_any_word_is_not_decoded() {
+    let engine = engine();
+    for count in [1, 2, 5, 9] {
+        let clip = &frames("short")[80 * 50..80 * (50 + count)];
+        assert_eq!(transcribe(&engine, clip, Options::default()).await, []);
+    }
+    assert_eq!(engine.metrics().windows, 0);
+}
+
+#[tokio::test]
+async fn a_window_without_speech_does_not_decide_on_the_language() {
+    let folder = changed_model(|json| json["lang_to_id"]["<|de|>"] = 1029.into());
+    let engine = inference::Engine::load(config(folder.path())).unwrap();
+    let transcription = engine.start(deaf()).unwrap();
+    feed(&transcription, &frames("other")).await;
+    assert_eq!(collect(&transcription).await.unwrap(), []);
+    let info = transcription.info();
+    assert_eq!((info.language, info.windows), (None, 1));
+}
+
+#[tokio::test]
+async fn a_language_may_be_given_as_people_write_it() {
+    let engine = engine();
+    for language in ["en", "EN", "en-US", "en_GB", "English", "auto", ""] {
+        let options = Options {
+            language: Some(language.into()),
+            ..Options::default()
+        };
+        let transcription = engine.start(options).unwrap();
+        assert_eq!(transcription.info().language.as_deref(), Some("en"));
+    }
 }
 
 #[tokio::test]
