@@ -13,6 +13,7 @@ fn copy() -> tempfile::TempDir {
         "config.json",
         "generation_config.json",
         "preprocessor_config.json",
+        "tokenizer.json",
     ] {
         std::fs::copy(synthetic().join(name), folder.path().join(name)).unwrap();
     }
