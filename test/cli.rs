@@ -151,6 +151,9 @@ fn help_names_every_setting_with_its_default_and_environment_variable() {
         "[default: 127.0.0.1:8000]",
         "WHISPER_HOST_LISTEN",
         "--model",
+        "[default: base]",
+        "--models",
+        "[default: .tools/models]",
         "--device",
         "--state-dir",
         "--shutdown-timeout",
@@ -167,6 +170,7 @@ fn the_environment_goes_before_the_file_and_a_flag_before_both() {
     let model_tried = |environment: Option<&str>, flag: Option<&str>| {
         let mut command = whisper_host();
         command
+            .env_remove("WHISPER_HOST_MODEL")
             .env("WHISPER_HOST_CONFIG", &config)
             .arg("check")
             .arg("--state-dir")

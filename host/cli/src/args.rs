@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -41,6 +42,8 @@ pub enum Command {
     New(New),
     /// Publish a component in an OCI registry.
     Push(Push),
+    /// List, fetch and remove models.
+    Models(Models),
     /// Print the JSON schema of manifests, for editors.
     Schema,
 }
@@ -58,14 +61,21 @@ pub struct Common {
     )]
     pub manifest: PathBuf,
 
-    /// Folder of the Whisper model, in the Hugging Face ONNX layout.
+    /// A Whisper model: a name (`base`, `tiny.en`, …), a repository of the Hugging Face hub (`openai/whisper-small`), or a
+    /// folder. ID is what components ask for in `ai_models`; without it, `whisper`. May be given again, or several with
+    /// commas between. A name is looked for in the folder of --models, then in the hub's cache; what is in neither is
+    /// fetched.
     #[arg(
         long,
-        value_name = "DIR",
-        default_value = "models/bundled",
+        value_name = "[ID=]MODEL",
+        value_delimiter = ',',
+        default_value = "base",
         env = "WHISPER_HOST_MODEL"
     )]
-    pub model: PathBuf,
+    pub model: Vec<Model>,
+
+    #[command(flatten)]
+    pub models: ModelsFolder,
 
     /// Where the model runs.
     #[arg(long, value_enum, default_value_t = Device::Auto, env = "WHISPER_HOST_DEVICE")]
@@ -141,6 +151,93 @@ pub struct Common {
         env = "WHISPER_HOST_LOG"
     )]
     pub log: String,
+}
+
+/// Where models lie by their names.
+#[derive(Args)]
+pub struct ModelsFolder {
+    /// Folder of models by their names, which goes before the hub's cache.
+    #[arg(
+        long = "models",
+        value_name = "DIR",
+        default_value = ".tools/models",
+        env = "WHISPER_HOST_MODELS",
+        global = true
+    )]
+    pub folder: PathBuf,
+}
+
+/// A model, and the id that components ask for it by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    pub id: String,
+    /// A name, a repository or a folder.
+    pub wanted: String,
+}
+
+impl FromStr for Model {
+    type Err = String;
+
+    /// `ID=MODEL`, or the model alone. A path may hold a `=`, an id no `/`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (id, wanted) = match text.split_once('=') {
+            Some((id, wanted)) if !id.contains(['/', '.']) => (id, wanted),
+            _ => (MODEL_ID, text),
+        };
+        if id.is_empty() || wanted.is_empty() {
+            return Err("must be a model, or ID=MODEL".into());
+        }
+        Ok(Self {
+            id: id.to_owned(),
+            wanted: wanted.to_owned(),
+        })
+    }
+}
+
+/// The id of a model that is given without one.
+const MODEL_ID: &str = "whisper";
+
+#[derive(Args)]
+pub struct Models {
+    #[command(flatten)]
+    pub models: ModelsFolder,
+
+    #[command(subcommand)]
+    pub command: ModelsCommand,
+}
+
+#[derive(Subcommand)]
+pub enum ModelsCommand {
+    /// List the names that can be given, with what is here already.
+    List {
+        /// Print one JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a model into the hub's cache, or bring it up to date.
+    ///
+    /// HF_ENDPOINT names another hub, HF_TOKEN a token, HF_HUB_CACHE another folder for the cache.
+    Pull {
+        /// A name, or a repository of the hub.
+        #[arg(value_name = "MODEL")]
+        wanted: String,
+
+        /// Which of a repository's ONNX files to fetch. auto: int8, if there is.
+        #[arg(long, value_enum, default_value_t = Precision::Auto)]
+        precision: Precision,
+    },
+    /// Remove a model from the hub's cache.
+    Remove {
+        /// A name, or a repository of the hub.
+        #[arg(value_name = "MODEL")]
+        wanted: String,
+    },
+    /// Print the folder of a model that is here.
+    Path {
+        /// A name, or a repository of the hub.
+        #[arg(value_name = "MODEL")]
+        wanted: String,
+    },
 }
 
 #[derive(Args)]

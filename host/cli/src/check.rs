@@ -13,7 +13,7 @@ use crate::setup;
 /// # Errors
 /// The first thing that would keep the application from being served.
 pub fn run(options: &Check) -> anyhow::Result<ExitCode> {
-    crate::log::start(&options.common)?;
+    crate::log::start(&options.common.log, options.common.log_format)?;
     let report = setup::runtime()?.block_on(async {
         let store = setup::open_store(&options.common.state_dir)?;
         let loaded = setup::load(&options.common, store).await?;

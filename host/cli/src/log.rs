@@ -5,26 +5,24 @@ use std::io::IsTerminal as _;
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Common, LogFormat};
+use crate::args::LogFormat;
 
 /// Starts logging.
 ///
 /// # Errors
 /// When the filter is malformed.
-pub fn start(common: &Common) -> anyhow::Result<()> {
-    // ONNX Runtime says at `info` what it does to each node of each model. A directive of the user's goes before this one.
+pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    // ONNX Runtime says at `info` what it does to each node of each model, and the hub's client at `error` what it then returns
+    // as one. A directive of the user's goes before these.
     let filter = EnvFilter::builder()
-        .parse(format!("ort=warn,{}", common.log))
+        .parse(format!("ort=warn,hf_hub=off,{filter}"))
         .with_context(|| {
-            format!(
-                "--log: \"{}\" is neither a level nor a list of directives",
-                common.log
-            )
+            format!("--log: \"{filter}\" is neither a level nor a list of directives")
         })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    match common.log_format {
+    match format {
         LogFormat::Text => builder
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)

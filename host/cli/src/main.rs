@@ -5,6 +5,7 @@
 mod args;
 mod check;
 mod log;
+mod models;
 mod new;
 mod progress;
 mod push;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Logs(options) => remote::logs(&options),
         Command::New(options) => new::run(&options),
         Command::Push(options) => push::run(&options),
+        Command::Models(options) => models::run(&options),
         Command::Schema => schema::run(),
     };
     match result {

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _};
 
 use crate::args::Cli;
 
@@ -37,14 +37,22 @@ fn with_file(mut command: clap::Command, text: &str) -> anyhow::Result<clap::Com
     let table: toml::Table = toml::from_str(text)
         .map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
     for (key, value) in table {
-        let value = match value {
-            toml::Value::String(text) => text,
-            toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
-                value.to_string()
-            }
-            _ => anyhow::bail!("`{key}` must be a string, a number or a boolean"),
+        let many = value.is_array();
+        let values = match value {
+            toml::Value::Array(values) => values,
+            value => vec![value],
         };
-        let mut known = false;
+        let values = values
+            .into_iter()
+            .map(|value| match value {
+                toml::Value::String(text) => Ok(text),
+                toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
+                    Ok(value.to_string())
+                }
+                _ => anyhow::bail!("`{key}` must be a string, a number or a boolean"),
+            })
+            .collect::<anyhow::Result<Vec<String>>>()?;
+        let (mut known, mut takes_one) = (false, false);
         let names: Vec<String> = command
             .get_subcommands()
             .map(|sub| sub.get_name().to_owned())
@@ -55,11 +63,14 @@ fn with_file(mut command: clap::Command, text: &str) -> anyhow::Result<clap::Com
                 let id = sub
                     .get_arguments()
                     .find(|arg| arg.get_long() == Some(key.as_str()) && arg.get_env().is_some())
-                    .map(|arg| arg.get_id().clone());
+                    .map(|arg| {
+                        takes_one = !matches!(arg.get_action(), ArgAction::Append);
+                        arg.get_id().clone()
+                    });
                 match id {
                     Some(id) => {
                         known = true;
-                        sub.mut_arg(id, |arg| arg.default_value(value.clone()))
+                        sub.mut_arg(id, |arg| arg.default_values(values.clone()))
                     }
                     None => sub,
                 }
@@ -68,6 +79,10 @@ fn with_file(mut command: clap::Command, text: &str) -> anyhow::Result<clap::Com
         anyhow::ensure!(
             known,
             "unknown setting `{key}`; the settings are the flags of `whisper-host up --help`"
+        );
+        anyhow::ensure!(
+            !(many && takes_one),
+            "`{key}` must be a string, a number or a boolean: it takes one value"
         );
     }
     Ok(command)
@@ -117,6 +132,37 @@ mod tests {
             error.to_string().contains("unknown setting `files`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn several_models_may_be_given_by_flag_by_environment_and_by_file() {
+        let models = |file: &str, args: &[&str]| {
+            let up = up(file, args)?;
+            let models = up.common.model.into_iter();
+            anyhow::Ok(
+                models
+                    .map(|model| (model.id, model.wanted))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let pair = |id: &str, wanted: &str| (id.to_owned(), wanted.to_owned());
+        assert_eq!(models("", &[]).unwrap(), [pair("whisper", "base")]);
+        let both = [pair("whisper", "base"), pair("fast", "tiny.en")];
+        for (file, args) in [
+            ("", &["--model", "base", "--model", "fast=tiny.en"][..]),
+            ("", &["--model", "whisper=base,fast=tiny.en"]),
+            ("model = [\"base\", \"fast=tiny.en\"]", &[]),
+            ("model = \"base,fast=tiny.en\"", &[]),
+        ] {
+            assert_eq!(models(file, args).unwrap(), both, "{file} {args:?}");
+        }
+        assert_eq!(
+            models("", &["--model", "/models/a=b"]).unwrap(),
+            [pair("whisper", "/models/a=b")]
+        );
+        assert!(models("", &["--model", "fast="]).is_err());
+        let error = models("listen = [\"127.0.0.1:1\"]", &[]).unwrap_err();
+        assert!(error.to_string().contains("`listen`"), "{error}");
     }
 
     #[test]

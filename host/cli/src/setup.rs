@@ -1,7 +1,6 @@
 //! Puts the parts together: the model, the store, the host and the application.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,26 +10,32 @@ use runtime::manifest::Manifest;
 use runtime::sources::Sources;
 use runtime::{Application, Host, Present};
 
-use crate::args::{Common, Device, Precision};
-use crate::progress;
-
-/// The id that `ai_models` grants the model under.
-const MODEL: &str = "whisper";
+use crate::args::{Common, Device, Model, Precision};
+use crate::{models, progress};
 
 /// The parts, before an application is loaded.
 pub struct Parts {
     pub manifest: Manifest,
     pub host: Host,
     /// None where no component is granted a model.
-    pub model: Option<Arc<inference::Engine>>,
+    pub models: Vec<LoadedModel>,
     pub store: Arc<timeseries::Store>,
+}
+
+/// A model that components may be granted.
+#[derive(Clone)]
+pub struct LoadedModel {
+    /// What they ask for it by.
+    pub id: String,
+    pub folder: PathBuf,
+    pub engine: Arc<inference::Engine>,
 }
 
 /// An application on its parts.
 pub struct Loaded {
     pub application: Application,
     host: Host,
-    pub model: Option<Arc<inference::Engine>>,
+    pub models: Vec<LoadedModel>,
     store: Arc<timeseries::Store>,
 }
 
@@ -43,12 +48,12 @@ impl Loaded {
         let Self {
             application,
             host,
-            model,
+            models,
             store,
         } = self;
         // Each request has a limit of its own.
         host.finish(Duration::MAX).await;
-        drop((application, host, model));
+        drop((application, host, models));
         close_store(store).await
     }
 }
@@ -70,7 +75,7 @@ pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<L
     let Parts {
         manifest,
         host,
-        model,
+        models,
         store,
     } = parts(common, store).await?;
     let (host, application) = blocking(move || {
@@ -82,48 +87,57 @@ pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<L
     Ok(Loaded {
         application,
         host,
-        model,
+        models,
         store,
     })
 }
 
-/// Reads the manifest, and loads the model that its components are granted and the engine.
+/// Reads the manifest, and loads the models that its components may be granted and the engine.
 pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<Parts> {
     let manifest = read_manifest(common, &sources(common)?).await?;
     let store = Arc::new(store);
-    let config = manifest
+    let wants_models = manifest
         .components
         .values()
-        .any(|component| !component.ai_models.is_empty())
-        .then(|| model_config(common));
+        .any(|component| !component.ai_models.is_empty());
+    let configs = match wants_models {
+        true => model_configs(common).await?,
+        false => Vec::new(),
+    };
     let instances = common.max_instances;
     let (code, files) = (
         common.state_dir.join("code"),
         common.state_dir.join("files"),
     );
     let timeseries = Timeseries(Arc::clone(&store));
-    let (host, model) = blocking(move || {
-        let model = config
-            .map(inference::Engine::load)
-            .transpose()?
-            .map(Arc::new);
+    let (host, models) = blocking(move || {
+        let models = configs
+            .into_iter()
+            .map(|(id, folder, config)| {
+                let engine = Arc::new(inference::Engine::load(config)?);
+                Ok(LoadedModel { id, folder, engine })
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
         let variables = Variables::from_environment(std::env::vars_os());
         let capabilities = Capabilities {
-            inference: Inference(BTreeMap::from_iter(
-                model.clone().map(|engine| (MODEL.to_owned(), engine)),
-            )),
+            inference: Inference(
+                models
+                    .iter()
+                    .map(|model| (model.id.clone(), Arc::clone(&model.engine)))
+                    .collect(),
+            ),
             timeseries,
             outbound_http: OutboundHttp::new(variables.clone())?,
             variables,
             files: Files::new(&files)?,
         };
-        Ok((Host::new(capabilities, instances, &code)?, model))
+        Ok((Host::new(capabilities, instances, &code)?, models))
     })
     .await?;
     Ok(Parts {
         manifest,
         host,
-        model,
+        models,
         store,
     })
 }
@@ -153,8 +167,29 @@ pub async fn blocking<T: Send + 'static>(
         .context("loading was broken off")?
 }
 
-fn model_config(common: &Common) -> inference::Config {
-    let mut config = inference::Config::new(&common.model, &common.onnxruntime);
+/// The id, the folder and the settings of each model. What is not here is fetched.
+async fn model_configs(
+    common: &Common,
+) -> anyhow::Result<Vec<(String, PathBuf, inference::Config)>> {
+    let store = fetch::Store::new(&common.models.folder);
+    let precision = models::precision(common.precision, common.device);
+    let mut configs: Vec<(String, PathBuf, inference::Config)> = Vec::new();
+    for Model { id, wanted } in &common.model {
+        anyhow::ensure!(
+            configs.iter().all(|(other, _, _)| other != id),
+            "two models are to be called `{id}`; give each an id of its own: --model {id}=… --model other={wanted}"
+        );
+        let folder = models::here(&store, wanted, precision)
+            .await
+            .with_context(|| format!("model {id}"))?;
+        let config = model_config(common, &folder);
+        configs.push((id.clone(), folder, config));
+    }
+    Ok(configs)
+}
+
+fn model_config(common: &Common, folder: &Path) -> inference::Config {
+    let mut config = inference::Config::new(folder, &common.onnxruntime);
     config.device = match common.device {
         Device::Auto => inference::Device::Auto,
         Device::Cpu => inference::Device::Cpu,

@@ -3,7 +3,6 @@
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,22 +13,21 @@ use serde_json::{Value, json};
 
 use crate::args::Transcribe;
 use crate::say::{complain, say};
-use crate::setup;
+use crate::setup::{self, LoadedModel};
 
 /// Transcribes every file; a file that fails does not keep the others from being tried, but the exit code is 1.
 ///
 /// # Errors
 /// When the application cannot be loaded.
 pub fn run(options: &Transcribe) -> anyhow::Result<ExitCode> {
-    crate::log::start(&options.common)?;
+    crate::log::start(&options.common.log, options.common.log_format)?;
     setup::runtime()?.block_on(async {
         // These calls are not the server's: they go to a store that vanishes.
         let folder = tempfile::tempdir().context("cannot make a temporary folder for the store")?;
         let loaded = setup::load(&options.common, setup::open_store(folder.path())?).await?;
         let mut code = ExitCode::SUCCESS;
         for file in &options.files {
-            let result =
-                transcribe(options, &loaded.application, loaded.model.as_ref(), file).await;
+            let result = transcribe(options, &loaded.application, &loaded.models, file).await;
             if result.is_err() {
                 code = ExitCode::FAILURE;
             }
@@ -43,7 +41,7 @@ pub fn run(options: &Transcribe) -> anyhow::Result<ExitCode> {
 async fn transcribe(
     options: &Transcribe,
     application: &Application,
-    model: Option<&Arc<inference::Engine>>,
+    models: &[LoadedModel],
     file: &Path,
 ) -> anyhow::Result<Value> {
     let audio = tokio::fs::read(file).await.context("cannot be read")?;
@@ -51,7 +49,7 @@ async fn transcribe(
         .header(http::header::CONTENT_TYPE, "application/octet-stream")
         .body(http_body_util::Full::new(bytes::Bytes::from(audio)))
         .context("the request is malformed")?;
-    let progress = progress(file, model.cloned());
+    let progress = progress(file, models.to_vec());
     let answer = async {
         let response = application
             .call(request)
@@ -111,8 +109,8 @@ fn uri(options: &Transcribe) -> anyhow::Result<http::Uri> {
         .context("--route is not a path, or an option is too long for a URL")
 }
 
-/// A bar of seconds of audio: how many the model has done, of those that are decoded so far.
-fn progress(file: &Path, model: Option<Arc<inference::Engine>>) -> tokio::task::JoinHandle<()> {
+/// A bar of seconds of audio: how many the models have done, of those that are decoded so far.
+fn progress(file: &Path, models: Vec<LoadedModel>) -> tokio::task::JoinHandle<()> {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
         .with_message(file.display().to_string());
     // The template is a constant; where it is malformed, the bar's own style is as good.
@@ -122,18 +120,23 @@ fn progress(file: &Path, model: Option<Arc<inference::Engine>>) -> tokio::task::
         bar.set_style(style);
     }
     tokio::spawn(async move {
-        let Some(model) = model.filter(|_| std::io::stderr().is_terminal()) else {
+        if models.is_empty() || !std::io::stderr().is_terminal() {
             return;
+        }
+        // One file goes through one model, which the application chooses.
+        let seconds = || {
+            models.iter().fold((0.0, 0.0), |(pushed, done), model| {
+                let metrics = model.engine.metrics();
+                (pushed + metrics.pushed_seconds, done + metrics.done_seconds)
+            })
         };
-        let before = model.metrics();
+        let before = seconds();
         // The bar goes when this task is aborted and drops it.
         let bar = Clearing(bar);
         loop {
-            let now = model.metrics();
-            bar.0
-                .set_length((now.pushed_seconds - before.pushed_seconds) as u64);
-            bar.0
-                .set_position((now.done_seconds - before.done_seconds) as u64);
+            let now = seconds();
+            bar.0.set_length((now.0 - before.0) as u64);
+            bar.0.set_position((now.1 - before.1) as u64);
             bar.0.tick();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

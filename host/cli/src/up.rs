@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Up;
-use crate::setup::{self, Parts};
+use crate::setup::{self, LoadedModel, Parts};
 use crate::watch::Watch;
 
 /// Serves. Exits with 0 after SIGTERM or SIGINT.
@@ -22,7 +22,7 @@ use crate::watch::Watch;
 /// When anything cannot be loaded, or the address cannot be bound.
 pub fn run(options: &Up) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    crate::log::start(&options.common)?;
+    crate::log::start(&options.common.log, options.common.log_format)?;
     let runtime = setup::runtime()?;
     let ended = runtime.block_on(serve(options, started));
     // A model that is still being loaded when the host is stopped is not waited for.
@@ -46,7 +46,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         let Parts {
             manifest,
             host,
-            model,
+            models,
             store,
         } = setup::parts(&options.common, store).await?;
         if let Some(watch) = &mut watch {
@@ -56,13 +56,13 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         let deployments =
             setup::blocking(move || Deployments::open(host, manifest, &state)).await?;
         deployments.instantiate_all().await?;
-        anyhow::Ok((Arc::new(deployments), model, store))
+        anyhow::Ok((Arc::new(deployments), models, store))
     };
-    let (deployments, model, store) = tokio::select! {
+    let (deployments, models, store) = tokio::select! {
         loaded = loading => loaded?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
-    let summary = summary(options, &deployments, model.as_deref());
+    let summary = summary(options, &deployments, &models);
     let config = ServerConfig {
         max_connections: options.max_connections,
         max_requests_per_client: options.max_requests_per_client,
@@ -114,7 +114,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
             "stopped with requests still under way; raise --shutdown-timeout to let them finish"
         );
     }
-    drop((deployments, model));
+    drop((deployments, models));
     setup::close_store(store).await?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -190,7 +190,7 @@ fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
 }
 
 /// The block that start-up prints.
-fn summary(options: &Up, deployments: &Deployments, model: Option<&inference::Engine>) -> String {
+fn summary(options: &Up, deployments: &Deployments, models: &[LoadedModel]) -> String {
     use std::fmt::Write as _;
     let (application, host) = (deployments.application().load(), deployments.host());
     let mut text = format!("{} {}\n", application.name(), env!("CARGO_PKG_VERSION"));
@@ -203,21 +203,19 @@ fn summary(options: &Up, deployments: &Deployments, model: Option<&inference::En
             );
         }
     }
-    match model {
-        Some(engine) => {
-            let model = engine.model();
-            let _ = writeln!(
-                text,
-                "  model   {} ({}; {})",
-                options.common.model.display(),
-                model.files.join(", "),
-                model.languages.join(" ")
-            );
-            let _ = writeln!(text, "  device  {}", model.device);
-        }
-        None => {
-            let _ = writeln!(text, "  model   none: no component is granted one");
-        }
+    for LoadedModel { id, folder, engine } in models {
+        let model = engine.model();
+        let _ = writeln!(
+            text,
+            "  model   {id}: {} ({}; {}), on {}",
+            folder.display(),
+            model.files.join(", "),
+            model.languages.join(" "),
+            model.device
+        );
+    }
+    if models.is_empty() {
+        let _ = writeln!(text, "  model   none: no component is granted one");
     }
     let _ = writeln!(
         text,

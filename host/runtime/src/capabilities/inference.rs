@@ -64,8 +64,13 @@ impl Capability for Inference {
             .iter()
             .map(|id| match self.0.get(id) {
                 Some(engine) => Ok((id.clone(), Arc::clone(engine))),
+                None if self.0.is_empty() => anyhow::bail!(
+                    "ai_models names \"{id}\", but this host was started without a model, because no component of its \
+                     manifest names one; let one do so, and start it again"
+                ),
                 None => anyhow::bail!(
-                    "ai_models names \"{id}\", but the models of this host are: {}",
+                    "ai_models names \"{id}\", but the models of this host are: {}; name one of them, or start the host with \
+                     `--model {id}=MODEL` beside the others",
                     self.0.keys().cloned().collect::<Vec<_>>().join(", ")
                 ),
             })
