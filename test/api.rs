@@ -330,16 +330,16 @@ async fn a_body_over_the_limit_is_answered_413() {
 #[tokio::test]
 async fn both_forms_of_the_decoder_give_the_same_words() {
     let model = tempfile::tempdir().unwrap();
-    let bundled = common::root().join("test/models/synthetic");
+    let synthetic = common::root().join("test/models/synthetic");
     std::fs::create_dir(model.path().join("onnx")).unwrap();
-    for entry in std::fs::read_dir(&bundled).unwrap().map(Result::unwrap) {
+    for entry in std::fs::read_dir(&synthetic).unwrap().map(Result::unwrap) {
         if entry.path().is_file() {
             std::fs::copy(entry.path(), model.path().join(entry.file_name())).unwrap();
         }
     }
     for name in ["encoder_model", "decoder_model", "decoder_with_past_model"] {
         let name = format!("onnx/{name}_quantized.onnx");
-        std::fs::copy(bundled.join(&name), model.path().join(&name)).unwrap();
+        std::fs::copy(synthetic.join(&name), model.path().join(&name)).unwrap();
     }
     let merged = Host::start();
     let split = Host::with(

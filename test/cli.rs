@@ -35,6 +35,38 @@ fn a_reader_that_has_gone_ends_the_program_quietly() {
     }
 }
 
+/// OpenAI's Whisper, from faster-whisper's files. Its words, capitals and punctuation are those that faster-whisper 1.2.1 writes of
+/// the same file.
+#[test]
+fn transcribe_writes_what_a_real_whisper_hears() {
+    let model = ".tools/models/tiny.en";
+    assert!(
+        root().join(model).is_dir(),
+        "this test needs the model tiny.en in `{model}`; run `make test-model`"
+    );
+    let state = state_dir();
+    let state = state.path().to_str().unwrap();
+    for precision in ["int8", "fp32"] {
+        let output = run(&[
+            "transcribe",
+            "--log",
+            "warn",
+            "--state-dir",
+            state,
+            "--model",
+            model,
+            "--precision",
+            precision,
+            "test/audio/garden.flac",
+        ]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(
+            stdout(&output).trim(),
+            "The wizard took a letter from the castle. The dragon guarded the treasure in the dark cave."
+        );
+    }
+}
+
 #[test]
 fn transcribe_prints_the_words_of_each_file() {
     let state = state_dir();

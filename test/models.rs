@@ -449,8 +449,8 @@ fn a_folder_of_models_goes_before_the_cache_and_is_not_the_hosts_to_remove() {
 #[tokio::test]
 async fn up_fetches_a_repository_that_is_not_here_and_transcribes_with_it() {
     let fixture = Fixture::new();
-    let bundled = root().join("models/bundled");
-    fixture.hub.add_folder("somebody/whisper-onnx", &bundled);
+    let synthetic = root().join("test/models/synthetic");
+    fixture.hub.add_folder("somebody/whisper-onnx", &synthetic);
     let host = fixture.host(&["--model", "somebody/whisper-onnx"]);
     let answer = host.analyze("home.m4a", recording("home.m4a"), &[]).await;
     assert_eq!(words(&answer.transcription()), said_in("home.m4a"));
@@ -478,7 +478,7 @@ async fn up_fetches_a_repository_that_is_not_here_and_transcribes_with_it() {
 #[tokio::test]
 async fn each_component_has_the_models_that_it_asks_for_by_id() {
     let fixture = Fixture::new();
-    let bundled = root().join("models/bundled");
+    let synthetic = root().join("test/models/synthetic");
     // The same model, of which only the 32-bit files are in one folder.
     let own = fixture.home.path().join("models/exact");
     std::fs::create_dir_all(own.join("onnx")).unwrap();
@@ -490,7 +490,7 @@ async fn each_component_has_the_models_that_it_asks_for_by_id() {
         "onnx/encoder_model.onnx",
         "onnx/decoder_model_merged.onnx",
     ] {
-        std::os::unix::fs::symlink(bundled.join(name), own.join(name)).unwrap();
+        std::os::unix::fs::symlink(synthetic.join(name), own.join(name)).unwrap();
     }
     let manifest = std::fs::read_to_string(root().join("spin.toml"))
         .unwrap()
@@ -502,9 +502,9 @@ async fn each_component_has_the_models_that_it_asks_for_by_id() {
     let state = state_dir();
     let path = common::write_manifest(state.path(), &manifest);
     let path = path.to_str().unwrap();
-    let host = fixture.host(&["-f", path, "--model", "fast=models/bundled,exact=exact"]);
+    let host = fixture.host(&["-f", path, "--model", "fast=test/models/synthetic,exact=exact"]);
     for expected in [
-        "model   fast: models/bundled (encoder_model_quantized.onnx",
+        "model   fast: test/models/synthetic (encoder_model_quantized.onnx",
         &format!("model   exact: {} (encoder_model.onnx", own.display()),
     ] {
         assert!(host.start_up.contains(expected), "{}", host.start_up);
@@ -518,12 +518,12 @@ async fn each_component_has_the_models_that_it_asks_for_by_id() {
         Said::by(fixture.command(&args).arg(state_folder).args(models)).error()
     };
     assert_eq!(
-        check(&["--model", "fast=models/bundled"]),
+        check(&["--model", "fast=test/models/synthetic"]),
         "error: component analyze: ai_models names \"exact\", but the models of this host are: fast; name one of them, or \
          start the host with `--model exact=MODEL` beside the others"
     );
     assert!(
-        check(&["--model", "exact", "--model", "models/bundled"])
+        check(&["--model", "exact", "--model", "test/models/synthetic"])
             .contains("two models are to be called `whisper`")
     );
 }

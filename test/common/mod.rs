@@ -34,7 +34,7 @@ pub fn whisper_host() -> Command {
             command.env_remove(name);
         }
     }
-    command.env("WHISPER_HOST_MODEL", "models/bundled");
+    command.env("WHISPER_HOST_MODEL", "test/models/synthetic");
     command
 }
 

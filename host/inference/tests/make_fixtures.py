@@ -5,7 +5,7 @@ decoding and of the beam search makes of them.
 
 Needs espeak-ng, and the Python packages numpy, onnxruntime, tokenizers and transformers. Writes fixtures/NAME.f16
 (float16, little-endian, [frames, 80]: log10 mel power, not normalised) and fixtures/expected.json. Run it again when
-the bundled model changes.
+the model for tests changes.
 
 The mel filters are those of transformers' WhisperFeatureExtractor; the spectrogram and the decoding loop are plain numpy
 and onnxruntime, and share no code with this crate.
@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from transformers import WhisperFeatureExtractor
 
 HERE = pathlib.Path(__file__).parent / "fixtures"
-MODEL = pathlib.Path(__file__).parents[3] / "models" / "bundled"
+MODEL = pathlib.Path(__file__).parents[3] / "test" / "models" / "synthetic"
 
 RECORDINGS = {
     "short": ["The happy child found a brave lantern from the green lake."],

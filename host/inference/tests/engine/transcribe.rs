@@ -195,7 +195,7 @@ fn deaf() -> Options {
 #[tokio::test]
 async fn steady_noise_is_not_cut_into_shorter_windows() {
     let engine = engine();
-    // 20 s, each value within 4 dB of the others; the bundled model's window has 10 s.
+    // 20 s, each value within 4 dB of the others; the model for tests's window has 10 s.
     let mut state = 1u32;
     let noise: Vec<f32> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
