@@ -463,7 +463,7 @@ async fn up_fetches_a_repository_that_is_not_here_and_transcribes_with_it() {
     let requests = fixture.hub.requests();
     let fetched = |name: &str| {
         let path = format!("GET /somebody/whisper-onnx/onnx/{name}");
-        requests.iter().any(|request| *request == path)
+        requests.contains(&path)
     };
     assert!(fetched("encoder_model_quantized.onnx"));
     assert!(!fetched("encoder_model.onnx"));

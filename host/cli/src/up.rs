@@ -207,12 +207,12 @@ fn summary(options: &Up, deployments: &Deployments, models: &[LoadedModel]) -> S
         let model = engine.model();
         let _ = writeln!(
             text,
-            "  model   {id}: {} ({}; {}), on {}",
+            "  model   {id}: {} ({}; {})",
             folder.display(),
             model.files.join(", "),
-            model.languages.join(" "),
-            model.device
+            model.languages.join(" ")
         );
+        let _ = writeln!(text, "  device  {}", model.device);
     }
     if models.is_empty() {
         let _ = writeln!(text, "  model   none: no component is granted one");
