@@ -107,7 +107,7 @@ pub struct Common {
     #[arg(
         long,
         value_name = "N",
-        value_parser = at_least_one, default_value_t = 8,
+        value_parser = at_least_one, default_value_t = 40,
         env = "WHISPER_HOST_MAX_BATCH"
     )]
     pub max_batch: usize,
