@@ -502,7 +502,12 @@ async fn each_component_has_the_models_that_it_asks_for_by_id() {
     let state = state_dir();
     let path = common::write_manifest(state.path(), &manifest);
     let path = path.to_str().unwrap();
-    let host = fixture.host(&["-f", path, "--model", "fast=test/models/synthetic,exact=exact"]);
+    let host = fixture.host(&[
+        "-f",
+        path,
+        "--model",
+        "fast=test/models/synthetic,exact=exact",
+    ]);
     for expected in [
         "model   fast: test/models/synthetic (encoder_model_quantized.onnx",
         &format!("model   exact: {} (encoder_model.onnx", own.display()),

@@ -118,11 +118,11 @@ impl Settings {
                 Ok(Loaded {
                     sessions: Sessions {
                         encoder: Encoder::Built(encoder),
-                        decoder: Decoder::Built(decoder),
+                        decoder: Decoder::Built(Box::new(decoder)),
                     },
                     precision,
                     batches: true,
-                    files: checkpoint.files.iter().map(name).collect(),
+                    files: checkpoint.files.iter().map(|file| name(file)).collect(),
                     device,
                 })
             }
@@ -132,11 +132,11 @@ impl Settings {
                 Ok(Loaded {
                     sessions: Sessions {
                         encoder: Encoder::Onnx(encoder),
-                        decoder: Decoder::Onnx(decoder),
+                        decoder: Decoder::Onnx(Box::new(decoder)),
                     },
                     precision: files.precision,
                     batches: files.precision.batches(),
-                    files: files.paths().into_iter().map(name).collect(),
+                    files: files.paths().into_iter().map(|file| name(file)).collect(),
                     device,
                 })
             }
@@ -213,7 +213,7 @@ pub(super) fn failed<E: std::fmt::Display>(file: &Path) -> impl Fn(E) -> LoadErr
     }
 }
 
-fn name(file: &PathBuf) -> String {
+fn name(file: &Path) -> String {
     file.file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }

@@ -41,8 +41,8 @@ pub(crate) enum Encoder {
 
 /// The decoder.
 pub(crate) enum Decoder {
-    Built(built::Decoder),
-    Onnx(onnx::Decoder),
+    Built(Box<built::Decoder>),
+    Onnx(Box<onnx::Decoder>),
 }
 
 /// What the encoder makes of a batch, where the decoder will read it: its states, `[batch, positions, width]`, or the keys and
