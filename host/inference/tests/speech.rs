@@ -13,7 +13,7 @@ fn engine() -> Engine {
     let model = tools.join("models/tiny.en");
     assert!(
         model.join("config.json").is_file(),
-        "these tests need a Whisper model: `{}` is missing; run `make setup`",
+        "these tests need a Whisper model: `{}` is missing; run `make test-model`",
         model.display()
     );
     let library = std::env::var_os("ORT_DYLIB_PATH")
