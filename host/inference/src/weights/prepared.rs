@@ -148,7 +148,7 @@ mod tests {
         std::fs::write(&file, "weights").unwrap();
         let bytes: Vec<u8> = (0..64).flat_map(|x| (x as f32).to_le_bytes()).collect();
         let matrix = Matrix::new(view_of(&bytes, Element::F32, &[2, 32]), None);
-        let forms = [Form::BlockBytes, Form::BlockScales, Form::ColumnBytes];
+        let forms = [Form::BlockBytes, Form::BlockScales];
         let sources = forms.map(|form| (format!("{form:?}"), matrix.clone(), form));
         (file, folder, sources.to_vec())
     }

@@ -116,8 +116,8 @@ pub(crate) struct Encoder {
     pub(super) frames: Frames,
     pub(super) layers: usize,
     pub(super) shape: Shape,
-    /// Windows are run one by one, into their places in the batch's tensors. On a CPU a batch is no faster, takes as much
-    /// more memory, and, where the input is quantised as a whole, would make a window depend on the others.
+    /// Windows are run one by one, into their places in the batch's tensors. On a CPU a batch is no faster, and takes as much
+    /// more memory.
     pub(super) one_by_one: bool,
 }
 

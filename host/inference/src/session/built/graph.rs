@@ -32,8 +32,6 @@ pub(super) enum Arithmetic {
     Float,
     /// Bytes in blocks with a scale each, multiplied with rows that are quantised one by one.
     Blocks,
-    /// Bytes with a scale for each output, multiplied with an input that is quantised as a whole.
-    Columns,
 }
 
 /// A graph that is being put together. Values are known by their names.
@@ -205,17 +203,6 @@ impl Graph {
                         Attribute::new("accuracy_level", 4i64)?,
                     ],
                 )
-            }
-            Arithmetic::Columns => {
-                let bytes = self.weights(
-                    name,
-                    weight,
-                    Form::ColumnBytes,
-                    weight.shape(Form::ColumnBytes),
-                );
-                let scales = self.weights(name, weight, Form::ColumnScales, vec![weight.rows]);
-                let inputs = [input, &bytes, &scales, "", bias.unwrap_or_default()];
-                self.op("DynamicQuantizeMatMul", FUSED, &inputs, [])
             }
         }
     }
@@ -390,8 +377,6 @@ fn suffix(form: Form) -> &'static str {
         Form::F16 => "f16",
         Form::BlockBytes => "blocks",
         Form::BlockScales => "block_scales",
-        Form::ColumnBytes => "columns",
-        Form::ColumnScales => "column_scales",
     }
 }
 

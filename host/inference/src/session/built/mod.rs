@@ -55,15 +55,14 @@ pub(super) fn load(
         Precision::Int8 if cuda => TensorElementType::Float16,
         _ => TensorElementType::Float32,
     };
-    let (for_encoder, for_decoder) = match precision {
-        Precision::Int8 if cuda => (Arithmetic::Blocks, Arithmetic::Blocks),
-        Precision::Int8 => (Arithmetic::Columns, Arithmetic::Blocks),
-        _ => (Arithmetic::Float, Arithmetic::Float),
+    let arithmetic = match precision {
+        Precision::Int8 => Arithmetic::Blocks,
+        _ => Arithmetic::Float,
     };
     let failed = failed(&checkpoint.files[0]);
-    let encoder = encoder::graph(checkpoint, shape, element, for_encoder).map_err(&failed)?;
+    let encoder = encoder::graph(checkpoint, shape, element, arithmetic).map_err(&failed)?;
     let decoder =
-        decoder::graph(checkpoint, shape, element, for_decoder, alignment).map_err(&failed)?;
+        decoder::graph(checkpoint, shape, element, arithmetic, alignment).map_err(&failed)?;
 
     let mut sources = encoder.quantised();
     sources.extend(decoder.quantised());
