@@ -69,12 +69,10 @@ impl Prepared {
         let mut views = HashMap::new();
         for (name, matrix, form) in sources {
             let tensor = tensors.tensor(name).ok()?;
-            let begin = tensor.data().as_ptr() as usize - file.as_ptr() as usize;
-            let place = begin..begin + tensor.data().len();
             if tensor.shape() != matrix.shape(*form) || tensor.dtype() != dtype(form.element()) {
                 return None;
             }
-            let view = View::new(&file, place, form.element(), matrix.shape(*form))?;
+            let view = View::of_part(&file, tensor.data(), form.element(), matrix.shape(*form))?;
             views.insert(name.clone(), view);
         }
         Some(Self(views))

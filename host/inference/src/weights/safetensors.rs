@@ -37,15 +37,7 @@ pub(super) fn open(files: &[PathBuf]) -> Result<Tensors, LoadError> {
                     continue;
                 }
             };
-            let data = tensor.data();
-            // `data` is a part of the mapping.
-            let begin = data.as_ptr() as usize - file.as_ptr() as usize;
-            let view = View::new(
-                &file,
-                begin..begin + data.len(),
-                element,
-                tensor.shape().to_vec(),
-            );
+            let view = View::of_part(&file, tensor.data(), element, tensor.shape().to_vec());
             named.extend(view.map(|view| (name.to_owned(), view)));
         }
     }

@@ -65,6 +65,17 @@ impl View {
         })
     }
 
+    /// The tensor whose bytes are `data`, a part of the mapping `file`.
+    pub fn of_part(
+        file: &Arc<Mmap>,
+        data: &[u8],
+        element: Element,
+        shape: Vec<usize>,
+    ) -> Option<Self> {
+        let begin = (data.as_ptr() as usize).checked_sub(file.as_ptr() as usize)?;
+        Self::new(file, begin..begin + data.len(), element, shape)
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.file[self.place.clone()]
     }

@@ -8,10 +8,9 @@ use ort::memory::{Allocator, MemoryInfo};
 use ort::operator::Attribute;
 use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
 
-use super::encoder::cross;
 use super::graph::{Arithmetic, FUSED, Graph, integers};
 use super::layers::Residual;
-use super::{KEY_VALUE, Shape};
+use super::{CROSS, KEY_VALUE, PAST, PRESENT, Shape, cache_name};
 use crate::Error;
 use crate::session::rows::Rows;
 use crate::session::{Cache, Logits, Session, States};
@@ -83,8 +82,16 @@ pub(super) fn graph(
             &layer.attention.projections,
         )?;
         for what in KEY_VALUE {
-            graph.input(&past(index, what), element, &[-1, heads, -1, head_dim]);
-            graph.output(&present(index, what), element, &[-1, heads, -1, head_dim]);
+            graph.input(
+                &cache_name(PAST, index, what),
+                element,
+                &[-1, heads, -1, head_dim],
+            );
+            graph.output(
+                &cache_name(PRESENT, index, what),
+                element,
+                &[-1, heads, -1, head_dim],
+            );
         }
         let [key, value] = KEY_VALUE;
         let attended = graph.fresh("attended");
@@ -95,12 +102,16 @@ pub(super) fn graph(
                 &projected,
                 "",
                 "",
-                &past(index, key),
-                &past(index, value),
+                &cache_name(PAST, index, key),
+                &cache_name(PAST, index, value),
                 LAST,
                 TOTAL,
             ],
-            &[&attended, &present(index, key), &present(index, value)],
+            &[
+                &attended,
+                &cache_name(PRESENT, index, key),
+                &cache_name(PRESENT, index, value),
+            ],
             [
                 Attribute::new("num_heads", heads)?,
                 Attribute::new("kv_num_heads", heads)?,
@@ -119,12 +130,15 @@ pub(super) fn graph(
         let query = graph.op("Gather", ONNX_DOMAIN, &[&query, GROUPS], [])?;
         for what in KEY_VALUE {
             graph.input(
-                &cross(index, what),
+                &cache_name(CROSS, index, what),
                 element,
                 &[-1, heads, positions, head_dim],
             );
         }
-        let (key, value) = (cross(index, key), cross(index, value));
+        let (key, value) = (
+            cache_name(CROSS, index, key),
+            cache_name(CROSS, index, value),
+        );
         let (attended, scores) = (graph.fresh("attended"), graph.fresh("scores"));
         let mine: Vec<i64> = alignment
             .iter()
@@ -199,14 +213,6 @@ pub(super) fn graph(
     Ok(graph)
 }
 
-fn past(index: usize, what: &str) -> String {
-    format!("past.{index}.{what}")
-}
-
-fn present(index: usize, what: &str) -> String {
-    format!("present.{index}.{what}")
-}
-
 /// The decoder.
 pub(crate) struct Decoder {
     pub(super) session: Session,
@@ -215,7 +221,10 @@ pub(crate) struct Decoder {
     /// Where logits are read.
     pub(super) host: MemoryInfo<'static>,
     pub(super) element: TensorElementType,
-    pub(super) layers: usize,
+    /// The names of the encoder's tensors, of the caches that go in, and of those that come out.
+    pub(super) cross: Vec<String>,
+    pub(super) past: Vec<String>,
+    pub(super) present: Vec<String>,
     pub(super) shape: Shape,
     /// Takes rows of all caches of the text at once.
     pub(super) growing: Rows,
@@ -232,7 +241,9 @@ impl Decoder {
         wanted: &[usize],
     ) -> Result<(Logits, Cache<'a>), Error> {
         let empty = [states.batch, self.shape.heads, 0, self.shape.head_dim];
-        let tensors = (0..2 * self.layers)
+        let tensors = self
+            .past
+            .iter()
             .map(|_| {
                 DynTensor::new(&Allocator::default(), self.element, empty)
                     .map(|tensor| tensor.into_dyn())
@@ -302,11 +313,12 @@ impl Decoder {
         wanted: &[usize],
     ) -> Result<Logits, Error> {
         self.bind(tokens, cache, wanted)?;
-        let names: Vec<String> = (0..self.layers)
-            .flat_map(|layer| KEY_VALUE.map(|what| present(layer, what)))
-            .collect();
         let mut outputs = vec![(LOGITS, &self.host)];
-        outputs.extend(names.iter().map(|name| (name.as_str(), &self.memory)));
+        outputs.extend(
+            self.present
+                .iter()
+                .map(|name| (name.as_str(), &self.memory)),
+        );
         let mut values = self.session.run(&outputs)?;
         let logits = values.remove(0);
         cache.tensors = values;
@@ -343,12 +355,11 @@ impl Decoder {
         binding.bind_input(LAST, &Tensor::from_array(([rows], vec![total - 1; rows]))?)?;
         binding.bind_input(TOTAL, &Tensor::from_array(([0usize; 0], vec![total]))?)?;
         binding.bind_input(WANTED, &integers(&[wanted.len()], wanted)?)?;
-        let names = (0..self.layers).flat_map(|layer| KEY_VALUE.map(|what| (layer, what)));
-        for ((layer, what), (past_value, cross_value)) in
-            names.clone().zip(cache.tensors.iter().zip(&states.values))
-        {
-            binding.bind_input(past(layer, what), past_value)?;
-            binding.bind_input(cross(layer, what), cross_value)?;
+        for (name, value) in self.past.iter().zip(&cache.tensors) {
+            binding.bind_input(name, value)?;
+        }
+        for (name, value) in self.cross.iter().zip(&states.values) {
+            binding.bind_input(name, value)?;
         }
         Ok(())
     }

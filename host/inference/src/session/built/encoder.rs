@@ -7,7 +7,7 @@ use ort::value::{DynTensor, DynValue, TensorElementType, TensorRefMut};
 
 use super::graph::{Arithmetic, FUSED, Graph};
 use super::layers::{Residual, part};
-use super::{KEY_VALUE, Shape};
+use super::{CROSS, KEY_VALUE, Shape, cache_name};
 use crate::Error;
 use crate::session::{Frames, Session, States};
 use crate::weights::{Checkpoint, KERNEL};
@@ -90,7 +90,7 @@ pub(super) fn graph(
             let projected =
                 graph.affine(&format!("decoder.{index}.cross_{what}"), &states, &affine)?;
             let projected = graph.op("Reshape", ONNX_DOMAIN, &[&projected, &split], [])?;
-            let output = cross(index, what);
+            let output = cache_name(CROSS, index, what);
             let perm = Attribute::new("perm", vec![0i64, 2, 1, 3])?;
             graph.node("Transpose", ONNX_DOMAIN, &[&projected], &[&output], [perm])?;
             graph.output(
@@ -103,18 +103,14 @@ pub(super) fn graph(
     Ok(graph)
 }
 
-/// The key or value of layer `index` that the encoder gives and the decoder takes.
-pub(super) fn cross(index: usize, what: &str) -> String {
-    format!("cross.{index}.{what}")
-}
-
 /// The encoder's session.
 pub(crate) struct Encoder {
     pub(super) session: Session,
     pub(super) memory: MemoryInfo<'static>,
     pub(super) element: TensorElementType,
     pub(super) frames: Frames,
-    pub(super) layers: usize,
+    /// The names of its outputs.
+    pub(super) cross: Vec<String>,
     pub(super) shape: Shape,
     /// Windows are run one by one, into their places in the batch's tensors. On a CPU a batch is no faster, and takes as much
     /// more memory.
@@ -124,15 +120,13 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// Encode windows, each `[frames, n_mels]` log10 mel power with at most a window's frames.
     pub fn encode(&mut self, windows: &[&[f32]]) -> Result<States, Error> {
-        let names: Vec<String> = (0..self.layers)
-            .flat_map(|layer| KEY_VALUE.map(|what| cross(layer, what)))
-            .collect();
         let values = if self.one_by_one {
-            self.each(windows, &names)?
+            self.each(windows)?
         } else {
             let input = self.frames.tensor(windows, self.element)?;
             self.session.binding.bind_input(INPUT, &input)?;
-            let outputs: Vec<_> = names
+            let outputs: Vec<_> = self
+                .cross
                 .iter()
                 .map(|name| (name.as_str(), &self.memory))
                 .collect();
@@ -145,14 +139,14 @@ impl Encoder {
         })
     }
 
-    fn each(&mut self, windows: &[&[f32]], names: &[String]) -> Result<Vec<DynValue>, Error> {
+    fn each(&mut self, windows: &[&[f32]]) -> Result<Vec<DynValue>, Error> {
         let Shape {
             heads,
             head_dim,
             positions,
-            ..
         } = self.shape;
-        let mut values = names
+        let mut values = self
+            .cross
             .iter()
             .map(|_| {
                 DynTensor::new(
@@ -172,7 +166,7 @@ impl Encoder {
             let input = self.frames.tensor(&[window], self.element)?;
             let binding = &mut self.session.binding;
             binding.bind_input(INPUT, &input)?;
-            for (name, value) in names.iter().zip(&mut values) {
+            for (name, value) in self.cross.iter().zip(&mut values) {
                 // SAFETY: row `index` of the tensor, which outlives the run.
                 let row = unsafe { value.data_ptr_mut().byte_add(index * size) };
                 let shape =

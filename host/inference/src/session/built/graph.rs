@@ -226,12 +226,17 @@ impl Graph {
             Form::BlockScales,
             weight.shape(Form::BlockScales),
         );
+        self.own_type(scales)
+    }
+
+    /// An f32 value in the type of the graph.
+    fn own_type(&mut self, value: String) -> ort::Result<String> {
         match self.element {
             TensorElementType::Float16 => {
                 let to = Attribute::new("to", 10i64)?; // FLOAT16 of ONNX's TensorProto
-                self.op("Cast", ONNX_DOMAIN, &[&scales], [to])
+                self.op("Cast", ONNX_DOMAIN, &[&value], [to])
             }
-            _ => Ok(scales),
+            _ => Ok(value),
         }
     }
 
@@ -262,13 +267,7 @@ impl Graph {
                 Attribute::new("bits", 8i64)?,
             ],
         )?;
-        match self.element {
-            TensorElementType::Float16 => {
-                let to = Attribute::new("to", 10i64)?;
-                self.op("Cast", ONNX_DOMAIN, &[&gathered], [to])
-            }
-            _ => Ok(gathered),
-        }
+        self.own_type(gathered)
     }
 
     /// An initializer of its own that has the bytes of `twin`'s.

@@ -26,6 +26,23 @@ use crate::weights::{Checkpoint, Prepared};
 /// The two tensors of an attention cache, in the order of the graphs' inputs and outputs.
 const KEY_VALUE: [&str; 2] = ["key", "value"];
 
+/// The names of all layers' keys and values, in the order of the graphs' inputs and outputs; `kind` is the first part of each.
+fn cache_names(layers: usize, kind: &str) -> Vec<String> {
+    (0..layers)
+        .flat_map(|layer| KEY_VALUE.map(|what| cache_name(kind, layer, what)))
+        .collect()
+}
+
+/// The name of one of them. The encoder gives those of the kind [`CROSS`], and the decoder takes them.
+fn cache_name(kind: &str, layer: usize, what: &str) -> String {
+    format!("{kind}.{layer}.{what}")
+}
+
+/// The kinds of caches: of a window, of the text before a run, and of the text after it.
+const CROSS: &str = "cross";
+const PAST: &str = "past";
+const PRESENT: &str = "present";
+
 /// What the weights alone do not say.
 #[derive(Clone, Copy)]
 struct Shape {
@@ -87,7 +104,7 @@ pub(super) fn load(
             memory: memory(cuda)?,
             element,
             frames: Frames::new(sizes),
-            layers,
+            cross: cache_names(layers, CROSS),
             shape,
             one_by_one: !cuda,
         },
@@ -96,7 +113,9 @@ pub(super) fn load(
             memory: memory(cuda)?,
             host: memory(false)?,
             element,
-            layers,
+            cross: cache_names(layers, CROSS),
+            past: cache_names(layers, PAST),
+            present: cache_names(layers, PRESENT),
             shape,
             growing: rows(2 * layers)?,
             constant: rows(1)?,
