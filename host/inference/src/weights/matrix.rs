@@ -34,15 +34,21 @@ pub(crate) enum Form {
     BlockBytes,
     /// The scales of `BlockBytes`, `[rows, columns / BLOCK]`, f32.
     BlockScales,
+    /// `[columns, rows]` signed bytes: `round(x / scale)`, with a scale for each row of the matrix. What
+    /// `MatMulIntegerToFloat` of ONNX Runtime takes.
+    ColumnBytes,
+    /// The scales of `ColumnBytes`, `[rows]`, f32.
+    ColumnScales,
 }
 
 impl Form {
     /// The type of its elements.
     pub fn element(self) -> Element {
         match self {
-            Form::F32 | Form::BlockScales => Element::F32,
+            Form::F32 | Form::BlockScales | Form::ColumnScales => Element::F32,
             Form::F16 => Element::F16,
             Form::BlockBytes => Element::U8,
+            Form::ColumnBytes => Element::I8,
         }
     }
 
@@ -104,6 +110,8 @@ impl Matrix {
             Form::F32 | Form::F16 => vec![self.rows, self.columns],
             Form::BlockBytes => vec![self.rows, self.columns / BLOCK, BLOCK],
             Form::BlockScales => vec![self.rows, self.columns / BLOCK],
+            Form::ColumnBytes => vec![self.columns, self.rows],
+            Form::ColumnScales => vec![self.rows],
         }
     }
 
@@ -155,6 +163,16 @@ impl Matrix {
                     out.copy_from_slice(&scale(block).to_le_bytes());
                 }
             }),
+            Form::ColumnBytes => {
+                let rows = self.each_row(self.columns, |row, out| {
+                    let scale = scale(row);
+                    write(out, row, |x| [quantise(x, scale) as u8]);
+                });
+                transpose(&rows, self.rows, self.columns)
+            }
+            Form::ColumnScales => self.each_row(4, |row, out| {
+                out.copy_from_slice(&scale(row).to_le_bytes());
+            }),
         }
     }
 
@@ -177,6 +195,22 @@ impl Matrix {
         });
         bytes
     }
+}
+
+/// `[rows, columns]` to `[columns, rows]`, in tiles that stay in the cache.
+fn transpose(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
+    const TILE: usize = 64;
+    let mut out = vec![0; bytes.len()];
+    for row in (0..rows).step_by(TILE) {
+        for column in (0..columns).step_by(TILE) {
+            for r in row..rows.min(row + TILE) {
+                for c in column..columns.min(column + TILE) {
+                    out[c * rows + r] = bytes[r * columns + c];
+                }
+            }
+        }
+    }
+    out
 }
 
 fn write<const N: usize>(bytes: &mut [u8], values: &[f32], convert: impl Fn(f32) -> [u8; N]) {
@@ -259,6 +293,13 @@ mod tests {
             (bytes[0], bytes[1], bytes[2], bytes[BLOCK]),
             (255, 127, 128, 255)
         );
+    }
+
+    #[test]
+    fn the_form_of_columns_is_transposed() {
+        let matrix = matrix(&[127.0, -3.0, 254.0, 2.0], 2);
+        assert_eq!(floats(&matrix.fill(Form::ColumnScales)), [1.0, 2.0]);
+        assert_eq!(matrix.fill(Form::ColumnBytes), [127, 127, 0xFD, 1]);
     }
 
     #[test]

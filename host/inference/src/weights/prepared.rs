@@ -1,7 +1,7 @@
 //! Quantised weights, kept so that the next start maps them.
 //!
-//! One file for each model and precision, in the safetensors format, named by the SHA-256 of the files it was made from and by
-//! the version of what makes it. A file is complete or absent: it is written under another name, and renamed.
+//! One file for each model and precision, in the safetensors format, named by the SHA-256 of the files it was made from and of
+//! the names of what is made of them, and by the version of what makes it. A file is complete or absent: it is written under another name, and renamed.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ impl Prepared {
         files: &[PathBuf],
         sources: &[(String, Matrix, Form)],
     ) -> io::Result<Self> {
-        let path = folder.join(format!("{}-{VERSION}.safetensors", digest(files)?));
+        let path = folder.join(format!("{}-{VERSION}.safetensors", digest(files, sources)?));
         if path.is_file() {
             match Self::map(&path, sources) {
                 Some(prepared) => return Ok(prepared),
@@ -84,12 +84,15 @@ impl Prepared {
     }
 }
 
-/// SHA-256 over the digests of the files, in hexadecimal.
-fn digest(files: &[PathBuf]) -> io::Result<String> {
+/// SHA-256 over the digests of the files and the names of what is made of them, in hexadecimal.
+fn digest(files: &[PathBuf], sources: &[(String, Matrix, Form)]) -> io::Result<String> {
     let mut whole = Sha256::new();
     for path in files {
         let map = map(path).map_err(io::Error::other)?;
         whole.update(Sha256::digest(&map[..]));
+    }
+    for (name, ..) in sources {
+        whole.update(Sha256::digest(name));
     }
     Ok(whole
         .finalize()
@@ -146,7 +149,7 @@ mod tests {
         std::fs::write(&file, "weights").unwrap();
         let bytes: Vec<u8> = (0..64).flat_map(|x| (x as f32).to_le_bytes()).collect();
         let matrix = Matrix::new(view_of(&bytes, Element::F32, &[2, 32]), None);
-        let forms = [Form::BlockBytes, Form::BlockScales];
+        let forms = [Form::BlockBytes, Form::BlockScales, Form::ColumnBytes];
         let sources = forms.map(|form| (format!("{form:?}"), matrix.clone(), form));
         (file, folder, sources.to_vec())
     }

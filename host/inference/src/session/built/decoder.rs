@@ -117,7 +117,7 @@ pub(super) fn graph(
                 Attribute::new("kv_num_heads", heads)?,
             ],
         )?;
-        let output = graph.affine(
+        let output = graph.linear(
             &format!("{name}.output"),
             &attended,
             &layer.attention.output,
@@ -177,7 +177,7 @@ pub(super) fn graph(
         }
         let attended = graph.op("Reshape", ONNX_DOMAIN, &[&attended, &flat], [])?;
         let attended = graph.op("Gather", ONNX_DOMAIN, &[&attended, PLACES], [])?;
-        let output = graph.affine(
+        let output = graph.linear(
             &format!("{name}.cross_output"),
             &attended,
             &layer.cross.output,

@@ -10,7 +10,7 @@ use super::layers::{Residual, part};
 use super::{CROSS, KEY_VALUE, Shape, cache_name};
 use crate::Error;
 use crate::session::{Frames, Session, States};
-use crate::weights::{Checkpoint, KERNEL};
+use crate::weights::{Affine, Checkpoint, KERNEL};
 
 const INPUT: &str = "input_features";
 
@@ -64,16 +64,17 @@ pub(super) fn graph(
     for (index, layer) in checkpoint.encoder.iter().enumerate() {
         let name = format!("encoder.{index}");
         let states = residual.norm(&mut graph, &format!("{name}.norm"), &layer.attention.norm)?;
-        let mut inputs = Vec::with_capacity(3);
+        let Affine { weight, bias } = &layer.attention.projections;
+        let mut inputs = Vec::with_capacity(4);
         for (place, what) in ["query", "key", "value"].iter().enumerate() {
-            let rows = place * width..(place + 1) * width;
-            let affine = part(&layer.attention.projections, rows);
-            inputs.push(graph.affine(&format!("{name}.{what}"), &states, &affine)?);
+            let weight = weight.slice(place * width..(place + 1) * width);
+            inputs.push(graph.product(&format!("{name}.{what}"), &states, &weight)?);
         }
+        inputs.push(graph.floats(&format!("{name}.projections.bias"), &[bias.len()], bias));
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let heads = Attribute::new("num_heads", heads)?;
         let attended = graph.op("MultiHeadAttention", FUSED, &inputs, [heads])?;
-        let output = graph.affine(
+        let output = graph.linear(
             &format!("{name}.output"),
             &attended,
             &layer.attention.output,
@@ -112,8 +113,8 @@ pub(crate) struct Encoder {
     /// The names of its outputs.
     pub(super) cross: Vec<String>,
     pub(super) shape: Shape,
-    /// Windows are run one by one, into their places in the batch's tensors. On a CPU a batch is no faster, and takes as much
-    /// more memory.
+    /// Windows are run one by one, into their places in the batch's tensors. On a CPU a batch is no faster, takes as much more
+    /// memory, and would share the scales of [`Arithmetic::Rows`].
     pub(super) one_by_one: bool,
 }
 

@@ -1,5 +1,6 @@
 //! A graph under construction: nodes, weights, inputs and outputs, and the session made of them in memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use half::f16;
@@ -22,6 +23,9 @@ pub(super) const FUSED: &str = "com.microsoft";
 /// The version of the ONNX operators in use, and of the fused ones.
 const OPSETS: [(&str, u32); 2] = [(ONNX_DOMAIN, 17), (FUSED, 1)];
 
+/// The byte that stands for zero in quantised rows.
+const ZERO_POINT: u8 = 128;
+
 /// Initializers of fewer bytes are copied into the graph: ONNX Runtime takes no smaller ones from outside.
 const LEAST_EXTERNAL: usize = 128;
 
@@ -30,8 +34,16 @@ const LEAST_EXTERNAL: usize = 128;
 pub(super) enum Arithmetic {
     /// Numbers of the graph's own type.
     Float,
-    /// Bytes in blocks with a scale each, multiplied with rows that are quantised one by one.
+    /// Bytes in blocks with a scale each, multiplied with rows that are quantised one by one. Fast for few rows.
     Blocks,
+    /// Bytes with a scale for each output, multiplied with rows that have a scale each. Fast for many rows, of one window.
+    Rows,
+}
+
+/// What a linear layer makes, where its bias is still to be added by the operator that comes next.
+pub(super) struct Linear {
+    pub product: String,
+    pub bias: Option<String>,
 }
 
 /// A graph that is being put together. Values are known by their names.
@@ -43,7 +55,9 @@ pub(super) struct Graph {
     /// The type of states: f32 or f16.
     pub element: TensorElementType,
     /// How linear layers compute.
-    pub arithmetic: Arithmetic,
+    arithmetic: Arithmetic,
+    /// The values that are quantised by rows already, with the names of their bytes and scales.
+    by_rows: HashMap<String, (String, String)>,
 }
 
 enum Initializer {
@@ -66,6 +80,7 @@ impl Graph {
             outputs: Vec::new(),
             element,
             arithmetic,
+            by_rows: HashMap::new(),
         }
     }
 
@@ -170,52 +185,125 @@ impl Graph {
 
     /// `input · weightᵀ + bias`; `input` is `[…, columns]`.
     pub fn affine(&mut self, name: &str, input: &str, affine: &Affine) -> ort::Result<String> {
-        let Affine { weight, bias } = affine;
-        let bias =
-            (!bias.is_empty()).then(|| self.floats(&format!("{name}.bias"), &[bias.len()], bias));
-        let bias = bias.as_deref();
-        match self.arithmetic {
-            Arithmetic::Float => {
-                let product = self.product(name, input, weight)?;
-                match bias {
-                    Some(bias) => self.op("Add", ONNX_DOMAIN, &[&product, bias], []),
-                    None => Ok(product),
-                }
-            }
-            Arithmetic::Blocks => {
-                let bytes = self.weights(
-                    name,
-                    weight,
-                    Form::BlockBytes,
-                    weight.shape(Form::BlockBytes),
-                );
-                let scales = self.block_scales(name, weight)?;
-                self.op(
-                    "MatMulNBits",
-                    FUSED,
-                    &[input, &bytes, &scales, "", "", bias.unwrap_or_default()],
-                    [
-                        Attribute::new("K", weight.columns as i64)?,
-                        Attribute::new("N", weight.rows as i64)?,
-                        Attribute::new("bits", 8i64)?,
-                        Attribute::new("block_size", BLOCK as i64)?,
-                        // Integer products: the rows of the input are quantised one by one.
-                        Attribute::new("accuracy_level", 4i64)?,
-                    ],
-                )
-            }
+        let Linear { product, bias } = self.linear(name, input, affine)?;
+        match bias {
+            Some(bias) => self.op("Add", ONNX_DOMAIN, &[&product, &bias], []),
+            None => Ok(product),
         }
     }
 
-    /// `input · weightᵀ` in the type of the graph.
-    fn product(&mut self, name: &str, input: &str, weight: &Matrix) -> ort::Result<String> {
-        let weight = self.weights(name, weight, self.form(), vec![weight.rows, weight.columns]);
+    /// The same, for an operator that can add a bias to its input.
+    pub fn linear(&mut self, name: &str, input: &str, affine: &Affine) -> ort::Result<Linear> {
+        let Affine { weight, bias } = affine;
+        let bias =
+            (!bias.is_empty()).then(|| self.floats(&format!("{name}.bias"), &[bias.len()], bias));
+        Ok(match self.arithmetic {
+            Arithmetic::Blocks => Linear {
+                product: self.product_of_blocks(name, input, weight, bias.as_deref())?,
+                bias: None,
+            },
+            Arithmetic::Float | Arithmetic::Rows => Linear {
+                product: self.product(name, input, weight)?,
+                bias,
+            },
+        })
+    }
+
+    /// `input · weightᵀ`.
+    pub fn product(&mut self, name: &str, input: &str, weight: &Matrix) -> ort::Result<String> {
+        match self.arithmetic {
+            Arithmetic::Float => {
+                let shape = vec![weight.rows, weight.columns];
+                let weight = self.weights(name, weight, self.form(), shape);
+                let transposed = Attribute::new("transB", 1i64)?;
+                self.op("FusedMatMul", FUSED, &[input, &weight], [transposed])
+            }
+            Arithmetic::Blocks => self.product_of_blocks(name, input, weight, None),
+            Arithmetic::Rows => self.product_of_rows(name, input, weight),
+        }
+    }
+
+    fn product_of_blocks(
+        &mut self,
+        name: &str,
+        input: &str,
+        weight: &Matrix,
+        bias: Option<&str>,
+    ) -> ort::Result<String> {
+        let form = Form::BlockBytes;
+        let bytes = self.weights(name, weight, form, weight.shape(form));
+        let scales = self.block_scales(name, weight)?;
         self.op(
-            "FusedMatMul",
+            "MatMulNBits",
             FUSED,
-            &[input, &weight],
-            [Attribute::new("transB", 1i64)?],
+            &[input, &bytes, &scales, "", "", bias.unwrap_or_default()],
+            [
+                Attribute::new("K", weight.columns as i64)?,
+                Attribute::new("N", weight.rows as i64)?,
+                Attribute::new("bits", 8i64)?,
+                Attribute::new("block_size", BLOCK as i64)?,
+                // Integer products: the rows of the input are quantised one by one.
+                Attribute::new("accuracy_level", 4i64)?,
+            ],
         )
+    }
+
+    fn product_of_rows(&mut self, name: &str, input: &str, weight: &Matrix) -> ort::Result<String> {
+        let (bytes, scales) = match self.by_rows.get(input) {
+            Some(known) => known.clone(),
+            None => self.quantise_rows(input)?,
+        };
+        let (form, of_scales) = (Form::ColumnBytes, Form::ColumnScales);
+        let weights = self.weights(name, weight, form, weight.shape(form));
+        let columns = self.weights(name, weight, of_scales, weight.shape(of_scales));
+        let one = self.floats("one", &[], &[1.0]);
+        let zero = self.constant(
+            "zero_point",
+            TensorElementType::Uint8,
+            &[],
+            vec![ZERO_POINT],
+        );
+        let inputs = [&bytes, &weights, &one, &columns, &zero];
+        let product = self.op(
+            "MatMulIntegerToFloat",
+            FUSED,
+            &inputs.map(String::as_str),
+            [],
+        )?;
+        self.op("Mul", ONNX_DOMAIN, &[&product, &scales], [])
+    }
+
+    /// The bytes of `input`, `[1, rows, columns]`, around [`ZERO_POINT`], and the scales of its rows, `[rows, 1]`: a row's largest
+    /// magnitude is 127.
+    fn quantise_rows(&mut self, input: &str) -> ort::Result<(String, String)> {
+        let magnitudes = self.op("Abs", ONNX_DOMAIN, &[input], [])?;
+        let axes = Attribute::new("axes", vec![0i64, 2])?;
+        let dropped = Attribute::new("keepdims", 0i64)?;
+        let largest = self.op("ReduceMax", ONNX_DOMAIN, &[&magnitudes], [axes, dropped])?;
+        let least = self.floats("least_magnitude", &[], &[f32::MIN_POSITIVE * 127.0]);
+        let largest = self.op("Max", ONNX_DOMAIN, &[&largest, &least], [])?;
+        let steps = self.floats("steps", &[], &[127.0]);
+        let scales = self.op("Div", ONNX_DOMAIN, &[&largest, &steps], [])?;
+        let shape = self.op("Shape", ONNX_DOMAIN, &[&scales], [])?;
+        let zero = self.constant(
+            "zero_point",
+            TensorElementType::Uint8,
+            &[],
+            vec![ZERO_POINT],
+        );
+        let zeros = self.op("Expand", ONNX_DOMAIN, &[&zero, &shape], [])?;
+        let axis = Attribute::new("axis", 1i64)?;
+        let bytes = self.op(
+            "QuantizeLinear",
+            ONNX_DOMAIN,
+            &[input, &scales, &zeros],
+            [axis],
+        )?;
+        let axis = self.integers("last_axis", &[1], &[1]);
+        let scales = self.op("Unsqueeze", ONNX_DOMAIN, &[&scales, &axis], [])?;
+        self.by_rows
+            .insert(input.to_owned(), (bytes.clone(), scales.clone()));
+        Ok((bytes, scales))
     }
 
     /// The scales of a matrix in blocks, in the type of the graph.
@@ -376,6 +464,8 @@ fn suffix(form: Form) -> &'static str {
         Form::F16 => "f16",
         Form::BlockBytes => "blocks",
         Form::BlockScales => "block_scales",
+        Form::ColumnBytes => "columns",
+        Form::ColumnScales => "column_scales",
     }
 }
 

@@ -3,7 +3,7 @@
 use ort::editor::ONNX_DOMAIN;
 use ort::operator::Attribute;
 
-use super::graph::{FUSED, Graph};
+use super::graph::{FUSED, Graph, Linear};
 use crate::weights::{Affine, FeedForward, Norm};
 
 /// Of every Whisper's layer normalisation (PyTorch's default).
@@ -12,7 +12,7 @@ const EPSILON: f32 = 1e-5;
 /// The states between layers: a sum whose last term is added together with the next normalisation, as one operator does both.
 pub(super) struct Residual {
     sum: String,
-    pending: Option<String>,
+    pending: Option<Linear>,
 }
 
 impl Residual {
@@ -24,7 +24,7 @@ impl Residual {
     }
 
     /// Add a layer's output, before the next `norm`.
-    pub fn add(&mut self, output: String) {
+    pub fn add(&mut self, output: Linear) {
         self.pending = Some(output);
     }
 
@@ -46,7 +46,13 @@ impl Residual {
         graph.node(
             "SkipLayerNormalization",
             FUSED,
-            &[&self.sum, &pending, &gamma, &beta],
+            &[
+                &self.sum,
+                &pending.product,
+                &gamma,
+                &beta,
+                pending.bias.as_deref().unwrap_or_default(),
+            ],
             &[&normalised, "", "", &sum],
             [epsilon],
         )?;
@@ -62,9 +68,12 @@ impl Residual {
         layers: &FeedForward,
     ) -> ort::Result<()> {
         let states = self.norm(graph, &format!("{name}.ffn_norm"), &layers.norm)?;
-        let up = graph.affine(&format!("{name}.up"), &states, &layers.up)?;
-        let up = graph.op("Gelu", FUSED, &[&up], [])?;
-        let down = graph.affine(&format!("{name}.down"), &up, &layers.down)?;
+        let up = graph.linear(&format!("{name}.up"), &states, &layers.up)?;
+        let up = match &up.bias {
+            Some(bias) => graph.op("BiasGelu", FUSED, &[&up.product, bias], [])?,
+            None => graph.op("Gelu", FUSED, &[&up.product], [])?,
+        };
+        let down = graph.linear(&format!("{name}.down"), &up, &layers.down)?;
         self.add(down);
         Ok(())
     }

@@ -72,14 +72,17 @@ pub(super) fn load(
         Precision::Int8 if cuda => TensorElementType::Float16,
         _ => TensorElementType::Float32,
     };
-    let arithmetic = match precision {
-        Precision::Int8 => Arithmetic::Blocks,
-        _ => Arithmetic::Float,
+    let (for_encoder, for_decoder) = match precision {
+        Precision::Int8 if cuda || !sums_bytes_exactly() => {
+            (Arithmetic::Blocks, Arithmetic::Blocks)
+        }
+        Precision::Int8 => (Arithmetic::Rows, Arithmetic::Blocks),
+        _ => (Arithmetic::Float, Arithmetic::Float),
     };
     let failed = failed(&checkpoint.files[0]);
-    let encoder = encoder::graph(checkpoint, shape, element, arithmetic).map_err(&failed)?;
+    let encoder = encoder::graph(checkpoint, shape, element, for_encoder).map_err(&failed)?;
     let decoder =
-        decoder::graph(checkpoint, shape, element, arithmetic, alignment).map_err(&failed)?;
+        decoder::graph(checkpoint, shape, element, for_decoder, alignment).map_err(&failed)?;
 
     let mut sources = encoder.quantised();
     sources.extend(decoder.quantised());
@@ -121,4 +124,15 @@ pub(super) fn load(
             constant: rows(1)?,
         },
     ))
+}
+
+/// Whether ONNX Runtime's products of a matrix of bytes are exact on this CPU: without VNNI, an x86 adds two of them in 16 bits,
+/// which overflow.
+fn sums_bytes_exactly() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    true
 }
