@@ -1,11 +1,12 @@
 //! The text of one window: a beam search at temperature 0.0; above, the likeliest of as many drawn texts as the beam is wide.
 //!
-//! The search is that of the reference (`BeamSearchDecoder`, `MaximumLikelihoodRanker`) but for three things:
+//! The search is that of the reference (`BeamSearchDecoder`, `MaximumLikelihoodRanker`) but for these things:
+//! - the hypothesis that greedy decoding follows keeps a place, and the search waits for its end: what is found is never less
+//!   likely by the token than a greedy text. Without that, a text that leaves out its first sentences may win, as it starts likelier;
 //! - hypotheses of less than [`UNLIKELY`] of the probability of the best one as long are not followed, which costs no accuracy and
 //!   makes a search through clear speech hardly dearer than greedy decoding;
 //! - where the likeliest of all hypotheses is that there is no text, there is none: the mean per token favours long
-//!   texts, and would rather invent one;
-//! - the mean counts the end of text as a token, so that it is defined for an empty text.
+//!   texts, and would rather invent one.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -26,6 +27,10 @@ pub(crate) struct Hypothesis {
     /// Which of the live hypotheses of the step before it goes on from.
     pub parent: usize,
     sum_logprob: f32,
+    /// Whether each token is the likeliest after those before.
+    greedy: bool,
+    /// Whether it is followed for being greedy alone: it has been less likely than a beam's others.
+    outside: bool,
 }
 
 /// A text that has ended.
@@ -35,6 +40,7 @@ pub(crate) struct Found {
     pub tokens: Vec<u32>,
     /// Mean natural-log probability per token, the end of text included.
     pub avg_logprob: f32,
+    sum_logprob: f32,
 }
 
 impl Found {
@@ -42,8 +48,14 @@ impl Found {
     fn new(tokens: Vec<u32>, sum_logprob: f32, marks: usize) -> Self {
         Self {
             avg_logprob: sum_logprob / (tokens.len() + marks) as f32,
+            sum_logprob,
             tokens,
         }
+    }
+
+    /// What the best of several texts has most of: the sum over the tokens, without the end of text in their count.
+    fn rank(&self) -> f32 {
+        self.sum_logprob / self.tokens.len().max(1) as f32
     }
 }
 
@@ -66,6 +78,7 @@ struct Candidate {
     parent: usize,
     token: u32,
     sum_logprob: f32,
+    greedy: bool,
 }
 
 impl Search {
@@ -79,6 +92,8 @@ impl Search {
                 tokens: Vec::new(),
                 parent: 0,
                 sum_logprob: 0.0,
+                greedy: row.temperature == 0.0,
+                outside: false,
             }],
             ended: Vec::new(),
             scratch: Vec::new(),
@@ -113,7 +128,7 @@ impl Search {
                     "the decoder's logits are not numbers".into(),
                 ))));
             }
-            let next = if self.temperature > 0.0 {
+            let next: Vec<u32> = if self.temperature > 0.0 {
                 // All begin as one, and each goes on by itself.
                 let texts = if hypothesis.tokens.is_empty() {
                     self.beam_size
@@ -126,11 +141,16 @@ impl Search {
             } else {
                 likeliest_few(&self.scratch, self.beam_size + 1)
             };
-            candidates.extend(next.into_iter().map(|token| Candidate {
-                parent,
-                token,
-                sum_logprob: hypothesis.sum_logprob + self.scratch[token as usize] - whole,
-            }));
+            candidates.extend(
+                next.into_iter()
+                    .enumerate()
+                    .map(|(place, token)| Candidate {
+                        parent,
+                        token,
+                        sum_logprob: hypothesis.sum_logprob + self.scratch[token as usize] - whole,
+                        greedy: hypothesis.greedy && place == 0,
+                    }),
+            );
         }
         candidates.sort_by(|one, other| other.sum_logprob.total_cmp(&one.sum_logprob));
         let best = &candidates[0];
@@ -151,20 +171,27 @@ impl Search {
 
         let mut live = Vec::with_capacity(self.beam_size);
         for candidate in candidates {
-            if live.len() == self.beam_size || candidate.sum_logprob < least {
-                break;
+            let likely = live.len() < self.beam_size && candidate.sum_logprob >= least;
+            if !likely && !candidate.greedy {
+                continue;
             }
-            let mut tokens = self.live[candidate.parent].tokens.clone();
+            let parent = &self.live[candidate.parent];
+            let (mut tokens, outside) = (parent.tokens.clone(), parent.outside || !likely);
             if candidate.token == rules.eot {
-                self.end(tokens, candidate.sum_logprob, 1);
-            } else {
-                tokens.push(candidate.token);
-                live.push(Hypothesis {
-                    tokens,
-                    parent: candidate.parent,
-                    sum_logprob: candidate.sum_logprob,
-                });
+                self.end(tokens, candidate.sum_logprob, 1, candidate.greedy);
+                continue;
             }
+            if !likely {
+                live.truncate(self.beam_size - 1);
+            }
+            tokens.push(candidate.token);
+            live.push(Hypothesis {
+                tokens,
+                parent: candidate.parent,
+                sum_logprob: candidate.sum_logprob,
+                greedy: candidate.greedy,
+                outside,
+            });
         }
         self.live = live;
         if self
@@ -172,19 +199,24 @@ impl Search {
             .first()
             .is_some_and(|one| one.tokens.len() >= self.longest)
         {
-            for hypothesis in std::mem::take(&mut self.live) {
-                self.end(hypothesis.tokens, hypothesis.sum_logprob, 0);
+            let mut cut = std::mem::take(&mut self.live);
+            if !self.ended.is_empty() {
+                // A greedy text that does not end repeats itself.
+                cut.retain(|hypothesis| !hypothesis.outside);
+            }
+            for hypothesis in cut {
+                self.end(hypothesis.tokens, hypothesis.sum_logprob, 0, false);
             }
         }
-        if self.ended.len() == self.beam_size {
-            self.live.clear();
+        if self.ended.len() >= self.beam_size {
+            self.live.retain(|hypothesis| hypothesis.greedy);
         }
         if !self.live.is_empty() {
             return Ok(None);
         }
         let ended = std::mem::take(&mut self.ended).into_iter();
         let best = ended.reduce(|best, other| {
-            if other.avg_logprob > best.avg_logprob {
+            if other.rank() > best.rank() {
                 other
             } else {
                 best
@@ -193,8 +225,8 @@ impl Search {
         Ok(best.map(Ok))
     }
 
-    fn end(&mut self, tokens: Vec<u32>, sum_logprob: f32, marks: usize) {
-        if self.ended.len() < self.beam_size {
+    fn end(&mut self, tokens: Vec<u32>, sum_logprob: f32, marks: usize, greedy: bool) {
+        if greedy || self.ended.len() < self.beam_size {
             self.ended.push(Found::new(tokens, sum_logprob, marks));
         }
     }
@@ -341,6 +373,21 @@ mod tests {
         let (found, _) = search(2, 99, model);
         assert_eq!(found.tokens, [&[0][..], &[1; 11]].concat());
         assert!((found.avg_logprob - (0.6f32.ln() + 10.0 * 0.75f32.ln()) / 14.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_greedy_decoding_finds_is_found_though_other_texts_begin_likelier() {
+        let model = |tokens: &[u32]| match tokens {
+            [] => [0.4, 0.3, 0.3, 0.0],
+            [0] => [0.34, 0.33, 0.33, 0.0],
+            [1 | 2, _] => [0.0, 0.0, 0.0, 1.0],
+            _ if tokens.len() < 20 => [1.0, 0.0, 0.0, 0.0],
+            _ => [0.0, 0.0, 0.0, 1.0],
+        };
+        let (found, _) = search(2, 99, model);
+        assert_eq!(found.tokens, [0; 20]);
+        // One that does not end is not: it repeats itself.
+        assert_eq!(search(2, 19, model).0.tokens, [1, 0]);
     }
 
     #[test]
