@@ -1,8 +1,9 @@
 //! The text of one window: a beam search at temperature 0.0; above, the likeliest of as many drawn texts as the beam is wide.
 //!
 //! The search is that of the reference (`BeamSearchDecoder`, `MaximumLikelihoodRanker`) but for these things:
-//! - the hypothesis that greedy decoding follows keeps a place, and the search waits for its end: what is found is never less
-//!   likely by the token than a greedy text. Without that, a text that leaves out its first sentences may win, as it starts likelier;
+//! - the hypothesis that greedy decoding follows keeps a place, and the search waits for its end. Its text is taken if it is
+//!   likelier by the token than the beam's, and half as long again: a text that leaves out the first sentences may start likelier,
+//!   and push the whole one out of the beam;
 //! - hypotheses of less than [`UNLIKELY`] of the probability of the best one as long are not followed, which costs no accuracy and
 //!   makes a search through clear speech hardly dearer than greedy decoding;
 //! - where the likeliest of all hypotheses is that there is no text, there is none: the mean per token favours long
@@ -29,7 +30,7 @@ pub(crate) struct Hypothesis {
     sum_logprob: f32,
     /// Whether each token is the likeliest after those before.
     greedy: bool,
-    /// Whether it is followed for being greedy alone: it has been less likely than a beam's others.
+    /// Whether it is followed for being greedy alone, as the beam was full of likelier ones, or has ended.
     outside: bool,
 }
 
@@ -57,6 +58,11 @@ impl Found {
     fn rank(&self) -> f32 {
         self.sum_logprob / self.tokens.len().max(1) as f32
     }
+
+    /// Whether it is likelier than `other`, which may be a part of it.
+    fn completes(&self, other: &Self) -> bool {
+        self.rank() > other.rank() && 2 * self.tokens.len() > 3 * other.tokens.len()
+    }
 }
 
 /// The search for one window's text.
@@ -70,6 +76,8 @@ pub(crate) struct Search {
     /// The likeliest first.
     live: Vec<Hypothesis>,
     ended: Vec<Found>,
+    /// The greedy text, if it has ended outside the beam.
+    greedy: Option<Found>,
     scratch: Vec<f32>,
 }
 
@@ -96,6 +104,7 @@ impl Search {
                 outside: false,
             }],
             ended: Vec::new(),
+            greedy: None,
             scratch: Vec::new(),
         }
     }
@@ -178,7 +187,7 @@ impl Search {
             let parent = &self.live[candidate.parent];
             let (mut tokens, outside) = (parent.tokens.clone(), parent.outside || !likely);
             if candidate.token == rules.eot {
-                self.end(tokens, candidate.sum_logprob, 1, candidate.greedy);
+                self.end(tokens, candidate.sum_logprob, 1, outside);
                 continue;
             }
             if !likely {
@@ -210,6 +219,9 @@ impl Search {
         }
         if self.ended.len() >= self.beam_size {
             self.live.retain(|hypothesis| hypothesis.greedy);
+            self.live
+                .iter_mut()
+                .for_each(|greedy| greedy.outside = true);
         }
         if !self.live.is_empty() {
             return Ok(None);
@@ -222,12 +234,19 @@ impl Search {
                 best
             }
         });
+        let best = match (best, self.greedy.take()) {
+            (Some(best), Some(greedy)) if greedy.completes(&best) => Some(greedy),
+            (best, greedy) => best.or(greedy),
+        };
         Ok(best.map(Ok))
     }
 
-    fn end(&mut self, tokens: Vec<u32>, sum_logprob: f32, marks: usize, greedy: bool) {
-        if greedy || self.ended.len() < self.beam_size {
-            self.ended.push(Found::new(tokens, sum_logprob, marks));
+    fn end(&mut self, tokens: Vec<u32>, sum_logprob: f32, marks: usize, outside: bool) {
+        let found = Found::new(tokens, sum_logprob, marks);
+        if outside {
+            self.greedy = Some(found);
+        } else if self.ended.len() < self.beam_size {
+            self.ended.push(found);
         }
     }
 }
@@ -380,7 +399,8 @@ mod tests {
         let model = |tokens: &[u32]| match tokens {
             [] => [0.4, 0.3, 0.3, 0.0],
             [0] => [0.34, 0.33, 0.33, 0.0],
-            [1 | 2, _] => [0.0, 0.0, 0.0, 1.0],
+            [1] => [0.5, 0.5, 0.0, 0.0],
+            [1, _] => [0.0, 0.0, 0.0, 1.0],
             _ if tokens.len() < 20 => [1.0, 0.0, 0.0, 0.0],
             _ => [0.0, 0.0, 0.0, 1.0],
         };
