@@ -63,6 +63,8 @@ pub(crate) struct Cache<'a> {
     windows: Vec<usize>,
     /// Keys and values, `[rows, heads, tokens, head_dim]` each.
     tensors: Vec<DynValue>,
+    /// How many windows without a row the steps have read, since states were last selected.
+    idle: usize,
 }
 
 /// Logits of one step, of every row at some positions, in host memory.

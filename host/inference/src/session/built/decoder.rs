@@ -254,6 +254,7 @@ impl Decoder {
             selected: None,
             windows: (0..states.batch).collect(),
             tensors,
+            idle: 0,
         };
         let logits = self.run(tokens, &mut cache, wanted)?;
         Ok((logits, cache))
@@ -267,23 +268,27 @@ impl Decoder {
         self.session.binding.clear(); // what is bound would stay in memory beside what takes its place
         let tensors: Vec<&DynValue> = cache.tensors.iter().collect();
         cache.tensors = self.growing.take(&tensors, rows)?;
-        let windows: Vec<usize> = rows.iter().map(|&row| cache.windows[row]).collect();
-        let mut live = windows.clone();
+        // Rows of a window are next to each other, and windows keep their order.
+        cache.windows = rows.iter().map(|&row| cache.windows[row]).collect();
+        Ok(())
+    }
+
+    /// Leave out the states of windows that have ended, once reading them has cost as much as that will: a window's states are
+    /// most of what a step reads, and are read and written to leave out others.
+    fn compact(&mut self, cache: &mut Cache) -> Result<(), Error> {
+        let mut live = cache.windows.clone();
         live.dedup();
         let states = cache.selected.as_ref().unwrap_or(cache.states);
-        if live.len() < states.batch {
-            let states = self.select_states(states, &live)?;
-            cache.selected = Some(states);
+        cache.idle += states.batch - live.len();
+        if cache.idle < 2 * live.len() {
+            return Ok(());
         }
-        // Rows of a window are next to each other, and windows keep their order.
-        cache.windows = windows
-            .iter()
-            .map(|window| {
-                live.iter()
-                    .position(|other| other == window)
-                    .unwrap_or_default()
-            })
-            .collect();
+        self.session.binding.clear();
+        cache.selected = Some(self.select_states(states, &live)?);
+        cache.idle = 0;
+        for window in &mut cache.windows {
+            *window = live.partition_point(|other| other < window);
+        }
         Ok(())
     }
 
@@ -303,6 +308,7 @@ impl Decoder {
 
     /// A following step: one token per row. Logits for one position.
     pub fn next(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
+        self.compact(cache)?;
         self.run(tokens, cache, &[0])
     }
 

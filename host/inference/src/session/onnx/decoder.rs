@@ -168,6 +168,7 @@ impl Decoder {
             selected: None,
             windows: (0..states.batch).collect(),
             tensors,
+            idle: 0,
         };
         Ok((logits, cache))
     }
