@@ -217,7 +217,7 @@ impl Search {
                 self.end(hypothesis.tokens, hypothesis.sum_logprob, 0, false);
             }
         }
-        if self.ended.len() >= self.beam_size {
+        if self.ended.len() == self.beam_size {
             self.live.retain(|hypothesis| hypothesis.greedy);
             self.live
                 .iter_mut()

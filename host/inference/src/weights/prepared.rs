@@ -1,7 +1,8 @@
 //! Quantised weights, kept so that the next start maps them.
 //!
 //! One file for each model and precision, in the safetensors format, named by the SHA-256 of the files it was made from and of
-//! the names of what is made of them, and by the version of what makes it. A file is complete or absent: it is written under another name, and renamed.
+//! the names of what is made of them, and by the version of what makes it. A file is complete or absent: it is written under
+//! another name, and renamed.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -165,7 +165,7 @@ impl Graph {
 
     /// A matrix in the type of the graph, in another shape of as many elements.
     pub fn matrix(&mut self, name: &str, matrix: &Matrix, shape: &[usize]) -> String {
-        self.weights(name, matrix, self.form(), shape.to_vec())
+        self.reshaped(name, matrix, self.form(), shape.to_vec())
     }
 
     /// The form of weights that are not quantised.
@@ -176,7 +176,11 @@ impl Graph {
         }
     }
 
-    fn weights(&mut self, name: &str, matrix: &Matrix, form: Form, shape: Vec<usize>) -> String {
+    fn weights(&mut self, name: &str, matrix: &Matrix, form: Form) -> String {
+        self.reshaped(name, matrix, form, matrix.shape(form))
+    }
+
+    fn reshaped(&mut self, name: &str, matrix: &Matrix, form: Form, shape: Vec<usize>) -> String {
         let name = format!("{name}.{}", suffix(form));
         let weights = Initializer::Weights(matrix.clone(), form, shape);
         self.initializers.push((name.clone(), weights));
@@ -213,8 +217,7 @@ impl Graph {
     pub fn product(&mut self, name: &str, input: &str, weight: &Matrix) -> ort::Result<String> {
         match self.arithmetic {
             Arithmetic::Float => {
-                let shape = vec![weight.rows, weight.columns];
-                let weight = self.weights(name, weight, self.form(), shape);
+                let weight = self.weights(name, weight, self.form());
                 let transposed = Attribute::new("transB", 1i64)?;
                 self.op("FusedMatMul", FUSED, &[input, &weight], [transposed])
             }
@@ -230,8 +233,7 @@ impl Graph {
         weight: &Matrix,
         bias: Option<&str>,
     ) -> ort::Result<String> {
-        let form = Form::BlockBytes;
-        let bytes = self.weights(name, weight, form, weight.shape(form));
+        let bytes = self.weights(name, weight, Form::BlockBytes);
         let scales = self.block_scales(name, weight)?;
         self.op(
             "MatMulNBits",
@@ -253,16 +255,10 @@ impl Graph {
             Some(known) => known.clone(),
             None => self.quantise_rows(input)?,
         };
-        let (form, of_scales) = (Form::ColumnBytes, Form::ColumnScales);
-        let weights = self.weights(name, weight, form, weight.shape(form));
-        let columns = self.weights(name, weight, of_scales, weight.shape(of_scales));
+        let weights = self.weights(name, weight, Form::ColumnBytes);
+        let columns = self.weights(name, weight, Form::ColumnScales);
         let one = self.floats("one", &[], &[1.0]);
-        let zero = self.constant(
-            "zero_point",
-            TensorElementType::Uint8,
-            &[],
-            vec![ZERO_POINT],
-        );
+        let zero = self.zero_point();
         let inputs = [&bytes, &weights, &one, &columns, &zero];
         let product = self.op(
             "MatMulIntegerToFloat",
@@ -285,12 +281,7 @@ impl Graph {
         let steps = self.floats("steps", &[], &[127.0]);
         let scales = self.op("Div", ONNX_DOMAIN, &[&largest, &steps], [])?;
         let shape = self.op("Shape", ONNX_DOMAIN, &[&scales], [])?;
-        let zero = self.constant(
-            "zero_point",
-            TensorElementType::Uint8,
-            &[],
-            vec![ZERO_POINT],
-        );
+        let zero = self.zero_point();
         let zeros = self.op("Expand", ONNX_DOMAIN, &[&zero, &shape], [])?;
         let axis = Attribute::new("axis", 1i64)?;
         let bytes = self.op(
@@ -306,14 +297,15 @@ impl Graph {
         Ok((bytes, scales))
     }
 
+    /// [`ZERO_POINT`] as a value.
+    fn zero_point(&mut self) -> String {
+        let bytes = vec![ZERO_POINT];
+        self.constant("zero_point", TensorElementType::Uint8, &[], bytes)
+    }
+
     /// The scales of a matrix in blocks, in the type of the graph.
     fn block_scales(&mut self, name: &str, weight: &Matrix) -> ort::Result<String> {
-        let scales = self.weights(
-            name,
-            weight,
-            Form::BlockScales,
-            weight.shape(Form::BlockScales),
-        );
+        let scales = self.weights(name, weight, Form::BlockScales);
         self.own_type(scales)
     }
 
