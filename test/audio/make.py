@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the five recordings of this folder, and beside each one the text that is spoken in it.
+"""Makes the five recordings of this folder, and beside each one its text.
 
     python3 test/audio/make.py [DIRECTORY]
 
@@ -44,12 +44,14 @@ class Voice:
 
 @dataclass(frozen=True)
 class Recording:
-    """A file to make: who speaks, how it is coded, and what is said."""
+    """A file to make: who speaks, how it is coded, and what is said; `written` is the text as a person would write it, where
+    the synthesizer is given something else."""
 
     file: str
     voice: Voice
     coding: list[str]
     sentences: list[str]
+    written: str | None = None
 
 
 RECORDINGS = [
@@ -69,6 +71,7 @@ RECORDINGS = [
         Voice("flite", "rms", 1.0),
         ["-ar", "16000", "-ac", "1", "-c:a", "pcm_s16le"],
         ["One two three four five.", "Six seven eight nine.", "Three hundred forty-two, one hundred seven."],
+        "1, 2, 3, 4, 5. 6, 7, 8, 9. 342, 107.",
     ),
     Recording(
         "garden.flac",
@@ -99,6 +102,7 @@ RECORDINGS = [
         Voice("espeak-ng", "en-us+f2", 150),
         ["-ar", "32000", "-ac", "1", "-c:a", "aac", "-b:a", "64k", "-movflags", "+faststart"],
         ["Turn on the lights.", "Set an alarm for seven in the morning.", "Stop the music."],
+        "Turn on the lights. Set an alarm for 7 in the morning. Stop the music.",
     ),
 ]
 
@@ -135,7 +139,8 @@ def make(recording: Recording, directory: Path, scratch: Path) -> None:
     target = directory / recording.file
     exact = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:a", "+bitexact"]
     subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", str(whole), *recording.coding, *exact, str(target)], check=True)
-    target.with_suffix(".txt").write_text(" ".join(recording.sentences) + "\n", encoding="utf-8")
+    text = recording.written or " ".join(recording.sentences)
+    target.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
     print(f"{recording.file}: {len(spoken) / rate:.2f} s, {target.stat().st_size:,} bytes")
 
 

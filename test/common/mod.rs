@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use num2words::Num2Words;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -333,14 +334,23 @@ pub fn said_in(name: &str) -> Vec<String> {
     )
 }
 
-/// Lower case, without punctuation.
+/// Lower case, without punctuation, and numbers in words: people write "342", the synthetic model what it hears.
 pub fn words(text: &str) -> Vec<String> {
-    let kept: String = text
-        .chars()
-        .filter(|c| c.is_alphanumeric() || c.is_whitespace() || *c == '\'')
-        .collect::<String>()
-        .to_lowercase();
-    kept.split_whitespace().map(str::to_owned).collect()
+    let without_punctuation = |text: &str| -> String {
+        text.chars()
+            .filter(|c| c.is_alphanumeric() || c.is_whitespace() || *c == '\'')
+            .collect()
+    };
+    without_punctuation(text)
+        .split_whitespace()
+        .flat_map(|word| match word.parse::<u32>() {
+            Ok(number) => without_punctuation(&Num2Words::new(number).to_words().unwrap())
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+            Err(_) => vec![word.to_lowercase()],
+        })
+        .collect()
 }
 
 /// Words wrong: substitutions, deletions and insertions (Levenshtein distance on words).
