@@ -14,6 +14,7 @@ mod decode;
 mod engine;
 mod error;
 mod features;
+mod kernels;
 mod language;
 mod model;
 mod options;

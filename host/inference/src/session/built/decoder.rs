@@ -8,9 +8,9 @@ use ort::memory::{Allocator, MemoryInfo};
 use ort::operator::Attribute;
 use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
 
-use super::graph::{Arithmetic, FUSED, Graph, integers};
+use super::graph::{Arithmetic, FUSED, Graph, OWN, integers};
 use super::layers::Residual;
-use super::{CROSS, KEY_VALUE, PAST, PRESENT, Shape, cache_name};
+use super::{CROSS, Cross, KEY_VALUE, PAST, PRESENT, Shape, cache_name};
 use crate::Error;
 use crate::session::rows::Rows;
 use crate::session::{Cache, Logits, Session, States};
@@ -39,6 +39,7 @@ pub(super) fn graph(
     shape: Shape,
     element: TensorElementType,
     arithmetic: Arithmetic,
+    cross: &Cross,
     alignment: &[(usize, usize)],
 ) -> ort::Result<Graph> {
     let mut graph = Graph::new(element, arithmetic);
@@ -128,53 +129,13 @@ pub(super) fn graph(
         let query = graph.affine(&format!("{name}.cross_query"), &states, &layer.cross.query)?;
         let query = graph.op("Reshape", ONNX_DOMAIN, &[&query, &flat], [])?;
         let query = graph.op("Gather", ONNX_DOMAIN, &[&query, GROUPS], [])?;
-        for what in KEY_VALUE {
-            graph.input(
-                &cache_name(CROSS, index, what),
-                element,
-                &[-1, heads, positions, head_dim],
-            );
-        }
-        let (key, value) = (
-            cache_name(CROSS, index, key),
-            cache_name(CROSS, index, value),
-        );
-        let (attended, scores) = (graph.fresh("attended"), graph.fresh("scores"));
         let mine: Vec<i64> = alignment
             .iter()
             .filter(|(layer, _)| *layer == index)
             .map(|&(_, head)| head as i64)
             .collect();
-        let outputs: &[&str] = if mine.is_empty() {
-            &[&attended]
-        } else {
-            &[&attended, "", "", &scores]
-        };
-        let count = Attribute::new("num_heads", heads)?;
-        graph.node(
-            "MultiHeadAttention",
-            FUSED,
-            &[&query, &key, &value],
-            outputs,
-            [count],
-        )?;
-        if !mine.is_empty() {
-            // A value inside the graph would have no type: this output's does not follow from the inputs'.
-            graph.output(&scores, element, &[-1, heads, -1, positions]);
-            let mine = graph.integers(&format!("{name}.alignment"), &[mine.len()], &mine);
-            let taken = graph.op(
-                "Gather",
-                ONNX_DOMAIN,
-                &[&scores, &mine],
-                [Attribute::new("axis", 1i64)?],
-            )?;
-            attention.push(graph.op(
-                "Softmax",
-                ONNX_DOMAIN,
-                &[&taken],
-                [Attribute::new("axis", -1i64)?],
-            )?);
-        }
+        let (attended, weights) = cross_attention(&mut graph, &query, index, shape, cross, &mine)?;
+        attention.extend(weights);
         let attended = graph.op("Reshape", ONNX_DOMAIN, &[&attended, &flat], [])?;
         let attended = graph.op("Gather", ONNX_DOMAIN, &[&attended, PLACES], [])?;
         let output = graph.linear(
@@ -211,6 +172,67 @@ pub(super) fn graph(
         );
     }
     Ok(graph)
+}
+
+/// The attention of layer `index` to the window; and the weights of the `alignment` heads, if there are any, of the shape
+/// `[windows, heads, tokens, positions]`.
+fn cross_attention(
+    graph: &mut Graph,
+    query: &str,
+    index: usize,
+    shape: Shape,
+    cross: &Cross,
+    alignment: &[i64],
+) -> ort::Result<(String, Option<String>)> {
+    let (attended, scores) = (graph.fresh("attended"), graph.fresh("scores"));
+    let asked = !alignment.is_empty();
+    let positions = shape.positions as i64;
+    if cross.packed {
+        let packed = &cross.names[index];
+        graph.input(packed, cross.element, &cross.dimensions());
+        let outputs: &[&str] = if asked {
+            &[&attended, &scores]
+        } else {
+            &[&attended]
+        };
+        let attributes = [
+            Attribute::new("positions", positions)?,
+            Attribute::new("weights_of", alignment.to_vec())?,
+        ];
+        graph.node(
+            "PackedAttention",
+            OWN,
+            &[query, packed],
+            outputs,
+            attributes,
+        )?;
+        return Ok((attended, asked.then_some(scores)));
+    }
+    let [key, value] = KEY_VALUE.map(|what| cache_name(CROSS, index, what));
+    for name in [&key, &value] {
+        graph.input(name, cross.element, &cross.dimensions());
+    }
+    let outputs: &[&str] = if asked {
+        &[&attended, "", "", &scores]
+    } else {
+        &[&attended]
+    };
+    let heads = shape.heads as i64;
+    let count = Attribute::new("num_heads", heads)?;
+    let inputs = [query, &key, &value];
+    graph.node("MultiHeadAttention", FUSED, &inputs, outputs, [count])?;
+    if !asked {
+        return Ok((attended, None));
+    }
+    // A value inside the graph would have no type: this output's does not follow from the inputs'.
+    graph.output(&scores, cross.element, &[-1, heads, -1, positions]);
+    let name = format!("decoder.{index}.alignment");
+    let alignment = graph.integers(&name, &[alignment.len()], alignment);
+    let axis = Attribute::new("axis", 1i64)?;
+    let taken = graph.op("Gather", ONNX_DOMAIN, &[&scores, &alignment], [axis])?;
+    let axis = Attribute::new("axis", -1i64)?;
+    let weights = graph.op("Softmax", ONNX_DOMAIN, &[&taken], [axis])?;
+    Ok((attended, Some(weights)))
 }
 
 /// The decoder.

@@ -5,9 +5,9 @@ use ort::memory::{Allocator, MemoryInfo};
 use ort::operator::Attribute;
 use ort::value::{DynTensor, DynValue, TensorElementType, TensorRefMut};
 
-use super::graph::{Arithmetic, FUSED, Graph};
+use super::graph::{Arithmetic, FUSED, Graph, OWN};
 use super::layers::{Residual, part};
-use super::{CROSS, KEY_VALUE, Shape, cache_name};
+use super::{CROSS, Cross, KEY_VALUE, Shape, cache_name};
 use crate::Error;
 use crate::session::{Frames, Session, States};
 use crate::weights::{Affine, Checkpoint, KERNEL};
@@ -20,6 +20,7 @@ pub(super) fn graph(
     shape: Shape,
     element: TensorElementType,
     arithmetic: Arithmetic,
+    cross: &Cross,
 ) -> ort::Result<Graph> {
     let mut graph = Graph::new(element, arithmetic);
     let (width, heads, positions) = (
@@ -72,8 +73,12 @@ pub(super) fn graph(
         }
         inputs.push(graph.floats(&format!("{name}.projections.bias"), &[bias.len()], bias));
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let heads = Attribute::new("num_heads", heads)?;
-        let attended = graph.op("MultiHeadAttention", FUSED, &inputs, [heads])?;
+        let attended = if cross.packed {
+            graph.op("SelfAttention", OWN, &inputs, [])?
+        } else {
+            let heads = Attribute::new("num_heads", heads)?;
+            graph.op("MultiHeadAttention", FUSED, &inputs, [heads])?
+        };
         let output = graph.linear(
             &format!("{name}.output"),
             &attended,
@@ -86,6 +91,20 @@ pub(super) fn graph(
 
     let split = graph.integers("split_heads", &[4], &[0, 0, heads, shape.head_dim as i64]);
     for (index, layer) in checkpoint.decoder.iter().enumerate() {
+        let Affine { weight, bias } = &layer.cross.key_value;
+        if cross.packed {
+            let mut inputs = Vec::with_capacity(3);
+            for (place, what) in KEY_VALUE.iter().enumerate() {
+                let name = format!("decoder.{index}.cross_{what}");
+                let weight = weight.slice(place * width..(place + 1) * width);
+                inputs.push(graph.product(&name, &states, &weight)?);
+            }
+            let bias = &bias[width..];
+            inputs.push(graph.floats(&format!("decoder.{index}.cross.bias"), &[width], bias));
+            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+            graph.node("PackKeysValues", OWN, &inputs, &[&cross.names[index]], [])?;
+            continue;
+        }
         for (place, what) in KEY_VALUE.iter().enumerate() {
             let affine = part(&layer.cross.key_value, place * width..(place + 1) * width);
             let projected =
@@ -94,12 +113,10 @@ pub(super) fn graph(
             let output = cache_name(CROSS, index, what);
             let perm = Attribute::new("perm", vec![0i64, 2, 1, 3])?;
             graph.node("Transpose", ONNX_DOMAIN, &[&projected], &[&output], [perm])?;
-            graph.output(
-                &output,
-                element,
-                &[-1, heads, positions, shape.head_dim as i64],
-            );
         }
+    }
+    for name in &cross.names {
+        graph.output(name, cross.element, &cross.dimensions());
     }
     Ok(graph)
 }
@@ -110,9 +127,8 @@ pub(crate) struct Encoder {
     pub(super) memory: MemoryInfo<'static>,
     pub(super) element: TensorElementType,
     pub(super) frames: Frames,
-    /// The names of its outputs.
-    pub(super) cross: Vec<String>,
-    pub(super) shape: Shape,
+    /// Its outputs.
+    pub(super) cross: Cross,
     /// Windows are run one by one, into their places in the batch's tensors. On a CPU a batch is no faster, takes as much more
     /// memory, and would share the scales of [`Arithmetic::Rows`].
     pub(super) one_by_one: bool,
@@ -128,6 +144,7 @@ impl Encoder {
             self.session.binding.bind_input(INPUT, &input)?;
             let outputs: Vec<_> = self
                 .cross
+                .names
                 .iter()
                 .map(|name| (name.as_str(), &self.memory))
                 .collect();
@@ -141,51 +158,45 @@ impl Encoder {
     }
 
     fn each(&mut self, windows: &[&[f32]]) -> Result<Vec<DynValue>, Error> {
-        let Shape {
-            heads,
-            head_dim,
-            positions,
-        } = self.shape;
-        let mut values = self
-            .cross
+        let Cross {
+            names,
+            element,
+            shape,
+            ..
+        } = &self.cross;
+        let [one, two, three] = *shape;
+        let mut values = names
             .iter()
             .map(|_| {
-                DynTensor::new(
-                    &Allocator::default(),
-                    self.element,
-                    [windows.len(), heads, positions, head_dim],
-                )
+                let shape = [windows.len(), one, two, three];
+                DynTensor::new(&Allocator::default(), *element, shape)
             })
             .collect::<ort::Result<Vec<_>>>()?;
-        let size = match self.element {
-            TensorElementType::Float16 => 2,
-            _ => 4,
-        } * heads
-            * head_dim
-            * positions;
+        let size = element
+            .byte_size(one * two * three)
+            .ok_or_else(|| Error::Internal(format!("elements of {element} have no size")))?;
         for (index, window) in windows.iter().enumerate() {
             let input = self.frames.tensor(&[window], self.element)?;
             let binding = &mut self.session.binding;
             binding.bind_input(INPUT, &input)?;
-            for (name, value) in self.cross.iter().zip(&mut values) {
+            for (name, value) in names.iter().zip(&mut values) {
                 // SAFETY: row `index` of the tensor, which outlives the run.
                 let row = unsafe { value.data_ptr_mut().byte_add(index * size) };
-                let shape =
-                    ort::value::Shape::new([1, heads as i64, positions as i64, head_dim as i64]);
+                let shape = ort::value::Shape::new([1, one as i64, two as i64, three as i64]);
                 let memory = MemoryInfo::default();
-                match self.element {
-                    TensorElementType::Float16 => {
-                        // SAFETY: as above, and the elements are of this type.
-                        let row =
-                            unsafe { TensorRefMut::<half::f16>::from_raw(memory, row, shape) }?;
-                        binding.bind_output(name, row)?;
+                // SAFETY: as above, and the elements are of these types.
+                unsafe {
+                    match element {
+                        TensorElementType::Float16 => binding.bind_output(
+                            name,
+                            TensorRefMut::<half::f16>::from_raw(memory, row, shape)?,
+                        ),
+                        TensorElementType::Uint8 => binding
+                            .bind_output(name, TensorRefMut::<u8>::from_raw(memory, row, shape)?),
+                        _ => binding
+                            .bind_output(name, TensorRefMut::<f32>::from_raw(memory, row, shape)?),
                     }
-                    _ => {
-                        // SAFETY: as above, and the elements are of this type.
-                        let row = unsafe { TensorRefMut::<f32>::from_raw(memory, row, shape) }?;
-                        binding.bind_output(name, row)?;
-                    }
-                }
+                }?;
             }
             self.session.run_bound()?;
             self.session.binding.clear();

@@ -20,8 +20,11 @@ use crate::weights::{Affine, BLOCK, Element, Form, Matrix, Prepared, View};
 /// The domain of ONNX Runtime's fused operators.
 pub(super) const FUSED: &str = "com.microsoft";
 
-/// The version of the ONNX operators in use, and of the fused ones.
-const OPSETS: [(&str, u32); 2] = [(ONNX_DOMAIN, 17), (FUSED, 1)];
+/// The domain of ours.
+pub(super) const OWN: &str = "whisper_host";
+
+/// The version of the ONNX operators in use, and of the others.
+const OPSETS: [(&str, u32); 3] = [(ONNX_DOMAIN, 17), (FUSED, 1), (OWN, 1)];
 
 /// The byte that stands for zero in quantised rows.
 const ZERO_POINT: u8 = 128;
@@ -387,7 +390,7 @@ impl Graph {
     /// Make a session of it. Quantised weights are taken from `prepared` where it has them.
     pub fn build(
         self,
-        builder: &SessionBuilder,
+        builder: &mut SessionBuilder,
         prepared: Option<&Prepared>,
     ) -> ort::Result<Built> {
         let mut maps: Vec<Arc<Mmap>> = Vec::new();
@@ -426,7 +429,10 @@ impl Graph {
             .collect::<ort::Result<Vec<_>>>()?;
         let mut model = editor::Model::new(opsets)?;
         model.set_graph(graph)?;
-        let session = model.into_session(builder)?;
+        // A model of its own would be resolved before the operators of ours are known.
+        let mut session = builder.edit_from_memory(&empty_model())?;
+        session.apply_model(&model)?;
+        let session = session.into_session()?;
         // What ONNX Runtime has packed into a form of its own is not read again; the rest is faulted in anew.
         for map in &maps {
             // SAFETY: the mapping is read-only and of a file, so pages that are dropped come back with the same bytes.
@@ -437,6 +443,21 @@ impl Graph {
         }
         Ok(Built { session, maps })
     }
+}
+
+/// A serialised ONNX `ModelProto` without nodes, to add a graph to.
+fn empty_model() -> Vec<u8> {
+    const IR_VERSION: u8 = 10;
+    // Each field is its number and wire type, its length where it varies, and the value.
+    let mut bytes = vec![0x08, IR_VERSION];
+    bytes.extend([0x3a, 3, 0x12, 1, b'g']); // graph { name }
+    for (domain, version) in OPSETS {
+        let length = domain.len() as u8;
+        bytes.extend([0x42, length + 4, 0x0a, length]); // opset_import { domain, version }
+        bytes.extend(domain.as_bytes());
+        bytes.extend([0x10, version as u8]);
+    }
+    bytes
 }
 
 /// The name under which quantised weights are kept: that of the linear layer, for what shares its bytes.

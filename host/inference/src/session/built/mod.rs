@@ -7,21 +7,24 @@ mod decoder;
 mod encoder;
 mod graph;
 mod layers;
+#[cfg(target_arch = "x86_64")]
+mod operators;
 
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::Encoder;
 
 use std::path::Path;
 
+use ort::session::builder::SessionBuilder;
 use ort::value::TensorElementType;
 
 use self::graph::{Arithmetic, Built};
 use super::load::{Settings, failed, memory};
 use super::rows::Rows;
 use super::{Frames, Session};
-use crate::LoadError;
 use crate::model::{Precision, Sizes};
 use crate::weights::{Checkpoint, Prepared};
+use crate::{LoadError, kernels};
 
 /// The two tensors of an attention cache, in the order of the graphs' inputs and outputs.
 const KEY_VALUE: [&str; 2] = ["key", "value"];
@@ -38,6 +41,9 @@ fn cache_name(kind: &str, layer: usize, what: &str) -> String {
     format!("{kind}.{layer}.{what}")
 }
 
+/// What takes the place of both where they are quantised and packed.
+const PACKED: &str = "packed";
+
 /// The kinds of caches: of a window, of the text before a run, and of the text after it.
 const CROSS: &str = "cross";
 const PAST: &str = "past";
@@ -49,6 +55,44 @@ struct Shape {
     heads: usize,
     head_dim: usize,
     positions: usize,
+}
+
+/// The tensors that the encoder gives and the decoder takes, one for each window.
+#[derive(Clone)]
+struct Cross {
+    names: Vec<String>,
+    element: TensorElementType,
+    /// Of one window.
+    shape: [usize; 3],
+    /// Whether keys and values are quantised, and in one tensor.
+    packed: bool,
+}
+
+impl Cross {
+    fn new(layers: usize, shape: Shape, element: TensorElementType, packed: bool) -> Self {
+        if packed {
+            return Self {
+                names: (0..layers)
+                    .map(|layer| cache_name(CROSS, layer, PACKED))
+                    .collect(),
+                element: TensorElementType::Uint8,
+                shape: [shape.heads, 1, kernels::packed_size(shape.positions)],
+                packed,
+            };
+        }
+        Self {
+            names: cache_names(layers, CROSS),
+            element,
+            shape: [shape.heads, shape.positions, shape.head_dim],
+            packed,
+        }
+    }
+
+    /// The shape for any number of windows.
+    fn dimensions(&self) -> [i64; 4] {
+        let [one, two, three] = self.shape.map(|size| size as i64);
+        [-1, one, two, three]
+    }
 }
 
 /// Build both graphs and make sessions of them. Quantised weights are kept in `cache`, if there is one. With `alignment` heads
@@ -79,10 +123,14 @@ pub(super) fn load(
         Precision::Int8 => (Arithmetic::Rows, Arithmetic::Blocks),
         _ => (Arithmetic::Float, Arithmetic::Float),
     };
+    let packed = precision == Precision::Int8 && !cuda && kernels::attends_in_bytes(shape.head_dim);
+    let layers = checkpoint.decoder.len();
+    let cross = Cross::new(layers, shape, element, packed);
     let failed = failed(&checkpoint.files[0]);
-    let encoder = encoder::graph(checkpoint, shape, element, for_encoder).map_err(&failed)?;
-    let decoder =
-        decoder::graph(checkpoint, shape, element, for_decoder, alignment).map_err(&failed)?;
+    let encoder =
+        encoder::graph(checkpoint, shape, element, for_encoder, &cross).map_err(&failed)?;
+    let decoder = decoder::graph(checkpoint, shape, element, for_decoder, &cross, alignment)
+        .map_err(&failed)?;
 
     let mut sources = encoder.quantised();
     sources.extend(decoder.quantised());
@@ -94,21 +142,29 @@ pub(super) fn load(
             .ok()
     });
     let session = |graph: graph::Graph| -> Result<Session, LoadError> {
-        let builder = settings.builder(settings.threads).map_err(&failed)?;
-        let Built { session, maps } = graph.build(&builder, prepared.as_ref()).map_err(&failed)?;
+        let mut builder = with_own_operators(settings.builder(settings.threads).map_err(&failed)?)
+            .map_err(&failed)?;
+        let Built { session, maps } = graph.build(&mut builder, prepared.as_ref()).map_err(&failed)?;
         Session::new(session, &checkpoint.files[0], maps)
     };
     let memory = |cuda| memory(cuda).map_err(&failed);
-    let layers = checkpoint.decoder.len();
-    let rows = |count| Rows::new(settings, memory(cuda)?, element, 4, count).map_err(&failed);
+    let rows = |element, count| {
+        Rows::new(
+            settings,
+            memory(cuda)?,
+            element,
+            cross.dimensions().len(),
+            count,
+        )
+        .map_err(&failed)
+    };
     Ok((
         Encoder {
             session: session(encoder)?,
             memory: memory(cuda)?,
             element,
             frames: Frames::new(sizes),
-            cross: cache_names(layers, CROSS),
-            shape,
+            cross: cross.clone(),
             one_by_one: !cuda,
         },
         Decoder {
@@ -116,14 +172,25 @@ pub(super) fn load(
             memory: memory(cuda)?,
             host: memory(false)?,
             element,
-            cross: cache_names(layers, CROSS),
+            constant: rows(cross.element, 1)?,
+            growing: rows(element, 2 * layers)?,
+            cross: cross.names,
             past: cache_names(layers, PAST),
             present: cache_names(layers, PRESENT),
             shape,
-            growing: rows(2 * layers)?,
-            constant: rows(1)?,
         },
     ))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn with_own_operators(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
+    Ok(builder.with_operators(operators::domain()?)?)
+}
+
+/// There are none for other processors.
+#[cfg(not(target_arch = "x86_64"))]
+fn with_own_operators(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
+    Ok(builder)
 }
 
 /// Whether ONNX Runtime's products of a matrix of bytes are exact on this CPU: without VNNI, an x86 adds two of them in 16 bits,

@@ -1,0 +1,689 @@
+//! Attention with keys and values in bytes, for CPUs with AVX-512 and its byte products (VNNI).
+//!
+//! ONNX Runtime's attention computes in f32, which takes half of an int8 encoder's time, and reads four times the memory in each
+//! step of the decoder. Here the products are of bytes, and everything else is f32:
+//! - keys and queries have a scale for each position. The mean of all keys is taken from each of them, which adds the same to all
+//!   scores of a query, and so changes nothing after the softmax, but leaves less to be rounded;
+//! - values have a scale for each of the head's dimensions;
+//! - the weights that the softmax gives have 16 bits, multiplied in two halves: 8 would drop those of less than a 510th of the
+//!   largest, which together may be most of it.
+
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+
+/// The only size of a head that there is a kernel for: that of every published Whisper.
+pub(crate) const HEAD_DIM: usize = 64;
+
+/// Queries that share each load of the keys.
+const QUERIES: usize = 8;
+
+/// 32-bit numbers in a register, and positions in a block of keys.
+const LANES: usize = 16;
+
+/// Bytes that one step of a product sums up.
+const STEP: usize = 4;
+
+const STEPS: usize = HEAD_DIM / STEP;
+
+/// Registers for a head's dimensions.
+const REGISTERS: usize = HEAD_DIM / LANES;
+
+/// What stands for zero in keys.
+const ZERO_POINT: i32 = 128;
+
+/// The largest weight, as a whole number.
+const WHOLE: f32 = 65_535.0;
+
+/// Whether this CPU can run the kernel.
+pub(crate) fn is_available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+/// Rows of f32, of which a head has [`HEAD_DIM`] columns from `first` on.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a> {
+    data: &'a [f32],
+    width: usize,
+    first: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// Of `data`, `[rows, width]`, the columns of head `head`.
+    pub fn of_head(data: &'a [f32], width: usize, head: usize) -> Self {
+        let first = head * HEAD_DIM;
+        assert!(first + HEAD_DIM <= width && data.len().is_multiple_of(width));
+        Self { data, width, first }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.data.len() / self.width
+    }
+
+    fn row(&self, index: usize) -> &'a [f32; HEAD_DIM] {
+        let start = index * self.width + self.first;
+        self.data[start..]
+            .first_chunk()
+            .expect("the columns of a head are in each row")
+    }
+}
+
+/// How keys and values of a head lie in memory, one after the other: `f32` scales of the keys, `[padded]`; `f32` scales of the
+/// values, `[HEAD_DIM]`; keys, in blocks of [`LANES`] positions, `[STEPS, LANES, STEP]` each; values,
+/// `[padded / STEP, HEAD_DIM, STEP]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    positions: usize,
+    /// Positions, with those that fill the last two blocks.
+    padded: usize,
+}
+
+impl Layout {
+    pub fn new(positions: usize) -> Self {
+        Self {
+            positions,
+            padded: positions.next_multiple_of(2 * LANES),
+        }
+    }
+
+    /// Bytes of one head.
+    pub fn size(&self) -> usize {
+        self.values() + self.padded * HEAD_DIM
+    }
+
+    fn value_scales(&self) -> usize {
+        self.padded * size_of::<f32>()
+    }
+
+    fn keys(&self) -> usize {
+        self.value_scales() + HEAD_DIM * size_of::<f32>()
+    }
+
+    fn values(&self) -> usize {
+        self.keys() + self.padded * HEAD_DIM
+    }
+}
+
+/// Quantise the keys and values of one head into `out`, of [`Layout::size`] bytes. `value_bias` is added to each value.
+///
+/// # Panics
+/// If [`is_available`] is not the case, or a size is not that of `layout`.
+pub(crate) fn pack(
+    layout: Layout,
+    keys: Columns,
+    values: Columns,
+    value_bias: &[f32; HEAD_DIM],
+    out: &mut [u8],
+) {
+    assert!(is_available());
+    assert_eq!(out.len(), layout.size());
+    assert_eq!(
+        (keys.rows(), values.rows()),
+        (layout.positions, layout.positions)
+    );
+    // SAFETY: the CPU has what it takes, and the sizes fit.
+    unsafe { pack_unchecked(layout, keys, values, value_bias, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn pack_unchecked(
+    layout: Layout,
+    keys: Columns,
+    values: Columns,
+    value_bias: &[f32; HEAD_DIM],
+    out: &mut [u8],
+) {
+    let Layout { positions, padded } = layout;
+    let (scales, rest) = out.split_at_mut(layout.value_scales());
+    let (value_scales, rest) = rest.split_at_mut(layout.keys() - layout.value_scales());
+    let (key_bytes, value_bytes) = rest.split_at_mut(padded * HEAD_DIM);
+
+    let mut mean = [_mm512_setzero_ps(); REGISTERS];
+    let mut largest = [_mm512_setzero_ps(); REGISTERS];
+    let bias = load(value_bias);
+    for position in 0..positions {
+        let (key, value) = (load(keys.row(position)), load(values.row(position)));
+        for part in 0..REGISTERS {
+            mean[part] = _mm512_add_ps(mean[part], key[part]);
+            let value = _mm512_add_ps(value[part], bias[part]);
+            largest[part] = _mm512_max_ps(largest[part], _mm512_abs_ps(value));
+        }
+    }
+    let count = _mm512_set1_ps(positions as f32);
+    let mean = mean.map(|sum| _mm512_div_ps(sum, count));
+    let (steps, least) = (_mm512_set1_ps(127.0), _mm512_set1_ps(f32::MIN_POSITIVE));
+    let value_scale = largest.map(|largest| _mm512_max_ps(_mm512_div_ps(largest, steps), least));
+    let inverse = value_scale.map(|scale| _mm512_div_ps(_mm512_set1_ps(1.0), scale));
+
+    for position in 0..padded {
+        let block = &mut key_bytes[position / LANES * LANES * HEAD_DIM..][..LANES * HEAD_DIM];
+        let (scale, bytes) = if position < positions {
+            let key = load(keys.row(position));
+            let (scale, bytes) = quantise(std::array::from_fn(|part| {
+                _mm512_sub_ps(key[part], mean[part])
+            }));
+            (
+                scale,
+                bytes.map(|byte| (i32::from(byte) + ZERO_POINT) as u8),
+            )
+        } else {
+            (0.0, [ZERO_POINT as u8; HEAD_DIM])
+        };
+        scales[position * 4..][..4].copy_from_slice(&scale.to_le_bytes());
+        for (step, bytes) in bytes.chunks_exact(STEP).enumerate() {
+            block[(step * LANES + position % LANES) * STEP..][..STEP].copy_from_slice(bytes);
+        }
+    }
+
+    for (part, scale) in value_scale.into_iter().enumerate() {
+        // SAFETY: as many bytes as there are scales.
+        unsafe {
+            _mm512_storeu_ps(
+                value_scales.as_mut_ptr().cast::<f32>().add(part * LANES),
+                scale,
+            )
+        };
+    }
+    let byte = _mm512_set1_epi32(0xff);
+    for (step, bytes) in value_bytes.chunks_exact_mut(HEAD_DIM * STEP).enumerate() {
+        let mut joined = [_mm512_setzero_si512(); REGISTERS];
+        for place in (0..STEP).rev() {
+            let position = step * STEP + place;
+            let value = if position < positions {
+                let value = load(values.row(position));
+                std::array::from_fn(|part| {
+                    let value = _mm512_add_ps(value[part], bias[part]);
+                    _mm512_cvtps_epi32(_mm512_mul_ps(value, inverse[part]))
+                })
+            } else {
+                [_mm512_setzero_si512(); REGISTERS]
+            };
+            for part in 0..REGISTERS {
+                let value = _mm512_and_si512(value[part], byte);
+                joined[part] = _mm512_or_si512(_mm512_slli_epi32::<8>(joined[part]), value);
+            }
+        }
+        for (part, joined) in joined.into_iter().enumerate() {
+            // SAFETY: a chunk has four registers of bytes.
+            unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().add(part * 64).cast(), joined) };
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn load(row: &[f32; HEAD_DIM]) -> [__m512; REGISTERS] {
+    // SAFETY: within the row.
+    std::array::from_fn(|part| unsafe { _mm512_loadu_ps(row.as_ptr().add(part * LANES)) })
+}
+
+/// The scale and the bytes of a row: its largest magnitude is 127.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn quantise(row: [__m512; REGISTERS]) -> (f32, [i8; HEAD_DIM]) {
+    let largest = row.into_iter().fold(_mm512_setzero_ps(), |largest, part| {
+        _mm512_max_ps(largest, _mm512_abs_ps(part))
+    });
+    let scale = (_mm512_reduce_max_ps(largest) / 127.0).max(f32::MIN_POSITIVE);
+    let inverse = _mm512_set1_ps(1.0 / scale);
+    let mut bytes = [0i8; HEAD_DIM];
+    for (part, out) in row.into_iter().zip(bytes.chunks_exact_mut(LANES)) {
+        let whole = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(part, inverse)));
+        // SAFETY: 16 bytes.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), whole) };
+    }
+    (scale, bytes)
+}
+
+/// What a few queries need room for, kept by each thread.
+#[derive(Default)]
+struct Scratch {
+    /// `[QUERIES, padded]` each: scores, and the two halves of the weights.
+    scores: Vec<f32>,
+    high: Vec<u8>,
+    low: Vec<u8>,
+}
+
+impl Scratch {
+    fn fit(&mut self, layout: Layout) {
+        let size = QUERIES * layout.padded;
+        self.scores.resize(size, 0.0);
+        self.high.resize(size, 0);
+        self.low.resize(size, 0);
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Where the answers of a head go: rows of f32, of which it writes [`HEAD_DIM`] columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    data: *mut f32,
+    width: usize,
+    first: usize,
+}
+
+// SAFETY: whoever makes one sees to it that what is written at the same time lies apart.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// In `data`, `[rows, width]`, the columns of head `head`.
+    ///
+    /// # Safety
+    /// Nothing else may use these columns of the rows that are written, while they are.
+    pub unsafe fn of_head(data: *mut f32, width: usize, head: usize) -> Self {
+        Self {
+            data,
+            width,
+            first: head * HEAD_DIM,
+        }
+    }
+}
+
+/// Attend with `queries[rows]` to a packed `head`, and write the answers into the same rows of `out`. `bias` is added to each
+/// query. With `weights`, `[rows of queries, positions]`, the softmax is written there.
+///
+/// # Safety
+/// `out` and `weights` have room for the rows. The panics of [`pack`] apply.
+pub(crate) unsafe fn attend(
+    layout: Layout,
+    head: &[u8],
+    queries: Columns,
+    bias: &[f32; HEAD_DIM],
+    rows: std::ops::Range<usize>,
+    out: Target,
+    weights: Option<*mut f32>,
+) {
+    assert!(is_available());
+    assert_eq!(head.len(), layout.size());
+    assert!(rows.end <= queries.rows());
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.fit(layout);
+        for first in rows.clone().step_by(QUERIES) {
+            let of = Queries {
+                layout,
+                head,
+                queries,
+                bias,
+                first,
+            };
+            let count = QUERIES.min(rows.end - first);
+            // SAFETY: the CPU has what it takes, and all sizes have been checked.
+            unsafe {
+                match count {
+                    1 => of.scores::<1>(scratch),
+                    2 => of.scores::<2>(scratch),
+                    3 => of.scores::<3>(scratch),
+                    4 => of.scores::<4>(scratch),
+                    5 => of.scores::<5>(scratch),
+                    6 => of.scores::<6>(scratch),
+                    7 => of.scores::<7>(scratch),
+                    _ => of.scores::<QUERIES>(scratch),
+                }
+                for done in (0..count).step_by(2) {
+                    match count - done {
+                        1 => of.sum::<1>(done, scratch, out, weights),
+                        _ => of.sum::<2>(done, scratch, out, weights),
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// A few queries.
+struct Queries<'a> {
+    layout: Layout,
+    head: &'a [u8],
+    queries: Columns<'a>,
+    bias: &'a [f32; HEAD_DIM],
+    /// The row of the first.
+    first: usize,
+}
+
+impl Queries<'_> {
+    /// Scores of `N` queries, in units of log 2.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    unsafe fn scores<const N: usize>(&self, scratch: &mut Scratch) {
+        let Layout { positions, padded } = self.layout;
+        let mut bytes = [[0i8; HEAD_DIM]; N];
+        let mut scales = [0f32; N];
+        let mut zeros = [0i32; N];
+        let bias = load(self.bias);
+        for index in 0..N {
+            let query = load(self.queries.row(self.first + index));
+            let (scale, quantised) = quantise(std::array::from_fn(|part| {
+                _mm512_add_ps(query[part], bias[part])
+            }));
+            scales[index] = scale * std::f32::consts::LOG2_E / (HEAD_DIM as f32).sqrt();
+            zeros[index] = -ZERO_POINT * quantised.iter().map(|&byte| i32::from(byte)).sum::<i32>();
+            bytes[index] = quantised;
+        }
+        let keys = self.head[self.layout.keys()..].as_ptr();
+        let key_scales = self.head.as_ptr().cast::<f32>();
+        for block in (0..padded).step_by(2 * LANES) {
+            let mut sums: [[__m512i; 2]; N] = zeros.map(|zero| [_mm512_set1_epi32(zero); 2]);
+            for step in 0..STEPS {
+                // SAFETY: two blocks of keys, each of `STEPS` registers.
+                let [one, two] = [block, block + LANES].map(|block| unsafe {
+                    _mm512_loadu_si512(keys.add(block * HEAD_DIM + step * LANES * STEP).cast())
+                });
+                for index in 0..N {
+                    // SAFETY: four of the query's bytes.
+                    let query = unsafe {
+                        bytes[index]
+                            .as_ptr()
+                            .add(step * STEP)
+                            .cast::<i32>()
+                            .read_unaligned()
+                    };
+                    let query = _mm512_set1_epi32(query);
+                    sums[index][0] = _mm512_dpbusd_epi32(sums[index][0], one, query);
+                    sums[index][1] = _mm512_dpbusd_epi32(sums[index][1], two, query);
+                }
+            }
+            for (part, block) in [block, block + LANES].into_iter().enumerate() {
+                // SAFETY: there is a scale for each position, and room for each score.
+                unsafe {
+                    let key_scale = _mm512_loadu_ps(key_scales.add(block));
+                    for index in 0..N {
+                        let scale = _mm512_mul_ps(key_scale, _mm512_set1_ps(scales[index]));
+                        let score = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[index][part]), scale);
+                        let out = scratch.scores.as_mut_ptr().add(index * padded + block);
+                        _mm512_storeu_ps(out, score);
+                    }
+                }
+            }
+        }
+        for index in 0..N {
+            scratch.scores[index * padded..][positions..padded].fill(f32::NEG_INFINITY);
+        }
+    }
+
+    /// The softmax of `N` of the queries, from `done` on, and the values weighted with it.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    unsafe fn sum<const N: usize>(
+        &self,
+        done: usize,
+        scratch: &mut Scratch,
+        out: Target,
+        weights: Option<*mut f32>,
+    ) {
+        let Layout { positions, padded } = self.layout;
+        let mut totals = [0f32; N];
+        for (index, total) in totals.iter_mut().enumerate() {
+            let place = (done + index) * padded..(done + index + 1) * padded;
+            let scores = &scratch.scores[place.clone()];
+            *total = softmax(
+                scores,
+                &mut scratch.high[place.clone()],
+                &mut scratch.low[place],
+            );
+        }
+        let (high, low) = (
+            scratch.high[done * padded..].as_ptr(),
+            scratch.low[done * padded..].as_ptr(),
+        );
+        let values = self.head[self.layout.values()..].as_ptr();
+        let mut highs = [[_mm512_setzero_si512(); REGISTERS]; N];
+        let mut lows = [[_mm512_setzero_si512(); REGISTERS]; N];
+        for step in 0..padded / STEP {
+            // SAFETY: within the values, and the weights of each query.
+            unsafe {
+                let value: [__m512i; REGISTERS] = std::array::from_fn(|part| {
+                    _mm512_loadu_si512(values.add((step * REGISTERS + part) * 64).cast())
+                });
+                for index in 0..N {
+                    let [high, low] = [high, low].map(|half| {
+                        let half = half.add(index * padded + step * STEP).cast::<i32>();
+                        _mm512_set1_epi32(half.read_unaligned())
+                    });
+                    for part in 0..REGISTERS {
+                        highs[index][part] =
+                            _mm512_dpbusd_epi32(highs[index][part], high, value[part]);
+                        lows[index][part] =
+                            _mm512_dpbusd_epi32(lows[index][part], low, value[part]);
+                    }
+                }
+            }
+        }
+        let scales = self.head[self.layout.value_scales()..]
+            .as_ptr()
+            .cast::<f32>();
+        for index in 0..N {
+            let row = self.first + done + index;
+            for part in 0..REGISTERS {
+                let high = _mm512_mul_ps(
+                    _mm512_cvtepi32_ps(highs[index][part]),
+                    _mm512_set1_ps(256.0),
+                );
+                let sum = _mm512_add_ps(high, _mm512_cvtepi32_ps(lows[index][part]));
+                // SAFETY: the caller's, and there is a scale for each dimension.
+                unsafe {
+                    let scale = _mm512_loadu_ps(scales.add(part * LANES));
+                    let scale = _mm512_div_ps(scale, _mm512_set1_ps(totals[index]));
+                    let out = out.data.add(row * out.width + out.first + part * LANES);
+                    _mm512_storeu_ps(out, _mm512_mul_ps(sum, scale));
+                }
+            }
+            if let Some(weights) = weights {
+                for position in 0..positions {
+                    let place = (done + index) * padded + position;
+                    let whole = u16::from_le_bytes([scratch.low[place], scratch.high[place]]);
+                    // SAFETY: the caller's.
+                    unsafe {
+                        *weights.add(row * positions + position) = f32::from(whole) / totals[index];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `2^(score - largest)` as whole numbers up to [`WHOLE`], in two halves; and their sum.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn softmax(scores: &[f32], high: &mut [u8], low: &mut [u8]) -> f32 {
+    let mut largest = _mm512_set1_ps(f32::NEG_INFINITY);
+    for scores in scores.chunks_exact(LANES) {
+        // SAFETY: a chunk is a register.
+        largest = _mm512_max_ps(largest, unsafe { _mm512_loadu_ps(scores.as_ptr()) });
+    }
+    let largest = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
+    let mut total = _mm512_setzero_si512();
+    let halves = high
+        .chunks_exact_mut(LANES)
+        .zip(low.chunks_exact_mut(LANES));
+    for (scores, (high, low)) in scores.chunks_exact(LANES).zip(halves) {
+        // SAFETY: a chunk is a register.
+        let score = _mm512_sub_ps(unsafe { _mm512_loadu_ps(scores.as_ptr()) }, largest);
+        let weight = _mm512_mul_ps(exp2(score), _mm512_set1_ps(WHOLE));
+        let weight = _mm512_cvtps_epi32(weight);
+        total = _mm512_add_epi32(total, weight);
+        // SAFETY: a chunk has 16 bytes.
+        unsafe {
+            let halves = _mm512_cvtepi32_epi8(_mm512_srli_epi32::<8>(weight));
+            _mm_storeu_si128(high.as_mut_ptr().cast(), halves);
+            _mm_storeu_si128(low.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(weight));
+        }
+    }
+    _mm512_reduce_add_epi32(total) as f32
+}
+
+/// `2^x` for x up to 0, within 3e-6 of it: the power of the nearest whole number, times the first terms of the series.
+#[target_feature(enable = "avx512f")]
+fn exp2(x: __m512) -> __m512 {
+    let x = _mm512_max_ps(x, _mm512_set1_ps(-126.0));
+    let whole = _mm512_roundscale_ps::<0>(x);
+    let rest = _mm512_sub_ps(x, whole);
+    // ln(2)^n / n!
+    let mut sum = _mm512_set1_ps(0.001_333_355_8);
+    for term in [
+        0.009_618_129,
+        0.055_504_11,
+        0.240_226_5,
+        std::f32::consts::LN_2,
+        1.0,
+    ] {
+        sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(term));
+    }
+    _mm512_scalef_ps(sum, whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+    use super::*;
+
+    /// Numbers between -1 and 1, `[rows, columns]`, plus a number for each column that is the same in all rows.
+    fn random(rng: &mut StdRng, rows: usize, columns: usize, offset: f32) -> Vec<f32> {
+        let offsets: Vec<f32> = (0..columns)
+            .map(|_| offset * rng.random_range(-1.0..1.0))
+            .collect();
+        (0..rows * columns)
+            .map(|index| rng.random_range(-1.0..1.0) + offsets[index % columns])
+            .collect()
+    }
+
+    /// Attention by its definition, in f64: the answer to one query, and the weights.
+    fn expected(query: &[f32], keys: &[f32], values: &[f32]) -> (Vec<f64>, Vec<f64>) {
+        let scores: Vec<f64> = keys
+            .chunks(HEAD_DIM)
+            .map(|key| {
+                let products = query
+                    .iter()
+                    .zip(key)
+                    .map(|(&q, &k)| f64::from(q) * f64::from(k));
+                products.sum::<f64>() / (HEAD_DIM as f64).sqrt()
+            })
+            .collect();
+        let largest = scores.iter().copied().fold(f64::MIN, f64::max);
+        let powers: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+        let total: f64 = powers.iter().sum();
+        let weights: Vec<f64> = powers.iter().map(|power| power / total).collect();
+        let answer = (0..HEAD_DIM)
+            .map(|column| {
+                let values = values.iter().skip(column).step_by(HEAD_DIM);
+                weights
+                    .iter()
+                    .zip(values)
+                    .map(|(w, &v)| w * f64::from(v))
+                    .sum()
+            })
+            .collect();
+        (answer, weights)
+    }
+
+    fn largest_difference(found: &[f32], expected: &[f64]) -> f64 {
+        found
+            .iter()
+            .zip(expected)
+            .map(|(&found, expected)| (f64::from(found) - expected).abs())
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn answers_are_those_of_the_definition_for_every_number_of_queries_and_positions() {
+        if !is_available() {
+            eprintln!("skipped: this CPU has no AVX-512 with VNNI");
+            return;
+        }
+        let mut rng = StdRng::seed_from_u64(0);
+        for (rows, positions) in [(1, 1), (2, 31), (3, 32), (7, 33), (8, 1500), (21, 100)] {
+            let layout = Layout::new(positions);
+            let queries = random(&mut rng, rows, HEAD_DIM, 1.0);
+            let keys = random(&mut rng, positions, HEAD_DIM, 4.0);
+            let values = random(&mut rng, positions, HEAD_DIM, 1.0);
+            let of = |data| Columns::of_head(data, HEAD_DIM, 0);
+            let mut packed = vec![0; layout.size()];
+            pack(
+                layout,
+                of(&keys),
+                of(&values),
+                &[0.5; HEAD_DIM],
+                &mut packed,
+            );
+
+            let mut found = vec![f32::NAN; rows * HEAD_DIM];
+            let mut weights = vec![f32::NAN; rows * positions];
+            // SAFETY: both are as large as the queries and positions ask.
+            unsafe {
+                attend(
+                    layout,
+                    &packed,
+                    of(&queries),
+                    &[-0.25; HEAD_DIM],
+                    0..rows,
+                    Target::of_head(found.as_mut_ptr(), HEAD_DIM, 0),
+                    Some(weights.as_mut_ptr()),
+                );
+            }
+            let values: Vec<f32> = values.iter().map(|value| value + 0.5).collect();
+            for row in 0..rows {
+                let query: Vec<f32> = queries[row * HEAD_DIM..][..HEAD_DIM]
+                    .iter()
+                    .map(|query| query - 0.25)
+                    .collect();
+                let (answer, weight) = expected(&query, &keys, &values);
+                let found = &found[row * HEAD_DIM..][..HEAD_DIM];
+                assert!(
+                    largest_difference(found, &answer) < 0.02,
+                    "{rows}, {positions}"
+                );
+                let weights = &weights[row * positions..][..positions];
+                assert!(
+                    largest_difference(weights, &weight) < 0.01,
+                    "{rows}, {positions}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn many_small_weights_are_not_lost_beside_a_large_one() {
+        if !is_available() {
+            eprintln!("skipped: this CPU has no AVX-512 with VNNI");
+            return;
+        }
+        // The first position has e^7 times the weight of each of the others, which have more than half of it together.
+        let positions = 1500;
+        let layout = Layout::new(positions);
+        let query = [1.0; HEAD_DIM];
+        let mut keys = vec![0.0; positions * HEAD_DIM];
+        keys[..HEAD_DIM].fill(7.0 / 8.0);
+        let mut values = vec![1.0; positions * HEAD_DIM];
+        values[..HEAD_DIM].fill(-1.0);
+        let of = |data| Columns::of_head(data, HEAD_DIM, 0);
+        let mut packed = vec![0; layout.size()];
+        pack(
+            layout,
+            of(&keys),
+            of(&values),
+            &[0.0; HEAD_DIM],
+            &mut packed,
+        );
+        let mut found = [f32::NAN; HEAD_DIM];
+        // SAFETY: there is room for the one answer.
+        unsafe {
+            let target = Target::of_head(found.as_mut_ptr(), HEAD_DIM, 0);
+            attend(
+                layout,
+                &packed,
+                of(&query),
+                &[0.0; HEAD_DIM],
+                0..1,
+                target,
+                None,
+            );
+        }
+        let (answer, _) = expected(&query, &keys, &values);
+        assert!(answer[0] > 0.1);
+        assert!(
+            largest_difference(&found, &answer) < 0.01,
+            "{found:?}, {answer:?}"
+        );
+    }
+}
