@@ -1,4 +1,4 @@
-//! Attention with keys and values in bytes, for CPUs with AVX-512 and its byte products (VNNI).
+//! Attention with keys and values in bytes.
 //!
 //! ONNX Runtime's attention computes in f32, which takes half of an int8 encoder's time, and reads four times the memory in each
 //! step of the decoder. Here the products are of bytes, and everything else is f32:
@@ -11,14 +11,11 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-/// The only size of a head that there is a kernel for: that of every published Whisper.
-pub(crate) const HEAD_DIM: usize = 64;
+use super::avx512::{LANES, exp2, load};
+use super::{HEAD_DIM, ZERO_POINT, is_available};
 
 /// Queries that share each load of the keys.
 const QUERIES: usize = 8;
-
-/// 32-bit numbers in a register, and positions in a block of keys.
-const LANES: usize = 16;
 
 /// Bytes that one step of a product sums up.
 const STEP: usize = 4;
@@ -28,44 +25,65 @@ const STEPS: usize = HEAD_DIM / STEP;
 /// Registers for a head's dimensions.
 const REGISTERS: usize = HEAD_DIM / LANES;
 
-/// What stands for zero in keys.
-const ZERO_POINT: i32 = 128;
-
 /// The largest weight, as a whole number.
 const WHOLE: f32 = 65_535.0;
 
-/// Whether this CPU can run the kernel.
-pub(crate) fn is_available() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vnni")
-}
-
-/// Rows of f32, of which a head has [`HEAD_DIM`] columns from `first` on.
+/// The columns of a head in rows of f32, which may have a scale each: a row is `data * scale + bias`.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns<'a> {
     data: &'a [f32],
     width: usize,
     first: usize,
+    scales: Option<&'a [f32]>,
+    bias: Option<&'a [f32]>,
 }
 
 impl<'a> Columns<'a> {
     /// Of `data`, `[rows, width]`, the columns of head `head`.
+    ///
+    /// # Panics
+    /// If there are no such columns.
     pub fn of_head(data: &'a [f32], width: usize, head: usize) -> Self {
         let first = head * HEAD_DIM;
         assert!(first + HEAD_DIM <= width && data.len().is_multiple_of(width));
-        Self { data, width, first }
+        Self {
+            data,
+            width,
+            first,
+            scales: None,
+            bias: None,
+        }
+    }
+
+    /// With a scale for each row.
+    pub fn scaled(mut self, scales: &'a [f32]) -> Self {
+        assert_eq!(scales.len(), self.rows());
+        self.scales = Some(scales);
+        self
+    }
+
+    /// With a number, of `width`, to add to each column.
+    pub fn plus(mut self, bias: &'a [f32]) -> Self {
+        assert_eq!(bias.len(), self.width);
+        self.bias = Some(&bias[self.first..self.first + HEAD_DIM]);
+        self
     }
 
     pub fn rows(&self) -> usize {
         self.data.len() / self.width
     }
 
-    fn row(&self, index: usize) -> &'a [f32; HEAD_DIM] {
-        let start = index * self.width + self.first;
-        self.data[start..]
-            .first_chunk()
-            .expect("the columns of a head are in each row")
+    #[target_feature(enable = "avx512f")]
+    fn row(&self, index: usize) -> [__m512; REGISTERS] {
+        let data = &self.data[index * self.width + self.first..][..HEAD_DIM];
+        let scale = _mm512_set1_ps(self.scales.map_or(1.0, |scales| scales[index]));
+        std::array::from_fn(|part| {
+            let numbers = _mm512_mul_ps(load(data, part * LANES), scale);
+            match self.bias {
+                Some(bias) => _mm512_add_ps(numbers, load(bias, part * LANES)),
+                None => numbers,
+            }
+        })
     }
 }
 
@@ -105,17 +123,11 @@ impl Layout {
     }
 }
 
-/// Quantise the keys and values of one head into `out`, of [`Layout::size`] bytes. `value_bias` is added to each value.
+/// Quantise the keys and values of one head into `out`, of [`Layout::size`] bytes.
 ///
 /// # Panics
 /// If [`is_available`] is not the case, or a size is not that of `layout`.
-pub(crate) fn pack(
-    layout: Layout,
-    keys: Columns,
-    values: Columns,
-    value_bias: &[f32; HEAD_DIM],
-    out: &mut [u8],
-) {
+pub(crate) fn pack(layout: Layout, keys: Columns, values: Columns, out: &mut [u8]) {
     assert!(is_available());
     assert_eq!(out.len(), layout.size());
     assert_eq!(
@@ -123,17 +135,11 @@ pub(crate) fn pack(
         (layout.positions, layout.positions)
     );
     // SAFETY: the CPU has what it takes, and the sizes fit.
-    unsafe { pack_unchecked(layout, keys, values, value_bias, out) }
+    unsafe { pack_unchecked(layout, keys, values, out) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn pack_unchecked(
-    layout: Layout,
-    keys: Columns,
-    values: Columns,
-    value_bias: &[f32; HEAD_DIM],
-    out: &mut [u8],
-) {
+unsafe fn pack_unchecked(layout: Layout, keys: Columns, values: Columns, out: &mut [u8]) {
     let Layout { positions, padded } = layout;
     let (scales, rest) = out.split_at_mut(layout.value_scales());
     let (value_scales, rest) = rest.split_at_mut(layout.keys() - layout.value_scales());
@@ -141,13 +147,11 @@ unsafe fn pack_unchecked(
 
     let mut mean = [_mm512_setzero_ps(); REGISTERS];
     let mut largest = [_mm512_setzero_ps(); REGISTERS];
-    let bias = load(value_bias);
     for position in 0..positions {
-        let (key, value) = (load(keys.row(position)), load(values.row(position)));
+        let (key, value) = (keys.row(position), values.row(position));
         for part in 0..REGISTERS {
             mean[part] = _mm512_add_ps(mean[part], key[part]);
-            let value = _mm512_add_ps(value[part], bias[part]);
-            largest[part] = _mm512_max_ps(largest[part], _mm512_abs_ps(value));
+            largest[part] = _mm512_max_ps(largest[part], _mm512_abs_ps(value[part]));
         }
     }
     let count = _mm512_set1_ps(positions as f32);
@@ -159,7 +163,7 @@ unsafe fn pack_unchecked(
     for position in 0..padded {
         let block = &mut key_bytes[position / LANES * LANES * HEAD_DIM..][..LANES * HEAD_DIM];
         let (scale, bytes) = if position < positions {
-            let key = load(keys.row(position));
+            let key = keys.row(position);
             let (scale, bytes) = quantise(std::array::from_fn(|part| {
                 _mm512_sub_ps(key[part], mean[part])
             }));
@@ -191,10 +195,9 @@ unsafe fn pack_unchecked(
         for place in (0..STEP).rev() {
             let position = step * STEP + place;
             let value = if position < positions {
-                let value = load(values.row(position));
+                let value = values.row(position);
                 std::array::from_fn(|part| {
-                    let value = _mm512_add_ps(value[part], bias[part]);
-                    _mm512_cvtps_epi32(_mm512_mul_ps(value, inverse[part]))
+                    _mm512_cvtps_epi32(_mm512_mul_ps(value[part], inverse[part]))
                 })
             } else {
                 [_mm512_setzero_si512(); REGISTERS]
@@ -209,12 +212,6 @@ unsafe fn pack_unchecked(
             unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().add(part * 64).cast(), joined) };
         }
     }
-}
-
-#[target_feature(enable = "avx512f")]
-fn load(row: &[f32; HEAD_DIM]) -> [__m512; REGISTERS] {
-    // SAFETY: within the row.
-    std::array::from_fn(|part| unsafe { _mm512_loadu_ps(row.as_ptr().add(part * LANES)) })
 }
 
 /// The scale and the bytes of a row: its largest magnitude is 127.
@@ -283,8 +280,7 @@ impl Target {
     }
 }
 
-/// Attend with `queries[rows]` to a packed `head`, and write the answers into the same rows of `out`. `bias` is added to each
-/// query. With `weights`, `[rows of queries, positions]`, the softmax is written there.
+/// Attend with `queries[rows]` to a packed `head`, and write the answers into the same rows of `out`. With `weights`, `[rows of queries, positions]`, the softmax is written there.
 ///
 /// # Safety
 /// `out` and `weights` have room for the rows. The panics of [`pack`] apply.
@@ -292,7 +288,6 @@ pub(crate) unsafe fn attend(
     layout: Layout,
     head: &[u8],
     queries: Columns,
-    bias: &[f32; HEAD_DIM],
     rows: std::ops::Range<usize>,
     out: Target,
     weights: Option<*mut f32>,
@@ -307,7 +302,6 @@ pub(crate) unsafe fn attend(
                 layout,
                 head,
                 queries,
-                bias,
                 first,
             };
             let count = QUERIES.min(rows.end - first);
@@ -339,7 +333,6 @@ struct Queries<'a> {
     layout: Layout,
     head: &'a [u8],
     queries: Columns<'a>,
-    bias: &'a [f32; HEAD_DIM],
     /// The row of the first.
     first: usize,
 }
@@ -352,12 +345,8 @@ impl Queries<'_> {
         let mut bytes = [[0i8; HEAD_DIM]; N];
         let mut scales = [0f32; N];
         let mut zeros = [0i32; N];
-        let bias = load(self.bias);
         for index in 0..N {
-            let query = load(self.queries.row(self.first + index));
-            let (scale, quantised) = quantise(std::array::from_fn(|part| {
-                _mm512_add_ps(query[part], bias[part])
-            }));
+            let (scale, quantised) = quantise(self.queries.row(self.first + index));
             scales[index] = scale * std::f32::consts::LOG2_E / (HEAD_DIM as f32).sqrt();
             zeros[index] = -ZERO_POINT * quantised.iter().map(|&byte| i32::from(byte)).sum::<i32>();
             bytes[index] = quantised;
@@ -512,31 +501,12 @@ fn softmax(scores: &[f32], high: &mut [u8], low: &mut [u8]) -> f32 {
     _mm512_reduce_add_epi32(total) as f32
 }
 
-/// `2^x` for x up to 0, within 3e-6 of it: the power of the nearest whole number, times the first terms of the series.
-#[target_feature(enable = "avx512f")]
-fn exp2(x: __m512) -> __m512 {
-    let x = _mm512_max_ps(x, _mm512_set1_ps(-126.0));
-    let whole = _mm512_roundscale_ps::<0>(x);
-    let rest = _mm512_sub_ps(x, whole);
-    // ln(2)^n / n!
-    let mut sum = _mm512_set1_ps(0.001_333_355_8);
-    for term in [
-        0.009_618_129,
-        0.055_504_11,
-        0.240_226_5,
-        std::f32::consts::LN_2,
-        1.0,
-    ] {
-        sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(term));
-    }
-    _mm512_scalef_ps(sum, whole)
-}
-
 #[cfg(test)]
 mod tests {
     use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
     use super::*;
+    use crate::kernels::skipped;
 
     /// Numbers between -1 and 1, `[rows, columns]`, plus a number for each column that is the same in all rows.
     fn random(rng: &mut StdRng, rows: usize, columns: usize, offset: f32) -> Vec<f32> {
@@ -587,14 +557,14 @@ mod tests {
 
     #[test]
     fn answers_are_those_of_the_definition_for_every_number_of_queries_and_positions() {
-        if !is_available() {
-            eprintln!("skipped: this CPU has no AVX-512 with VNNI");
+        if skipped() {
             return;
         }
         let mut rng = StdRng::seed_from_u64(0);
         for (rows, positions) in [(1, 1), (2, 31), (3, 32), (7, 33), (8, 1500), (21, 100)] {
             let layout = Layout::new(positions);
             let queries = random(&mut rng, rows, HEAD_DIM, 1.0);
+            let scales: Vec<f32> = (1..=rows).map(|row| 2.0 / row as f32).collect();
             let keys = random(&mut rng, positions, HEAD_DIM, 4.0);
             let values = random(&mut rng, positions, HEAD_DIM, 1.0);
             let of = |data| Columns::of_head(data, HEAD_DIM, 0);
@@ -602,8 +572,7 @@ mod tests {
             pack(
                 layout,
                 of(&keys),
-                of(&values),
-                &[0.5; HEAD_DIM],
+                of(&values).plus(&[0.5; HEAD_DIM]),
                 &mut packed,
             );
 
@@ -614,8 +583,7 @@ mod tests {
                 attend(
                     layout,
                     &packed,
-                    of(&queries),
-                    &[-0.25; HEAD_DIM],
+                    of(&queries).scaled(&scales).plus(&[-0.25; HEAD_DIM]),
                     0..rows,
                     Target::of_head(found.as_mut_ptr(), HEAD_DIM, 0),
                     Some(weights.as_mut_ptr()),
@@ -625,7 +593,7 @@ mod tests {
             for row in 0..rows {
                 let query: Vec<f32> = queries[row * HEAD_DIM..][..HEAD_DIM]
                     .iter()
-                    .map(|query| query - 0.25)
+                    .map(|query| query * scales[row] - 0.25)
                     .collect();
                 let (answer, weight) = expected(&query, &keys, &values);
                 let found = &found[row * HEAD_DIM..][..HEAD_DIM];
@@ -644,8 +612,7 @@ mod tests {
 
     #[test]
     fn many_small_weights_are_not_lost_beside_a_large_one() {
-        if !is_available() {
-            eprintln!("skipped: this CPU has no AVX-512 with VNNI");
+        if skipped() {
             return;
         }
         // The first position has e^7 times the weight of each of the others, which have more than half of it together.
@@ -658,26 +625,12 @@ mod tests {
         values[..HEAD_DIM].fill(-1.0);
         let of = |data| Columns::of_head(data, HEAD_DIM, 0);
         let mut packed = vec![0; layout.size()];
-        pack(
-            layout,
-            of(&keys),
-            of(&values),
-            &[0.0; HEAD_DIM],
-            &mut packed,
-        );
+        pack(layout, of(&keys), of(&values), &mut packed);
         let mut found = [f32::NAN; HEAD_DIM];
         // SAFETY: there is room for the one answer.
         unsafe {
             let target = Target::of_head(found.as_mut_ptr(), HEAD_DIM, 0);
-            attend(
-                layout,
-                &packed,
-                of(&query),
-                &[0.0; HEAD_DIM],
-                0..1,
-                target,
-                None,
-            );
+            attend(layout, &packed, of(&query), 0..1, target, None);
         }
         let (answer, _) = expected(&query, &keys, &values);
         assert!(answer[0] > 0.1);

@@ -1,20 +1,31 @@
-//! Kernels of our own, for what ONNX Runtime has no fast operator for. Plain slices in and out; [`crate::session`] makes
-//! operators of them.
+//! Kernels of our own, for what an int8 model spends its time on beside the products of its weights: ONNX Runtime does that in
+//! f32. Plain slices in and out; [`crate::session`] makes operators of them.
+//!
+//! They are for CPUs with AVX-512 and its products of bytes (VNNI).
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod rows;
 
-/// Whether there is a kernel for attention to quantised keys and values, on this CPU and for heads of that size.
-pub(crate) fn attends_in_bytes(head_dim: usize) -> bool {
+/// The only size of a head that there is a kernel for: that of every published Whisper.
+pub(crate) const HEAD_DIM: usize = 64;
+
+/// What stands for zero in unsigned bytes.
+pub(crate) const ZERO_POINT: i32 = 128;
+
+/// Whether this CPU can run the kernels.
+pub(crate) fn is_available() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        head_dim == attention::HEAD_DIM && attention::is_available()
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vnni")
     }
     #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = head_dim;
-        false
-    }
+    false
 }
 
 /// Bytes of the packed keys and values of a head.
@@ -27,4 +38,14 @@ pub(crate) fn packed_size(positions: usize) -> usize {
     {
         unreachable!("nothing is packed for {positions} positions: there is no kernel for it")
     }
+}
+
+/// Whether a test of a kernel cannot run here, which it then says.
+#[cfg(test)]
+fn skipped() -> bool {
+    let skipped = !is_available();
+    if skipped {
+        eprintln!("skipped: this CPU has no AVX-512 with VNNI");
+    }
+    skipped
 }

@@ -73,8 +73,14 @@ pub(super) fn graph(
         }
         inputs.push(graph.floats(&format!("{name}.projections.bias"), &[bias.len()], bias));
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let attended = if cross.packed {
-            graph.op("SelfAttention", OWN, &inputs, [])?
+        let attended = if arithmetic == Arithmetic::Rows {
+            let scales = graph.rows_of(&states)?.1;
+            graph.op(
+                "SelfAttention",
+                OWN,
+                &[&inputs[..], &[&scales]].concat(),
+                [],
+            )?
         } else {
             let heads = Attribute::new("num_heads", heads)?;
             graph.op("MultiHeadAttention", FUSED, &inputs, [heads])?
@@ -101,6 +107,7 @@ pub(super) fn graph(
             }
             let bias = &bias[width..];
             inputs.push(graph.floats(&format!("decoder.{index}.cross.bias"), &[width], bias));
+            inputs.push(graph.rows_of(&states)?.1);
             let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
             graph.node("PackKeysValues", OWN, &inputs, &[&cross.names[index]], [])?;
             continue;

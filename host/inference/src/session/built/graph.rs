@@ -15,6 +15,7 @@ use ort::value::{
     DynValue, Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType,
 };
 
+use crate::kernels::ZERO_POINT;
 use crate::weights::{Affine, BLOCK, Element, Form, Matrix, Prepared, View};
 
 /// The domain of ONNX Runtime's fused operators.
@@ -26,9 +27,6 @@ pub(super) const OWN: &str = "whisper_host";
 /// The version of the ONNX operators in use, and of the others.
 const OPSETS: [(&str, u32); 3] = [(ONNX_DOMAIN, 17), (FUSED, 1), (OWN, 1)];
 
-/// The byte that stands for zero in quantised rows.
-const ZERO_POINT: u8 = 128;
-
 /// Initializers of fewer bytes are copied into the graph: ONNX Runtime takes no smaller ones from outside.
 const LEAST_EXTERNAL: usize = 128;
 
@@ -39,14 +37,31 @@ pub(super) enum Arithmetic {
     Float,
     /// Bytes in blocks with a scale each, multiplied with rows that are quantised one by one. Fast for few rows.
     Blocks,
-    /// Bytes with a scale for each output, multiplied with rows that have a scale each. Fast for many rows, of one window.
+    /// Bytes with a scale for each output, multiplied with rows that have a scale each. What lies between the products is of our
+    /// own kernels. Fast for many rows, of one window.
     Rows,
 }
 
-/// What a linear layer makes, where its bias is still to be added by the operator that comes next.
+/// What a linear layer makes, where the operator that comes next is still to multiply each row with its scale, and to add the bias.
 pub(super) struct Linear {
     pub product: String,
+    /// With [`Arithmetic::Rows`] only.
+    pub scales: Option<String>,
     pub bias: Option<String>,
+}
+
+impl Linear {
+    /// The inputs of one of our operators that takes it.
+    pub fn inputs(&self) -> ort::Result<[&str; 3]> {
+        match self {
+            Linear {
+                product,
+                scales: Some(scales),
+                bias: Some(bias),
+            } => Ok([product, scales, bias]),
+            _ => Err(ort::Error::new("a linear layer has no scales or no bias")),
+        }
+    }
 }
 
 /// A graph that is being put together. Values are known by their names.
@@ -58,8 +73,8 @@ pub(super) struct Graph {
     /// The type of states: f32 or f16.
     pub element: TensorElementType,
     /// How linear layers compute.
-    arithmetic: Arithmetic,
-    /// The values that are quantised by rows already, with the names of their bytes and scales.
+    pub arithmetic: Arithmetic,
+    /// The values that are quantised by rows, with the names of their bytes and scales.
     by_rows: HashMap<String, (String, String)>,
 }
 
@@ -192,7 +207,16 @@ impl Graph {
 
     /// `input · weightᵀ + bias`; `input` is `[…, columns]`.
     pub fn affine(&mut self, name: &str, input: &str, affine: &Affine) -> ort::Result<String> {
-        let Linear { product, bias } = self.linear(name, input, affine)?;
+        let Linear {
+            product,
+            bias,
+            scales,
+        } = self.linear(name, input, affine)?;
+        if scales.is_some() {
+            return Err(ort::Error::new(
+                "nothing multiplies the rows with their scales",
+            ));
+        }
         match bias {
             Some(bias) => self.op("Add", ONNX_DOMAIN, &[&product, &bias], []),
             None => Ok(product),
@@ -207,16 +231,23 @@ impl Graph {
         Ok(match self.arithmetic {
             Arithmetic::Blocks => Linear {
                 product: self.product_of_blocks(name, input, weight, bias.as_deref())?,
+                scales: None,
                 bias: None,
             },
-            Arithmetic::Float | Arithmetic::Rows => Linear {
+            Arithmetic::Float => Linear {
                 product: self.product(name, input, weight)?,
+                scales: None,
+                bias,
+            },
+            Arithmetic::Rows => Linear {
+                product: self.product(name, input, weight)?,
+                scales: Some(self.rows_of(input)?.1),
                 bias,
             },
         })
     }
 
-    /// `input · weightᵀ`.
+    /// `input · weightᵀ`; with [`Arithmetic::Rows`] its rows are still to be multiplied with the scales of `input`'s.
     pub fn product(&mut self, name: &str, input: &str, weight: &Matrix) -> ort::Result<String> {
         match self.arithmetic {
             Arithmetic::Float => {
@@ -254,56 +285,43 @@ impl Graph {
     }
 
     fn product_of_rows(&mut self, name: &str, input: &str, weight: &Matrix) -> ort::Result<String> {
-        let (bytes, scales) = match self.by_rows.get(input) {
-            Some(known) => known.clone(),
-            None => self.quantise_rows(input)?,
-        };
+        let (bytes, _) = self.rows_of(input)?;
         let weights = self.weights(name, weight, Form::ColumnBytes);
         let columns = self.weights(name, weight, Form::ColumnScales);
         let one = self.floats("one", &[], &[1.0]);
-        let zero = self.zero_point();
+        let zero = vec![ZERO_POINT as u8];
+        let zero = self.constant("zero_point", TensorElementType::Uint8, &[], zero);
         let inputs = [&bytes, &weights, &one, &columns, &zero];
-        let product = self.op(
+        self.op(
             "MatMulIntegerToFloat",
             FUSED,
             &inputs.map(String::as_str),
             [],
-        )?;
-        self.op("Mul", ONNX_DOMAIN, &[&product, &scales], [])
+        )
     }
 
-    /// The bytes of `input`, `[1, rows, columns]`, around [`ZERO_POINT`], and the scales of its rows, `[rows, 1]`: a row's largest
-    /// magnitude is 127.
-    fn quantise_rows(&mut self, input: &str) -> ort::Result<(String, String)> {
-        let magnitudes = self.op("Abs", ONNX_DOMAIN, &[input], [])?;
-        let axes = Attribute::new("axes", vec![0i64, 2])?;
-        let dropped = Attribute::new("keepdims", 0i64)?;
-        let largest = self.op("ReduceMax", ONNX_DOMAIN, &[&magnitudes], [axes, dropped])?;
-        let least = self.floats("least_magnitude", &[], &[f32::MIN_POSITIVE * 127.0]);
-        let largest = self.op("Max", ONNX_DOMAIN, &[&largest, &least], [])?;
-        let steps = self.floats("steps", &[], &[127.0]);
-        let scales = self.op("Div", ONNX_DOMAIN, &[&largest, &steps], [])?;
-        let shape = self.op("Shape", ONNX_DOMAIN, &[&scales], [])?;
-        let zero = self.zero_point();
-        let zeros = self.op("Expand", ONNX_DOMAIN, &[&zero, &shape], [])?;
-        let axis = Attribute::new("axis", 1i64)?;
-        let bytes = self.op(
-            "QuantizeLinear",
-            ONNX_DOMAIN,
-            &[input, &scales, &zeros],
-            [axis],
-        )?;
-        let axis = self.integers("last_axis", &[1], &[1]);
-        let scales = self.op("Unsqueeze", ONNX_DOMAIN, &[&scales, &axis], [])?;
-        self.by_rows
-            .insert(input.to_owned(), (bytes.clone(), scales.clone()));
-        Ok((bytes, scales))
+    /// The bytes of `input`, `[1, rows, columns]`, and the scales of its rows, `[rows]`.
+    pub fn rows_of(&mut self, input: &str) -> ort::Result<(String, String)> {
+        if let Some(known) = self.by_rows.get(input) {
+            return Ok(known.clone());
+        }
+        self.op_of_rows("QuantiseRows", &[input], &[], input.to_owned())?;
+        self.rows_of(input)
     }
 
-    /// [`ZERO_POINT`] as a value.
-    fn zero_point(&mut self) -> String {
-        let bytes = vec![ZERO_POINT];
-        self.constant("zero_point", TensorElementType::Uint8, &[], bytes)
+    /// A node of ours that gives bytes and scales of rows, which then stand for the value `name`, and `more` outputs.
+    pub fn op_of_rows(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        more: &[&str],
+        name: String,
+    ) -> ort::Result<()> {
+        let (bytes, scales) = (self.fresh("bytes"), self.fresh("scales"));
+        let outputs = [&[bytes.as_str(), &scales], more].concat();
+        self.node(operator, OWN, inputs, &outputs, [])?;
+        self.by_rows.insert(name, (bytes, scales));
+        Ok(())
     }
 
     /// The scales of a matrix in blocks, in the type of the graph.

@@ -3,7 +3,7 @@
 use ort::editor::ONNX_DOMAIN;
 use ort::operator::Attribute;
 
-use super::graph::{FUSED, Graph, Linear};
+use super::graph::{Arithmetic, FUSED, Graph, Linear};
 use crate::weights::{Affine, FeedForward, Norm};
 
 /// Of every Whisper's layer normalisation (PyTorch's default).
@@ -43,6 +43,13 @@ impl Residual {
             );
         };
         let (normalised, sum) = (graph.fresh("normalised"), graph.fresh("sum"));
+        if graph.arithmetic == Arithmetic::Rows {
+            let [product, scales, bias] = pending.inputs()?;
+            let inputs = [&self.sum, product, scales, bias, &gamma, &beta];
+            graph.op_of_rows("NormaliseRows", &inputs, &[&sum], normalised.clone())?;
+            self.sum = sum;
+            return Ok(normalised);
+        }
         graph.node(
             "SkipLayerNormalization",
             FUSED,
@@ -69,9 +76,18 @@ impl Residual {
     ) -> ort::Result<()> {
         let states = self.norm(graph, &format!("{name}.ffn_norm"), &layers.norm)?;
         let up = graph.linear(&format!("{name}.up"), &states, &layers.up)?;
-        let up = match &up.bias {
-            Some(bias) => graph.op("BiasGelu", FUSED, &[&up.product, bias], [])?,
-            None => graph.op("Gelu", FUSED, &[&up.product], [])?,
+        let up = match &up {
+            _ if graph.arithmetic == Arithmetic::Rows => {
+                let activated = graph.fresh("activated");
+                graph.op_of_rows("GeluRows", &up.inputs()?, &[], activated.clone())?;
+                activated
+            }
+            Linear {
+                product,
+                bias: Some(bias),
+                ..
+            } => graph.op("BiasGelu", FUSED, &[product, bias], [])?,
+            Linear { product, .. } => graph.op("Gelu", FUSED, &[product], [])?,
         };
         let down = graph.linear(&format!("{name}.down"), &up, &layers.down)?;
         self.add(down);

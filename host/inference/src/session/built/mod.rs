@@ -116,16 +116,17 @@ pub(super) fn load(
         Precision::Int8 if cuda => TensorElementType::Float16,
         _ => TensorElementType::Float32,
     };
+    let own = precision == Precision::Int8
+        && !cuda
+        && shape.head_dim == kernels::HEAD_DIM
+        && kernels::is_available();
     let (for_encoder, for_decoder) = match precision {
-        Precision::Int8 if cuda || !sums_bytes_exactly() => {
-            (Arithmetic::Blocks, Arithmetic::Blocks)
-        }
-        Precision::Int8 => (Arithmetic::Rows, Arithmetic::Blocks),
+        Precision::Int8 if own => (Arithmetic::Rows, Arithmetic::Blocks),
+        Precision::Int8 => (Arithmetic::Blocks, Arithmetic::Blocks),
         _ => (Arithmetic::Float, Arithmetic::Float),
     };
-    let packed = precision == Precision::Int8 && !cuda && kernels::attends_in_bytes(shape.head_dim);
     let layers = checkpoint.decoder.len();
-    let cross = Cross::new(layers, shape, element, packed);
+    let cross = Cross::new(layers, shape, element, own);
     let failed = failed(&checkpoint.files[0]);
     let encoder =
         encoder::graph(checkpoint, shape, element, for_encoder, &cross).map_err(&failed)?;
@@ -144,7 +145,9 @@ pub(super) fn load(
     let session = |graph: graph::Graph| -> Result<Session, LoadError> {
         let mut builder = with_own_operators(settings.builder(settings.threads).map_err(&failed)?)
             .map_err(&failed)?;
-        let Built { session, maps } = graph.build(&mut builder, prepared.as_ref()).map_err(&failed)?;
+        let Built { session, maps } = graph
+            .build(&mut builder, prepared.as_ref())
+            .map_err(&failed)?;
         Session::new(session, &checkpoint.files[0], maps)
     };
     let memory = |cuda| memory(cuda).map_err(&failed);
@@ -191,15 +194,4 @@ fn with_own_operators(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
 #[cfg(not(target_arch = "x86_64"))]
 fn with_own_operators(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
     Ok(builder)
-}
-
-/// Whether ONNX Runtime's products of a matrix of bytes are exact on this CPU: without VNNI, an x86 adds two of them in 16 bits,
-/// which overflow.
-fn sums_bytes_exactly() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    true
 }

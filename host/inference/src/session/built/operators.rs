@@ -8,12 +8,14 @@ use ort::operator::{
 use ort::value::{TensorElementType, ValueRef, ValueRefMut};
 
 use super::graph::OWN;
-use crate::kernels::attention::{Columns, HEAD_DIM, Layout, Target, attend, pack};
+use crate::kernels::HEAD_DIM;
+use crate::kernels::attention::{Columns, Layout, Target, attend, pack};
+use crate::kernels::rows::{Product, gelu, normalise, quantise};
 
 const FLOAT: TensorElementType = TensorElementType::Float32;
 const BYTE: TensorElementType = TensorElementType::Uint8;
 
-/// Queries that one thread takes at a time.
+/// Rows that one thread takes at a time.
 const CHUNK: usize = 128;
 
 /// Products of queries and heads that are not worth waking another thread.
@@ -22,21 +24,42 @@ const FEW: usize = 32;
 /// All of them.
 pub(super) fn domain() -> ort::Result<OperatorDomain> {
     OperatorDomain::new(OWN)?
+        .add(QuantiseRows)?
+        .add(NormaliseRows)?
+        .add(GeluRows)?
         .add(SelfAttention)?
         .add(PackKeysValues)?
         .add(PackedAttention)
 }
 
+/// Rows in bytes.
+///
+/// Input: `[1, rows, width]`. Outputs: bytes of that shape, and the scales of the rows, `[rows]`.
+struct QuantiseRows;
+
+/// The next sum of a residual stream, and its layer normalisation in bytes.
+///
+/// Inputs: the sum and a product, `[1, rows, width]`; the scales that the rows of the product are to be multiplied with, `[rows]`,
+/// and the bias that is then added, `[width]`; the factors and the bias of the normalisation, `[width]`. Outputs: those of
+/// [`QuantiseRows`], and the next sum.
+struct NormaliseRows;
+
+/// The Gaussian error linear unit of a product, in bytes.
+///
+/// Inputs: the product with its scales and bias, as for [`NormaliseRows`]. Outputs: those of [`QuantiseRows`].
+struct GeluRows;
+
 /// Attention of the positions of one window to each other.
 ///
-/// Inputs: queries, keys and values, `[1, positions, width]`, and their bias, `[3 * width]`. That of the keys adds the same to all
-/// scores of a query, and is left out. Output: `[1, positions, width]`.
+/// Inputs: queries, keys and values, `[1, positions, width]`; their bias, `[3 * width]`; and the scales that their rows are to be
+/// multiplied with, `[positions]`. The bias of the keys adds the same to all scores of a query, and is left out. Output:
+/// `[1, positions, width]`.
 struct SelfAttention;
 
-/// Keys and values of windows in the form that [`PackedAttention`] takes.
+/// Keys and values of a window in the form that [`PackedAttention`] takes.
 ///
-/// Inputs: keys and values, `[windows, positions, width]`, and the bias of the values, `[width]`. Output: bytes,
-/// `[windows, heads, 1, size]`.
+/// Inputs: keys and values, `[1, positions, width]`; the bias of the values, `[width]`; and the scales that the rows of both are to
+/// be multiplied with, `[positions]`. Output: bytes, `[1, heads, 1, size]`.
 struct PackKeysValues;
 
 /// Attention to keys and values that are packed.
@@ -69,11 +92,133 @@ macro_rules! signature {
     };
 }
 
+impl Operator for QuantiseRows {
+    signature!(
+        "QuantiseRows",
+        QuantiseRows,
+        [FLOAT],
+        [
+            OperatorOutput::required(BYTE),
+            OperatorOutput::required(FLOAT)
+        ]
+    );
+
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<QuantiseRows> {
+        Ok(QuantiseRows)
+    }
+}
+
+impl Kernel for QuantiseRows {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let [input] = inputs::<1>(context)?;
+        let (shape, input) = input.try_extract_tensor::<f32>()?;
+        by_rows(context, shape, |row, _, width, bytes| {
+            quantise(&input[row * width..][..width], bytes)
+        })
+    }
+}
+
+impl Operator for NormaliseRows {
+    signature!(
+        "NormaliseRows",
+        NormaliseRows,
+        [FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT],
+        [
+            OperatorOutput::required(BYTE),
+            OperatorOutput::required(FLOAT),
+            OperatorOutput::required(FLOAT)
+        ]
+    );
+
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<NormaliseRows> {
+        Ok(NormaliseRows)
+    }
+}
+
+impl Kernel for NormaliseRows {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let inputs = inputs::<6>(context)?;
+        let (shape, sum) = inputs[0].try_extract_tensor::<f32>()?;
+        let [values, scales, bias, gamma, beta] = floats(&inputs[1..])?;
+        let mut output = output(context, 2, &sizes::<3>(shape)?)?;
+        let new_sum = Shared(output.try_extract_tensor_mut::<f32>()?.1.as_mut_ptr());
+        by_rows(context, shape, |row, scratch, width, bytes| {
+            let place = row * width..(row + 1) * width;
+            let product = Product {
+                values: &values[place.clone()],
+                scale: scales[row],
+                bias,
+            };
+            // SAFETY: each task has other rows of the output.
+            let new_sum = unsafe { std::slice::from_raw_parts_mut(new_sum.at(place.start), width) };
+            normalise(&sum[place], product, gamma, beta, new_sum, bytes, scratch)
+        })
+    }
+}
+
+impl Operator for GeluRows {
+    signature!(
+        "GeluRows",
+        GeluRows,
+        [FLOAT, FLOAT, FLOAT],
+        [
+            OperatorOutput::required(BYTE),
+            OperatorOutput::required(FLOAT)
+        ]
+    );
+
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<GeluRows> {
+        Ok(GeluRows)
+    }
+}
+
+impl Kernel for GeluRows {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let inputs = inputs::<3>(context)?;
+        let (shape, values) = inputs[0].try_extract_tensor::<f32>()?;
+        let [scales, bias] = floats(&inputs[1..])?;
+        by_rows(context, shape, |row, scratch, width, bytes| {
+            let product = Product {
+                values: &values[row * width..][..width],
+                scale: scales[row],
+                bias,
+            };
+            gelu(product, bytes, scratch)
+        })
+    }
+}
+
+/// Make the bytes of each row with `make`, which gives the row's scale, and has a buffer to use.
+fn by_rows(
+    context: &ComputeContext,
+    shape: &[i64],
+    make: impl Fn(usize, &mut Vec<f32>, usize, &mut [u8]) -> f32 + Send + Sync,
+) -> ort::Result<()> {
+    let [1, rows, width] = sizes(shape)? else {
+        return Err(ort::Error::new("rows are of one window"));
+    };
+    let mut bytes = output(context, 0, &[1, rows, width])?;
+    let mut scales = output(context, 1, &[rows])?;
+    let bytes = Shared(bytes.try_extract_tensor_mut::<u8>()?.1.as_mut_ptr());
+    let scales = Shared(scales.try_extract_tensor_mut::<f32>()?.1.as_mut_ptr());
+    let chunks = rows.div_ceil(CHUNK);
+    context.par_for(chunks, chunks, |chunk| {
+        let mut scratch = Vec::new();
+        for row in chunk * CHUNK..rows.min((chunk + 1) * CHUNK) {
+            // SAFETY: each task has other rows of both outputs.
+            unsafe {
+                let bytes = std::slice::from_raw_parts_mut(bytes.at(row * width), width);
+                *scales.at(row) = make(row, &mut scratch, width, bytes);
+            }
+        }
+    })
+}
+
 impl Operator for SelfAttention {
     signature!(
         "SelfAttention",
         SelfAttentionKernel,
-        [FLOAT, FLOAT, FLOAT, FLOAT],
+        [FLOAT, FLOAT, FLOAT, FLOAT, FLOAT],
         [OperatorOutput::required(FLOAT)]
     );
 
@@ -88,11 +233,9 @@ struct SelfAttentionKernel {
 
 impl Kernel for SelfAttentionKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let [queries, keys, values, bias] = inputs(context)?;
-        let (shape, queries) = queries.try_extract_tensor::<f32>()?;
-        let (_, keys) = keys.try_extract_tensor::<f32>()?;
-        let (_, values) = values.try_extract_tensor::<f32>()?;
-        let (_, bias) = bias.try_extract_tensor::<f32>()?;
+        let inputs = inputs::<5>(context)?;
+        let (shape, queries) = inputs[0].try_extract_tensor::<f32>()?;
+        let [keys, values, bias, scales] = floats(&inputs[1..])?;
         let [1, positions, width] = sizes(shape)? else {
             return Err(ort::Error::new("self-attention takes one window"));
         };
@@ -109,9 +252,10 @@ impl Kernel for SelfAttentionKernel {
             let out = unsafe { std::slice::from_raw_parts_mut(packed.at(head * size), size) };
             pack(
                 layout,
-                Columns::of_head(keys, width, head),
-                Columns::of_head(values, width, head),
-                of_head(&bias[2 * width..], head),
+                Columns::of_head(keys, width, head).scaled(scales),
+                Columns::of_head(values, width, head)
+                    .scaled(scales)
+                    .plus(&bias[2 * width..]),
                 out,
             );
         })?;
@@ -124,8 +268,9 @@ impl Kernel for SelfAttentionKernel {
                 attend(
                     layout,
                     &packed[head * size..][..size],
-                    Columns::of_head(queries, width, head),
-                    of_head(bias, head),
+                    Columns::of_head(queries, width, head)
+                        .scaled(scales)
+                        .plus(&bias[..width]),
                     first..positions.min(first + CHUNK),
                     Target::of_head(out.at(0), width, head),
                     None,
@@ -139,7 +284,7 @@ impl Operator for PackKeysValues {
     signature!(
         "PackKeysValues",
         PackKeysValues,
-        [FLOAT, FLOAT, FLOAT],
+        [FLOAT, FLOAT, FLOAT, FLOAT],
         [OperatorOutput::required(BYTE)]
     );
 
@@ -150,26 +295,26 @@ impl Operator for PackKeysValues {
 
 impl Kernel for PackKeysValues {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let [keys, values, bias] = inputs(context)?;
-        let (shape, keys) = keys.try_extract_tensor::<f32>()?;
-        let (_, values) = values.try_extract_tensor::<f32>()?;
-        let (_, bias) = bias.try_extract_tensor::<f32>()?;
-        let [windows, positions, width] = sizes(shape)?;
+        let inputs = inputs::<4>(context)?;
+        let (shape, keys) = inputs[0].try_extract_tensor::<f32>()?;
+        let [values, bias, scales] = floats(&inputs[1..])?;
+        let [1, positions, width] = sizes(shape)? else {
+            return Err(ort::Error::new("keys and values are packed for one window"));
+        };
         let heads = width / HEAD_DIM;
         let layout = Layout::new(positions);
         let size = layout.size();
-        let mut output = output(context, 0, &[windows, heads, 1, size])?;
+        let mut output = output(context, 0, &[1, heads, 1, size])?;
         let out = Shared(output.try_extract_tensor_mut::<u8>()?.1.as_mut_ptr());
-        context.par_for(windows * heads, windows * heads, move |task| {
-            let (window, head) = (task / heads, task % heads);
-            let place = window * positions * width..(window + 1) * positions * width;
-            // SAFETY: each task has a window's head, and a piece of the output for it.
-            let out = unsafe { std::slice::from_raw_parts_mut(out.at(task * size), size) };
+        context.par_for(heads, heads, move |head| {
+            // SAFETY: each task has a head, and a piece of the output for it.
+            let out = unsafe { std::slice::from_raw_parts_mut(out.at(head * size), size) };
             pack(
                 layout,
-                Columns::of_head(&keys[place.clone()], width, head),
-                Columns::of_head(&values[place], width, head),
-                of_head(bias, head),
+                Columns::of_head(keys, width, head).scaled(scales),
+                Columns::of_head(values, width, head)
+                    .scaled(scales)
+                    .plus(bias),
                 out,
             );
         })
@@ -212,7 +357,7 @@ struct PackedAttentionKernel {
 
 impl Kernel for PackedAttentionKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let [queries, packed] = inputs(context)?;
+        let [queries, packed] = inputs::<2>(context)?;
         let (shape, queries) = queries.try_extract_tensor::<f32>()?;
         let (_, packed) = packed.try_extract_tensor::<u8>()?;
         let [windows, rows, width] = sizes(shape)?;
@@ -253,7 +398,6 @@ impl Kernel for PackedAttentionKernel {
                     layout,
                     &packed[task * size..][..size],
                     Columns::of_head(&queries[first..][..rows * width], width, head),
-                    &[0.0; HEAD_DIM],
                     0..rows,
                     Target::of_head(out.at(first), width, head),
                     weights,
@@ -287,12 +431,6 @@ impl<T> Shared<T> {
     }
 }
 
-fn of_head(bias: &[f32], head: usize) -> &[f32; HEAD_DIM] {
-    bias[head * HEAD_DIM..]
-        .first_chunk()
-        .expect("a bias has as many columns as its product")
-}
-
 fn inputs<const N: usize>(context: &ComputeContext) -> ort::Result<[ValueRef<'_>; N]> {
     let found = (0..N)
         .map(|index| {
@@ -300,6 +438,17 @@ fn inputs<const N: usize>(context: &ComputeContext) -> ort::Result<[ValueRef<'_>
                 .input(index)?
                 .ok_or_else(|| ort::Error::new(format!("input {index} is missing")))
         })
+        .collect::<ort::Result<Vec<_>>>()?;
+    found
+        .try_into()
+        .map_err(|_| ort::Error::new("an operator has another number of inputs"))
+}
+
+/// The data of tensors of f32.
+fn floats<'a, const N: usize>(tensors: &'a [ValueRef<'_>]) -> ort::Result<[&'a [f32]; N]> {
+    let found = tensors
+        .iter()
+        .map(|tensor| Ok(tensor.try_extract_tensor::<f32>()?.1))
         .collect::<ort::Result<Vec<_>>>()?;
     found
         .try_into()

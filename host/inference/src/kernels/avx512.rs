@@ -1,0 +1,42 @@
+//! What the kernels have in common.
+
+use std::arch::x86_64::*;
+
+/// Numbers of 32 bits in a register.
+pub(super) const LANES: usize = 16;
+
+/// The numbers from `place` on.
+#[target_feature(enable = "avx512f")]
+pub(super) fn load(data: &[f32], place: usize) -> __m512 {
+    let data = &data[place..place + LANES];
+    // SAFETY: as many numbers as a register has.
+    unsafe { _mm512_loadu_ps(data.as_ptr()) }
+}
+
+/// Write them from `place` on.
+#[target_feature(enable = "avx512f")]
+pub(super) fn store(data: &mut [f32], place: usize, numbers: __m512) {
+    let data = &mut data[place..place + LANES];
+    // SAFETY: as many numbers as a register has.
+    unsafe { _mm512_storeu_ps(data.as_mut_ptr(), numbers) };
+}
+
+/// `2^x` for x up to 0, within 3e-6 of it: the power of the nearest whole number, times the first terms of the series.
+#[target_feature(enable = "avx512f")]
+pub(super) fn exp2(x: __m512) -> __m512 {
+    let x = _mm512_max_ps(x, _mm512_set1_ps(-126.0));
+    let whole = _mm512_roundscale_ps::<0>(x);
+    let rest = _mm512_sub_ps(x, whole);
+    // ln(2)^n / n!
+    let mut sum = _mm512_set1_ps(0.001_333_355_8);
+    for term in [
+        0.009_618_129,
+        0.055_504_11,
+        0.240_226_5,
+        std::f32::consts::LN_2,
+        1.0,
+    ] {
+        sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(term));
+    }
+    _mm512_scalef_ps(sum, whole)
+}

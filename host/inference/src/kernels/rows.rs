@@ -1,0 +1,281 @@
+//! What an int8 encoder does with rows between its products of bytes: each kernel takes what one product gives and makes what the
+//! next one takes, so that a row is read and written once.
+//!
+//! A quantised row has a scale that takes its largest magnitude to 127, and bytes around [`ZERO_POINT`].
+
+use std::arch::x86_64::*;
+
+use super::avx512::{LANES, exp2, load, store};
+use super::{ZERO_POINT, is_available};
+
+/// Of every Whisper's layer normalisation (PyTorch's default).
+const EPSILON: f32 = 1e-5;
+
+/// A row as the product of quantised rows gives it: `values * scale + bias` is what it stands for.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    pub values: &'a [f32],
+    pub scale: f32,
+    pub bias: &'a [f32],
+}
+
+/// Quantise `row` into `bytes`; its scale.
+///
+/// # Panics
+/// As all here, if [`is_available`] is not the case, if sizes differ, or are not a multiple of 16.
+pub(crate) fn quantise(row: &[f32], bytes: &mut [u8]) -> f32 {
+    check(row.len(), &[bytes.len()]);
+    // SAFETY: the CPU has what it takes, and the sizes fit.
+    unsafe { quantise_unchecked(row, bytes, largest(row)) }
+}
+
+/// Write `sum + product` into `new_sum`, and its layer normalisation, quantised, into `bytes`; the scale.
+pub(crate) fn normalise(
+    sum: &[f32],
+    product: Product,
+    gamma: &[f32],
+    beta: &[f32],
+    new_sum: &mut [f32],
+    bytes: &mut [u8],
+    scratch: &mut Vec<f32>,
+) -> f32 {
+    let Product { values, bias, .. } = product;
+    let others = [values, bias, gamma, beta, new_sum].map(|data| data.len());
+    check(sum.len(), &others);
+    check(sum.len(), &[bytes.len()]);
+    scratch.resize(sum.len(), 0.0);
+    // SAFETY: the CPU has what it takes, and the sizes fit.
+    unsafe { normalise_unchecked(sum, product, gamma, beta, new_sum, bytes, scratch) }
+}
+
+/// Quantise the Gaussian error linear unit of `product` into `bytes`; the scale.
+pub(crate) fn gelu(product: Product, bytes: &mut [u8], scratch: &mut Vec<f32>) -> f32 {
+    check(product.values.len(), &[product.bias.len(), bytes.len()]);
+    scratch.resize(bytes.len(), 0.0);
+    // SAFETY: the CPU has what it takes, and the sizes fit.
+    unsafe { gelu_unchecked(product, bytes, scratch) }
+}
+
+fn check(size: usize, others: &[usize]) {
+    assert!(is_available());
+    assert!(size.is_multiple_of(LANES) && others.iter().all(|&other| other == size));
+}
+
+#[target_feature(enable = "avx512f")]
+fn largest(row: &[f32]) -> f32 {
+    let mut largest = _mm512_setzero_ps();
+    for place in (0..row.len()).step_by(LANES) {
+        largest = _mm512_max_ps(largest, _mm512_abs_ps(load(row, place)));
+    }
+    _mm512_reduce_max_ps(largest)
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn quantise_unchecked(row: &[f32], bytes: &mut [u8], largest: f32) -> f32 {
+    let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
+    let inverse = _mm512_set1_ps(1.0 / scale);
+    let zero = _mm512_set1_epi32(ZERO_POINT);
+    for place in (0..row.len()).step_by(LANES) {
+        let whole = _mm512_cvtps_epi32(_mm512_mul_ps(load(row, place), inverse));
+        let whole = _mm512_cvtusepi32_epi8(_mm512_add_epi32(whole, zero));
+        // SAFETY: as many bytes as numbers.
+        unsafe { _mm_storeu_si128(bytes.as_mut_ptr().add(place).cast(), whole) };
+    }
+    scale
+}
+
+impl Product<'_> {
+    #[target_feature(enable = "avx512f")]
+    fn at(&self, place: usize) -> __m512 {
+        let scale = _mm512_set1_ps(self.scale);
+        _mm512_fmadd_ps(load(self.values, place), scale, load(self.bias, place))
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn normalise_unchecked(
+    sum: &[f32],
+    product: Product,
+    gamma: &[f32],
+    beta: &[f32],
+    new_sum: &mut [f32],
+    bytes: &mut [u8],
+    scratch: &mut [f32],
+) -> f32 {
+    let size = sum.len();
+    let mut total = _mm512_setzero_ps();
+    for place in (0..size).step_by(LANES) {
+        let x = _mm512_add_ps(load(sum, place), product.at(place));
+        store(new_sum, place, x);
+        total = _mm512_add_ps(total, x);
+    }
+    let mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) / size as f32);
+    let mut squares = _mm512_setzero_ps();
+    for place in (0..size).step_by(LANES) {
+        let x = _mm512_sub_ps(load(new_sum, place), mean);
+        squares = _mm512_fmadd_ps(x, x, squares);
+    }
+    let variance = _mm512_reduce_add_ps(squares) / size as f32;
+    let inverse = _mm512_set1_ps(1.0 / (variance + EPSILON).sqrt());
+    let mut largest = _mm512_setzero_ps();
+    for place in (0..size).step_by(LANES) {
+        let x = _mm512_mul_ps(_mm512_sub_ps(load(new_sum, place), mean), inverse);
+        let y = _mm512_fmadd_ps(x, load(gamma, place), load(beta, place));
+        largest = _mm512_max_ps(largest, _mm512_abs_ps(y));
+        store(scratch, place, y);
+    }
+    quantise_unchecked(scratch, bytes, _mm512_reduce_max_ps(largest))
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn gelu_unchecked(product: Product, bytes: &mut [u8], scratch: &mut [f32]) -> f32 {
+    let mut largest = _mm512_setzero_ps();
+    for place in (0..scratch.len()).step_by(LANES) {
+        let x = product.at(place);
+        let y = _mm512_mul_ps(x, normal_distribution(x));
+        largest = _mm512_max_ps(largest, _mm512_abs_ps(y));
+        store(scratch, place, y);
+    }
+    quantise_unchecked(scratch, bytes, _mm512_reduce_max_ps(largest))
+}
+
+/// The probability that a standard normal number is below x, within 2e-7: `(1 + erf(x / √2)) / 2`, by formula 7.1.26 of Abramowitz
+/// and Stegun, Handbook of Mathematical Functions.
+#[target_feature(enable = "avx512f")]
+fn normal_distribution(x: __m512) -> __m512 {
+    let one = _mm512_set1_ps(1.0);
+    let z = _mm512_mul_ps(
+        _mm512_abs_ps(x),
+        _mm512_set1_ps(std::f32::consts::FRAC_1_SQRT_2),
+    );
+    let t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.327_591_1), one));
+    let mut sum = _mm512_set1_ps(1.061_405_4);
+    for term in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(term));
+    }
+    let square = _mm512_mul_ps(
+        _mm512_mul_ps(z, z),
+        _mm512_set1_ps(-std::f32::consts::LOG2_E),
+    );
+    let half = _mm512_mul_ps(_mm512_set1_ps(0.5), exp2(square));
+    let tail = _mm512_mul_ps(_mm512_mul_ps(sum, t), half);
+    let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, _mm512_setzero_ps());
+    _mm512_mask_blend_ps(negative, _mm512_sub_ps(one, tail), tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+    use super::*;
+    use crate::kernels::skipped;
+
+    fn random(rng: &mut StdRng, size: usize) -> Vec<f32> {
+        (0..size).map(|_| rng.random_range(-3.0..3.0)).collect()
+    }
+
+    /// Whether the bytes with their scale stand for `expected`, as well as bytes can.
+    fn assert_close(bytes: &[u8], scale: f32, expected: &[f64]) {
+        let largest = expected
+            .iter()
+            .fold(0.0f64, |largest, x| largest.max(x.abs()));
+        assert!((f64::from(scale) * 127.0 - largest).abs() < 1e-5 * largest);
+        for (&byte, expected) in bytes.iter().zip(expected) {
+            let found = f64::from(i32::from(byte) - ZERO_POINT) * f64::from(scale);
+            assert!(
+                (found - expected).abs() < f64::from(scale) * 0.501,
+                "{found}, {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_row_is_quantised_to_the_nearest_bytes() {
+        if skipped() {
+            return;
+        }
+        let row = random(&mut StdRng::seed_from_u64(0), 64);
+        let mut bytes = [0; 64];
+        let scale = quantise(&row, &mut bytes);
+        assert_close(
+            &bytes,
+            scale,
+            &row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(),
+        );
+        // All zeros have no largest magnitude.
+        quantise(&[0.0; 64], &mut bytes);
+        assert_eq!(bytes, [ZERO_POINT as u8; 64]);
+    }
+
+    #[test]
+    fn a_sum_is_normalised_by_its_definition() {
+        if skipped() {
+            return;
+        }
+        let mut rng = StdRng::seed_from_u64(1);
+        let [sum, values, bias, gamma, beta] = std::array::from_fn(|_| random(&mut rng, 96));
+        let (mut new_sum, mut bytes) = (vec![0.0; 96], vec![0; 96]);
+        let product = Product {
+            values: &values,
+            scale: 0.5,
+            bias: &bias,
+        };
+        let scale = normalise(
+            &sum,
+            product,
+            &gamma,
+            &beta,
+            &mut new_sum,
+            &mut bytes,
+            &mut Vec::new(),
+        );
+        let x: Vec<f64> = (0..96)
+            .map(|i| f64::from(sum[i]) + f64::from(values[i]) * 0.5 + f64::from(bias[i]))
+            .collect();
+        for (found, expected) in new_sum.iter().zip(&x) {
+            assert!((f64::from(*found) - expected).abs() < 1e-5);
+        }
+        let mean = x.iter().sum::<f64>() / 96.0;
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 96.0;
+        let expected: Vec<f64> = (0..96)
+            .map(|i| {
+                (x[i] - mean) / (variance + 1e-5).sqrt() * f64::from(gamma[i]) + f64::from(beta[i])
+            })
+            .collect();
+        assert_close(&bytes, scale, &expected);
+    }
+
+    #[test]
+    fn the_gaussian_error_linear_unit_is_within_a_millionth() {
+        if skipped() {
+            return;
+        }
+        // Φ(x), from the error function of the GNU C library.
+        for (x, expected) in [
+            (-6.0f32, 9.865876e-10),
+            (-1.0, 0.158_655_253_9),
+            (-0.1, 0.460_172_162_7),
+            (0.0, 0.5),
+            (0.5, 0.691_462_461_3),
+            (2.0, 0.977_249_868_1),
+            (9.0, 1.0),
+        ] {
+            let mut found = [0.0f32; LANES];
+            // SAFETY: the CPU has what it takes.
+            unsafe { store(&mut found, 0, normal_distribution(_mm512_set1_ps(x))) };
+            assert!(
+                (f64::from(found[0]) - expected).abs() < 1e-6,
+                "{x}: {found:?}"
+            );
+        }
+        let mut bytes = [0; LANES];
+        let product = Product {
+            values: &[2.0; LANES],
+            scale: 0.25,
+            bias: &[0.5; LANES],
+        };
+        let scale = gelu(product, &mut bytes, &mut Vec::new());
+        assert!((scale * 127.0 - 0.841_344_8).abs() < 1e-5);
+        assert_eq!(bytes, [255; LANES]);
+    }
+}
