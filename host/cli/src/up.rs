@@ -62,6 +62,9 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         loaded = loading => loaded?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
+    // What it took to load models and to compile components is much more than what requests need.
+    // SAFETY: it may be called at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) };
     let summary = summary(options, &deployments, &models);
     let config = ServerConfig {
         max_connections: options.max_connections,

@@ -143,8 +143,14 @@ impl Matrix {
         }
     }
 
-    /// Its bytes in `form`, little endian.
+    /// Its bytes in `form`, little endian. What it is made of does not stay in memory.
     pub fn fill(&self, form: Form) -> Vec<u8> {
+        let bytes = self.filled(form);
+        self.parts.iter().for_each(|part| part.view.forget());
+        bytes
+    }
+
+    fn filled(&self, form: Form) -> Vec<u8> {
         match form {
             Form::F32 => self.each_row(4 * self.columns, |row, out| {
                 write(out, row, f32::to_le_bytes)

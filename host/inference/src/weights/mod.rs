@@ -14,7 +14,7 @@ pub(crate) use checkpoint::{Affine, Checkpoint, FeedForward, KERNEL, Norm};
 pub(crate) use matrix::{BLOCK, Form, Matrix};
 pub(crate) use prepared::Prepared;
 pub(crate) use safetensors::shards;
-pub(crate) use view::{Element, View};
+pub(crate) use view::{Element, View, forget};
 
 #[cfg(test)]
 pub(crate) use view::tests::view_of;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::LoadError;
 
@@ -31,6 +31,16 @@ impl Element {
             Element::F16 | Element::Bf16 | Element::I16 => 2,
             Element::I8 | Element::U8 => 1,
         }
+    }
+}
+
+/// Let go of the memory that a part of a mapped file takes, until it is read again.
+pub(crate) fn forget(file: &Mmap, place: Range<usize>) {
+    // SAFETY: the mapping is read-only and of a file, so pages that are dropped come back with the same bytes.
+    let dropped =
+        unsafe { file.unchecked_advise_range(UncheckedAdvice::DontNeed, place.start, place.len()) };
+    if let Err(error) = dropped {
+        tracing::debug!(%error, "pages of the weights stay in memory");
     }
 }
 
@@ -83,6 +93,11 @@ impl View {
     /// The file it lies in, for those who must keep it mapped.
     pub fn file(&self) -> &Arc<Mmap> {
         &self.file
+    }
+
+    /// [`forget`] its part of the file.
+    pub fn forget(&self) {
+        forget(&self.file, self.place.clone());
     }
 
     /// Rows `range` of it, which must be inside.

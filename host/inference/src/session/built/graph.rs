@@ -16,7 +16,7 @@ use ort::value::{
 };
 
 use crate::kernels::ZERO_POINT;
-use crate::weights::{Affine, BLOCK, Element, Form, Matrix, Prepared, View};
+use crate::weights::{Affine, BLOCK, Element, Form, Matrix, Prepared, View, forget};
 
 /// The domain of ONNX Runtime's fused operators.
 pub(super) const FUSED: &str = "com.microsoft";
@@ -350,8 +350,18 @@ impl Graph {
         indices: &str,
     ) -> ort::Result<String> {
         if self.arithmetic != Arithmetic::Blocks {
-            let rows = self.matrix(name, matrix, &[matrix.rows, matrix.columns]);
-            return self.op("Gather", ONNX_DOMAIN, &[&rows, indices], []);
+            // A file's half-precision table is as exact, and stays where it is.
+            let halves = matrix.mapped(Form::F16).is_some();
+            let form = if halves { Form::F16 } else { self.form() };
+            let rows = self.weights(name, matrix, form);
+            let gathered = self.op("Gather", ONNX_DOMAIN, &[&rows, indices], [])?;
+            return match self.element {
+                TensorElementType::Float32 if halves => {
+                    let to = Attribute::new("to", 1i64)?; // FLOAT of ONNX's TensorProto
+                    self.op("Cast", ONNX_DOMAIN, &[&gathered], [to])
+                }
+                _ => Ok(gathered),
+            };
         }
         let shape = vec![matrix.rows, matrix.columns];
         let bytes = self.named_like(name, twin, matrix, Form::BlockBytes, shape);
@@ -453,11 +463,7 @@ impl Graph {
         let session = session.into_session()?;
         // What ONNX Runtime has packed into a form of its own is not read again; the rest is faulted in anew.
         for map in &maps {
-            // SAFETY: the mapping is read-only and of a file, so pages that are dropped come back with the same bytes.
-            if let Err(error) = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) }
-            {
-                tracing::debug!(%error, "pages of the weights stay in memory");
-            }
+            forget(map, 0..map.len());
         }
         Ok(Built { session, maps })
     }
