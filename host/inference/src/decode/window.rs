@@ -56,11 +56,11 @@ pub(crate) trait Listener {
 }
 
 /// Decode `rows`, one per window of `states`. Ends when every row has ended or is no longer wanted. Gives the number
-/// of tokens computed, those of all hypotheses.
+/// of tokens computed, those of all hypotheses. States of windows that are not wanted any more may be left out.
 pub(crate) fn decode(
     decoder: &mut Decoder,
     context: &Context<'_>,
-    states: &States,
+    states: &mut States,
     rows: &[Row],
     listener: &mut impl Listener,
 ) -> Result<u64, Error> {
@@ -129,6 +129,10 @@ pub(crate) fn decode(
             return Ok(computed);
         }
         decoder.select(&mut cache, &parents)?;
+        let needed: Vec<usize> = (0..rows.len())
+            .filter(|&row| listener.is_wanted(row))
+            .collect();
+        decoder.compact(&mut cache, &needed)?;
         logits = decoder.next(tokens, &mut cache)?;
         position = 0;
     }
@@ -138,12 +142,12 @@ pub(crate) fn decode(
 pub(crate) fn detect_languages(
     decoder: &mut Decoder,
     vocabulary: &Vocabulary,
-    states: &States,
+    states: &mut States,
 ) -> Result<Vec<usize>, Error> {
-    let (logits, _cache) =
-        decoder.first(vec![i64::from(vocabulary.sot); states.batch], states, &[0])?;
+    let batch = states.batch();
+    let (logits, _cache) = decoder.first(vec![i64::from(vocabulary.sot); batch], states, &[0])?;
     let mut scratch = Vec::new();
-    (0..states.batch)
+    (0..batch)
         .map(|row| language(&logits, row, vocabulary, &mut scratch))
         .collect()
 }

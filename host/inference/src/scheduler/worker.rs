@@ -86,19 +86,17 @@ impl Worker {
     fn batch(&mut self, slots: &mut [Slot]) -> Result<(), Error> {
         let mut pending: Vec<usize> = (0..slots.len()).collect();
         let mut states = self.encode(slots)?;
-        self.detect(slots, &states)?;
+        self.detect(slots, &mut states)?;
         for round in 0.. {
-            self.attempt(slots, &pending, &states, round)?;
+            self.attempt(slots, &pending, &mut states, round)?;
             let failed: Vec<usize> = (0..pending.len())
                 .filter(|&row| slots[pending[row]].is_wanted())
                 .collect();
             if failed.is_empty() {
                 break;
             }
-            if failed.len() < pending.len() {
-                states = self.sessions.decoder.select_states(&states, &failed)?;
-                pending = failed.iter().map(|&row| pending[row]).collect();
-            }
+            self.sessions.decoder.keep(&mut states, &failed)?;
+            pending = failed.iter().map(|&row| pending[row]).collect();
         }
         Ok(())
     }
@@ -115,7 +113,7 @@ impl Worker {
     }
 
     /// Detect the language of the windows that ask for it, before anything else is done with the batch.
-    fn detect(&mut self, slots: &mut [Slot], states: &States) -> Result<(), Error> {
+    fn detect(&mut self, slots: &mut [Slot], states: &mut States) -> Result<(), Error> {
         let asks = |slot: &Slot| slot.window.as_ref().is_some_and(|window| window.detect);
         if !slots.iter().any(asks) {
             return Ok(());
@@ -136,7 +134,7 @@ impl Worker {
         &mut self,
         slots: &mut [Slot],
         pending: &[usize],
-        states: &States,
+        states: &mut States,
         round: usize,
     ) -> Result<(), Error> {
         let rows: Vec<Row> = pending

@@ -49,21 +49,20 @@ pub(crate) enum Decoder {
 /// values that every layer of the decoder makes of them, `[batch, heads, positions, head_dim]` each.
 pub(crate) struct States {
     values: Vec<DynValue>,
-    /// Windows in the batch.
-    pub batch: usize,
+    /// The window of each row of the tensors, in ascending order.
+    windows: Vec<usize>,
 }
 
 /// What the decoder keeps of one batch from step to step.
 pub(crate) struct Cache<'a> {
-    /// One row for each window.
-    states: &'a States,
-    /// What takes the place of `states` after rows have been selected.
-    selected: Option<States>,
+    states: &'a mut States,
+    /// A row of states for each of the cache's, where a graph needs them so and rows have been selected.
+    selected: Option<DynValue>,
     /// The window of each row.
     windows: Vec<usize>,
     /// Keys and values, `[rows, heads, tokens, head_dim]` each.
     tensors: Vec<DynValue>,
-    /// How many windows without a row the steps have read, since states were last selected.
+    /// How many windows that are not needed the steps have read, since some were last left out.
     idle: usize,
 }
 
@@ -71,6 +70,39 @@ pub(crate) struct Cache<'a> {
 pub(crate) struct Logits {
     value: DynValue,
     positions: Vec<usize>,
+}
+
+impl States {
+    fn new(values: Vec<DynValue>, batch: usize) -> Self {
+        Self {
+            values,
+            windows: (0..batch).collect(),
+        }
+    }
+
+    /// How many windows there are.
+    pub fn batch(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Leave out all but these windows, in ascending order. `take` gives rows of a tensor.
+    fn keep(
+        &mut self,
+        windows: &[usize],
+        mut take: impl FnMut(&DynValue, &[usize]) -> ort::Result<DynValue>,
+    ) -> Result<(), Error> {
+        let rows: Vec<usize> = (0..self.windows.len())
+            .filter(|&row| windows.contains(&self.windows[row]))
+            .collect();
+        if rows.len() < self.windows.len() {
+            // One by one: they are large, and so only one is in memory twice at a time.
+            for value in &mut self.values {
+                *value = take(value, &rows)?;
+            }
+            self.windows = rows.iter().map(|&row| self.windows[row]).collect();
+        }
+        Ok(())
+    }
 }
 
 impl Encoder {
@@ -86,12 +118,12 @@ impl Encoder {
 }
 
 impl Decoder {
-    /// The first step: `tokens` is `[batch, length]`, the same length for every row. Gives logits at the `wanted` positions of each
+    /// The first step: `tokens` is `[batch, length]`, the same length for every window. Gives logits at the `wanted` positions of each
     /// row, in ascending order.
     pub fn first<'a>(
         &mut self,
         tokens: Vec<i64>,
-        states: &'a States,
+        states: &'a mut States,
         wanted: &[usize],
     ) -> Result<(Logits, Cache<'a>), Error> {
         match self {
@@ -108,11 +140,21 @@ impl Decoder {
         }
     }
 
-    /// The states of these windows, in this order.
-    pub fn select_states(&mut self, states: &States, windows: &[usize]) -> Result<States, Error> {
+    /// Keep the states of these windows alone, in ascending order. From then on they are counted from 0.
+    pub fn keep(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
         match self {
-            Decoder::Built(decoder) => decoder.select_states(states, windows),
-            Decoder::Onnx(decoder) => decoder.select_states(states, windows),
+            Decoder::Built(decoder) => decoder.keep(states, windows),
+            Decoder::Onnx(decoder) => decoder.keep(states, windows),
+        }?;
+        states.windows = (0..windows.len()).collect();
+        Ok(())
+    }
+
+    /// Leave out the states of windows that are not among the `needed` ones, where that makes the following steps faster.
+    pub fn compact(&mut self, cache: &mut Cache, needed: &[usize]) -> Result<(), Error> {
+        match self {
+            Decoder::Built(decoder) => decoder.compact(cache, needed),
+            Decoder::Onnx(_) => Ok(()), // a row has states of its own
         }
     }
 

@@ -81,12 +81,12 @@ fn expected() -> Expected {
 
 /// The logits after each of the tokens: the first `prompt` at once, the others step by step.
 fn logits(sessions: &mut Sessions, frames: &[f32], tokens: &[i64], prompt: usize) -> Vec<f32> {
-    let (states, _) = sessions.encoder.encode(&[frames]).unwrap();
+    let (mut states, _) = sessions.encoder.encode(&[frames]).unwrap();
     let (first, mut cache) = sessions
         .decoder
         .first(
             tokens[..prompt].to_vec(),
-            &states,
+            &mut states,
             &(0..prompt).collect::<Vec<_>>(),
         )
         .unwrap();
@@ -188,9 +188,9 @@ fn rows_of_one_window_attend_to_it_together() {
     let Expected { frames, tokens, .. } = expected();
     let other: Vec<f32> = frames.iter().rev().copied().collect();
     let mut sessions = sessions(&small().join("transformers/float32"), Precision::Fp32);
-    let (states, _) = sessions.encoder.encode(&[&frames, &other]).unwrap();
+    let (mut states, _) = sessions.encoder.encode(&[&frames, &other]).unwrap();
     let prompts = [&tokens[..2], &tokens[..2]].concat();
-    let (_, mut cache) = sessions.decoder.first(prompts, &states, &[1]).unwrap();
+    let (_, mut cache) = sessions.decoder.first(prompts, &mut states, &[1]).unwrap();
     sessions.decoder.select(&mut cache, &[0, 0, 0, 1]).unwrap();
     let step = sessions
         .decoder
@@ -246,10 +246,14 @@ fn greedy(
     prompt: &[i64],
     steps: usize,
 ) -> Vec<Vec<u32>> {
-    let (states, _) = sessions.encoder.encode(windows).unwrap();
+    let (mut states, _) = sessions.encoder.encode(windows).unwrap();
     let (mut step, mut cache) = sessions
         .decoder
-        .first(prompt.repeat(windows.len()), &states, &[prompt.len() - 1])
+        .first(
+            prompt.repeat(windows.len()),
+            &mut states,
+            &[prompt.len() - 1],
+        )
         .unwrap();
     let mut position = prompt.len() - 1;
     let (mut tokens, mut scratch) = (vec![Vec::new(); windows.len()], Vec::new());
@@ -267,14 +271,20 @@ fn greedy(
     tokens
 }
 
-#[test]
-fn a_windows_tokens_do_not_depend_on_the_others_of_its_batch() {
+/// A real model.
+fn tiny() -> PathBuf {
     let folder = root().join(".tools/models/tiny.en");
     assert!(
         folder.is_dir(),
         "this test needs the model tiny.en in `{}`; run `make test-model`",
         folder.display()
     );
+    folder
+}
+
+#[test]
+fn a_windows_tokens_do_not_depend_on_the_others_of_its_batch() {
+    let folder = tiny();
     for precision in [Precision::Fp32, Precision::Int8] {
         let (mut sessions, contents) = load_with(&folder, precision, None).unwrap();
         let windows = speech(8);
@@ -296,6 +306,83 @@ fn a_windows_tokens_do_not_depend_on_the_others_of_its_batch() {
             assert_eq!(together, alone[..size], "{precision:?}, a batch of {size}");
         }
     }
+}
+
+#[test]
+fn windows_that_are_left_out_change_nothing_for_the_others() {
+    let (mut sessions, contents) = load_with(&tiny(), Precision::Int8, None).unwrap();
+    let prompt = [
+        contents.vocabulary.sot.into(),
+        contents.vocabulary.timestamp_begin.into(),
+    ];
+    let windows = speech(4);
+    let windows: Vec<&[f32]> = windows.iter().map(Vec::as_slice).collect();
+    let expected = greedy(&mut sessions, &windows, &prompt, 12);
+    let (mut states, _) = sessions.encoder.encode(&windows).unwrap();
+    let decoder = &mut sessions.decoder;
+    let (_, mut cache) = decoder.first(prompt.repeat(4), &mut states, &[1]).unwrap();
+    let mut scratch = Vec::new();
+    let mut rows = vec![0, 1, 2, 3];
+    for (step, left) in (0..11).map(|step| (step, if step < 2 { 4 } else { 2 })) {
+        if left < rows.len() {
+            decoder.select(&mut cache, &[1, 3]).unwrap();
+            rows = vec![1, 3];
+        }
+        decoder.compact(&mut cache, &rows).unwrap();
+        let tokens = rows.iter().map(|&row| expected[row][step].into());
+        let logits = decoder.next(tokens.collect(), &mut cache).unwrap();
+        for (place, &row) in rows.iter().enumerate() {
+            logits.read(place, 0, &mut scratch).unwrap();
+            let token = crate::decode::sampler::likeliest(&scratch);
+            assert_eq!(token, expected[row][step + 1], "step {step}, window {row}");
+        }
+    }
+    drop(cache);
+    assert_eq!(states.batch(), 2, "nothing has been left out");
+    // What is kept is counted anew, and decoded again.
+    decoder.keep(&mut states, &[3]).unwrap();
+    let (logits, _) = decoder.first(prompt.to_vec(), &mut states, &[1]).unwrap();
+    logits.read(0, 1, &mut scratch).unwrap();
+    let token = crate::decode::sampler::likeliest(&scratch);
+    assert_eq!(token, expected[3][0]);
+}
+
+/// The divergence of `other`'s distribution from that of `logits`, in nats.
+fn divergence(logits: &[f32], other: &[f32]) -> f64 {
+    let logs = |logits: &[f32]| -> Vec<f64> {
+        let powers = logits.iter().map(|&x| f64::from(x).exp());
+        let whole = powers.sum::<f64>().ln();
+        logits.iter().map(|&x| f64::from(x) - whole).collect()
+    };
+    let (logits, other) = (logs(logits), logs(other));
+    let terms = logits.iter().zip(&other);
+    terms.map(|(one, other)| one.exp() * (one - other)).sum()
+}
+
+#[test]
+fn int8_hardly_changes_what_a_real_model_expects() {
+    let (mut exact, contents) = load_with(&tiny(), Precision::Fp32, None).unwrap();
+    let (mut int8, _) = load_with(&tiny(), Precision::Int8, None).unwrap();
+    let vocabulary = &contents.vocabulary;
+    let prompt = [vocabulary.sot.into(), vocabulary.timestamp_begin.into()];
+    let (mut sum, mut count) = (0.0, 0);
+    for window in speech(8) {
+        let said = greedy(&mut exact, &[&window], &prompt, 20).remove(0);
+        let tokens: Vec<i64> = prompt
+            .into_iter()
+            .chain(said.into_iter().map(i64::from))
+            .collect();
+        let [exact, int8] = [&mut exact, &mut int8]
+            .map(|sessions| logits(sessions, &window, &tokens, prompt.len()));
+        let size = exact.len() / tokens.len();
+        for (exact, int8) in exact.chunks(size).zip(int8.chunks(size)) {
+            sum += divergence(exact, int8);
+            count += 1;
+        }
+    }
+    let mean = sum / f64::from(count);
+
+    assert!((0.0..0.01).contains(&mean), "{mean} nats a token");
 }
 
 /// A copy of a small model, whose files may be changed.
@@ -419,28 +506,45 @@ fn another_kind_of_model_is_refused() {
     assert!(error(folder.path()).contains("another kind of model"));
 }
 
-#[test]
-fn the_alignment_heads_attend_to_every_position() {
-    let Expected { frames, tokens, .. } = expected();
-    let contents = Contents::read(&small().join("ctranslate2/float32"), Precision::Fp32).unwrap();
+/// The attention of two heads after a prompt, `[heads, tokens, positions]`.
+fn attention(
+    folder: &Path,
+    precision: Precision,
+    frames: &[f32],
+    tokens: &[i64],
+) -> (Vec<f32>, usize) {
+    let contents = Contents::read(folder, precision).unwrap();
     let crate::model::Weights::Checkpoint(checkpoint) = &contents.weights else {
         panic!("a checkpoint is expected");
     };
     let settings = load::Settings::of(&library(), 2, false).unwrap();
     let heads = [(1, 0), (1, 1)];
-    let (mut encoder, mut decoder) = built::load(
-        &settings,
-        checkpoint,
-        &contents.sizes,
-        Precision::Fp32,
-        None,
-        &heads,
-    )
-    .unwrap();
-    let states = encoder.encode(&[&frames]).unwrap();
-    let attention = decoder.attention(tokens.clone(), &states);
-    assert_eq!(attention.len(), 2 * tokens.len() * contents.sizes.positions);
-    for row in attention.chunks(contents.sizes.positions) {
-        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    let sizes = &contents.sizes;
+    let (mut encoder, mut decoder) =
+        built::load(&settings, checkpoint, sizes, precision, None, &heads).unwrap();
+    let mut states = encoder.encode(&[frames]).unwrap();
+    let attention = decoder.attention(tokens.to_vec(), &mut states);
+    assert_eq!(attention.len(), 2 * tokens.len() * sizes.positions);
+    (attention, sizes.positions)
+}
+
+#[test]
+fn the_alignment_heads_attend_to_every_position() {
+    let Expected { frames, tokens, .. } = expected();
+    let small = small().join("ctranslate2/float32");
+    let window = speech(1).remove(0);
+    for (folder, precision, frames) in [
+        (&small, Precision::Fp32, &frames),
+        (&small, Precision::Int8, &frames),
+        (&tiny(), Precision::Fp32, &window),
+        (&tiny(), Precision::Int8, &window),
+    ] {
+        let (found, positions) = attention(folder, precision, frames, &tokens);
+        for row in found.chunks(positions) {
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+        }
+        let (exact, _) = attention(folder, Precision::Fp32, frames, &tokens);
+        let difference = largest_difference(&found, &exact);
+        assert!(difference < 0.05, "{precision:?}: {difference}");
     }
 }

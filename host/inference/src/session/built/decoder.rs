@@ -259,10 +259,10 @@ impl Decoder {
     pub fn first<'a>(
         &mut self,
         tokens: Vec<i64>,
-        states: &'a States,
+        states: &'a mut States,
         wanted: &[usize],
     ) -> Result<(Logits, Cache<'a>), Error> {
-        let empty = [states.batch, self.shape.heads, 0, self.shape.head_dim];
+        let empty = [states.batch(), self.shape.heads, 0, self.shape.head_dim];
         let tensors = self
             .past
             .iter()
@@ -272,9 +272,9 @@ impl Decoder {
             })
             .collect::<ort::Result<Vec<_>>>()?;
         let mut cache = Cache {
+            windows: states.windows.clone(),
             states,
             selected: None,
-            windows: (0..states.batch).collect(),
             tensors,
             idle: 0,
         };
@@ -295,42 +295,29 @@ impl Decoder {
         Ok(())
     }
 
-    /// Leave out the states of windows that have ended, once reading them has cost as much as that will: a window's states are
-    /// most of what a step reads, and are read and written to leave out others.
-    fn compact(&mut self, cache: &mut Cache) -> Result<(), Error> {
-        let mut live = cache.windows.clone();
-        live.dedup();
-        let states = cache.selected.as_ref().unwrap_or(cache.states);
-        cache.idle += states.batch - live.len();
-        if cache.idle < 2 * live.len() {
+    /// Leave out the states of windows that are not among the `needed` ones, once reading them has cost as much as that will: a
+    /// window's states are most of what a step reads, and are read and written to leave out others.
+    pub fn compact(&mut self, cache: &mut Cache, needed: &[usize]) -> Result<(), Error> {
+        let mut kept = cache.states.windows.clone();
+        kept.retain(|window| needed.contains(window) || cache.windows.contains(window));
+        cache.idle += cache.states.batch() - kept.len();
+        if cache.idle < 2 * kept.len() {
             return Ok(());
         }
-        self.session.binding.clear();
-        cache.selected = Some(self.select_states(states, &live)?);
         cache.idle = 0;
-        for window in &mut cache.windows {
-            *window = live.partition_point(|other| other < window);
-        }
-        Ok(())
+        self.keep(cache.states, &kept)
     }
 
-    /// The states of these windows, in this order.
-    pub fn select_states(&mut self, states: &States, windows: &[usize]) -> Result<States, Error> {
-        // One by one: they are large, and so only one is in memory twice at a time.
-        let values = states
-            .values
-            .iter()
-            .map(|value| Ok(self.constant.take(&[value], windows)?.remove(0)))
-            .collect::<Result<Vec<_>, Error>>()?;
-        Ok(States {
-            values,
-            batch: windows.len(),
+    /// Leave out the states of all but these windows.
+    pub fn keep(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
+        self.session.binding.clear();
+        states.keep(windows, |value, rows| {
+            Ok(self.constant.take(&[value], rows)?.remove(0))
         })
     }
 
     /// A following step: one token per row. Logits for one position.
     pub fn next(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
-        self.compact(cache)?;
         self.run(tokens, cache, &[0])
     }
 
@@ -355,14 +342,19 @@ impl Decoder {
 
     /// Bind all inputs of a run.
     fn bind(&mut self, tokens: Vec<i64>, cache: &Cache, wanted: &[usize]) -> Result<(), Error> {
-        let states = cache.selected.as_ref().unwrap_or(cache.states);
+        let states = &*cache.states;
         let rows = cache.windows.len();
         let length = tokens.len() / rows;
         let before = match cache.tensors[0].dtype().tensor_shape() {
             Some(shape) => shape[2] as usize,
             None => return Err(Error::Internal("a cache is not a tensor".into())),
         };
-        let (groups, places, widest) = group(&cache.windows, states.batch, length);
+        let windows: Vec<usize> = cache
+            .windows
+            .iter()
+            .map(|window| states.windows.partition_point(|other| other < window))
+            .collect();
+        let (groups, places, widest) = group(&windows, states.batch(), length);
         let positions: Vec<i64> = (0..rows)
             .flat_map(|_| before..before + length)
             .map(|position| position as i64)
@@ -378,7 +370,7 @@ impl Decoder {
         let binding = &mut self.session.binding;
         binding.bind_input(TOKENS, &integers(&[rows, length], tokens)?)?;
         binding.bind_input(POSITIONS, &integers(&[rows, length], positions)?)?;
-        binding.bind_input(GROUPS, &integers(&[states.batch, widest], groups)?)?;
+        binding.bind_input(GROUPS, &integers(&[states.batch(), widest], groups)?)?;
         binding.bind_input(PLACES, &integers(&[rows, length], places)?)?;
         binding.bind_input(LAST, &Tensor::from_array(([rows], vec![total - 1; rows]))?)?;
         binding.bind_input(TOTAL, &Tensor::from_array(([0usize; 0], vec![total]))?)?;
@@ -422,7 +414,7 @@ fn group(windows: &[usize], batch: usize, length: usize) -> (Vec<i64>, Vec<i64>,
 #[cfg(test)]
 impl Decoder {
     /// The attention of the alignment heads after a prompt for one window, `[heads, tokens, positions]`.
-    pub fn attention(&mut self, tokens: Vec<i64>, states: &States) -> Vec<f32> {
+    pub fn attention(&mut self, tokens: Vec<i64>, states: &mut States) -> Vec<f32> {
         let (_, mut cache) = self.first(tokens.clone(), states, &[0]).unwrap();
         for tensor in &mut cache.tensors {
             let empty = [1, self.shape.heads, 0, self.shape.head_dim];

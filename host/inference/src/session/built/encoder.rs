@@ -158,10 +158,7 @@ impl Encoder {
             self.session.run(&outputs)?
         };
         self.session.binding.clear();
-        Ok(States {
-            values,
-            batch: windows.len(),
-        })
+        Ok(States::new(values, windows.len()))
     }
 
     fn each(&mut self, windows: &[&[f32]]) -> Result<Vec<DynValue>, Error> {

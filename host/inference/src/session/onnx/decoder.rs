@@ -136,21 +136,21 @@ impl Decoder {
     pub fn first<'a>(
         &mut self,
         tokens: Vec<i64>,
-        states: &'a States,
+        states: &'a mut States,
     ) -> Result<(Logits, Cache<'a>), Error> {
         let graph = &mut self.graphs.first;
         if self.graphs.next.is_none() {
             graph
                 .binding
                 .bind_input(BRANCH, &Tensor::from_array(([1], vec![false]))?)?;
-            let empty = [states.batch, self.heads, 0, self.head_dim];
+            let empty = [states.batch(), self.heads, 0, self.head_dim];
             for cache in &self.caches {
                 let value = DynTensor::new(&Allocator::default(), cache.element, empty)?;
                 graph.binding.bind_input(&cache.past, &value)?;
             }
         }
-        let length = tokens.len() / states.batch;
-        let tokens = Tensor::from_array(([states.batch, length], tokens))?;
+        let length = tokens.len() / states.batch();
+        let tokens = Tensor::from_array(([states.batch(), length], tokens))?;
         graph.binding.bind_input(TOKENS, &tokens)?;
         if graph.input(STATES).is_some() {
             graph.binding.bind_input(STATES, &states.values[0])?;
@@ -164,9 +164,9 @@ impl Decoder {
         let mut tensors = graph.run(&outputs)?;
         let logits = Logits::new(tensors.remove(0), (0..length).collect());
         let cache = Cache {
+            windows: states.windows.clone(),
             states,
             selected: None,
-            windows: (0..states.batch).collect(),
             tensors,
             idle: 0,
         };
@@ -194,18 +194,23 @@ impl Decoder {
             }
             let next = self.graphs.next.as_ref().unwrap_or(&self.graphs.first);
             if next.input(STATES).is_some() {
-                cache.selected = Some(self.select_states(cache.states, &windows)?);
+                let rows: Vec<usize> = windows
+                    .iter()
+                    .map(|window| cache.states.windows.partition_point(|other| other < window))
+                    .collect();
+                let mut taken = self.states.take(&[&cache.states.values[0]], &rows)?;
+                cache.selected = Some(taken.remove(0));
             }
             cache.windows = windows;
         }
         Ok(())
     }
 
-    /// The states of these windows, in this order.
-    pub fn select_states(&mut self, states: &States, windows: &[usize]) -> Result<States, Error> {
-        Ok(States {
-            values: self.states.take(&[&states.values[0]], windows)?,
-            batch: windows.len(),
+    /// Leave out the states of all but these windows.
+    pub fn keep(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
+        self.release();
+        states.keep(windows, |value, rows| {
+            Ok(self.states.take(&[value], rows)?.remove(0))
         })
     }
 
@@ -224,8 +229,8 @@ impl Decoder {
         let tokens = Tensor::from_array(([tokens.len(), 1], tokens))?;
         graph.binding.bind_input(TOKENS, &tokens)?;
         if graph.input(STATES).is_some() {
-            let states = cache.selected.as_ref().unwrap_or(cache.states);
-            graph.binding.bind_input(STATES, &states.values[0])?;
+            let states = cache.selected.as_ref().unwrap_or(&cache.states.values[0]);
+            graph.binding.bind_input(STATES, states)?;
         }
         for (name, value) in self.caches.iter().zip(&cache.tensors) {
             graph.binding.bind_input(&name.past, value)?;

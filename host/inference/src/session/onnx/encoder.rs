@@ -58,9 +58,6 @@ impl Encoder {
         self.session.binding.bind_input(INPUT, &input)?;
         let values = self.session.run(&[(OUTPUT, &self.memory)])?;
         self.session.binding.clear_inputs();
-        Ok(States {
-            values,
-            batch: windows.len(),
-        })
+        Ok(States::new(values, windows.len()))
     }
 }
