@@ -1,5 +1,6 @@
 //! Loading ONNX Runtime and the model's files into sessions, on the device asked for.
 
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
 use ort::environment::Environment;
@@ -79,6 +80,10 @@ fn environment(library: &Path) -> Result<Environment, LoadError> {
         }
         return Ok(environment.clone());
     }
+    let version = version(library).map_err(|error| failed(error.to_string()))?;
+    if !is_new_enough(&version) {
+        return Err(failed(format!("it is version {version}")));
+    }
     let environment = ort::init_from(library)
         .map_err(|error| failed(error.to_string()))?
         .with_name("inference")
@@ -87,6 +92,26 @@ fn environment(library: &Path) -> Result<Environment, LoadError> {
         .map_err(|error| failed(error.to_string()))?;
     *loaded = Some((environment.clone(), library.to_owned()));
     Ok(environment)
+}
+
+/// The oldest ONNX Runtime 1 that has the operators of the graphs built here.
+const OLDEST: u32 = 31;
+
+/// The version that a library says it is. `ort` asks for less.
+fn version(library: &Path) -> Result<String, libloading::Error> {
+    // SAFETY: loading it runs its initialisers, which are to be run in any case; the types are those of its C interface.
+    unsafe {
+        let library = libloading::Library::new(library)?;
+        let base: libloading::Symbol<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase> =
+            library.get(b"OrtGetApiBase")?;
+        let version = ((*base()).GetVersionString)();
+        Ok(CStr::from_ptr(version).to_string_lossy().into_owned())
+    }
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split('.').map(str::parse);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(1u32)), Some(Ok(minor))) if minor >= OLDEST)
 }
 
 /// What all sessions of a model have in common.
@@ -216,4 +241,21 @@ pub(super) fn failed<E: std::fmt::Display>(file: &Path) -> impl Fn(E) -> LoadErr
 fn name(file: &Path) -> String {
     file.file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_libraries_with_all_operators_are_new_enough() {
+        for (version, expected) in [
+            ("1.31.0", true),
+            ("1.40.2", true),
+            ("1.30.1", false),
+            ("2.0.0", false),
+            ("rel-1.31", false),
+            ("", false),
+        ] {
+            assert_eq!(super::is_new_enough(version), expected, "{version}");
+        }
+    }
 }
