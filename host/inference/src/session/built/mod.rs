@@ -120,6 +120,13 @@ pub(super) fn load(
         && !cuda
         && shape.head_dim == kernels::HEAD_DIM
         && kernels::is_available();
+    if precision == Precision::Int8 && !cuda && !own {
+        tracing::warn!(
+            head_dim = shape.head_dim,
+            "int8 is slower here: its kernels need a CPU with AVX-512 and VNNI, and heads of {}",
+            kernels::HEAD_DIM
+        );
+    }
     let (for_encoder, for_decoder) = match precision {
         Precision::Int8 if own => (Arithmetic::Rows, Arithmetic::Blocks),
         Precision::Int8 => (Arithmetic::Blocks, Arithmetic::Blocks),
