@@ -27,9 +27,12 @@ PACKAGES = [
 ]
 #: Of the prompts.
 RATE = 8_000
-#: Prompts of a language; their texts have at least so many characters, which leaves out single words.
-PROMPTS = 40
+#: Prompts of a language, more of English, as some models know no other; their texts have at least so many characters, which
+#: leaves out single words.
+PROMPTS = {"en": 120, "fr": 40, "es": 40, "it": 40}
 LEAST_TEXT = 40
+#: Prompts of a long file.
+LONG = 40
 #: Seconds between two prompts of a long file.
 PAUSE = 0.6
 #: Files of speech with silences, five minutes each.
@@ -104,7 +107,9 @@ def prompts(language: str) -> list[tuple[Path, str]]:
 
 def one_by_one() -> list[Recording]:
     return [
-        Recording("prompts", language, path, (text,)) for language in VOICES for path, text in prompts(language)[:PROMPTS]
+        Recording("prompts", language, path, (text,))
+        for language, count in PROMPTS.items()
+        for path, text in prompts(language)[:count]
     ]
 
 
@@ -123,20 +128,22 @@ def project() -> list[Recording]:
 
 
 def long(folder: Path) -> list[Recording]:
-    """The prompts of each language in one file."""
+    """The same prompts, many in one file."""
     made = []
-    for language in VOICES:
-        chosen = prompts(language)[:PROMPTS]
-        pause = numpy.zeros(int(PAUSE * RATE))
-        path = write(folder / f"long-{language}.wav", RATE, [part for path, _ in chosen for part in (samples(path), pause)])
-        made.append(Recording("long", language, path, tuple(text for _, text in chosen)))
+    pause = numpy.zeros(int(PAUSE * RATE))
+    for language, count in PROMPTS.items():
+        for first in range(0, count, LONG):
+            chosen = prompts(language)[first : first + LONG]
+            parts = [part for path, _ in chosen for part in (samples(path), pause)]
+            path = write(folder / f"long-{language}-{first // LONG + 1}.wav", RATE, parts)
+            made.append(Recording("long", language, path, tuple(text for _, text in chosen)))
     return made
 
 
 def half_hour(folder: Path) -> list[Recording]:
-    """Six files of five minutes, of prompts that are not in the other sets, with silences of up to 15 s between them: digital
+    """Six files of five minutes, of the prompts from the 41st on, with silences of up to 15 s between them: digital
     silence, or by turns the soft noise of a line."""
-    rest = {language: iter(prompts(language)[PROMPTS:]) for language in VOICES}
+    rest = {language: iter(prompts(language)[LONG:]) for language in VOICES}
     draw = numpy.random.default_rng(1)
     made = []
     for number, language in enumerate(STRETCHES):
