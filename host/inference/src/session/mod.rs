@@ -9,6 +9,8 @@ mod load;
 mod onnx;
 mod rows;
 #[cfg(test)]
+mod shapes;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use load::load;

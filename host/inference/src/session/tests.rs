@@ -21,7 +21,7 @@ fn library() -> PathBuf {
     root().join(".tools/onnxruntime/libonnxruntime.so")
 }
 
-fn load_with(
+pub fn load_with(
     folder: &Path,
     precision: Precision,
     cache: Option<PathBuf>,
@@ -80,7 +80,7 @@ fn expected() -> Expected {
 }
 
 /// The logits after each of the tokens: the first `prompt` at once, the others step by step.
-fn logits(sessions: &mut Sessions, frames: &[f32], tokens: &[i64], prompt: usize) -> Vec<f32> {
+pub fn logits(sessions: &mut Sessions, frames: &[f32], tokens: &[i64], prompt: usize) -> Vec<f32> {
     let (mut states, _) = sessions.encoder.encode(&[frames]).unwrap();
     let (first, mut cache) = sessions
         .decoder
@@ -240,7 +240,7 @@ fn speech(count: usize) -> Vec<Vec<f32>> {
 }
 
 /// The likeliest tokens of each window, decoded together.
-fn greedy(
+pub fn greedy(
     sessions: &mut Sessions,
     windows: &[&[f32]],
     prompt: &[i64],
@@ -272,7 +272,7 @@ fn greedy(
 }
 
 /// A real model.
-fn tiny() -> PathBuf {
+pub fn tiny() -> PathBuf {
     let folder = root().join(".tools/models/tiny.en");
     assert!(
         folder.is_dir(),
@@ -348,7 +348,7 @@ fn windows_that_are_left_out_change_nothing_for_the_others() {
 }
 
 /// The divergence of `other`'s distribution from that of `logits`, in nats.
-fn divergence(logits: &[f32], other: &[f32]) -> f64 {
+pub fn divergence(logits: &[f32], other: &[f32]) -> f64 {
     let logs = |logits: &[f32]| -> Vec<f64> {
         let powers = logits.iter().map(|&x| f64::from(x).exp());
         let whole = powers.sum::<f64>().ln();
