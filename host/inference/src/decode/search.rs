@@ -4,8 +4,9 @@
 //! - the hypothesis that greedy decoding follows keeps a place, and the search waits for its end. Its text is taken if it is
 //!   likelier by the token than the beam's, and half as long again: a text that leaves out the first sentences may start likelier,
 //!   and push the whole one out of the beam;
-//! - hypotheses of less than [`UNLIKELY`] of the probability of the best one as long are not followed, which costs no accuracy and
-//!   makes a search through clear speech hardly dearer than greedy decoding;
+//! - hypotheses of less than [`UNLIKELY`] of the probability of the best one as long are not followed, which makes a
+//!   search through clear speech hardly dearer than greedy decoding. A tenth is no faster, and costs 0.6 points of word errors
+//!   on half an hour of speech in four languages (`base`);
 //! - where the likeliest of all hypotheses is that there is no text, there is none: the mean per token favours long
 //!   texts, and would rather invent one.
 
@@ -18,7 +19,7 @@ use super::window::Row;
 use crate::Error;
 
 /// Share of the best hypothesis's probability.
-const UNLIKELY: f32 = 0.1;
+const UNLIKELY: f32 = 0.01;
 
 /// A text so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -357,9 +358,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hypothesis_of_less_than_a_tenth_of_the_best_is_not_followed() {
+    fn a_hypothesis_of_less_than_a_hundredth_of_the_best_is_not_followed() {
         let model = |tokens: &[u32]| match tokens.len() {
-            0 => [0.85, 0.08, 0.07, 0.0],
+            0 => [0.985, 0.008, 0.007, 0.0],
             1 => [0.5, 0.5, 0.0, 0.0],
             _ => [0.0, 0.0, 0.0, 1.0],
         };
@@ -381,17 +382,18 @@ mod tests {
 
     #[test]
     fn a_short_text_that_has_ended_does_not_end_the_search_for_longer_ones() {
-        // Ends after 0 with 0.4, or goes on with 0.6 and ten tokens of 0.75: less than a tenth of 0.4, but likelier by the token.
+        // Ends after 0 with 0.4, or goes on with 0.6 and twenty tokens of 0.75: less than a hundredth of 0.4, but likelier by the
+        // token.
         let model = |tokens: &[u32]| match tokens {
             [] => [1.0, 0.0, 0.0, 0.0],
             [_] => [0.0, 0.6, 0.0, 0.4],
             [.., 2] => [0.34, 0.33, 0.33, 0.0],
-            _ if tokens.len() < 12 => [0.0, 0.75, 0.25, 0.0],
+            _ if tokens.len() < 22 => [0.0, 0.75, 0.25, 0.0],
             _ => [0.0, 0.0, 0.0, 1.0],
         };
         let (found, _) = search(2, 99, model);
-        assert_eq!(found.tokens, [&[0][..], &[1; 11]].concat());
-        assert!((found.avg_logprob - (0.6f32.ln() + 10.0 * 0.75f32.ln()) / 14.0).abs() < 1e-6);
+        assert_eq!(found.tokens, [&[0][..], &[1; 21]].concat());
+        assert!((found.avg_logprob - (0.6f32.ln() + 20.0 * 0.75f32.ln()) / 24.0).abs() < 1e-6);
     }
 
     #[test]

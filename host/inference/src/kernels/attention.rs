@@ -11,7 +11,7 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use super::avx512::{LANES, exp2, load};
+use super::avx512::{LANES, LEVELS, exp2, larger, load, scale_of};
 use super::{HEAD_DIM, ZERO_POINT, is_available};
 
 /// Queries that share each load of the keys.
@@ -26,11 +26,14 @@ const STEPS: usize = HEAD_DIM / STEP;
 const REGISTERS: usize = HEAD_DIM / LANES;
 
 /// The largest weight, as a whole number.
-const WHOLE: f32 = 65_535.0;
+const MAX_WEIGHT: f32 = 65_535.0;
+
+/// More could have weights whose sum is above the largest `i32`.
+const MOST_POSITIONS: usize = 32_000;
 
 /// The columns of a head in rows of f32, which may have a scale each: a row is `data * scale + bias`.
 #[derive(Clone, Copy)]
-pub(crate) struct Columns<'a> {
+pub(crate) struct HeadRows<'a> {
     data: &'a [f32],
     width: usize,
     first: usize,
@@ -38,12 +41,12 @@ pub(crate) struct Columns<'a> {
     bias: Option<&'a [f32]>,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> HeadRows<'a> {
     /// Of `data`, `[rows, width]`, the columns of head `head`.
     ///
     /// # Panics
     /// If there are no such columns.
-    pub fn of_head(data: &'a [f32], width: usize, head: usize) -> Self {
+    pub fn of(data: &'a [f32], width: usize, head: usize) -> Self {
         let first = head * HEAD_DIM;
         assert!(first + HEAD_DIM <= width && data.len().is_multiple_of(width));
         Self {
@@ -56,14 +59,14 @@ impl<'a> Columns<'a> {
     }
 
     /// With a scale for each row.
-    pub fn scaled(mut self, scales: &'a [f32]) -> Self {
+    pub fn with_scales(mut self, scales: &'a [f32]) -> Self {
         assert_eq!(scales.len(), self.rows());
         self.scales = Some(scales);
         self
     }
 
     /// With a number, of `width`, to add to each column.
-    pub fn plus(mut self, bias: &'a [f32]) -> Self {
+    pub fn with_bias(mut self, bias: &'a [f32]) -> Self {
         assert_eq!(bias.len(), self.width);
         self.bias = Some(&bias[self.first..self.first + HEAD_DIM]);
         self
@@ -98,11 +101,21 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// # Panics
+    /// If there are so many positions that the sum of their weights may not fit into 32 bits.
     pub fn new(positions: usize) -> Self {
+        assert!(
+            positions <= MOST_POSITIONS,
+            "{positions} positions are too many"
+        );
         Self {
             positions,
             padded: positions.next_multiple_of(2 * LANES),
         }
+    }
+
+    pub fn positions(&self) -> usize {
+        self.positions
     }
 
     /// Bytes of one head.
@@ -127,7 +140,7 @@ impl Layout {
 ///
 /// # Panics
 /// If [`is_available`] is not the case, or a size is not that of `layout`.
-pub(crate) fn pack(layout: Layout, keys: Columns, values: Columns, out: &mut [u8]) {
+pub(crate) fn pack(layout: Layout, keys: HeadRows, values: HeadRows, out: &mut [u8]) {
     assert!(is_available());
     assert_eq!(out.len(), layout.size());
     assert_eq!(
@@ -139,25 +152,29 @@ pub(crate) fn pack(layout: Layout, keys: Columns, values: Columns, out: &mut [u8
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn pack_unchecked(layout: Layout, keys: Columns, values: Columns, out: &mut [u8]) {
+unsafe fn pack_unchecked(layout: Layout, keys: HeadRows, values: HeadRows, out: &mut [u8]) {
     let Layout { positions, padded } = layout;
     let (scales, rest) = out.split_at_mut(layout.value_scales());
     let (value_scales, rest) = rest.split_at_mut(layout.keys() - layout.value_scales());
     let (key_bytes, value_bytes) = rest.split_at_mut(padded * HEAD_DIM);
 
     let mut mean = [_mm512_setzero_ps(); REGISTERS];
-    let mut largest = [_mm512_setzero_ps(); REGISTERS];
+    let mut magnitudes = [_mm512_setzero_si512(); REGISTERS];
     for position in 0..positions {
         let (key, value) = (keys.row(position), values.row(position));
         for part in 0..REGISTERS {
             mean[part] = _mm512_add_ps(mean[part], key[part]);
-            largest[part] = _mm512_max_ps(largest[part], _mm512_abs_ps(value[part]));
+            magnitudes[part] = larger(magnitudes[part], value[part]);
         }
     }
     let count = _mm512_set1_ps(positions as f32);
     let mean = mean.map(|sum| _mm512_div_ps(sum, count));
-    let (steps, least) = (_mm512_set1_ps(127.0), _mm512_set1_ps(f32::MIN_POSITIVE));
-    let value_scale = largest.map(|largest| _mm512_max_ps(_mm512_div_ps(largest, steps), least));
+
+    let value_scale = magnitudes.map(|magnitude| {
+        let scale = _mm512_div_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(LEVELS));
+        // Of a number and none, this instruction gives its second operand.
+        _mm512_max_ps(_mm512_set1_ps(f32::MIN_POSITIVE), scale)
+    });
     let inverse = value_scale.map(|scale| _mm512_div_ps(_mm512_set1_ps(1.0), scale));
 
     for position in 0..padded {
@@ -217,10 +234,12 @@ unsafe fn pack_unchecked(layout: Layout, keys: Columns, values: Columns, out: &m
 /// The scale and the bytes of a row: its largest magnitude is 127.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn quantise(row: [__m512; REGISTERS]) -> (f32, [i8; HEAD_DIM]) {
-    let largest = row.into_iter().fold(_mm512_setzero_ps(), |largest, part| {
-        _mm512_max_ps(largest, _mm512_abs_ps(part))
-    });
-    let scale = (_mm512_reduce_max_ps(largest) / 127.0).max(f32::MIN_POSITIVE);
+    let magnitudes = row
+        .into_iter()
+        .fold(_mm512_setzero_si512(), |magnitudes, part| {
+            larger(magnitudes, part)
+        });
+    let scale = scale_of(magnitudes);
     let inverse = _mm512_set1_ps(1.0 / scale);
     let mut bytes = [0i8; HEAD_DIM];
     for (part, out) in row.into_iter().zip(bytes.chunks_exact_mut(LANES)) {
@@ -255,18 +274,13 @@ thread_local! {
 
 /// Where the answers of a head go: rows of f32, of which it writes [`HEAD_DIM`] columns.
 #[derive(Clone, Copy)]
-pub(crate) struct Target {
+pub(crate) struct Output {
     data: *mut f32,
     width: usize,
     first: usize,
 }
 
-// SAFETY: whoever makes one sees to it that what is written at the same time lies apart.
-unsafe impl Send for Target {}
-// SAFETY: as above.
-unsafe impl Sync for Target {}
-
-impl Target {
+impl Output {
     /// In `data`, `[rows, width]`, the columns of head `head`.
     ///
     /// # Safety
@@ -287,9 +301,9 @@ impl Target {
 pub(crate) unsafe fn attend(
     layout: Layout,
     head: &[u8],
-    queries: Columns,
+    queries: HeadRows,
     rows: std::ops::Range<usize>,
-    out: Target,
+    out: Output,
     weights: Option<*mut f32>,
 ) {
     assert!(is_available());
@@ -332,7 +346,7 @@ pub(crate) unsafe fn attend(
 struct Queries<'a> {
     layout: Layout,
     head: &'a [u8],
-    queries: Columns<'a>,
+    queries: HeadRows<'a>,
     /// The row of the first.
     first: usize,
 }
@@ -398,7 +412,7 @@ impl Queries<'_> {
         &self,
         done: usize,
         scratch: &mut Scratch,
-        out: Target,
+        out: Output,
         weights: Option<*mut f32>,
     ) {
         let Layout { positions, padded } = self.layout;
@@ -472,13 +486,18 @@ impl Queries<'_> {
     }
 }
 
-/// `2^(score - largest)` as whole numbers up to [`WHOLE`], in two halves; and their sum.
+/// `2^(score - largest)` as whole numbers up to [`MAX_WEIGHT`], in two halves; and their sum, which is no number if a score is none.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn softmax(scores: &[f32], high: &mut [u8], low: &mut [u8]) -> f32 {
     let mut largest = _mm512_set1_ps(f32::NEG_INFINITY);
+    let mut none = 0;
     for scores in scores.chunks_exact(LANES) {
-        // SAFETY: a chunk is a register.
-        largest = _mm512_max_ps(largest, unsafe { _mm512_loadu_ps(scores.as_ptr()) });
+        let scores = load(scores, 0);
+        largest = _mm512_max_ps(largest, scores);
+        none |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(scores, scores);
+    }
+    if none != 0 {
+        return f32::NAN;
     }
     let largest = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
     let mut total = _mm512_setzero_si512();
@@ -486,9 +505,8 @@ fn softmax(scores: &[f32], high: &mut [u8], low: &mut [u8]) -> f32 {
         .chunks_exact_mut(LANES)
         .zip(low.chunks_exact_mut(LANES));
     for (scores, (high, low)) in scores.chunks_exact(LANES).zip(halves) {
-        // SAFETY: a chunk is a register.
-        let score = _mm512_sub_ps(unsafe { _mm512_loadu_ps(scores.as_ptr()) }, largest);
-        let weight = _mm512_mul_ps(exp2(score), _mm512_set1_ps(WHOLE));
+        let score = _mm512_sub_ps(load(scores, 0), largest);
+        let weight = _mm512_mul_ps(exp2(score), _mm512_set1_ps(MAX_WEIGHT));
         let weight = _mm512_cvtps_epi32(weight);
         total = _mm512_add_epi32(total, weight);
         // SAFETY: a chunk has 16 bytes.
@@ -567,12 +585,12 @@ mod tests {
             let scales: Vec<f32> = (1..=rows).map(|row| 2.0 / row as f32).collect();
             let keys = random(&mut rng, positions, HEAD_DIM, 4.0);
             let values = random(&mut rng, positions, HEAD_DIM, 1.0);
-            let of = |data| Columns::of_head(data, HEAD_DIM, 0);
+            let of = |data| HeadRows::of(data, HEAD_DIM, 0);
             let mut packed = vec![0; layout.size()];
             pack(
                 layout,
                 of(&keys),
-                of(&values).plus(&[0.5; HEAD_DIM]),
+                of(&values).with_bias(&[0.5; HEAD_DIM]),
                 &mut packed,
             );
 
@@ -583,9 +601,11 @@ mod tests {
                 attend(
                     layout,
                     &packed,
-                    of(&queries).scaled(&scales).plus(&[-0.25; HEAD_DIM]),
+                    of(&queries)
+                        .with_scales(&scales)
+                        .with_bias(&[-0.25; HEAD_DIM]),
                     0..rows,
-                    Target::of_head(found.as_mut_ptr(), HEAD_DIM, 0),
+                    Output::of_head(found.as_mut_ptr(), HEAD_DIM, 0),
                     Some(weights.as_mut_ptr()),
                 );
             }
@@ -611,6 +631,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_makes_no_number_of_the_answer() {
+        if skipped() {
+            return;
+        }
+        let layout = Layout::new(40);
+        for (part, place) in [0, 1, 2]
+            .into_iter()
+            .flat_map(|part| [(part, 5), (part, 39 * HEAD_DIM)])
+        {
+            let mut parts = [const { [1.0; 40 * HEAD_DIM] }; 3];
+            parts[part][place] = f32::NAN;
+            let [queries, keys, values] = &parts;
+            let of = |data| HeadRows::of(data, HEAD_DIM, 0);
+            let mut packed = vec![0; layout.size()];
+            pack(layout, of(keys), of(values), &mut packed);
+            let mut found = [0.0; 40 * HEAD_DIM];
+            // SAFETY: there is room for as many answers as queries.
+            unsafe {
+                let out = Output::of_head(found.as_mut_ptr(), HEAD_DIM, 0);
+                attend(layout, &packed, of(queries), 0..40, out, None);
+            }
+            assert!(found.iter().any(|x| x.is_nan()), "part {part}, {place}");
+        }
+    }
+
+    #[test]
     fn many_small_weights_are_not_lost_beside_a_large_one() {
         if skipped() {
             return;
@@ -623,13 +669,13 @@ mod tests {
         keys[..HEAD_DIM].fill(7.0 / 8.0);
         let mut values = vec![1.0; positions * HEAD_DIM];
         values[..HEAD_DIM].fill(-1.0);
-        let of = |data| Columns::of_head(data, HEAD_DIM, 0);
+        let of = |data| HeadRows::of(data, HEAD_DIM, 0);
         let mut packed = vec![0; layout.size()];
         pack(layout, of(&keys), of(&values), &mut packed);
         let mut found = [f32::NAN; HEAD_DIM];
         // SAFETY: there is room for the one answer.
         unsafe {
-            let target = Target::of_head(found.as_mut_ptr(), HEAD_DIM, 0);
+            let target = Output::of_head(found.as_mut_ptr(), HEAD_DIM, 0);
             attend(layout, &packed, of(&query), 0..1, target, None);
         }
         let (answer, _) = expected(&query, &keys, &values);

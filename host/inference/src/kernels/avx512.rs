@@ -5,6 +5,9 @@ use std::arch::x86_64::*;
 /// Numbers of 32 bits in a register.
 pub(super) const LANES: usize = 16;
 
+/// The largest magnitude of a quantised number.
+pub(super) const LEVELS: f32 = 127.0;
+
 /// The numbers from `place` on.
 #[target_feature(enable = "avx512f")]
 pub(super) fn load(data: &[f32], place: usize) -> __m512 {
@@ -21,7 +24,24 @@ pub(super) fn store(data: &mut [f32], place: usize, numbers: __m512) {
     unsafe { _mm512_storeu_ps(data.as_mut_ptr(), numbers) };
 }
 
-/// `2^x` for x up to 0, within 3e-6 of it: the power of the nearest whole number, times the first terms of the series.
+/// The larger of magnitudes that are kept as bits, where those of numbers that are none are above all others.
+#[target_feature(enable = "avx512f")]
+pub(super) fn larger(magnitudes: __m512i, numbers: __m512) -> __m512i {
+    _mm512_max_epu32(magnitudes, _mm512_castps_si512(_mm512_abs_ps(numbers)))
+}
+
+/// The scale that takes the largest of these magnitudes to [`LEVELS`]. No number if that is none.
+#[target_feature(enable = "avx512f")]
+pub(super) fn scale_of(magnitudes: __m512i) -> f32 {
+    let scale = f32::from_bits(_mm512_reduce_max_epu32(magnitudes)) / LEVELS;
+    if scale < f32::MIN_POSITIVE {
+        f32::MIN_POSITIVE
+    } else {
+        scale
+    }
+}
+
+/// `2^x` for x up to 0, with a relative error of up to 3.3e-6: the power of the nearest whole number, times the first terms of the series.
 #[target_feature(enable = "avx512f")]
 pub(super) fn exp2(x: __m512) -> __m512 {
     let x = _mm512_max_ps(x, _mm512_set1_ps(-126.0));

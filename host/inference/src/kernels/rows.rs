@@ -1,15 +1,13 @@
 //! What an int8 encoder does with rows between its products of bytes: each kernel takes what one product gives and makes what the
 //! next one takes, so that a row is read and written once.
 //!
-//! A quantised row has a scale that takes its largest magnitude to 127, and bytes around [`ZERO_POINT`].
+//! A quantised row has a scale that takes its largest magnitude to 127, and bytes around [`ZERO_POINT`]. The scale of a row with
+//! numbers that are none, or infinite, makes none of all that is computed from it.
 
 use std::arch::x86_64::*;
 
-use super::avx512::{LANES, exp2, load, store};
-use super::{ZERO_POINT, is_available};
-
-/// Of every Whisper's layer normalisation (PyTorch's default).
-const EPSILON: f32 = 1e-5;
+use super::avx512::{LANES, exp2, larger, load, scale_of, store};
+use super::{EPSILON, ZERO_POINT, is_available};
 
 /// A row as the product of quantised rows gives it: `values * scale + bias` is what it stands for.
 #[derive(Clone, Copy)]
@@ -26,7 +24,7 @@ pub(crate) struct Product<'a> {
 pub(crate) fn quantise(row: &[f32], bytes: &mut [u8]) -> f32 {
     check(row.len(), &[bytes.len()]);
     // SAFETY: the CPU has what it takes, and the sizes fit.
-    unsafe { quantise_unchecked(row, bytes, largest(row)) }
+    unsafe { quantise_by(row, bytes, scale_of_row(row)) }
 }
 
 /// Write `sum + product` into `new_sum`, and its layer normalisation, quantised, into `bytes`; the scale.
@@ -45,7 +43,7 @@ pub(crate) fn normalise(
     check(sum.len(), &[bytes.len()]);
     scratch.resize(sum.len(), 0.0);
     // SAFETY: the CPU has what it takes, and the sizes fit.
-    unsafe { normalise_unchecked(sum, product, gamma, beta, new_sum, bytes, scratch) }
+    unsafe { normalise_row(sum, product, gamma, beta, new_sum, bytes, scratch) }
 }
 
 /// Quantise the Gaussian error linear unit of `product` into `bytes`; the scale.
@@ -53,7 +51,7 @@ pub(crate) fn gelu(product: Product, bytes: &mut [u8], scratch: &mut Vec<f32>) -
     check(product.values.len(), &[product.bias.len(), bytes.len()]);
     scratch.resize(bytes.len(), 0.0);
     // SAFETY: the CPU has what it takes, and the sizes fit.
-    unsafe { gelu_unchecked(product, bytes, scratch) }
+    unsafe { gelu_row(product, bytes, scratch) }
 }
 
 fn check(size: usize, others: &[usize]) {
@@ -62,24 +60,24 @@ fn check(size: usize, others: &[usize]) {
 }
 
 #[target_feature(enable = "avx512f")]
-fn largest(row: &[f32]) -> f32 {
-    let mut largest = _mm512_setzero_ps();
+fn scale_of_row(row: &[f32]) -> f32 {
+    let mut magnitudes = _mm512_setzero_si512();
     for place in (0..row.len()).step_by(LANES) {
-        largest = _mm512_max_ps(largest, _mm512_abs_ps(load(row, place)));
+        magnitudes = larger(magnitudes, load(row, place));
     }
-    _mm512_reduce_max_ps(largest)
+    scale_of(magnitudes)
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-fn quantise_unchecked(row: &[f32], bytes: &mut [u8], largest: f32) -> f32 {
-    let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
+fn quantise_by(row: &[f32], bytes: &mut [u8], scale: f32) -> f32 {
     let inverse = _mm512_set1_ps(1.0 / scale);
     let zero = _mm512_set1_epi32(ZERO_POINT);
     for place in (0..row.len()).step_by(LANES) {
         let whole = _mm512_cvtps_epi32(_mm512_mul_ps(load(row, place), inverse));
         let whole = _mm512_cvtusepi32_epi8(_mm512_add_epi32(whole, zero));
-        // SAFETY: as many bytes as numbers.
-        unsafe { _mm_storeu_si128(bytes.as_mut_ptr().add(place).cast(), whole) };
+        let bytes = &mut bytes[place..place + LANES];
+        // SAFETY: a byte for each number.
+        unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), whole) };
     }
     scale
 }
@@ -93,7 +91,7 @@ impl Product<'_> {
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-fn normalise_unchecked(
+fn normalise_row(
     sum: &[f32],
     product: Product,
     gamma: &[f32],
@@ -117,29 +115,29 @@ fn normalise_unchecked(
     }
     let variance = _mm512_reduce_add_ps(squares) / size as f32;
     let inverse = _mm512_set1_ps(1.0 / (variance + EPSILON).sqrt());
-    let mut largest = _mm512_setzero_ps();
+    let mut magnitudes = _mm512_setzero_si512();
     for place in (0..size).step_by(LANES) {
         let x = _mm512_mul_ps(_mm512_sub_ps(load(new_sum, place), mean), inverse);
         let y = _mm512_fmadd_ps(x, load(gamma, place), load(beta, place));
-        largest = _mm512_max_ps(largest, _mm512_abs_ps(y));
+        magnitudes = larger(magnitudes, y);
         store(scratch, place, y);
     }
-    quantise_unchecked(scratch, bytes, _mm512_reduce_max_ps(largest))
+    quantise_by(scratch, bytes, scale_of(magnitudes))
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-fn gelu_unchecked(product: Product, bytes: &mut [u8], scratch: &mut [f32]) -> f32 {
-    let mut largest = _mm512_setzero_ps();
+fn gelu_row(product: Product, bytes: &mut [u8], scratch: &mut [f32]) -> f32 {
+    let mut magnitudes = _mm512_setzero_si512();
     for place in (0..scratch.len()).step_by(LANES) {
         let x = product.at(place);
         let y = _mm512_mul_ps(x, normal_distribution(x));
-        largest = _mm512_max_ps(largest, _mm512_abs_ps(y));
+        magnitudes = larger(magnitudes, y);
         store(scratch, place, y);
     }
-    quantise_unchecked(scratch, bytes, _mm512_reduce_max_ps(largest))
+    quantise_by(scratch, bytes, scale_of(magnitudes))
 }
 
-/// The probability that a standard normal number is below x, within 2e-7: `(1 + erf(x / √2)) / 2`, by formula 7.1.26 of Abramowitz
+/// The probability that a standard normal number is below x, within 8e-7: `(1 + erf(x / √2)) / 2`, by formula 7.1.26 of Abramowitz
 /// and Stegun, Handbook of Mathematical Functions.
 #[target_feature(enable = "avx512f")]
 fn normal_distribution(x: __m512) -> __m512 {
@@ -208,6 +206,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_makes_no_number_of_its_row() {
+        if skipped() {
+            return;
+        }
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for place in [0, 17, 63] {
+                let mut row = [1.0; 64];
+                row[place] = bad;
+                let product = Product {
+                    values: &row,
+                    scale: 1.0,
+                    bias: &[0.0; 64],
+                };
+                let (mut sum, mut bytes, mut scratch) = ([0.0; 64], [0; 64], Vec::new());
+                for scale in [
+                    quantise(&row, &mut bytes),
+                    gelu(product, &mut bytes, &mut scratch),
+                    normalise(
+                        &[1.0; 64],
+                        product,
+                        &[1.0; 64],
+                        &[0.0; 64],
+                        &mut sum,
+                        &mut bytes,
+                        &mut scratch,
+                    ),
+                ] {
+                    // Negative infinity has no activation.
+                    let activated_away = bad == f32::NEG_INFINITY && scale > 0.0;
+                    assert!(
+                        !scale.is_finite() || activated_away,
+                        "{bad} at {place}: {scale}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_sum_is_normalised_by_its_definition() {
         if skipped() {
             return;
@@ -252,7 +289,8 @@ mod tests {
         }
         // Φ(x), from the error function of the GNU C library.
         for (x, expected) in [
-            (-6.0f32, 9.865876e-10),
+            (-0.8325f32, 0.202_563_1),
+            (-6.0, 9.865876e-10),
             (-1.0, 0.158_655_253_9),
             (-0.1, 0.460_172_162_7),
             (0.0, 0.5),

@@ -48,7 +48,7 @@ pub(crate) enum Decoder {
 }
 
 /// What the encoder makes of a batch, where the decoder will read it: its states, `[batch, positions, width]`, or the keys and
-/// values that every layer of the decoder makes of them, `[batch, heads, positions, head_dim]` each.
+/// values that every layer of the decoder makes of them, `[batch, heads, positions, head_dim]` each, or packed.
 pub(crate) struct States {
     values: Vec<DynValue>,
     /// The window of each row of the tensors, in ascending order.
@@ -64,7 +64,7 @@ pub(crate) struct Cache<'a> {
     windows: Vec<usize>,
     /// Keys and values, `[rows, heads, tokens, head_dim]` each.
     tensors: Vec<DynValue>,
-    /// How many windows that are not needed the steps have read, since some were last left out.
+    /// Reads of windows that were not needed any more, since the last compaction.
     idle: usize,
 }
 
@@ -87,8 +87,8 @@ impl States {
         self.windows.len()
     }
 
-    /// Leave out all but these windows, in ascending order. `take` gives rows of a tensor.
-    fn keep(
+    /// Leave out all but these windows. `take` gives rows of a tensor.
+    fn retain(
         &mut self,
         windows: &[usize],
         mut take: impl FnMut(&DynValue, &[usize]) -> ort::Result<DynValue>,
@@ -96,6 +96,11 @@ impl States {
         let rows: Vec<usize> = (0..self.windows.len())
             .filter(|&row| windows.contains(&self.windows[row]))
             .collect();
+        if rows.len() != windows.len() {
+            return Err(Error::Internal(
+                "states of a window are not there any more".into(),
+            ));
+        }
         if rows.len() < self.windows.len() {
             // One by one: they are large, and so only one is in memory twice at a time.
             for value in &mut self.values {
@@ -145,8 +150,8 @@ impl Decoder {
     /// Keep the states of these windows alone, in ascending order. From then on they are counted from 0.
     pub fn keep(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
         match self {
-            Decoder::Built(decoder) => decoder.keep(states, windows),
-            Decoder::Onnx(decoder) => decoder.keep(states, windows),
+            Decoder::Built(decoder) => decoder.retain(states, windows),
+            Decoder::Onnx(decoder) => decoder.retain(states, windows),
         }?;
         states.windows = (0..windows.len()).collect();
         Ok(())

@@ -186,40 +186,43 @@ fn int8_gives_the_same_whether_its_weights_were_kept_or_not() {
 #[test]
 fn rows_of_one_window_attend_to_it_together() {
     let Expected { frames, tokens, .. } = expected();
-    let other: Vec<f32> = frames.iter().rev().copied().collect();
-    let mut sessions = sessions(&small().join("transformers/float32"), Precision::Fp32);
+    let other = frames.iter().rev().copied().collect();
+    let small = small().join("transformers/float32");
+    rows_together(&small, Precision::Fp32, [frames, other], &tokens[..3]);
+    let speech = speech(2).try_into().unwrap();
+    rows_together(&tiny(), Precision::Int8, speech, &[50_257, 50_362, 11]);
+}
+
+fn rows_together(
+    folder: &Path,
+    precision: Precision,
+    [frames, other]: [Vec<f32>; 2],
+    tokens: &[i64],
+) {
+    let mut sessions = sessions(folder, precision);
+    let mut alone = self::sessions(folder, precision);
     let (mut states, _) = sessions.encoder.encode(&[&frames, &other]).unwrap();
+    let decoder = &mut sessions.decoder;
     let prompts = [&tokens[..2], &tokens[..2]].concat();
-    let (_, mut cache) = sessions.decoder.first(prompts, &mut states, &[1]).unwrap();
-    sessions.decoder.select(&mut cache, &[0, 0, 0, 1]).unwrap();
-    let step = sessions
-        .decoder
-        .next(vec![5, 6, tokens[2], 7], &mut cache)
-        .unwrap();
+    let (_, mut cache) = decoder.first(prompts, &mut states, &[1]).unwrap();
+    decoder.select(&mut cache, &[0, 0, 0, 1]).unwrap();
+    let step = decoder.next(vec![5, 6, tokens[2], 7], &mut cache).unwrap();
     let mut row = Vec::new();
     step.read(2, 0, &mut row).unwrap();
-    let alone = logits(
-        &mut self::sessions(&small().join("transformers/float32"), Precision::Fp32),
-        &frames,
-        &tokens[..3],
-        2,
-    );
+    let expected = logits(&mut alone, &frames, tokens, 2);
     let vocabulary = row.len();
-    assert!(largest_difference(&row, &alone[2 * vocabulary..]) < 1e-4);
+    assert!(largest_difference(&row, &expected[2 * vocabulary..]) < 1e-4);
 
-    // The first window leaves; the row of the other goes on.
-    sessions.decoder.select(&mut cache, &[3]).unwrap();
-    let step = sessions.decoder.next(vec![9], &mut cache).unwrap();
-    step.read(0, 0, &mut row).unwrap();
-    let mut tokens = tokens[..2].to_vec();
-    tokens.extend([7, 9]);
-    let alone = logits(
-        &mut self::sessions(&small().join("transformers/float32"), Precision::Fp32),
-        &other,
-        &tokens,
-        2,
-    );
-    assert!(largest_difference(&row, &alone[3 * vocabulary..]) < 1e-4);
+    // The first window leaves; the row of the other goes on, twice.
+    decoder.select(&mut cache, &[3, 3]).unwrap();
+    for _ in 0..2 {
+        decoder.compact(&mut cache, &[1]).unwrap();
+    }
+    let step = decoder.next(vec![8, 9], &mut cache).unwrap();
+    step.read(1, 0, &mut row).unwrap();
+    let tokens = [&tokens[..2], &[7, 9]].concat();
+    let expected = logits(&mut alone, &other, &tokens, 2);
+    assert!(largest_difference(&row, &expected[3 * vocabulary..]) < 1e-4);
 }
 
 /// Windows of speech, each from another place of a recording (`tests/fixtures/long.f16`) and of another length.

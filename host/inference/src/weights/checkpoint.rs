@@ -322,6 +322,15 @@ impl Names<'_> {
         let form = &self.form;
         let up = self.affine(&format!("{prefix}{}", form.ffn[0]), None, Some(width))?;
         let inner = up.weight.rows;
+        if !inner.is_multiple_of(super::BLOCK) {
+            return Err(self.tensors.error(
+                &format!("{prefix}{}", form.ffn[0]),
+                format!(
+                    "gives {inner} numbers, expected a multiple of {}, as in every Whisper",
+                    super::BLOCK
+                ),
+            ));
+        }
         Ok(FeedForward {
             norm: self.norm(&format!("{prefix}{}", form.ffn_norm), width)?,
             down: self.affine(

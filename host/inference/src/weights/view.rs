@@ -35,8 +35,13 @@ impl Element {
 }
 
 /// Let go of the memory that a part of a mapped file takes, until it is read again.
+///
+/// # Panics
+/// If the file has no such part.
 pub(crate) fn forget(file: &Mmap, place: Range<usize>) {
-    // SAFETY: the mapping is read-only and of a file, so pages that are dropped come back with the same bytes.
+    assert!(place.start <= place.end && place.end <= file.len());
+    // SAFETY: the part is inside of the mapping, which is read-only and, as all in this crate, of a file: pages that are dropped come
+    // back with the same bytes.
     let dropped =
         unsafe { file.unchecked_advise_range(UncheckedAdvice::DontNeed, place.start, place.len()) };
     if let Err(error) = dropped {

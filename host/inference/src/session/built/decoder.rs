@@ -305,13 +305,13 @@ impl Decoder {
             return Ok(());
         }
         cache.idle = 0;
-        self.keep(cache.states, &kept)
+        self.retain(cache.states, &kept)
     }
 
     /// Leave out the states of all but these windows.
-    pub fn keep(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
+    pub fn retain(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
         self.session.binding.clear();
-        states.keep(windows, |value, rows| {
+        states.retain(windows, |value, rows| {
             Ok(self.constant.take(&[value], rows)?.remove(0))
         })
     }

@@ -65,23 +65,33 @@ pub(super) fn graph(
     for (index, layer) in checkpoint.encoder.iter().enumerate() {
         let name = format!("encoder.{index}");
         let states = residual.norm(&mut graph, &format!("{name}.norm"), &layer.attention.norm)?;
-        let Affine { weight, bias } = &layer.attention.projections;
-        let mut inputs = Vec::with_capacity(4);
-        for (place, what) in ["query", "key", "value"].iter().enumerate() {
-            let weight = weight.slice(place * width..(place + 1) * width);
-            inputs.push(graph.product(&format!("{name}.{what}"), &states, &weight)?);
-        }
-        inputs.push(graph.floats(&format!("{name}.projections.bias"), &[bias.len()], bias));
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let attended = if arithmetic == Arithmetic::Rows {
-            let scales = graph.rows_of(&states)?.1;
-            graph.op(
-                "SelfAttention",
-                OWN,
-                &[&inputs[..], &[&scales]].concat(),
-                [],
-            )?
+        let projections = &layer.attention.projections;
+        let attended = if cross.packed {
+            let [query, key, value] =
+                std::array::from_fn(|place| part(projections, place * width..(place + 1) * width));
+            let packed = graph.fresh("packed");
+            pack(
+                &mut graph,
+                &format!("{name}."),
+                &states,
+                &key,
+                &value,
+                &packed,
+            )?;
+            let query = graph.linear(&format!("{name}.query"), &states, &query)?;
+            let [query, scales, bias] = query.inputs()?;
+            let positions = Attribute::new("positions", positions)?;
+            let inputs = [query, &packed, scales, bias];
+            graph.op("PackedAttention", OWN, &inputs, [positions])?
         } else {
+            let Affine { weight, bias } = projections;
+            let mut inputs = Vec::with_capacity(4);
+            for (place, what) in ["query", "key", "value"].iter().enumerate() {
+                let weight = weight.slice(place * width..(place + 1) * width);
+                inputs.push(graph.product(&format!("{name}.{what}"), &states, &weight)?);
+            }
+            inputs.push(graph.floats(&format!("{name}.projections.bias"), &[bias.len()], bias));
+            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
             let heads = Attribute::new("num_heads", heads)?;
             graph.op("MultiHeadAttention", FUSED, &inputs, [heads])?
         };
@@ -95,27 +105,24 @@ pub(super) fn graph(
     }
     let states = residual.norm(&mut graph, "encoder.norm", &checkpoint.encoder_norm)?;
 
-    let split = graph.integers("split_heads", &[4], &[0, 0, heads, shape.head_dim as i64]);
     for (index, layer) in checkpoint.decoder.iter().enumerate() {
-        let Affine { weight, bias } = &layer.cross.key_value;
+        let name = format!("decoder.{index}.cross_");
+        let [key, value] =
+            [0, 1].map(|place| part(&layer.cross.key_value, place * width..(place + 1) * width));
         if cross.packed {
-            let mut inputs = Vec::with_capacity(3);
-            for (place, what) in KEY_VALUE.iter().enumerate() {
-                let name = format!("decoder.{index}.cross_{what}");
-                let weight = weight.slice(place * width..(place + 1) * width);
-                inputs.push(graph.product(&name, &states, &weight)?);
-            }
-            let bias = &bias[width..];
-            inputs.push(graph.floats(&format!("decoder.{index}.cross.bias"), &[width], bias));
-            inputs.push(graph.rows_of(&states)?.1);
-            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-            graph.node("PackKeysValues", OWN, &inputs, &[&cross.names[index]], [])?;
+            pack(
+                &mut graph,
+                &name,
+                &states,
+                &key,
+                &value,
+                &cross.names[index],
+            )?;
             continue;
         }
-        for (place, what) in KEY_VALUE.iter().enumerate() {
-            let affine = part(&layer.cross.key_value, place * width..(place + 1) * width);
-            let projected =
-                graph.affine(&format!("decoder.{index}.cross_{what}"), &states, &affine)?;
+        let split = graph.integers("split_heads", &[4], &[0, 0, heads, shape.head_dim as i64]);
+        for (what, affine) in KEY_VALUE.iter().zip([key, value]) {
+            let projected = graph.affine(&format!("{name}{what}"), &states, &affine)?;
             let projected = graph.op("Reshape", ONNX_DOMAIN, &[&projected, &split], [])?;
             let output = cache_name(CROSS, index, what);
             let perm = Attribute::new("perm", vec![0i64, 2, 1, 3])?;
@@ -128,6 +135,23 @@ pub(super) fn graph(
     Ok(graph)
 }
 
+/// Pack the keys and values that two linear layers make of `states` into the value `output`.
+fn pack(
+    graph: &mut Graph,
+    name: &str,
+    states: &str,
+    key: &Affine,
+    value: &Affine,
+    output: &str,
+) -> ort::Result<()> {
+    let [key, value] = [("key", key), ("value", value)]
+        .map(|(what, affine)| graph.linear(&format!("{name}{what}"), states, affine));
+    let (key, value) = (key?, value?);
+    let [value, scales, bias] = value.inputs()?;
+    let inputs = [&key.product, value, scales, bias];
+    graph.node("PackKeysValues", OWN, &inputs, &[output], [])
+}
+
 /// The encoder's session.
 pub(crate) struct Encoder {
     pub(super) session: Session,
@@ -137,7 +161,7 @@ pub(crate) struct Encoder {
     /// Its outputs.
     pub(super) cross: Cross,
     /// Windows are run one by one, into their places in the batch's tensors. On a CPU a batch is no faster, takes as much more
-    /// memory, and would share the scales of [`Arithmetic::Rows`].
+    /// memory, and the operators of [`Arithmetic::Rows`] take one window.
     pub(super) one_by_one: bool,
 }
 

@@ -226,6 +226,11 @@ impl Graph {
     /// The same, for an operator that can add a bias to its input.
     pub fn linear(&mut self, name: &str, input: &str, affine: &Affine) -> ort::Result<Linear> {
         let Affine { weight, bias } = affine;
+        let zeros = vec![0.0; weight.rows];
+        let bias = match self.arithmetic {
+            Arithmetic::Rows if bias.is_empty() => &zeros, // our operators always add one
+            _ => bias,
+        };
         let bias =
             (!bias.is_empty()).then(|| self.floats(&format!("{name}.bias"), &[bias.len()], bias));
         Ok(match self.arithmetic {
@@ -457,7 +462,7 @@ impl Graph {
             .collect::<ort::Result<Vec<_>>>()?;
         let mut model = editor::Model::new(opsets)?;
         model.set_graph(graph)?;
-        // A model of its own would be resolved before the operators of ours are known.
+        // `Model::into_session` would resolve the graph before our operators are registered.
         let mut session = builder.edit_from_memory(&empty_model())?;
         session.apply_model(&model)?;
         let session = session.into_session()?;

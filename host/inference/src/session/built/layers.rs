@@ -4,10 +4,8 @@ use ort::editor::ONNX_DOMAIN;
 use ort::operator::Attribute;
 
 use super::graph::{Arithmetic, FUSED, Graph, Linear};
+use crate::kernels::EPSILON;
 use crate::weights::{Affine, FeedForward, Norm};
-
-/// Of every Whisper's layer normalisation (PyTorch's default).
-const EPSILON: f32 = 1e-5;
 
 /// The states between layers: a sum whose last term is added together with the next normalisation, as one operator does both.
 pub(super) struct Residual {

@@ -1,6 +1,6 @@
 //! Graphs that are built here, from the weights of faster-whisper's and transformers' models.
 //!
-//! The operators are ONNX Runtime's fused ones. A window's states are the keys and values of every layer's attention to it, so
+//! The operators are ONNX Runtime's fused ones, and in int8 some of our own. A window's states are the keys and values of every layer's attention to it, so
 //! that no step makes them again.
 
 mod decoder;
@@ -116,24 +116,24 @@ pub(super) fn load(
         Precision::Int8 if cuda => TensorElementType::Float16,
         _ => TensorElementType::Float32,
     };
-    let own = precision == Precision::Int8
+    let use_kernels = precision == Precision::Int8
         && !cuda
         && shape.head_dim == kernels::HEAD_DIM
         && kernels::is_available();
-    if precision == Precision::Int8 && !cuda && !own {
+    if precision == Precision::Int8 && !cuda && !use_kernels {
         tracing::warn!(
             head_dim = shape.head_dim,
-            "int8 is slower here: its kernels need a CPU with AVX-512 and VNNI, and heads of {}",
+            "int8 is slower here, and --precision fp32 may be faster: its kernels need a CPU with AVX-512 and VNNI, and heads of {}",
             kernels::HEAD_DIM
         );
     }
     let (for_encoder, for_decoder) = match precision {
-        Precision::Int8 if own => (Arithmetic::Rows, Arithmetic::Blocks),
+        Precision::Int8 if use_kernels => (Arithmetic::Rows, Arithmetic::Blocks),
         Precision::Int8 => (Arithmetic::Blocks, Arithmetic::Blocks),
         _ => (Arithmetic::Float, Arithmetic::Float),
     };
     let layers = checkpoint.decoder.len();
-    let cross = Cross::new(layers, shape, element, own);
+    let cross = Cross::new(layers, shape, element, use_kernels);
     let failed = failed(&checkpoint.files[0]);
     let encoder =
         encoder::graph(checkpoint, shape, element, for_encoder, &cross).map_err(&failed)?;

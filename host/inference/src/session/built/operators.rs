@@ -1,25 +1,34 @@
 //! ONNX Runtime operators over the kernels of [`crate::kernels`].
 
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
 };
 use ort::value::{TensorElementType, ValueRef, ValueRefMut};
+use parking_lot::Mutex;
 
 use super::graph::OWN;
 use crate::kernels::HEAD_DIM;
-use crate::kernels::attention::{Columns, Layout, Target, attend, pack};
+use crate::kernels::attention::{HeadRows, Layout, Output, attend, pack};
 use crate::kernels::rows::{Product, gelu, normalise, quantise};
 
-const FLOAT: TensorElementType = TensorElementType::Float32;
-const BYTE: TensorElementType = TensorElementType::Uint8;
+const FLOATS: OperatorInput = OperatorInput::required(TensorElementType::Float32);
+const PERHAPS_FLOATS: OperatorInput = OperatorInput::optional(TensorElementType::Float32);
+const BYTES: OperatorInput = OperatorInput::required(TensorElementType::Uint8);
+const GIVES_FLOATS: OperatorOutput = OperatorOutput::required(TensorElementType::Float32);
+const PERHAPS_GIVES_FLOATS: OperatorOutput = OperatorOutput::optional(TensorElementType::Float32);
+const GIVES_BYTES: OperatorOutput = OperatorOutput::required(TensorElementType::Uint8);
 
 /// Rows that one thread takes at a time.
 const CHUNK: usize = 128;
 
-/// Products of queries and heads that are not worth waking another thread.
-const FEW: usize = 32;
+/// Where there is less to do than this, of heads times what a head costs in queries, another thread is not worth waking.
+const FEW: usize = 48;
+
+/// What reading a head costs, in queries.
+const HEAD_COST: usize = 2;
 
 /// All of them.
 pub(super) fn domain() -> ort::Result<OperatorDomain> {
@@ -27,7 +36,6 @@ pub(super) fn domain() -> ort::Result<OperatorDomain> {
         .add(QuantiseRows)?
         .add(NormaliseRows)?
         .add(GeluRows)?
-        .add(SelfAttention)?
         .add(PackKeysValues)?
         .add(PackedAttention)
 }
@@ -49,29 +57,24 @@ struct NormaliseRows;
 /// Inputs: the product with its scales and bias, as for [`NormaliseRows`]. Outputs: those of [`QuantiseRows`].
 struct GeluRows;
 
-/// Attention of the positions of one window to each other.
-///
-/// Inputs: queries, keys and values, `[1, positions, width]`; their bias, `[3 * width]`; and the scales that their rows are to be
-/// multiplied with, `[positions]`. The bias of the keys adds the same to all scores of a query, and is left out. Output:
-/// `[1, positions, width]`.
-struct SelfAttention;
-
 /// Keys and values of a window in the form that [`PackedAttention`] takes.
 ///
-/// Inputs: keys and values, `[1, positions, width]`; the bias of the values, `[width]`; and the scales that the rows of both are to
-/// be multiplied with, `[positions]`. Output: bytes, `[1, heads, 1, size]`.
+/// Inputs: keys and values, `[1, positions, width]`; the scales that the rows of both are to be multiplied with, `[positions]`; and
+/// the bias of the values, `[width]`. A bias of the keys would add the same to all scores of a query. Output: bytes,
+/// `[1, heads, 1, size]`.
 struct PackKeysValues;
 
 /// Attention to keys and values that are packed.
 ///
-/// Inputs: queries, `[windows, rows, width]`, and keys and values, `[windows, heads, 1, size]`, of as many positions as the attribute
-/// `positions` says. Outputs: `[windows, rows, width]`; and, if asked for, the weights of the heads that the attribute `weights_of`
-/// names, `[windows, named heads, rows, positions]`.
+/// Inputs: queries, `[windows, rows, width]`; keys and values, `[windows, heads, 1, size]`, of as many positions as the attribute
+/// `positions` says; and, of one window, perhaps the scales that the rows of the queries are to be multiplied with, `[rows]`, and the
+/// bias that is then added, `[width]`. Outputs: `[windows, rows, width]`; and, if asked for, the weights of the heads that the
+/// attribute `weights_of` names, `[windows, named heads, rows, positions]`.
 struct PackedAttention;
 
 /// The methods of an operator of f32 tensors and of bytes, of the first version.
 macro_rules! signature {
-    ($name:literal, $kernel:ty, [$($input:expr),*], [$($output:expr),*]) => {
+    ($name:literal, $kernel:ty, [$($input:expr),* $(,)?], [$($output:expr),* $(,)?]) => {
         type Kernel<'attr> = $kernel;
 
         fn name(&self) -> &str {
@@ -83,7 +86,7 @@ macro_rules! signature {
         }
 
         fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-            [$(OperatorInput::required($input)),*]
+            [$($input),*]
         }
 
         fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
@@ -96,11 +99,8 @@ impl Operator for QuantiseRows {
     signature!(
         "QuantiseRows",
         QuantiseRows,
-        [FLOAT],
-        [
-            OperatorOutput::required(BYTE),
-            OperatorOutput::required(FLOAT)
-        ]
+        [FLOATS],
+        [GIVES_BYTES, GIVES_FLOATS]
     );
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<QuantiseRows> {
@@ -110,6 +110,12 @@ impl Operator for QuantiseRows {
 
 impl Kernel for QuantiseRows {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        caught(|| self.run(context))
+    }
+}
+
+impl QuantiseRows {
+    fn run(&self, context: &ComputeContext) -> ort::Result<()> {
         let [input] = inputs::<1>(context)?;
         let (shape, input) = input.try_extract_tensor::<f32>()?;
         by_rows(context, shape, |row, _, width, bytes| {
@@ -122,12 +128,8 @@ impl Operator for NormaliseRows {
     signature!(
         "NormaliseRows",
         NormaliseRows,
-        [FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT],
-        [
-            OperatorOutput::required(BYTE),
-            OperatorOutput::required(FLOAT),
-            OperatorOutput::required(FLOAT)
-        ]
+        [FLOATS, FLOATS, FLOATS, FLOATS, FLOATS, FLOATS],
+        [GIVES_BYTES, GIVES_FLOATS, GIVES_FLOATS]
     );
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<NormaliseRows> {
@@ -137,6 +139,12 @@ impl Operator for NormaliseRows {
 
 impl Kernel for NormaliseRows {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        caught(|| self.run(context))
+    }
+}
+
+impl NormaliseRows {
+    fn run(&self, context: &ComputeContext) -> ort::Result<()> {
         let inputs = inputs::<6>(context)?;
         let (shape, sum) = inputs[0].try_extract_tensor::<f32>()?;
         let [values, scales, bias, gamma, beta] = floats(&inputs[1..])?;
@@ -160,11 +168,8 @@ impl Operator for GeluRows {
     signature!(
         "GeluRows",
         GeluRows,
-        [FLOAT, FLOAT, FLOAT],
-        [
-            OperatorOutput::required(BYTE),
-            OperatorOutput::required(FLOAT)
-        ]
+        [FLOATS, FLOATS, FLOATS],
+        [GIVES_BYTES, GIVES_FLOATS]
     );
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<GeluRows> {
@@ -174,6 +179,12 @@ impl Operator for GeluRows {
 
 impl Kernel for GeluRows {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        caught(|| self.run(context))
+    }
+}
+
+impl GeluRows {
+    fn run(&self, context: &ComputeContext) -> ort::Result<()> {
         let inputs = inputs::<3>(context)?;
         let (shape, values) = inputs[0].try_extract_tensor::<f32>()?;
         let [scales, bias] = floats(&inputs[1..])?;
@@ -202,7 +213,7 @@ fn by_rows(
     let bytes = Shared(bytes.try_extract_tensor_mut::<u8>()?.1.as_mut_ptr());
     let scales = Shared(scales.try_extract_tensor_mut::<f32>()?.1.as_mut_ptr());
     let chunks = rows.div_ceil(CHUNK);
-    context.par_for(chunks, chunks, |chunk| {
+    parallel(context, chunks, |chunk| {
         let mut scratch = Vec::new();
         for row in chunk * CHUNK..rows.min((chunk + 1) * CHUNK) {
             // SAFETY: each task has other rows of both outputs.
@@ -214,78 +225,12 @@ fn by_rows(
     })
 }
 
-impl Operator for SelfAttention {
-    signature!(
-        "SelfAttention",
-        SelfAttentionKernel,
-        [FLOAT, FLOAT, FLOAT, FLOAT, FLOAT],
-        [OperatorOutput::required(FLOAT)]
-    );
-
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<SelfAttentionKernel> {
-        Ok(SelfAttentionKernel { packed: Vec::new() })
-    }
-}
-
-struct SelfAttentionKernel {
-    packed: Vec<u8>,
-}
-
-impl Kernel for SelfAttentionKernel {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let inputs = inputs::<5>(context)?;
-        let (shape, queries) = inputs[0].try_extract_tensor::<f32>()?;
-        let [keys, values, bias, scales] = floats(&inputs[1..])?;
-        let [1, positions, width] = sizes(shape)? else {
-            return Err(ort::Error::new("self-attention takes one window"));
-        };
-        let heads = width / HEAD_DIM;
-        let layout = Layout::new(positions);
-        let size = layout.size();
-        let mut output = output(context, 0, &[1, positions, width])?;
-        let out = output.try_extract_tensor_mut::<f32>()?.1.as_mut_ptr();
-        self.packed.resize(heads * size, 0);
-
-        let packed = Shared(self.packed.as_mut_ptr());
-        context.par_for(heads, heads, move |head| {
-            // SAFETY: each task has a head, and a piece of the buffer for it.
-            let out = unsafe { std::slice::from_raw_parts_mut(packed.at(head * size), size) };
-            pack(
-                layout,
-                Columns::of_head(keys, width, head).scaled(scales),
-                Columns::of_head(values, width, head)
-                    .scaled(scales)
-                    .plus(&bias[2 * width..]),
-                out,
-            );
-        })?;
-        let packed = &self.packed;
-        let (chunks, out) = (positions.div_ceil(CHUNK), Shared(out));
-        context.par_for(heads * chunks, heads * chunks, move |task| {
-            let (head, first) = (task / chunks, task % chunks * CHUNK);
-            // SAFETY: each task writes other rows, or columns, of the output, which is as large as the queries.
-            unsafe {
-                attend(
-                    layout,
-                    &packed[head * size..][..size],
-                    Columns::of_head(queries, width, head)
-                        .scaled(scales)
-                        .plus(&bias[..width]),
-                    first..positions.min(first + CHUNK),
-                    Target::of_head(out.at(0), width, head),
-                    None,
-                );
-            }
-        })
-    }
-}
-
 impl Operator for PackKeysValues {
     signature!(
         "PackKeysValues",
         PackKeysValues,
-        [FLOAT, FLOAT, FLOAT, FLOAT],
-        [OperatorOutput::required(BYTE)]
+        [FLOATS, FLOATS, FLOATS, FLOATS],
+        [GIVES_BYTES]
     );
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<PackKeysValues> {
@@ -295,9 +240,15 @@ impl Operator for PackKeysValues {
 
 impl Kernel for PackKeysValues {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        caught(|| self.run(context))
+    }
+}
+
+impl PackKeysValues {
+    fn run(&self, context: &ComputeContext) -> ort::Result<()> {
         let inputs = inputs::<4>(context)?;
         let (shape, keys) = inputs[0].try_extract_tensor::<f32>()?;
-        let [values, bias, scales] = floats(&inputs[1..])?;
+        let [values, scales, bias] = floats(&inputs[1..])?;
         let [1, positions, width] = sizes(shape)? else {
             return Err(ort::Error::new("keys and values are packed for one window"));
         };
@@ -306,15 +257,15 @@ impl Kernel for PackKeysValues {
         let size = layout.size();
         let mut output = output(context, 0, &[1, heads, 1, size])?;
         let out = Shared(output.try_extract_tensor_mut::<u8>()?.1.as_mut_ptr());
-        context.par_for(heads, heads, move |head| {
+        parallel(context, heads, |head| {
             // SAFETY: each task has a head, and a piece of the output for it.
             let out = unsafe { std::slice::from_raw_parts_mut(out.at(head * size), size) };
             pack(
                 layout,
-                Columns::of_head(keys, width, head).scaled(scales),
-                Columns::of_head(values, width, head)
-                    .scaled(scales)
-                    .plus(bias),
+                HeadRows::of(keys, width, head).with_scales(scales),
+                HeadRows::of(values, width, head)
+                    .with_scales(scales)
+                    .with_bias(bias),
                 out,
             );
         })
@@ -325,11 +276,8 @@ impl Operator for PackedAttention {
     signature!(
         "PackedAttention",
         PackedAttentionKernel,
-        [FLOAT, BYTE],
-        [
-            OperatorOutput::required(FLOAT),
-            OperatorOutput::optional(FLOAT)
-        ]
+        [FLOATS, BYTES, PERHAPS_FLOATS, PERHAPS_FLOATS],
+        [GIVES_FLOATS, PERHAPS_GIVES_FLOATS]
     );
 
     fn create_kernel<'attr>(
@@ -338,44 +286,60 @@ impl Operator for PackedAttention {
     ) -> ort::Result<PackedAttentionKernel> {
         let positions = context
             .get::<i64>("positions")
-            .ok_or_else(|| ort::Error::new("the attribute `positions` is missing"))?;
+            .and_then(|positions| usize::try_from(positions).ok())
+            .ok_or_else(|| ort::Error::new("the attribute `positions` is missing or negative"))?;
         let weights_of = context.get::<Vec<i64>>("weights_of").unwrap_or_default();
-        Ok(PackedAttentionKernel {
-            layout: Layout::new(positions as usize),
-            positions: positions as usize,
-            weights_of: weights_of.into_iter().map(|head| head as usize).collect(),
+        caught(|| {
+            Ok(PackedAttentionKernel {
+                layout: Layout::new(positions),
+                weights_of: weights_of.into_iter().map(|head| head as usize).collect(),
+            })
         })
     }
 }
 
 struct PackedAttentionKernel {
     layout: Layout,
-    positions: usize,
     /// Heads whose weights are an output.
     weights_of: Vec<usize>,
 }
 
 impl Kernel for PackedAttentionKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        caught(|| self.run(context))
+    }
+}
+
+impl PackedAttentionKernel {
+    fn run(&self, context: &ComputeContext) -> ort::Result<()> {
         let [queries, packed] = inputs::<2>(context)?;
         let (shape, queries) = queries.try_extract_tensor::<f32>()?;
         let (_, packed) = packed.try_extract_tensor::<u8>()?;
+        let scales = optional(context, 2)?;
+        let scales = scales
+            .as_ref()
+            .map(|scales| scales.try_extract_tensor::<f32>());
+        let scales = scales.transpose()?.map(|(_, scales)| scales);
+        let bias = optional(context, 3)?;
+        let bias = bias.as_ref().map(|bias| bias.try_extract_tensor::<f32>());
+        let bias = bias.transpose()?.map(|(_, bias)| bias);
         let [windows, rows, width] = sizes(shape)?;
-        let (heads, size) = (width / HEAD_DIM, self.layout.size());
-        if packed.len() != windows * heads * size {
+        let (layout, weights_of) = (self.layout, &self.weights_of);
+        let (heads, size, positions) = (width / HEAD_DIM, layout.size(), layout.positions());
+        if packed.len() != windows * heads * size || (windows > 1 && scales.is_some()) {
             return Err(ort::Error::new(
                 "the packed keys and values are not of as many windows as the queries",
             ));
         }
+        if weights_of.iter().any(|&head| head >= heads) {
+            return Err(ort::Error::new("there is no such head to give weights of"));
+        }
         let mut output = output(context, 0, &[windows, rows, width])?;
         let out = Shared(output.try_extract_tensor_mut::<f32>()?.1.as_mut_ptr());
-        let named = self.weights_of.len();
+        let named = weights_of.len();
         let mut weights_output = match named {
             0 => None,
-            _ => context.output(
-                1,
-                [windows, named, rows, self.positions].map(|size| size as i64),
-            )?,
+            _ => context.output(1, [windows, named, rows, positions].map(|size| size as i64))?,
         };
         let weights = match &mut weights_output {
             Some(output) => Some(Shared(
@@ -383,34 +347,73 @@ impl Kernel for PackedAttentionKernel {
             )),
             None => None,
         };
-        let (layout, positions, weights_of) = (self.layout, self.positions, &self.weights_of);
-        let task = move |task: usize| {
-            let (window, head) = (task / heads, task % heads);
-            let first = window * rows * width;
+        let chunks = rows.div_ceil(CHUNK);
+        let task = |task: usize| {
+            let (head_of_window, first) = (task / chunks, task % chunks * CHUNK);
+            let (window, head) = (head_of_window / heads, head_of_window % heads);
+            let place = window * rows * width;
+            let mut queries = HeadRows::of(&queries[place..][..rows * width], width, head);
+            if let Some(scales) = scales {
+                queries = queries.with_scales(scales);
+            }
+            if let Some(bias) = bias {
+                queries = queries.with_bias(bias);
+            }
             let named_head = weights_of.iter().position(|&other| other == head);
-            // SAFETY: each task writes other columns of the output, or of another window, which are as large as the queries; and
-            // the weights of another head.
+            // SAFETY: each task writes other rows or columns of the output, or of another window, which is as large as the queries;
+            // and weights of other rows, or of another head.
             unsafe {
-                let weights = weights.zip(named_head).map(|(weights, place)| {
-                    weights.at((window * named + place) * rows * positions)
-                });
+                let weights = weights
+                    .zip(named_head)
+                    .map(|(weights, head)| weights.at((window * named + head) * rows * positions));
                 attend(
                     layout,
-                    &packed[task * size..][..size],
-                    Columns::of_head(&queries[first..][..rows * width], width, head),
-                    0..rows,
-                    Target::of_head(out.at(first), width, head),
+                    &packed[head_of_window * size..][..size],
+                    queries,
+                    first..rows.min(first + CHUNK),
+                    Output::of_head(out.at(place), width, head),
                     weights,
                 );
             }
         };
-        let tasks = windows * heads;
-        if tasks * rows < FEW {
+        let tasks = windows * heads * chunks;
+        if windows * heads * (HEAD_COST + rows) < FEW {
             (0..tasks).for_each(task);
             return Ok(());
         }
-        context.par_for(tasks, 0, task)
+        parallel(context, tasks, task)
     }
+}
+
+/// A panic as an error: it must not get into ONNX Runtime, which is not Rust.
+fn caught<T>(run: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("panic");
+        Err(ort::Error::new(text))
+    })
+}
+
+/// Run tasks `0..total` on ONNX Runtime's threads, whichever is free.
+fn parallel(
+    context: &ComputeContext,
+    total: usize,
+    task: impl Fn(usize) + Send + Sync,
+) -> ort::Result<()> {
+    let failed = Mutex::new(None);
+    context.par_for(total, total, |index| {
+        let run = caught(|| {
+            task(index);
+            Ok(())
+        });
+        if let Err(error) = run {
+            *failed.lock() = Some(error);
+        }
+    })?;
+    failed.into_inner().map_or(Ok(()), Err)
 }
 
 /// A pointer that tasks on several threads use, each for a piece of its own.
@@ -428,6 +431,13 @@ impl<T> Shared<T> {
     unsafe fn at(self, index: usize) -> *mut T {
         // SAFETY: the caller's.
         unsafe { self.0.add(index) }
+    }
+}
+
+fn optional(context: &ComputeContext, index: usize) -> ort::Result<Option<ValueRef<'_>>> {
+    match index < context.num_inputs()? {
+        true => context.input(index),
+        false => Ok(None),
     }
 }
 

@@ -207,9 +207,9 @@ impl Decoder {
     }
 
     /// Leave out the states of all but these windows.
-    pub fn keep(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
+    pub fn retain(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
         self.release();
-        states.keep(windows, |value, rows| {
+        states.retain(windows, |value, rows| {
             Ok(self.states.take(&[value], rows)?.remove(0))
         })
     }
