@@ -38,10 +38,10 @@ class Shape:
 
     def step_bytes(self, precision: str, windows: int) -> int:
         """What one step must read at least: the decoder's weights without those that make the cross-attention's keys and
-        values, the output projection, and these keys and values, in fp32, once for each window."""
+        values, the output projection, and these keys and values once for each window; all in this precision."""
         attention = 4 * self.width**2 + 2 * self.width**2
         weights = self.layers * (attention + 8 * self.width**2) + self.vocabulary * self.width
-        return weights * {"fp32": 4, "int8": 1}[precision] + windows * 4 * self.layers * 2 * FRAMES * self.width
+        return (weights + windows * self.layers * 2 * FRAMES * self.width) * {"fp32": 4, "int8": 1}[precision]
 
     def encoder_products(self) -> int:
         """Multiplications with their additions, two operations each, of a window: from frames to the decoder's
