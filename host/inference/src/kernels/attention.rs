@@ -147,12 +147,12 @@ pub(crate) fn pack(layout: Layout, keys: HeadRows, values: HeadRows, out: &mut [
         (keys.rows(), values.rows()),
         (layout.positions, layout.positions)
     );
-    // SAFETY: the CPU has what it takes, and the sizes fit.
-    unsafe { pack_unchecked(layout, keys, values, out) }
+    // SAFETY: the CPU has what it takes.
+    unsafe { pack_head(layout, keys, values, out) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn pack_unchecked(layout: Layout, keys: HeadRows, values: HeadRows, out: &mut [u8]) {
+#[target_feature(enable = "avx512f,avx512bw")]
+fn pack_head(layout: Layout, keys: HeadRows, values: HeadRows, out: &mut [u8]) {
     let Layout { positions, padded } = layout;
     let (scales, rest) = out.split_at_mut(layout.value_scales());
     let (value_scales, rest) = rest.split_at_mut(layout.keys() - layout.value_scales());
@@ -294,7 +294,8 @@ impl Output {
     }
 }
 
-/// Attend with `queries[rows]` to a packed `head`, and write the answers into the same rows of `out`. With `weights`, `[rows of queries, positions]`, the softmax is written there.
+/// Attend with `queries[rows]` to a packed `head`, and write the answers into the same rows of `out`. With `weights`,
+/// `[rows of queries, positions]`, the softmax is written there.
 ///
 /// # Safety
 /// `out` and `weights` have room for the rows. The panics of [`pack`] apply.

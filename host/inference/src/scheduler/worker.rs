@@ -1,6 +1,5 @@
 //! The thread that owns the sessions: takes a batch, encodes it, decodes it, and tries failed rows again.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +11,7 @@ use crate::decode::fallback;
 use crate::decode::rules::Rules;
 use crate::decode::window::{Attempt, Context, Listener, Row, decode, detect_languages};
 use crate::engine::Shared;
+use crate::error::panic_text;
 use crate::session::{Sessions, States};
 
 /// A window of fewer seconds, not a recording's first, whose text is unlikely at every temperature holds no word: it is the
@@ -243,13 +243,4 @@ impl Listener for Desk<'_> {
             failed,
         }));
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("panic")
-        .to_owned()
 }

@@ -10,6 +10,7 @@ use ort::value::{TensorElementType, ValueRef, ValueRefMut};
 use parking_lot::Mutex;
 
 use super::graph::OWN;
+use crate::error::panic_text;
 use crate::kernels::HEAD_DIM;
 use crate::kernels::attention::{HeadRows, Layout, Output, attend, pack};
 use crate::kernels::rows::{Product, gelu, normalise, quantise};
@@ -315,14 +316,8 @@ impl PackedAttentionKernel {
         let [queries, packed] = inputs::<2>(context)?;
         let (shape, queries) = queries.try_extract_tensor::<f32>()?;
         let (_, packed) = packed.try_extract_tensor::<u8>()?;
-        let scales = optional(context, 2)?;
-        let scales = scales
-            .as_ref()
-            .map(|scales| scales.try_extract_tensor::<f32>());
-        let scales = scales.transpose()?.map(|(_, scales)| scales);
-        let bias = optional(context, 3)?;
-        let bias = bias.as_ref().map(|bias| bias.try_extract_tensor::<f32>());
-        let bias = bias.transpose()?.map(|(_, bias)| bias);
+        let [scales, bias] = [optional(context, 2)?, optional(context, 3)?];
+        let (scales, bias) = (floats_of(&scales)?, floats_of(&bias)?);
         let [windows, rows, width] = sizes(shape)?;
         let (layout, weights_of) = (self.layout, &self.weights_of);
         let (heads, size, positions) = (width / HEAD_DIM, layout.size(), layout.positions());
@@ -387,14 +382,8 @@ impl PackedAttentionKernel {
 
 /// A panic as an error: it must not get into ONNX Runtime, which is not Rust.
 fn caught<T>(run: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("panic");
-        Err(ort::Error::new(text))
-    })
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|panic| Err(ort::Error::new(panic_text(&*panic))))
 }
 
 /// Run tasks `0..total` on ONNX Runtime's threads, whichever is free.
@@ -452,6 +441,13 @@ fn inputs<const N: usize>(context: &ComputeContext) -> ort::Result<[ValueRef<'_>
     found
         .try_into()
         .map_err(|_| ort::Error::new("an operator has another number of inputs"))
+}
+
+fn floats_of<'a>(tensor: &'a Option<ValueRef<'_>>) -> ort::Result<Option<&'a [f32]>> {
+    match tensor {
+        Some(tensor) => Ok(Some(tensor.try_extract_tensor::<f32>()?.1)),
+        None => Ok(None),
+    }
 }
 
 /// The data of tensors of f32.
