@@ -90,6 +90,7 @@ fn environment(library: &Path) -> Result<Environment, LoadError> {
         .with_telemetry(false)
         .build()
         .map_err(|error| failed(error.to_string()))?;
+    built::register_operators(&environment).map_err(|error| failed(error.to_string()))?;
     *loaded = Some((environment.clone(), library.to_owned()));
     Ok(environment)
 }

@@ -475,7 +475,7 @@ impl Graph {
 }
 
 /// A serialised ONNX `ModelProto` without nodes, to add a graph to.
-fn empty_model() -> Vec<u8> {
+pub(super) fn empty_model() -> Vec<u8> {
     const IR_VERSION: u8 = 10;
     // Each field is its number and wire type, its length where it varies, and the value.
     let mut bytes = vec![0x08, IR_VERSION];

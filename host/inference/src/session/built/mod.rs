@@ -1,7 +1,7 @@
 //! Graphs that are built here, from the weights of faster-whisper's and transformers' models.
 //!
-//! The operators are ONNX Runtime's fused ones, and in int8 some of our own. A window's states are the keys and values of every layer's attention to it, so
-//! that no step makes them again.
+//! The operators are ONNX Runtime's fused ones, and in int8 some of our own. A window's states are the keys and values of every
+//! layer's attention to it, so that no step makes them again.
 
 mod decoder;
 mod encoder;
@@ -15,6 +15,7 @@ pub(crate) use encoder::Encoder;
 
 use std::path::Path;
 
+use ort::environment::Environment;
 use ort::session::builder::SessionBuilder;
 use ort::value::TensorElementType;
 
@@ -190,6 +191,15 @@ pub(super) fn load(
             shape,
         },
     ))
+}
+
+/// Make the domain of our operators known, before the process has a session.
+///
+/// ONNX Runtime adds a domain to a table of the process when the first session has it, without a lock: of two that are made at once
+/// one may fail, and every other session reads the table meanwhile.
+pub(super) fn register_operators(environment: &Environment) -> ort::Result<()> {
+    let mut builder = with_own_operators(ort::session::Session::builder(environment)?)?;
+    builder.edit_from_memory(&graph::empty_model()).map(drop)
 }
 
 #[cfg(target_arch = "x86_64")]
