@@ -4,7 +4,8 @@ use crate::bindings::speech::pipeline::inference::{self, Task, Timestamps};
 use crate::failure::Failure;
 
 /// The names that are known, as an error lists them.
-const NAMES: &str = "language, task, temperature, beam_size, prompt, timestamps";
+const NAMES: &str =
+    "language, task, temperature, beam_size, prompt, condition_on_previous_text, timestamps";
 
 /// The options that were given; what was not is left to the host's defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +20,8 @@ pub struct Options {
     pub beam_size: Option<u32>,
     /// Text that precedes the recording.
     pub prompt: Option<String>,
+    /// Whether each window is given the text of those before it.
+    pub condition_on_previous_text: Option<bool>,
     /// `none`, `segment` or `word`.
     pub timestamps: Option<Timestamps>,
 }
@@ -65,6 +68,14 @@ impl Options {
                 once(&mut self.beam_size, name, beam_size)
             }
             "prompt" => once(&mut self.prompt, name, value.to_owned()),
+            "condition_on_previous_text" => {
+                let condition = match value {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(not_one_of(name, value, "true or false")),
+                };
+                once(&mut self.condition_on_previous_text, name, condition)
+            }
             "timestamps" => {
                 let timestamps = match value {
                     "none" => Timestamps::None,
@@ -88,20 +99,29 @@ impl Options {
             temperature: self.temperature.or(other.temperature),
             beam_size: self.beam_size.or(other.beam_size),
             prompt: self.prompt.or(other.prompt),
+            condition_on_previous_text: self
+                .condition_on_previous_text
+                .or(other.condition_on_previous_text),
             timestamps: self.timestamps.or(other.timestamps),
         }
     }
 
     /// The host's default options with these in their place.
+    ///
+    /// Greedy decoding is conditioned on previous text only if that is asked for: it would repeat itself.
     pub fn apply_to(self, defaults: inference::Options) -> inference::Options {
+        let beam_size = self.beam_size.unwrap_or(defaults.beam_size);
         inference::Options {
             language: self.language.or(defaults.language),
             task: self.task.unwrap_or(defaults.task),
             temperatures: self
                 .temperature
                 .map_or(defaults.temperatures, |temperature| vec![temperature]),
-            beam_size: self.beam_size.unwrap_or(defaults.beam_size),
+            beam_size,
             prompt: self.prompt.or(defaults.prompt),
+            condition_on_previous_text: self
+                .condition_on_previous_text
+                .unwrap_or(defaults.condition_on_previous_text && beam_size > 1),
             timestamps: self.timestamps.unwrap_or(defaults.timestamps),
             ..defaults
         }
@@ -127,13 +147,14 @@ mod tests {
 
     #[test]
     fn a_query_sets_the_options() {
-        let query = "/analyze?language=de&task=translate&temperature=0.5&beam_size=3&prompt=Guten+Tag%2C&timestamps=segment";
+        let query = "/analyze?language=de&task=translate&temperature=0.5&beam_size=3&prompt=Guten+Tag%2C&timestamps=segment&condition_on_previous_text=false";
         let expected = Options {
             language: Some("de".to_owned()),
             task: Some(Task::Translate),
             temperature: Some(0.5),
             beam_size: Some(3),
             prompt: Some("Guten Tag,".to_owned()),
+            condition_on_previous_text: Some(false),
             timestamps: Some(Timestamps::Segment),
         };
         assert_eq!(Options::from_query(query), Ok(expected));
@@ -161,6 +182,7 @@ mod tests {
             "beam_size=0",
             "beam_size=wide",
             "task=sing",
+            "condition_on_previous_text=1",
             "timestamps=all",
         ] {
             assert!(
@@ -172,7 +194,7 @@ mod tests {
 
     #[test]
     fn an_empty_value_is_as_good_as_none() {
-        let query = "/analyze?language=&task=&temperature=&beam_size=&prompt=&timestamps=";
+        let query = "/analyze?language=&task=&temperature=&beam_size=&prompt=&condition_on_previous_text=&timestamps=";
         assert_eq!(Options::from_query(query), Ok(Options::default()));
         let query = Options::from_query("/analyze?language=&language=de").unwrap();
         assert_eq!(query.language.as_deref(), Some("de"));
@@ -198,33 +220,50 @@ mod tests {
         );
     }
 
-    #[test]
-    fn what_is_not_given_stays_as_the_host_has_it() {
-        let defaults = inference::Options {
+    fn defaults() -> inference::Options {
+        inference::Options {
             model: None,
             language: None,
             task: Task::Transcribe,
             prompt: None,
             temperatures: vec![0.0, 0.2],
-            beam_size: 1,
+            beam_size: 5,
             timestamps: Timestamps::None,
-            condition_on_previous_text: false,
+            condition_on_previous_text: true,
             compression_ratio_threshold: Some(2.4),
             logprob_threshold: Some(-1.0),
             no_speech_threshold: Some(0.6),
-        };
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_stays_as_the_host_has_it() {
         let options = Options {
             task: Some(Task::Translate),
             ..Default::default()
         }
-        .apply_to(defaults.clone());
+        .apply_to(defaults());
         assert_eq!(options.temperatures, [0.0, 0.2]);
         assert_eq!(options.task, Task::Translate);
         let options = Options {
             temperature: Some(0.4),
             ..Default::default()
         }
-        .apply_to(defaults);
+        .apply_to(defaults());
         assert_eq!(options.temperatures, [0.4]);
+    }
+
+    #[test]
+    fn greedy_decoding_is_conditioned_on_previous_text_only_if_asked() {
+        let conditions = |query: &str| {
+            let options = Options::from_query(query).unwrap();
+            options.apply_to(defaults()).condition_on_previous_text
+        };
+        assert!(conditions("/analyze"));
+        assert!(!conditions("/analyze?condition_on_previous_text=false"));
+        assert!(!conditions("/analyze?beam_size=1"));
+        assert!(conditions(
+            "/analyze?beam_size=1&condition_on_previous_text=true"
+        ));
     }
 }

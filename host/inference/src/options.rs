@@ -60,7 +60,7 @@ pub struct Options {
     pub beam_size: u32,
     /// Division in time.
     pub timestamps: Timestamps,
-    /// Feed each window the text of the one before it.
+    /// Feed each window the text of those before it, at most half of the text context.
     pub condition_on_previous_text: bool,
     /// Text that compresses better than this counts as failed. None: not checked.
     pub compression_ratio_threshold: Option<f32>,
