@@ -107,21 +107,18 @@ impl Options {
     }
 
     /// The host's default options with these in their place.
-    ///
-    /// Greedy decoding is conditioned on previous text only if that is asked for: it would repeat itself.
     pub fn apply_to(self, defaults: inference::Options) -> inference::Options {
-        let beam_size = self.beam_size.unwrap_or(defaults.beam_size);
         inference::Options {
             language: self.language.or(defaults.language),
             task: self.task.unwrap_or(defaults.task),
             temperatures: self
                 .temperature
                 .map_or(defaults.temperatures, |temperature| vec![temperature]),
-            beam_size,
+            beam_size: self.beam_size.unwrap_or(defaults.beam_size),
             prompt: self.prompt.or(defaults.prompt),
             condition_on_previous_text: self
                 .condition_on_previous_text
-                .unwrap_or(defaults.condition_on_previous_text && beam_size > 1),
+                .unwrap_or(defaults.condition_on_previous_text),
             timestamps: self.timestamps.unwrap_or(defaults.timestamps),
             ..defaults
         }
@@ -227,7 +224,7 @@ mod tests {
             task: Task::Transcribe,
             prompt: None,
             temperatures: vec![0.0, 0.2],
-            beam_size: 5,
+            beam_size: 1,
             timestamps: Timestamps::None,
             condition_on_previous_text: true,
             compression_ratio_threshold: Some(2.4),
@@ -245,25 +242,12 @@ mod tests {
         .apply_to(defaults());
         assert_eq!(options.temperatures, [0.0, 0.2]);
         assert_eq!(options.task, Task::Translate);
+        assert!(options.condition_on_previous_text);
         let options = Options {
             temperature: Some(0.4),
             ..Default::default()
         }
         .apply_to(defaults());
         assert_eq!(options.temperatures, [0.4]);
-    }
-
-    #[test]
-    fn greedy_decoding_is_conditioned_on_previous_text_only_if_asked() {
-        let conditions = |query: &str| {
-            let options = Options::from_query(query).unwrap();
-            options.apply_to(defaults()).condition_on_previous_text
-        };
-        assert!(conditions("/analyze"));
-        assert!(!conditions("/analyze?condition_on_previous_text=false"));
-        assert!(!conditions("/analyze?beam_size=1"));
-        assert!(conditions(
-            "/analyze?beam_size=1&condition_on_previous_text=true"
-        ));
     }
 }

@@ -190,14 +190,11 @@ impl Engine {
     }
 
     /// The options that suit most recordings: [`Options::default`], with the model's own width of the beam search.
-    ///
-    /// A window is given the text of those before it in a beam search, where that gives better words. Greedy decoding repeats itself
-    /// or leaves sentences out with it.
+    /// Where the model has a token for preceding text, as all of Whisper's have, a window is given the text of those before it.
     pub fn default_options(&self) -> Options {
-        let beam_size = self.shared.model.beam_size;
         Options {
-            beam_size,
-            condition_on_previous_text: beam_size > 1 && self.shared.vocabulary.sot_prev.is_some(),
+            beam_size: self.shared.model.beam_size,
+            condition_on_previous_text: self.shared.vocabulary.sot_prev.is_some(),
             ..Options::default()
         }
     }

@@ -321,10 +321,8 @@ impl Stream {
                 state.hear(language, decoded.failed);
             }
             if keeps_text {
-                let said = piece.tokens.iter().copied();
-                state
-                    .preceding
-                    .extend(said.filter(|&token| !vocabulary.is_timestamp(token)));
+                // With its time stamps: after a text without, the model leaves them out, too.
+                state.preceding.extend(&piece.tokens);
             }
             state.ready.push_back(self.segment(
                 text,

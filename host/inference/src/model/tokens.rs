@@ -234,11 +234,6 @@ impl Vocabulary {
         tokens
     }
 
-    /// Whether this is a time stamp.
-    pub fn is_timestamp(&self, token: u32) -> bool {
-        token >= self.timestamp_begin
-    }
-
     /// The tokens of a text, without special ones. What looks like a special token is dropped.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         let encoding = self.tokenizer.encode(text, false).map_err(|error| {
