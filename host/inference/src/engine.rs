@@ -190,11 +190,14 @@ impl Engine {
     }
 
     /// The options that suit most recordings: [`Options::default`], with the model's own width of the beam search.
-    /// Where the model has a token for preceding text, as all of Whisper's have, a window is given the text of those before it.
+    /// A window is given the text of those before it, unless the model's `generation_config.json` says `condition_on_prev_tokens: false`
+    /// or the model has no token for preceding text; all of OpenAI's have it.
     pub fn default_options(&self) -> Options {
+        let shared = &self.shared;
         Options {
-            beam_size: self.shared.model.beam_size,
-            condition_on_previous_text: self.shared.vocabulary.sot_prev.is_some(),
+            beam_size: shared.model.beam_size,
+            condition_on_previous_text: shared.sizes.condition_on_previous_text
+                && shared.vocabulary.sot_prev.is_some(),
             ..Options::default()
         }
     }

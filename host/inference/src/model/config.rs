@@ -38,6 +38,8 @@ pub(crate) struct Sizes {
     pub text_context: usize,
     /// Hypotheses of the beam search that the model's own settings ask for, or the default.
     pub beam_size: usize,
+    /// Whether a window is given the text before it, if the request does not say: `condition_on_prev_tokens`, or true.
+    pub condition_on_previous_text: bool,
 }
 
 impl Sizes {
@@ -102,6 +104,7 @@ impl Sizes {
             vocabulary: checkpoint.embeddings.rows,
             text_context: text_context(&generation, checkpoint.decoder_positions.rows)?,
             beam_size: beam_size(&generation)?,
+            condition_on_previous_text: generation.flag(CONDITION)?.unwrap_or(true),
         })
     }
 
@@ -156,6 +159,7 @@ impl Sizes {
             vocabulary: config.positive("vocab_size")?,
             text_context: text_context(&generation, text_positions)?,
             beam_size: beam_size(&generation)?,
+            condition_on_previous_text: generation.flag(CONDITION)?.unwrap_or(true),
         })
     }
 
@@ -197,6 +201,9 @@ fn text_context(generation: &JsonFile, positions: usize) -> Result<usize, LoadEr
     }
     Ok(context)
 }
+
+/// The field of `generation_config.json` with which transformers is told whether to give a window the text before it.
+const CONDITION: &str = "condition_on_prev_tokens";
 
 /// `num_beams`, or the default.
 fn beam_size(generation: &JsonFile) -> Result<usize, LoadError> {

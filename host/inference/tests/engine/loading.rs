@@ -63,9 +63,23 @@ fn the_beam_size_is_the_models_own_unless_a_batch_has_fewer_rows() {
             num_beams,
         );
         let engine = Engine::load(config(folder.path())).unwrap();
+        assert_eq!(engine.default_options().beam_size, beam_size);
+    }
+}
+
+#[test]
+fn the_model_may_say_that_windows_are_not_given_the_text_before_them() {
+    for (condition, expected) in [(Value::Null, true), (false.into(), false)] {
+        let folder = copy();
+        set(
+            folder.path(),
+            "generation_config.json",
+            "condition_on_prev_tokens",
+            condition,
+        );
+        let engine = Engine::load(config(folder.path())).unwrap();
         let options = engine.default_options();
-        assert_eq!(options.beam_size, beam_size);
-        assert!(options.condition_on_previous_text);
+        assert_eq!(options.condition_on_previous_text, expected);
     }
 }
 

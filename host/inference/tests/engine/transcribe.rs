@@ -43,8 +43,6 @@ async fn the_beam_search_marks_times_too() {
     let engine = engine();
     let options = Options {
         timestamps: Timestamps::Segment,
-        // The synthetic model was not trained with text before a window.
-        condition_on_previous_text: false,
         ..engine.default_options()
     };
     assert_eq!(options.beam_size, 5);
