@@ -104,7 +104,7 @@ impl Sizes {
             vocabulary: checkpoint.embeddings.rows,
             text_context: text_context(&generation, checkpoint.decoder_positions.rows)?,
             beam_size: beam_size(&generation)?,
-            condition_on_previous_text: generation.flag(CONDITION)?.unwrap_or(true),
+            condition_on_previous_text: condition_on_previous_text(&generation)?,
         })
     }
 
@@ -159,7 +159,7 @@ impl Sizes {
             vocabulary: config.positive("vocab_size")?,
             text_context: text_context(&generation, text_positions)?,
             beam_size: beam_size(&generation)?,
-            condition_on_previous_text: generation.flag(CONDITION)?.unwrap_or(true),
+            condition_on_previous_text: condition_on_previous_text(&generation)?,
         })
     }
 
@@ -202,9 +202,6 @@ fn text_context(generation: &JsonFile, positions: usize) -> Result<usize, LoadEr
     Ok(context)
 }
 
-/// The field of `generation_config.json` with which transformers is told whether to give a window the text before it.
-const CONDITION: &str = "condition_on_prev_tokens";
-
 /// `num_beams`, or the default.
 fn beam_size(generation: &JsonFile) -> Result<usize, LoadError> {
     match generation.whole("num_beams")? {
@@ -212,4 +209,9 @@ fn beam_size(generation: &JsonFile) -> Result<usize, LoadError> {
         Some(beams) => Ok(beams),
         None => Ok(BEAM_SIZE),
     }
+}
+
+/// `condition_on_prev_tokens`, as transformers has it, or true.
+fn condition_on_previous_text(generation: &JsonFile) -> Result<bool, LoadError> {
+    Ok(generation.flag("condition_on_prev_tokens")?.unwrap_or(true))
 }

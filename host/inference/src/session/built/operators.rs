@@ -443,6 +443,7 @@ fn inputs<const N: usize>(context: &ComputeContext) -> ort::Result<[ValueRef<'_>
         .map_err(|_| ort::Error::new("an operator has another number of inputs"))
 }
 
+/// The data of an optional tensor of f32.
 fn floats_of<'a>(tensor: &'a Option<ValueRef<'_>>) -> ort::Result<Option<&'a [f32]>> {
     match tensor {
         Some(tensor) => Ok(Some(tensor.try_extract_tensor::<f32>()?.1)),
