@@ -296,7 +296,7 @@ impl Stream {
     /// Make segments of a decoded window, and say how many frames to go on by.
     fn read(&self, state: &mut State, frames: usize, decoded: Decoded) -> Result<usize, Error> {
         let Some(attempt) = decoded.attempt else {
-            return Ok(frames); // as after silence, what was said before goes before what comes
+            return Ok(frames);
         };
         let vocabulary = &self.shared.vocabulary;
         let clock = Clock {
@@ -359,7 +359,12 @@ impl Stream {
             let level = loudest(values);
             state.loudest = state.loudest.max(level);
             let shortest = (SHORTEST * self.shared.sizes.frames_per_second) as usize;
-            if frames < shortest || is_silent(level, state.loudest) {
+            let silent = is_silent(level, state.loudest);
+            if silent {
+                // So long after it, what was said before would only be said again.
+                state.preceding.clear();
+            }
+            if silent || frames < shortest {
                 self.go_on(state, frames);
                 continue;
             }

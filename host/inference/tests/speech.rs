@@ -47,6 +47,28 @@ async fn transcribe(engine: &Engine, samples: &[f32]) -> Vec<Segment> {
     rest(&transcription).await
 }
 
+/// The segments, by greedy decoding, of recordings of `test/audio`, each with so many seconds of silence after it.
+async fn transcribe_files(engine: &Engine, names: &[&str], silence: usize) -> Vec<Segment> {
+    let transcription = engine
+        .start(Options {
+            beam_size: 1,
+            ..engine.default_options()
+        })
+        .unwrap();
+    for name in names {
+        let mut bytes = audio::Bytes::new();
+        bytes.append(std::fs::read(root().join("test/audio").join(name)).unwrap());
+        let mut frames = audio::Frames::open(bytes, &audio::Hint::default(), 80).unwrap();
+        while let Some(block) = frames.read().unwrap() {
+            transcription.push(block).await.unwrap();
+        }
+        for _ in 0..silence {
+            transcription.push(vec![-10.0; 100 * 80]).await.unwrap();
+        }
+    }
+    rest(&transcription).await
+}
+
 /// The segments of a recording that has been pushed.
 async fn rest(transcription: &Transcription) -> Vec<Segment> {
     transcription.finish().unwrap();
@@ -170,27 +192,14 @@ async fn windows_after_the_first_are_told_what_was_said_and_when() {
         ),
     ];
     let engine = engine();
-    let transcription = engine
-        .start(Options {
-            beam_size: 1,
-            ..engine.default_options()
-        })
-        .unwrap();
-    for name in [
+    let recordings = [
         "garden.flac",
         "story.mp3",
         "home.m4a",
         "journey.ogg",
         "numbers.wav",
-    ] {
-        let mut bytes = audio::Bytes::new();
-        bytes.append(std::fs::read(root().join("test/audio").join(name)).unwrap());
-        let mut frames = audio::Frames::open(bytes, &audio::Hint::default(), 80).unwrap();
-        while let Some(block) = frames.read().unwrap() {
-            transcription.push(block).await.unwrap();
-        }
-    }
-    let segments = rest(&transcription).await;
+    ];
+    let segments = transcribe_files(&engine, &recordings, 0).await;
     let heard: Vec<_> = segments
         .iter()
         .filter(|segment| (26.0..50.0).contains(&segment.start))
@@ -202,4 +211,21 @@ async fn windows_after_the_first_are_told_what_was_said_and_when() {
     }
     let last = segments.last().unwrap();
     assert!(last.end > 65.0 && last.text.contains("340"), "{last:?}");
+}
+
+/// With the text of the minute before it, `tiny.en` hears "the the the" here.
+#[tokio::test]
+async fn after_a_long_silence_a_window_is_not_told_what_was_said_before() {
+    let engine = engine();
+    let recordings = ["numbers.wav", "home.m4a", "garden.flac"];
+    let segments = transcribe_files(&engine, &recordings, 40).await;
+    let last: Vec<_> = segments
+        .iter()
+        .filter(|segment| segment.start > 85.0)
+        .map(|segment| segment.text.as_str())
+        .collect();
+    assert_eq!(
+        last.join(" "),
+        "The wizard took a letter from the castle. The dragon guarded the treasure in the dark cave."
+    );
 }
