@@ -337,7 +337,7 @@ impl Application {
     pub(crate) fn owner(&self, path: &str) -> Option<&str> {
         self.router
             .find(path)
-            .map(|(_, component)| &*component.settings.id)
+            .map(|found| &*found.value.settings.id)
     }
 
     /// Makes an instance of each component and drops it.
@@ -374,9 +374,10 @@ impl Application {
         request: &mut http::request::Parts,
         client: Option<&Client>,
     ) -> Option<&Arc<Component>> {
-        let (route, component) = self.router.find(request.uri.path())?;
-        set_spin_headers(&mut request.headers, &request.uri, route, client);
-        Some(component)
+        let http::request::Parts { headers, uri, .. } = request;
+        let found = self.router.find(uri.path())?;
+        set_spin_headers(headers, uri, found.route, &found.captures, client);
+        Some(found.value)
     }
 
     /// Hands a request to the component its path leads to, without a network in between.

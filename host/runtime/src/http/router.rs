@@ -1,40 +1,65 @@
-//! From paths to routes: an exact segment goes before `:name`, and `:name` before `...`, from left to right.
+//! From paths to routes, by the rules of Spin's own router: an exact segment goes before `:name`, and `:name` before `...`, from
+//! left to right.
 
 use std::collections::BTreeSet;
+
+use routefinder::Segment;
 
 use super::route::Route;
 
 /// From paths to values, each with its route.
 pub(crate) struct Router<T> {
-    /// The first that matches is the right one. There are as many as a manifest has, so looking at each in turn is fast.
-    routes: Vec<(Route, T)>,
+    /// In their order of precedence: the first that matches is the right one.
+    routes: routefinder::Router<(Route, T)>,
+}
+
+/// What a path leads to.
+pub(crate) struct Found<'r, 'p, T> {
+    pub(crate) route: &'r Route,
+    pub(crate) value: &'r T,
+    /// What of the path the named segments stand for, and then the wildcard.
+    pub(crate) captures: Vec<&'p str>,
 }
 
 impl<T> Router<T> {
     /// Builds the router from routes and what they lead to.
     pub(crate) fn new(routes: impl IntoIterator<Item = (String, T)>) -> anyhow::Result<Self> {
         let mut shapes = BTreeSet::new();
-        let mut routes = routes
-            .into_iter()
-            .map(|(route, value)| {
-                let route = Route::parse(&route)?;
-                anyhow::ensure!(
-                    shapes.insert(route.shape()),
-                    "route \"{route}\" clashes with another route, which matches the same paths; change one of the two"
-                );
-                Ok((route, value))
-            })
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        routes.sort_by_cached_key(|(route, _)| route.precedence());
-        Ok(Self { routes })
+        let mut router = routefinder::Router::new();
+        for (route, value) in routes {
+            let (route, spec) = Route::parse(&route)?;
+            let shape: Vec<String> = spec.segments().iter().map(shape).collect();
+            anyhow::ensure!(
+                shapes.insert(shape),
+                "route \"{route}\" clashes with another route, which matches the same paths; change one of the two"
+            );
+            router
+                .add(spec, (route, value))
+                .map_err(|error| anyhow::anyhow!("{error}"))?;
+        }
+        Ok(Self { routes: router })
     }
 
     /// What a path leads to, and by which route.
-    pub(crate) fn find(&self, path: &str) -> Option<(&Route, &T)> {
-        self.routes
-            .iter()
-            .find(|(route, _)| route.matches(path))
-            .map(|(route, value)| (route, value))
+    pub(crate) fn find<'r, 'p>(&'r self, path: &'p str) -> Option<Found<'r, 'p, T>> {
+        self.routes.iter().find_map(|(spec, (route, value))| {
+            spec.matches(path).map(|captures| Found {
+                route,
+                value,
+                captures,
+            })
+        })
+    }
+}
+
+/// A segment of a route without its name: routes of the same shape match the same paths.
+fn shape(segment: &Segment) -> String {
+    match segment {
+        Segment::Exact(text) => format!("={text}"),
+        Segment::Param(_) => ":".into(),
+        Segment::Wildcard => "*".into(),
+        Segment::Slash => "/".into(),
+        Segment::Dot => ".".into(),
     }
 }
 
@@ -45,48 +70,115 @@ mod tests {
     fn find(routes: &[&str], path: &str) -> Option<String> {
         let router =
             Router::new(routes.iter().map(|r| ((*r).to_owned(), (*r).to_owned()))).unwrap();
-        router.find(path).map(|(_, value)| value.clone())
+        router.find(path).map(|found| found.value.clone())
     }
 
+    /// Routes of one manifest, paths, and the route that Spin's `crates/routes` chooses for each (its documentation and tests).
     #[test]
-    fn exact_routes_match_only_themselves() {
-        assert_eq!(find(&["/a"], "/a").as_deref(), Some("/a"));
-        assert_eq!(find(&["/a"], "/a/"), None);
-        assert_eq!(find(&["/a"], "/a/b"), None);
-        assert_eq!(find(&["/"], "/").as_deref(), Some("/"));
-        assert_eq!(find(&["/"], "/a"), None);
-    }
-
-    #[test]
-    fn a_wildcard_matches_its_folder_and_everything_below() {
-        for path in ["/a", "/a/", "/a/b", "/a/b/c"] {
-            assert_eq!(find(&["/a/..."], path).as_deref(), Some("/a/..."), "{path}");
+    fn each_path_leads_where_spin_leads_it() {
+        type Paths = &'static [(&'static str, Option<&'static str>)];
+        let grid: &[(&[&str], Paths)] = &[
+            (&["/"], &[("/", Some("/")), ("/a", None), ("//", Some("/"))]),
+            (
+                &["/a"],
+                &[
+                    ("/a", Some("/a")),
+                    ("/a/", Some("/a")),
+                    ("/a//", Some("/a")),
+                    ("/a/b", None),
+                    ("/ab", None),
+                    ("/A", None),
+                    ("/", None),
+                ],
+            ),
+            (&["/a/"], &[("/a", Some("/a/")), ("/a/", Some("/a/"))]),
+            (
+                &["/a/..."],
+                &[
+                    ("/a", Some("/a/...")),
+                    ("/a/", Some("/a/...")),
+                    ("/a/b", Some("/a/...")),
+                    ("/a/b/c/", Some("/a/...")),
+                    ("/ab", None),
+                    ("/", None),
+                ],
+            ),
+            (
+                &["/shop/*"],
+                &[
+                    ("/shop", Some("/shop/*")),
+                    ("/shop/a/b", Some("/shop/*")),
+                    ("/shops", None),
+                ],
+            ),
+            (
+                &["/..."],
+                &[
+                    ("/", Some("/...")),
+                    ("/x", Some("/...")),
+                    ("/x/y/", Some("/...")),
+                ],
+            ),
+            (
+                &["/a/:id"],
+                &[
+                    ("/a/1", Some("/a/:id")),
+                    ("/a/1/", Some("/a/:id")),
+                    ("/a", None),
+                    ("/a/", None),
+                    ("/a/1/b", None),
+                ],
+            ),
+            (
+                &["/a/:id", "/a/..."],
+                &[
+                    ("/a/1", Some("/a/:id")),
+                    ("/a/1/", Some("/a/:id")),
+                    ("/a/1/2", Some("/a/...")),
+                    ("/a", Some("/a/...")),
+                    ("/a/", Some("/a/...")),
+                ],
+            ),
+            (
+                &["/...", "/a/...", "/a", "/a/:id", "/a/b"],
+                &[
+                    ("/a", Some("/a")),
+                    ("/a/", Some("/a")),
+                    ("/a/b", Some("/a/b")),
+                    ("/a/c", Some("/a/:id")),
+                    ("/a/c/d", Some("/a/...")),
+                    ("/z", Some("/...")),
+                    ("/", Some("/...")),
+                ],
+            ),
+            (
+                &["/:x/b", "/a/:y"],
+                &[("/a/b", Some("/a/:y")), ("/c/b", Some("/:x/b"))],
+            ),
+            (
+                &["/a/:id", "/a/:name/b"],
+                &[("/a/1", Some("/a/:id")), ("/a/1/b", Some("/a/:name/b"))],
+            ),
+            (
+                &["/:name.json", "/:name"],
+                &[("/x.json", Some("/:name.json")), ("/x", Some("/:name"))],
+            ),
+        ];
+        for (routes, paths) in grid {
+            for (path, expected) in *paths {
+                assert_eq!(
+                    find(routes, path).as_deref(),
+                    *expected,
+                    "{path} of {routes:?}"
+                );
+                let reversed: Vec<&str> = routes.iter().rev().copied().collect();
+                assert_eq!(
+                    find(&reversed, path).as_deref(),
+                    *expected,
+                    "{path} of {reversed:?}"
+                );
+            }
         }
-        assert_eq!(find(&["/a/..."], "/ab"), None);
-        for path in ["/", "/x", "/x/y"] {
-            assert_eq!(find(&["/..."], path).as_deref(), Some("/..."), "{path}");
-        }
-    }
-
-    #[test]
-    fn the_more_exact_route_wins() {
-        let routes = ["/...", "/a/...", "/a", "/a/:id", "/a/b"];
-        assert_eq!(find(&routes, "/a").as_deref(), Some("/a"));
-        assert_eq!(find(&routes, "/a/b").as_deref(), Some("/a/b"));
-        assert_eq!(find(&routes, "/a/c").as_deref(), Some("/a/:id"));
-        assert_eq!(find(&routes, "/a/c/d").as_deref(), Some("/a/..."));
-        assert_eq!(find(&routes, "/z").as_deref(), Some("/..."));
-        assert_eq!(find(&["/:x/b", "/a/:y"], "/a/b").as_deref(), Some("/a/:y"));
-    }
-
-    #[test]
-    fn a_named_segment_matches_one_segment_that_is_not_empty() {
-        assert_eq!(find(&["/a/:id"], "/a/1").as_deref(), Some("/a/:id"));
-        for path in ["/a", "/a/", "/a/1/", "/a/1/b"] {
-            assert_eq!(find(&["/a/:id"], path), None, "{path}");
-        }
-        let routes = ["/a/:id", "/a/:name/b"];
-        assert_eq!(find(&routes, "/a/1/b").as_deref(), Some("/a/:name/b"));
     }
 
     #[test]
@@ -94,6 +186,8 @@ mod tests {
         let build =
             |routes: &[&str]| Router::new(routes.iter().map(|r| ((*r).to_owned(), ()))).map(|_| ());
         assert!(build(&["/a", "/a"]).is_err());
+        assert!(build(&["/a", "/a/"]).is_err());
+        assert!(build(&["/a/*", "/a/..."]).is_err());
         assert!(build(&["/a/:x", "/a/:y"]).is_err());
         assert!(build(&["/a/:", "/b"]).is_err());
         assert!(build(&["/a/.../b"]).is_err());

@@ -162,11 +162,7 @@ impl Shared {
         let Some(component) = application.route(&mut parts, Some(client)) else {
             let failure = Failure::new(
                 Code::NotFound,
-                format!(
-                    "no route matches {}; the routes are: {}",
-                    parts.uri.path(),
-                    application.routes().join(", ")
-                ),
+                format!("no route matches {}", parts.uri.path()),
             );
             return (None, Err(failure));
         };

@@ -15,7 +15,7 @@ const PREFIX: &str = "spin-";
 const FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
 /// The path relative to the route: what its wildcard stands for.
 const PATH_INFO: HeaderName = HeaderName::from_static("spin-path-info");
-/// The route, below the application's base path.
+/// The route, below the application's base path, without a slash at its end.
 const MATCHED_ROUTE: HeaderName = HeaderName::from_static("spin-matched-route");
 /// The route as the manifest has it.
 const RAW_COMPONENT_ROUTE: HeaderName = HeaderName::from_static("spin-raw-component-route");
@@ -29,8 +29,14 @@ const CLIENT_ADDRESS: HeaderName = HeaderName::from_static("spin-client-addr");
 /// Room for what is set here, with a few named segments.
 const HOST_SETS: usize = 10;
 
-/// Sets the headers of a request to `uri`, which `route` has matched. A request that came over no network has no client.
-pub(crate) fn set(headers: &mut HeaderMap, uri: &Uri, route: &Route, client: Option<&Client>) {
+/// Sets the headers of a request to `uri`, which `route` has matched, with `captures` of its path. A request that came over no network has no client.
+pub(crate) fn set(
+    headers: &mut HeaderMap,
+    uri: &Uri,
+    route: &Route,
+    captures: &[&str],
+    client: Option<&Client>,
+) {
     let foreign: Vec<HeaderName> = headers
         .keys()
         .filter(|name| name.as_str().starts_with(PREFIX))
@@ -40,12 +46,11 @@ pub(crate) fn set(headers: &mut HeaderMap, uri: &Uri, route: &Route, client: Opt
         headers.remove(name);
     }
     headers.reserve(HOST_SETS);
-    let [text, base] = route.as_header();
-    headers.insert(MATCHED_ROUTE, text.clone());
-    headers.insert(RAW_COMPONENT_ROUTE, text.clone());
-    headers.insert(COMPONENT_ROUTE, base.clone());
+    let as_header = route.as_header();
+    headers.insert(MATCHED_ROUTE, as_header.matched.clone());
+    headers.insert(RAW_COMPONENT_ROUTE, as_header.raw.clone());
+    headers.insert(COMPONENT_ROUTE, as_header.component.clone());
     headers.insert(BASE_PATH, HeaderValue::from_static("/"));
-    let path = uri.path();
     if let Some(client) = client {
         headers.insert(CLIENT_ADDRESS, client.as_header.clone());
     }
@@ -56,8 +61,8 @@ pub(crate) fn set(headers: &mut HeaderMap, uri: &Uri, route: &Route, client: Opt
         }
     };
     insert(&FULL_URL, text_of(uri));
-    insert(&PATH_INFO, route.trailing(path).to_owned());
-    for (name, value) in route.named(path) {
+    insert(&PATH_INFO, route.trailing(uri.path(), captures));
+    for (name, value) in route.named(captures) {
         insert(name, value.to_owned());
     }
 }
@@ -85,10 +90,13 @@ mod tests {
         for (name, value) in sent {
             headers.append(*name, HeaderValue::from_static(value));
         }
+        let uri = Uri::from_static(url);
+        let (route, spec) = Route::parse(route).unwrap();
         set(
             &mut headers,
-            &Uri::from_static(url),
-            &Route::parse(route).unwrap(),
+            &uri,
+            &route,
+            &spec.matches(uri.path()).unwrap(),
             Some(&Client::at("192.0.2.1:50000".parse().unwrap())),
         );
         headers
