@@ -58,3 +58,55 @@ async fn a_restart_keeps_the_figures() {
     let host = Host::with(host.kill(), &[]);
     assert_eq!(host.get("/stats").await.text, before);
 }
+
+/// A second host once wrote its own record of what is deployed over the first one's, even where it could not start.
+#[tokio::test]
+async fn a_second_host_does_not_touch_the_state_of_the_first() {
+    let host = Host::start();
+    let record = host.state.path().join("deployments");
+    let contents = || {
+        let mut files: Vec<_> = walk(&record);
+        files.sort();
+        files
+    };
+    let before = contents();
+    for listen in ["127.0.0.1:0", host.address()] {
+        let second = common::whisper_host()
+            .args([
+                "up",
+                "--listen",
+                listen,
+                "--admin-listen",
+                "127.0.0.1:0",
+                "--state-dir",
+            ])
+            .arg(host.state.path())
+            .output()
+            .unwrap();
+        assert_eq!(second.status.code(), Some(1));
+        let said = String::from_utf8(second.stderr).unwrap();
+        assert!(
+            said.contains("another host uses") && said.contains("--state-dir"),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    assert_eq!(contents(), before);
+    // A host that was killed keeps nobody out.
+    let host = Host::with(host.kill(), &[]);
+    assert_eq!(
+        host.get("/healthz").await.headers["content-type"],
+        "application/json"
+    );
+}
+
+/// The files below a folder, with their contents.
+fn walk(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .flat_map(|entry| match entry.path().is_dir() {
+            true => walk(&entry.path()),
+            false => vec![(entry.path(), std::fs::read(entry.path()).unwrap())],
+        })
+        .collect()
+}

@@ -193,6 +193,89 @@ async fn a_component_that_cannot_start_within_its_limits_is_refused_at_once() {
     );
 }
 
+/// The probe with so many core modules more, each instantiated, each with a table.
+fn probe_with_modules(state: &std::path::Path, count: u8) -> std::path::PathBuf {
+    let mut wasm =
+        std::fs::read(common::root().join("target/components/probe-wasi02.wasm")).unwrap();
+    // The index of the first module that is added: how many there are. A section is its id, its length as LEB128, and its content.
+    let (mut at, mut modules) = (8, 0);
+    while at < wasm.len() {
+        modules += u8::from(wasm[at] == 1);
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            at += 1;
+            length |= usize::from(wasm[at] & 0x7f) << shift;
+            shift += 7;
+            if wasm[at] < 0x80 {
+                break;
+            }
+        }
+        at += 1 + length;
+    }
+    let module = *b"\0asm\x01\0\0\0\x04\x04\x01\x70\0\x01"; // (module (table 1 funcref))
+    wasm.extend([1, module.len() as u8]);
+    wasm.extend(module);
+    // (core instance (instantiate $module)), so many times.
+    let instances: Vec<u8> = std::iter::once(count)
+        .chain((0..count).flat_map(|_| [0, modules, 0]))
+        .collect();
+    wasm.extend([
+        2,
+        (instances.len() % 128 + 128) as u8,
+        (instances.len() / 128) as u8,
+    ]);
+    wasm.extend(instances);
+    let path = state.join(format!("modules-{count}.wasm"));
+    std::fs::write(&path, wasm).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_component_of_many_modules_leaves_room_for_the_others() {
+    let files = tempfile::tempdir().unwrap();
+    let manifest = |count| {
+        let greedy = probe_with_modules(files.path(), count);
+        format!(
+            "{PROBE}
+[[trigger.http]]
+route = \"/greedy/...\"
+component = \"greedy\"
+
+[component.greedy]
+source = {greedy:?}
+[component.greedy.tool.whisper-host.limits]
+timeout = \"60s\"
+concurrency = 64
+"
+        )
+    };
+    let host = Host::with_manifest(&manifest(48), &["--max-instances", "32"]);
+    let url = format!("{}/greedy/sleep", host.url);
+    let sleeping: Vec<_> = (0..31)
+        .map(|_| tokio::spawn(reqwest::get(url.clone())))
+        .collect();
+    until(&host, "greedy", 31, 0).await;
+    still_serves(&host).await;
+    for request in &sleeping {
+        assert!(!request.is_finished(), "each of them has its place");
+        request.abort();
+    }
+
+    let state = common::state_dir();
+    let path = common::write_manifest(state.path(), &manifest(70));
+    let output = common::whisper_host()
+        .args(["check", "-f", path.to_str().unwrap(), "--state-dir"])
+        .arg(state.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("component greedy") && said.contains("64"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn a_component_sees_the_environment_it_is_given_and_no_other() {
     let host = probe();
@@ -250,6 +333,83 @@ async fn what_a_component_prints_is_logged_with_its_id_and_the_request() {
         assert_eq!(line["stream"], stream);
         assert_eq!(line["request_id"], id.as_str());
     }
+}
+
+/// 4 MiB of line feeds once kept both of the host's threads busy for ever.
+#[tokio::test]
+async fn what_a_component_prints_beyond_its_limit_is_dropped_and_told_once() {
+    let host = probe();
+    for (path, text) in [
+        ("/print-much", "printed"),
+        ("/three/print-line-feeds", "hello from 0.3"),
+    ] {
+        let answer = host.get(path).await;
+        assert_eq!(answer.text, text);
+        let id = answer.headers["x-request-id"].to_str().unwrap();
+        let line = host
+            .wait_for_log(|line| line["request_id"] == id && line["dropped_bytes"].is_u64())
+            .await;
+        assert!(line["dropped_bytes"].as_u64().unwrap() > 3 << 20, "{line}");
+        let logged: usize = host
+            .log()
+            .iter()
+            .filter(|line| line["request_id"] == id && line["stream"] == "stdout")
+            .map(|line| line["message"].as_str().unwrap().len() + 129)
+            .sum();
+        assert!(
+            (1_000_000..=1 << 20).contains(&logged),
+            "{path}: {logged} bytes"
+        );
+    }
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn work_in_calls_to_the_host_is_bounded_and_counts_as_cpu_time() {
+    let host = probe();
+    // More than one call gives.
+    let answer = host.get("/random-forever").await;
+    assert_eq!(answer.error(), (500, "component_trap".into()));
+    let answer = host.get("/random-pieces-forever").await;
+    assert_eq!(answer.error(), (504, "deadline_exceeded".into()));
+    assert!(answer.message().contains("500ms"), "{}", answer.message());
+    still_serves(&host).await;
+}
+
+/// A pipe whose reader has gone, a pipe whose reader has stopped, and a full disk.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_stops_nothing() {
+    let (gone, closed) = std::io::pipe().unwrap();
+    drop(gone);
+    let (stopped, stalled) = std::io::pipe().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let full = full.expect("Linux has /dev/full");
+    for log in [
+        closed.into(),
+        stalled.into(),
+        std::process::Stdio::from(full),
+    ] {
+        let state = common::state_dir();
+        let path = common::write_manifest(state.path(), &PROBE.replace("{server}", "127.0.0.1:1"));
+        let mut host = Host::logging_to(log, state, &["-f", path.to_str().unwrap()], &[]);
+        // More lines than a pipe and the queue before it hold.
+        let client = client();
+        for _ in 0..8 {
+            let requests = (0..800).map(|_| {
+                let request = client.get(format!("{}/print", host.url)).send();
+                async { request.await.unwrap().status() }
+            });
+            use futures::StreamExt as _;
+            let answers: Vec<_> = futures::stream::iter(requests)
+                .buffer_unordered(16)
+                .collect()
+                .await;
+            assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+        }
+        host.signal(rustix::process::Signal::TERM);
+        assert_eq!(host.exit_code().await, Some(0));
+    }
+    drop(stopped);
 }
 
 #[tokio::test]

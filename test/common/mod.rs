@@ -77,12 +77,21 @@ impl Host {
     }
 
     pub fn with_environment(state: TempDir, args: &[&str], environment: &[(&str, &str)]) -> Self {
-        use_ring();
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(state.path().join("log"))
             .unwrap();
+        Self::logging_to(log, state, args, environment)
+    }
+
+    pub fn logging_to(
+        log: impl Into<Stdio>,
+        state: TempDir,
+        args: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        use_ring();
         let mut child = whisper_host()
             .args([
                 "up",

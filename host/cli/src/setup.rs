@@ -210,6 +210,31 @@ fn model_config(common: &Common, folder: &Path) -> inference::Config {
     config
 }
 
+/// Keeps the state folder for this host alone, as long as the file lives. Two hosts would each overwrite the other's record of what
+/// is deployed. The system gives it back when the process ends, however it ends.
+///
+/// # Errors
+/// When the folder cannot be made, or another host uses it.
+pub fn lock_state(state_dir: &Path) -> anyhow::Result<std::fs::File> {
+    let path = state_dir.join("lock");
+    let failed = || format!("cannot lock {}; choose another --state-dir", path.display());
+    std::fs::create_dir_all(state_dir).with_context(failed)?;
+    let file = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
+            "another host uses {}; stop it, or choose another --state-dir",
+            state_dir.display()
+        ),
+        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(failed),
+    }
+}
+
 /// Opens the store that outlives the process.
 ///
 /// # Errors

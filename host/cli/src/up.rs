@@ -41,6 +41,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     if let Some(watch) = &mut watch {
         watch.follow([options.common.manifest.clone()]);
     }
+    let _lock = setup::lock_state(&options.common.state_dir)?;
     let store = setup::open_store(&options.common.state_dir)?;
     let loading = async {
         let Parts {
@@ -183,10 +184,11 @@ fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
             }
         };
         let name = wait().await;
-        tracing::info!(signal = name, "stopping: finishing the requests under way");
         stop.cancel();
+        tracing::info!(signal = name, "stopping: finishing the requests under way");
         let name = wait().await;
         tracing::warn!(signal = name, "stopping at once");
+        crate::log::flush();
         std::process::exit(1);
     });
     Ok(())

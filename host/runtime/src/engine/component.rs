@@ -154,8 +154,7 @@ impl Component {
         observed.request(waited);
         let control = Arc::new(Control::new(
             request_id,
-            limits.timeout,
-            Arc::clone(observed),
+            Arc::clone(&self.settings),
             places,
             self.proxy.state().engine.under_way.token(),
         ));

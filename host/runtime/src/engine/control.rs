@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Context;
-use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::figures::Observed;
+use super::component::Settings;
+use super::output::Printed;
 
 /// Why a request was stopped before its component had answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,9 @@ pub(crate) struct Control {
     failed: AtomicBool,
     counted: AtomicBool,
     started: Instant,
-    observed: Arc<Observed>,
+    settings: Arc<Settings>,
+    /// What its instance prints.
+    pub(super) printed: Printed,
     _places: [OwnedSemaphorePermit; 2],
     _under_way: TaskTrackerToken,
 }
@@ -67,15 +69,14 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn new(
         request_id: uuid::Uuid,
-        timeout: Duration,
-        observed: Arc<Observed>,
+        settings: Arc<Settings>,
         places: [OwnedSemaphorePermit; 2],
         under_way: TaskTrackerToken,
     ) -> Self {
         let started = Instant::now();
         Self {
             request_id,
-            deadline: started + timeout,
+            deadline: started + settings.limits.timeout,
             gone: AtomicBool::new(false),
             watcher: AtomicWaker::new(),
             stop: OnceLock::new(),
@@ -85,7 +86,8 @@ impl Control {
             failed: AtomicBool::new(false),
             counted: AtomicBool::new(false),
             started,
-            observed,
+            printed: Printed::new(Arc::clone(&settings), Some(request_id)),
+            settings,
             _places: places,
             _under_way: under_way,
         }
@@ -154,8 +156,8 @@ impl Control {
             return;
         }
         match self.stop() {
-            Some(_) => self.observed.timeout(),
-            None => self.observed.trap(),
+            Some(_) => self.settings.observed.timeout(),
+            None => self.settings.observed.trap(),
         }
     }
 
@@ -169,6 +171,6 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.observed.ran(self.started.elapsed());
+        self.settings.observed.ran(self.started.elapsed());
     }
 }

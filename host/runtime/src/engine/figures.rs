@@ -2,14 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::broadcast;
 
 /// Lines of a component's output that are kept for those who ask later.
 const KEPT_LINES: usize = 1000;
+
+/// Bytes of output that are logged of one component in a second, of all its requests together.
+const OUTPUT_A_SECOND: u64 = 4 << 20;
 
 /// Counters and output of one component.
 pub(crate) struct Observed {
@@ -20,6 +23,8 @@ pub(crate) struct Observed {
     memory: AtomicU64,
     instance_nanos: AtomicU64,
     queue_nanos: AtomicU64,
+    /// The second that output is counted in, since the start of the process, and the bytes in it.
+    printed: Mutex<(u64, u64)>,
     lines: Mutex<VecDeque<Line>>,
     live: broadcast::Sender<Line>,
 }
@@ -70,6 +75,7 @@ impl Default for Observed {
             memory: AtomicU64::default(),
             instance_nanos: AtomicU64::default(),
             queue_nanos: AtomicU64::default(),
+            printed: Mutex::default(),
             lines: Mutex::default(),
             live: broadcast::channel(256).0,
         }
@@ -100,6 +106,21 @@ impl Observed {
 
     pub(crate) fn ran(&self, time: Duration) {
         self.instance_nanos.fetch_add(nanos(time), Relaxed);
+    }
+
+    /// Whether so many more bytes of output may be logged in this second. If so, they are counted.
+    pub(crate) fn may_print(&self, bytes: u64) -> bool {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let second = START.elapsed().as_secs();
+        let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        if printed.0 != second {
+            *printed = (second, 0);
+        }
+        let within = printed.1 + bytes <= OUTPUT_A_SECOND;
+        if within {
+            printed.1 += bytes;
+        }
+        within
     }
 
     pub(crate) fn print(&self, line: Line) {

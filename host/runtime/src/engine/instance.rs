@@ -1,16 +1,18 @@
 //! What one instance of a component has of its own: its WASI context, its limits, and its share of each capability.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::Engine;
 use super::control::{Control, Stop};
 use super::figures::Observed;
 use super::output::GuestOutput;
-use super::{Engine, TICK};
 use crate::capabilities::States;
 use crate::engine::component::Settings;
 
@@ -20,6 +22,13 @@ const MAX_RESOURCES: usize = 2_000;
 
 /// Size of the headers that one instance holds in one `fields` resource, in memory.
 const MAX_FIELDS_SIZE: usize = 64 << 10;
+
+/// Random bytes that one call gives. Making more at once would keep the thread from others.
+const MAX_RANDOM: u64 = 64 << 10;
+
+/// Bytes that one call hands from an instance to the host, copied before any other limit is looked at. wasmtime's default, 128 MiB,
+/// would keep the thread from others.
+const MAX_CALL_SIZE: usize = 4 << 20;
 
 /// What an instance is doing, shared with its worker.
 pub(super) type Current = Arc<Mutex<Serving>>;
@@ -33,8 +42,9 @@ pub(super) struct Serving {
     pub(super) failed_to_start: Option<Stop>,
     /// It has handed its thread back at a tick, and would go on computing.
     yielding: bool,
-    /// It has waited for something since the last tick.
-    waited: bool,
+    /// The CPU time that its thread had used when the instance got it. None where it has waited since: when it went on is not
+    /// known.
+    computing_since: Option<Duration>,
 }
 
 impl Serving {
@@ -45,10 +55,15 @@ impl Serving {
         }
     }
 
+    /// The instance begins to compute.
+    pub(super) fn computes(&mut self) {
+        self.computing_since = Some(thread_cpu_time());
+    }
+
     /// The instance does not run at the moment.
     pub(super) fn suspended(&mut self) {
         if !std::mem::take(&mut self.yielding) {
-            self.waited = true;
+            self.computing_since = None;
         }
     }
 }
@@ -67,13 +82,15 @@ impl InstanceState {
     /// A store for a fresh instance of a component.
     pub(super) fn store(
         engine: &Engine,
-        settings: &Settings,
+        settings: &Arc<Settings>,
         current: &Current,
     ) -> wasmtime::Result<Store<Self>> {
         let mut wasi = WasiCtxBuilder::new();
+        let [stdout, stderr] = GuestOutput::both(settings, current);
         // Nothing of the host's is inherited; sockets stay closed: outbound requests go through wasi:http only.
-        wasi.stdout(GuestOutput::stdout(settings, current))
-            .stderr(GuestOutput::stderr(settings, current))
+        wasi.stdout(stdout)
+            .stderr(stderr)
+            .max_random_size(MAX_RANDOM)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
@@ -103,37 +120,49 @@ impl InstanceState {
         };
         let mut store = Store::new(&engine.wasmtime, state);
         store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(MAX_CALL_SIZE);
         limit_cpu(&mut store, settings, current);
         Ok(store)
     }
 }
 
-/// At every tick that finds the component computing, it yields its thread, and is charged for the tick, unless it has
-/// waited since the tick before: how much of that time it computed is not known then.
+/// CPU time that this thread has used so far.
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// At every tick that finds the component computing, it yields its thread, and is charged for the time since it got it, calls to
+/// the host included. Where it has waited in between, it is not charged: how long it has computed since is not known.
 fn limit_cpu(store: &mut Store<InstanceState>, settings: &Settings, current: &Current) {
-    let budget = (settings.limits.cpu.as_millis() / TICK.as_millis()).max(1);
+    let budget = settings.limits.cpu;
     let current = Arc::clone(current);
-    let mut spent = 0;
+    let mut spent = Duration::ZERO;
     let mut served: Option<uuid::Uuid> = None;
     store.set_epoch_deadline(1);
+    lock(&current).computes();
     store.epoch_deadline_callback(move |_| {
         let mut serving = lock(&current);
         let request = serving.control.as_ref().map(|c| c.request_id);
         if request != served {
             served = request;
-            spent = 0;
+            spent = Duration::ZERO;
         }
-        if !std::mem::take(&mut serving.waited) {
-            spent += 1;
+        if let Some(since) = serving.computing_since.take() {
+            spent += thread_cpu_time().saturating_sub(since);
         }
         if spent > budget {
             serving.note(Stop::Cpu);
             return Ok(UpdateDeadline::Interrupt);
         }
         serving.yielding = true;
+        let current = Arc::clone(&current);
         Ok(UpdateDeadline::YieldCustom(
             1,
-            Box::pin(tokio::task::yield_now()),
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                lock(&current).computes();
+            }),
         ))
     });
 }

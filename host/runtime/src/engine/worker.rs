@@ -112,7 +112,9 @@ impl WorkerState for Worker {
         control: Arc<Control>,
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        lock(&self.current).control = Some(control);
+        let mut serving = lock(&self.current);
+        serving.control = Some(control);
+        serving.computes();
         // `Expiration` watches over the request: an instance has only one at a time, and ends with it.
         Box::pin(std::future::pending())
     }

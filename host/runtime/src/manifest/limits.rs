@@ -15,7 +15,7 @@ pub struct Limits {
     #[serde(deserialize_with = "duration")]
     #[schemars(with = "String")]
     pub timeout: Duration,
-    /// Time that the component itself computes, per request, counted in ticks of 5 ms. Default 10 s.
+    /// CPU time of the component, and of the host in its calls, per request. Default 10 s.
     #[serde(deserialize_with = "duration")]
     #[schemars(with = "String")]
     pub cpu: Duration,
@@ -32,6 +32,11 @@ pub struct Limits {
     #[serde(deserialize_with = "duration")]
     #[schemars(with = "String")]
     pub body_idle: Duration,
+    /// What a component prints for one request and the log takes, each line counted with 128 bytes more than it has. The rest is
+    /// dropped, and the log says how much. Default 1 MiB. Of all requests of a component together, the log takes 4 MiB a second.
+    #[serde(deserialize_with = "size")]
+    #[schemars(with = "String")]
+    pub output: ByteSize,
     /// Requests that run at the same time. Default 32.
     pub concurrency: usize,
     /// Requests that wait for their turn; one more is answered 503. Default 256.
@@ -65,6 +70,7 @@ impl Default for Limits {
             memory: ByteSize::mib(128),
             request_body: ByteSize::mib(10),
             body_idle: Duration::from_secs(30),
+            output: ByteSize::mib(1),
             concurrency: 32,
             queue: 256,
             queue_timeout: Duration::from_secs(60),

@@ -19,6 +19,7 @@ use bindings::wasi::http::types::{
     ResponseOutparam, Scheme,
 };
 use bindings::wasi::io::streams::{OutputStream, StreamError};
+use bindings::wasi::random::random;
 
 struct Probe;
 
@@ -58,6 +59,20 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
                 eprintln!("to standard error");
                 answer(out, "printed");
             }
+            "print-much" => {
+                // 12 MiB, in lines of 80 bytes.
+                let line = "x".repeat(79);
+                for _ in 0..(12 << 20) / 80 {
+                    println!("{line}");
+                }
+                answer(out, "printed");
+            }
+            "random-forever" => loop {
+                std::hint::black_box(random::get_random_bytes(60 << 20));
+            },
+            "random-pieces-forever" => loop {
+                std::hint::black_box(random::get_random_bytes(64 << 10));
+            },
             "echo" => echo(request, out),
             "ignore-body" => answer(out, "not read"),
             "work-afterwards" => {

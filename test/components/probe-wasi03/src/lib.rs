@@ -38,6 +38,13 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
                 x = std::hint::black_box(x.wrapping_mul(3));
             }
         }
+        if name == "print-line-feeds" {
+            let (mut writer, lines) = bindings::wit_stream::new();
+            let printed = bindings::wasi::cli::stdout::write_via_stream(lines);
+            let _ = writer.write_all(vec![b'\n'; 4 << 20]).await;
+            drop(writer);
+            let _ = printed.await;
+        }
         let text = match name {
             "count" => served.to_string(),
             _ => "hello from 0.3".to_owned(),
