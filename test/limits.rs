@@ -177,14 +177,7 @@ async fn requests_wait_for_a_free_instance_and_none_is_refused() {
 async fn a_component_that_cannot_start_within_its_limits_is_refused_at_once() {
     let state = common::state_dir();
     let manifest = PROBE.replace("memory = \"32MiB\"", "memory = \"512KiB\"");
-    let path = common::write_manifest(state.path(), &manifest);
-    let output = common::whisper_host()
-        .args(["check", "-f", path.to_str().unwrap(), "--state-dir"])
-        .arg(state.path())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let said = common::refused(state.path(), &manifest);
     assert!(
         said.contains(
             "component probe cannot be instantiated: it needs more memory than its limit"
@@ -262,14 +255,7 @@ concurrency = 64
     }
 
     let state = common::state_dir();
-    let path = common::write_manifest(state.path(), &manifest(70));
-    let output = common::whisper_host()
-        .args(["check", "-f", path.to_str().unwrap(), "--state-dir"])
-        .arg(state.path())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let said = common::refused(state.path(), &manifest(70));
     assert!(
         said.contains("component greedy") && said.contains("64"),
         "{said}"
@@ -305,14 +291,7 @@ environment = { TOKEN = "abc" }
 [component.probe.dependencies]
 "speech:pipeline/frontend" = { path = "{components}/audio.wasm" }
 "#;
-    let path = common::write_manifest(state.path(), manifest);
-    let output = common::whisper_host()
-        .args(["check", "-f", path.to_str().unwrap(), "--state-dir"])
-        .arg(state.path())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let said = common::refused(state.path(), manifest);
     assert!(
         said.contains("imports wasi:cli/environment") && said.contains("inherit_configuration"),
         "{said}"

@@ -123,14 +123,7 @@ fn start(state: TempDir, source: &str) -> Host {
 
 /// What `check` says of a manifest that it refuses.
 fn refused(state: &Path, source: &str) -> String {
-    let path = write_manifest(state, &manifest(source));
-    let output = whisper_host()
-        .args(["check", "-f", path.to_str().unwrap(), "--state-dir"])
-        .arg(state)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    String::from_utf8(output.stderr).unwrap()
+    common::refused(state, &manifest(source))
 }
 
 fn sha256(bytes: &[u8]) -> String {

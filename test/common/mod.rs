@@ -262,6 +262,18 @@ pub fn write_manifest(folder: &Path, manifest: &str) -> PathBuf {
     path
 }
 
+/// What `check` says of a manifest that it refuses.
+pub fn refused(state: &Path, manifest: &str) -> String {
+    let path = write_manifest(state, manifest);
+    let output = whisper_host()
+        .args(["check", "-f", path.to_str().unwrap(), "--state-dir"])
+        .arg(state)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
 /// An answer, read to its end.
 #[derive(Debug)]
 pub struct Answer {

@@ -47,17 +47,15 @@ fn main() -> ExitCode {
         Command::Models(options) => models::run(&options),
         Command::Schema => schema::run(),
     };
-    let code = match result {
+    log::flush();
+    match result {
         Ok(code) => code,
         Err(error) => failed(&error),
-    };
-    log::flush();
-    code
+    }
 }
 
 /// One line on standard error: what failed, and why.
 fn failed(error: &anyhow::Error) -> ExitCode {
-    log::flush();
     say::complain(format_args!("{error:#}"));
     ExitCode::FAILURE
 }

@@ -285,15 +285,6 @@ impl Application {
         &self.name
     }
 
-    /// Its routes, as the manifest has them.
-    #[must_use]
-    pub fn routes(&self) -> Vec<&str> {
-        self.routes
-            .iter()
-            .map(|(route, _)| route.as_str())
-            .collect()
-    }
-
     /// A report on each component, by id.
     #[must_use]
     pub fn report(&self) -> Vec<ComponentReport> {
