@@ -42,9 +42,11 @@ pub(super) fn scale_of(magnitudes: __m512i) -> f32 {
 }
 
 /// `2^x` for x up to 0, with a relative error of up to 3.3e-6: the power of the nearest whole number, times the first terms of the series.
+/// What is no number stays none.
 #[target_feature(enable = "avx512f")]
 pub(super) fn exp2(x: __m512) -> __m512 {
-    let x = _mm512_max_ps(x, _mm512_set1_ps(-126.0));
+    // Of a number and none, this instruction gives its second operand.
+    let x = _mm512_max_ps(_mm512_set1_ps(-126.0), x);
     let whole = _mm512_roundscale_ps::<0>(x);
     let rest = _mm512_sub_ps(x, whole);
     // ln(2)^n / n!

@@ -1,7 +1,7 @@
-//! Kernels of our own, for what an int8 model spends its time on beside the products of its weights: ONNX Runtime does that in
-//! f32. Plain slices in and out; [`crate::session`] makes operators of them.
+//! Kernels of our own. Plain slices in and out; [`crate::session`] makes operators of them.
 //!
-//! They are for CPUs with AVX-512 and its products of bytes (VNNI).
+//! [`text`] is the decoder's attention to the text so far, on every CPU. The others are for what an int8 model spends its time on
+//! beside the products of its weights, which ONNX Runtime does in f32; they need AVX-512 and its products of bytes (VNNI).
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod attention;
@@ -9,8 +9,9 @@ pub(crate) mod attention;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod rows;
+pub(crate) mod text;
 
-/// The only size of a head that there is a kernel for: that of every published Whisper.
+/// The only size of a head that these have: that of every published Whisper.
 pub(crate) const HEAD_DIM: usize = 64;
 
 /// Of every Whisper's layer normalisation (PyTorch's default).
@@ -19,7 +20,7 @@ pub(crate) const EPSILON: f32 = 1e-5;
 /// What stands for zero in unsigned bytes.
 pub(crate) const ZERO_POINT: i32 = 128;
 
-/// Whether this CPU can run the kernels.
+/// Whether this CPU can run the kernels for bytes.
 pub(crate) fn is_available() -> bool {
     #[cfg(target_arch = "x86_64")]
     {

@@ -10,6 +10,7 @@ mod onnx;
 mod rows;
 #[cfg(test)]
 mod shapes;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use ort::memory::MemoryInfo;
 use ort::session::IoBinding;
 use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
 
+use self::slots::Slots;
 use crate::features::normalise;
 use crate::model::Sizes;
 use crate::{Error, LoadError};
@@ -62,8 +64,10 @@ pub(crate) struct Cache<'a> {
     selected: Option<DynValue>,
     /// The window of each row.
     windows: Vec<usize>,
-    /// Keys and values, `[rows, heads, tokens, head_dim]` each.
+    /// Keys and values, `[rows, heads, tokens, head_dim]` each, where they go in and out of the graph.
     tensors: Vec<DynValue>,
+    /// Where they are, if the graph keeps them.
+    slots: Slots,
     /// Reads of windows that were not needed any more, since the last compaction.
     idle: usize,
 }

@@ -13,6 +13,7 @@ use super::layers::Residual;
 use super::{CROSS, Cross, KEY_VALUE, PAST, PRESENT, Shape, cache_name};
 use crate::Error;
 use crate::session::rows::Rows;
+use crate::session::slots::Slots;
 use crate::session::{Cache, Logits, Session, States};
 use crate::weights::Checkpoint;
 
@@ -23,9 +24,11 @@ const POSITIONS: &str = "positions";
 const GROUPS: &str = "groups";
 /// Where each token is among `GROUPS`, `[rows, tokens]`.
 const PLACES: &str = "places";
-/// Of each row, the tokens in its cache after this run, less one.
+/// The slots of each row's tokens, `[rows, total]`, where the graph keeps the keys and values of the text.
+const SLOTS: &str = "slots";
+/// Where they go in and out: of each row, the tokens in its cache after this run, less one.
 const LAST: &str = "last_position";
-/// The tokens in the longest cache after this run.
+/// And the tokens in the longest cache after this run.
 const TOTAL: &str = "total_length";
 /// The tokens whose logits are wanted, as indices into `[rows * tokens]`.
 const WANTED: &str = "wanted";
@@ -33,33 +36,35 @@ const LOGITS: &str = "logits";
 /// The attention of the alignment heads, `[windows, heads, tokens, positions]`.
 const ALIGNMENT: &str = "alignment";
 
-/// Lay out the graph. With `alignment` heads (layer and head), it has their attention as an output.
+/// Lay out the graph. It keeps the keys and values of the text `in_slots`, or takes and gives them. With `alignment` heads (layer
+/// and head), it has their attention as an output.
 pub(super) fn graph(
     checkpoint: &Checkpoint,
     shape: Shape,
     element: TensorElementType,
     arithmetic: Arithmetic,
+    in_slots: bool,
     cross: &Cross,
     alignment: &[(usize, usize)],
 ) -> ort::Result<Graph> {
     let mut graph = Graph::new(element, arithmetic);
     let width = checkpoint.width();
-    let (heads, head_dim, positions) = (
-        shape.heads as i64,
-        shape.head_dim as i64,
-        shape.positions as i64,
-    );
+    let positions = shape.positions as i64;
     let (long, int) = (TensorElementType::Int64, TensorElementType::Int32);
     for (name, element, shape) in [
         (TOKENS, long, vec![-1, -1]),
         (POSITIONS, long, vec![-1, -1]),
         (GROUPS, long, vec![-1, -1]),
         (PLACES, long, vec![-1, -1]),
-        (LAST, int, vec![-1]),
-        (TOTAL, int, vec![]),
         (WANTED, long, vec![-1]),
     ] {
         graph.input(name, element, &shape);
+    }
+    if in_slots {
+        graph.input(SLOTS, long, &[-1, -1]);
+    } else {
+        graph.input(LAST, int, &[-1]);
+        graph.input(TOTAL, int, &[]);
     }
     let tokens = graph.gather(
         "decoder.embeddings",
@@ -82,42 +87,7 @@ pub(super) fn graph(
             &states,
             &layer.attention.projections,
         )?;
-        for what in KEY_VALUE {
-            graph.input(
-                &cache_name(PAST, index, what),
-                element,
-                &[-1, heads, -1, head_dim],
-            );
-            graph.output(
-                &cache_name(PRESENT, index, what),
-                element,
-                &[-1, heads, -1, head_dim],
-            );
-        }
-        let [key, value] = KEY_VALUE;
-        let attended = graph.fresh("attended");
-        graph.node(
-            "GroupQueryAttention",
-            FUSED,
-            &[
-                &projected,
-                "",
-                "",
-                &cache_name(PAST, index, key),
-                &cache_name(PAST, index, value),
-                LAST,
-                TOTAL,
-            ],
-            &[
-                &attended,
-                &cache_name(PRESENT, index, key),
-                &cache_name(PRESENT, index, value),
-            ],
-            [
-                Attribute::new("num_heads", heads)?,
-                Attribute::new("kv_num_heads", heads)?,
-            ],
-        )?;
+        let attended = self_attention(&mut graph, &projected, index, shape, in_slots)?;
         let output = graph.linear(
             &format!("{name}.output"),
             &attended,
@@ -172,6 +142,37 @@ pub(super) fn graph(
         );
     }
     Ok(graph)
+}
+
+/// The attention of layer `index` to the text before, and to the tokens of this run.
+fn self_attention(
+    graph: &mut Graph,
+    projected: &str,
+    index: usize,
+    shape: Shape,
+    in_slots: bool,
+) -> ort::Result<String> {
+    let (heads, head_dim) = (shape.heads as i64, shape.head_dim as i64);
+    let count = Attribute::new("num_heads", heads)?;
+    if in_slots {
+        return graph.op("CachedAttention", OWN, &[projected, SLOTS], [count]);
+    }
+    let [past, present] =
+        [PAST, PRESENT].map(|kind| KEY_VALUE.map(|what| cache_name(kind, index, what)));
+    let (element, dimensions) = (graph.element, [-1, heads, -1, head_dim]);
+    for (past, present) in past.iter().zip(&present) {
+        graph.input(past, element, &dimensions);
+        graph.output(present, element, &dimensions);
+    }
+    let attended = graph.fresh("attended");
+    graph.node(
+        "GroupQueryAttention",
+        FUSED,
+        &[projected, "", "", &past[0], &past[1], LAST, TOTAL],
+        &[&attended, &present[0], &present[1]],
+        [count, Attribute::new("kv_num_heads", heads)?],
+    )?;
+    Ok(attended)
 }
 
 /// The attention of layer `index` to the window; and the weights of the `alignment` heads, if there are any, of the shape
@@ -243,15 +244,28 @@ pub(crate) struct Decoder {
     /// Where logits are read.
     pub(super) host: MemoryInfo<'static>,
     pub(super) element: TensorElementType,
-    /// The names of the encoder's tensors, of the caches that go in, and of those that come out.
+    /// The names of the encoder's tensors.
     pub(super) cross: Vec<String>,
-    pub(super) past: Vec<String>,
-    pub(super) present: Vec<String>,
+    pub(super) text: Text,
     pub(super) shape: Shape,
-    /// Takes rows of all caches of the text at once.
-    pub(super) growing: Rows,
     /// Takes rows of one of the encoder's tensors.
     pub(super) constant: Rows,
+}
+
+/// Where the keys and values of the text are from run to run.
+pub(super) enum Text {
+    /// In the graph's own operators, which keep them for one batch at a time.
+    Slots {
+        /// Batches that have been begun.
+        batch: u64,
+    },
+    /// In tensors, of these names, that go in and come out.
+    Tensors {
+        past: Vec<String>,
+        present: Vec<String>,
+        /// Takes rows of all of them at once.
+        growing: Box<Rows>,
+    },
 }
 
 impl Decoder {
@@ -262,20 +276,27 @@ impl Decoder {
         states: &'a mut States,
         wanted: &[usize],
     ) -> Result<(Logits, Cache<'a>), Error> {
-        let empty = [states.batch(), self.shape.heads, 0, self.shape.head_dim];
-        let tensors = self
-            .past
-            .iter()
-            .map(|_| {
-                DynTensor::new(&Allocator::default(), self.element, empty)
-                    .map(|tensor| tensor.into_dyn())
-            })
-            .collect::<ort::Result<Vec<_>>>()?;
+        let (tensors, slots) = match &mut self.text {
+            Text::Slots { batch } => {
+                *batch += 1;
+                (Vec::new(), Slots::new(states.batch(), *batch))
+            }
+            Text::Tensors { past, .. } => {
+                let empty = [states.batch(), self.shape.heads, 0, self.shape.head_dim];
+                let empty = |_| {
+                    let tensor = DynTensor::new(&Allocator::default(), self.element, empty)?;
+                    Ok(tensor.into_dyn())
+                };
+                let tensors = past.iter().map(empty).collect::<ort::Result<Vec<_>>>()?;
+                (tensors, Slots::default())
+            }
+        };
         let mut cache = Cache {
             windows: states.windows.clone(),
             states,
             selected: None,
             tensors,
+            slots,
             idle: 0,
         };
         let logits = self.run(tokens, &mut cache, wanted)?;
@@ -287,9 +308,14 @@ impl Decoder {
         if rows.iter().copied().eq(0..cache.windows.len()) {
             return Ok(());
         }
-        self.session.binding.clear(); // what is bound would stay in memory beside what takes its place
-        let tensors: Vec<&DynValue> = cache.tensors.iter().collect();
-        cache.tensors = self.growing.take(&tensors, rows)?;
+        match &mut self.text {
+            Text::Slots { .. } => cache.slots.select(rows),
+            Text::Tensors { growing, .. } => {
+                self.session.binding.clear(); // what is bound would stay in memory beside what takes its place
+                let tensors: Vec<&DynValue> = cache.tensors.iter().collect();
+                cache.tensors = growing.take(&tensors, rows)?;
+            }
+        }
         // Rows of a window are next to each other, and windows keep their order.
         cache.windows = rows.iter().map(|&row| cache.windows[row]).collect();
         Ok(())
@@ -329,11 +355,9 @@ impl Decoder {
     ) -> Result<Logits, Error> {
         self.bind(tokens, cache, wanted)?;
         let mut outputs = vec![(LOGITS, &self.host)];
-        outputs.extend(
-            self.present
-                .iter()
-                .map(|name| (name.as_str(), &self.memory)),
-        );
+        if let Text::Tensors { present, .. } = &self.text {
+            outputs.extend(present.iter().map(|name| (name.as_str(), &self.memory)));
+        }
         let mut values = self.session.run(&outputs)?;
         let logits = values.remove(0);
         cache.tensors = values;
@@ -341,13 +365,20 @@ impl Decoder {
     }
 
     /// Bind all inputs of a run.
-    fn bind(&mut self, tokens: Vec<i64>, cache: &Cache, wanted: &[usize]) -> Result<(), Error> {
+    fn bind(&mut self, tokens: Vec<i64>, cache: &mut Cache, wanted: &[usize]) -> Result<(), Error> {
         let states = &*cache.states;
         let rows = cache.windows.len();
         let length = tokens.len() / rows;
-        let before = match cache.tensors[0].dtype().tensor_shape() {
-            Some(shape) => shape[2] as usize,
-            None => return Err(Error::Internal("a cache is not a tensor".into())),
+        let before = match &self.text {
+            Text::Slots { batch } if *batch == cache.slots.batch => cache.slots.length(),
+            Text::Slots { .. } => {
+                let problem = "another batch has taken the place of this one's text";
+                return Err(Error::Internal(problem.into()));
+            }
+            Text::Tensors { .. } => match cache.tensors[0].dtype().tensor_shape() {
+                Some(shape) => shape[2] as usize,
+                None => return Err(Error::Internal("a cache is not a tensor".into())),
+            },
         };
         let windows: Vec<usize> = cache
             .windows
@@ -359,7 +390,7 @@ impl Decoder {
             .flat_map(|_| before..before + length)
             .map(|position| position as i64)
             .collect();
-        let total = (before + length) as i32;
+        let total = before + length;
         let wanted: Vec<i64> = (0..rows)
             .flat_map(|row| {
                 wanted
@@ -372,11 +403,20 @@ impl Decoder {
         binding.bind_input(POSITIONS, &integers(&[rows, length], positions)?)?;
         binding.bind_input(GROUPS, &integers(&[states.batch(), widest], groups)?)?;
         binding.bind_input(PLACES, &integers(&[rows, length], places)?)?;
-        binding.bind_input(LAST, &Tensor::from_array(([rows], vec![total - 1; rows]))?)?;
-        binding.bind_input(TOTAL, &Tensor::from_array(([0usize; 0], vec![total]))?)?;
         binding.bind_input(WANTED, &integers(&[wanted.len()], wanted)?)?;
-        for (name, value) in self.past.iter().zip(&cache.tensors) {
-            binding.bind_input(name, value)?;
+        match &self.text {
+            Text::Slots { .. } => {
+                let slots = cache.slots.grow(length);
+                binding.bind_input(SLOTS, &integers(&[rows, total], slots)?)?;
+            }
+            Text::Tensors { past, .. } => {
+                let total = total as i32;
+                binding.bind_input(LAST, &Tensor::from_array(([rows], vec![total - 1; rows]))?)?;
+                binding.bind_input(TOTAL, &Tensor::from_array(([0usize; 0], vec![total]))?)?;
+                for (name, value) in past.iter().zip(&cache.tensors) {
+                    binding.bind_input(name, value)?;
+                }
+            }
         }
         for (name, value) in self.cross.iter().zip(&states.values) {
             binding.bind_input(name, value)?;
@@ -416,13 +456,11 @@ impl Decoder {
     /// The attention of the alignment heads after a prompt for one window, `[heads, tokens, positions]`.
     pub fn attention(&mut self, tokens: Vec<i64>, states: &mut States) -> Vec<f32> {
         let (_, mut cache) = self.first(tokens.clone(), states, &[0]).unwrap();
-        for tensor in &mut cache.tensors {
-            let empty = [1, self.shape.heads, 0, self.shape.head_dim];
-            *tensor = DynTensor::new(&Allocator::default(), self.element, empty)
-                .unwrap()
-                .into_dyn();
-        }
-        self.bind(tokens, &cache, &[0]).unwrap();
+        let Text::Slots { batch } = self.text else {
+            panic!("the tests have no GPU")
+        };
+        cache.slots = Slots::new(1, batch);
+        self.bind(tokens, &mut cache, &[0]).unwrap();
         let values = self.session.run(&[(ALIGNMENT, &self.host)]).unwrap();
         values[0].try_extract_tensor::<f32>().unwrap().1.to_vec()
     }

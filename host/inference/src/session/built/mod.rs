@@ -7,7 +7,6 @@ mod decoder;
 mod encoder;
 mod graph;
 mod layers;
-#[cfg(target_arch = "x86_64")]
 mod operators;
 
 pub(crate) use decoder::Decoder;
@@ -19,6 +18,7 @@ use ort::environment::Environment;
 use ort::session::builder::SessionBuilder;
 use ort::value::TensorElementType;
 
+use self::decoder::Text;
 use self::graph::{Arithmetic, Built};
 use super::load::{Settings, failed, memory};
 use super::rows::Rows;
@@ -138,8 +138,17 @@ pub(super) fn load(
     let failed = failed(&checkpoint.files[0]);
     let encoder =
         encoder::graph(checkpoint, shape, element, for_encoder, &cross).map_err(&failed)?;
-    let decoder = decoder::graph(checkpoint, shape, element, for_decoder, &cross, alignment)
-        .map_err(&failed)?;
+    let in_slots = !cuda && element == TensorElementType::Float32;
+    let decoder = decoder::graph(
+        checkpoint,
+        shape,
+        element,
+        for_decoder,
+        in_slots,
+        &cross,
+        alignment,
+    )
+    .map_err(&failed)?;
 
     let mut sources = encoder.quantised();
     sources.extend(decoder.quantised());
@@ -184,10 +193,16 @@ pub(super) fn load(
             host: memory(false)?,
             element,
             constant: rows(cross.element, 1)?,
-            growing: rows(element, 2 * layers)?,
+            text: if in_slots {
+                Text::Slots { batch: 0 }
+            } else {
+                Text::Tensors {
+                    past: cache_names(layers, PAST),
+                    present: cache_names(layers, PRESENT),
+                    growing: Box::new(rows(element, 2 * layers)?),
+                }
+            },
             cross: cross.names,
-            past: cache_names(layers, PAST),
-            present: cache_names(layers, PRESENT),
             shape,
         },
     ))
@@ -202,13 +217,6 @@ pub(super) fn register_operators(environment: &Environment) -> ort::Result<()> {
     builder.edit_from_memory(&graph::empty_model()).map(drop)
 }
 
-#[cfg(target_arch = "x86_64")]
 fn with_own_operators(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
     Ok(builder.with_operators(operators::domain()?)?)
-}
-
-/// There are none for other processors.
-#[cfg(not(target_arch = "x86_64"))]
-fn with_own_operators(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
-    Ok(builder)
 }

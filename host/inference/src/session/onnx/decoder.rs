@@ -9,6 +9,7 @@ use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
 
 use crate::model::Sizes;
 use crate::session::rows::Rows;
+use crate::session::slots::Slots;
 use crate::session::{Cache, Logits, Session, States};
 use crate::{Error, LoadError};
 
@@ -168,6 +169,7 @@ impl Decoder {
             states,
             selected: None,
             tensors,
+            slots: Slots::default(),
             idle: 0,
         };
         Ok((logits, cache))

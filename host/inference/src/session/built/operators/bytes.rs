@@ -1,24 +1,17 @@
-//! ONNX Runtime operators over the kernels of [`crate::kernels`].
-
-use std::ops::RangeInclusive;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+//! Operators of an int8 model, over bytes.
 
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
 };
-use ort::value::{TensorElementType, ValueRef, ValueRefMut};
-use parking_lot::Mutex;
+use ort::value::{TensorElementType, ValueRef};
 
-use super::graph::OWN;
-use crate::error::panic_text;
+use super::{FLOATS, GIVES_FLOATS, Shared, caught, inputs, output, parallel, signature, sizes};
 use crate::kernels::HEAD_DIM;
 use crate::kernels::attention::{HeadRows, Layout, Output, attend, pack};
 use crate::kernels::rows::{Product, gelu, normalise, quantise};
 
-const FLOATS: OperatorInput = OperatorInput::required(TensorElementType::Float32);
 const PERHAPS_FLOATS: OperatorInput = OperatorInput::optional(TensorElementType::Float32);
 const BYTES: OperatorInput = OperatorInput::required(TensorElementType::Uint8);
-const GIVES_FLOATS: OperatorOutput = OperatorOutput::required(TensorElementType::Float32);
 const PERHAPS_GIVES_FLOATS: OperatorOutput = OperatorOutput::optional(TensorElementType::Float32);
 const GIVES_BYTES: OperatorOutput = OperatorOutput::required(TensorElementType::Uint8);
 
@@ -32,8 +25,8 @@ const FEW: usize = 48;
 const HEAD_COST: usize = 2;
 
 /// All of them.
-pub(super) fn domain() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(OWN)?
+pub(super) fn add(domain: OperatorDomain) -> ort::Result<OperatorDomain> {
+    domain
         .add(QuantiseRows)?
         .add(NormaliseRows)?
         .add(GeluRows)?
@@ -72,29 +65,6 @@ struct PackKeysValues;
 /// bias that is then added, `[width]`. Outputs: `[windows, rows, width]`; and, if asked for, the weights of the heads that the
 /// attribute `weights_of` names, `[windows, named heads, rows, positions]`.
 struct PackedAttention;
-
-/// The methods of an operator of f32 tensors and of bytes, of the first version.
-macro_rules! signature {
-    ($name:literal, $kernel:ty, [$($input:expr),* $(,)?], [$($output:expr),* $(,)?]) => {
-        type Kernel<'attr> = $kernel;
-
-        fn name(&self) -> &str {
-            $name
-        }
-
-        fn versions(&self) -> RangeInclusive<u32> {
-            1..=1
-        }
-
-        fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-            [$($input),*]
-        }
-
-        fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-            [$($output),*]
-        }
-    };
-}
 
 impl Operator for QuantiseRows {
     signature!(
@@ -380,67 +350,11 @@ impl PackedAttentionKernel {
     }
 }
 
-/// A panic as an error: it must not get into ONNX Runtime, which is not Rust.
-fn caught<T>(run: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|panic| Err(ort::Error::new(panic_text(&*panic))))
-}
-
-/// Run tasks `0..total` on ONNX Runtime's threads, whichever is free.
-fn parallel(
-    context: &ComputeContext,
-    total: usize,
-    task: impl Fn(usize) + Send + Sync,
-) -> ort::Result<()> {
-    let failed = Mutex::new(None);
-    context.par_for(total, total, |index| {
-        let run = caught(|| {
-            task(index);
-            Ok(())
-        });
-        if let Err(error) = run {
-            *failed.lock() = Some(error);
-        }
-    })?;
-    failed.into_inner().map_or(Ok(()), Err)
-}
-
-/// A pointer that tasks on several threads use, each for a piece of its own.
-#[derive(Clone, Copy)]
-struct Shared<T>(*mut T);
-
-// SAFETY: whoever uses it sees to it that the pieces lie apart.
-unsafe impl<T> Send for Shared<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    /// # Safety
-    /// `index` is within what it points to.
-    unsafe fn at(self, index: usize) -> *mut T {
-        // SAFETY: the caller's.
-        unsafe { self.0.add(index) }
-    }
-}
-
 fn optional(context: &ComputeContext, index: usize) -> ort::Result<Option<ValueRef<'_>>> {
     match index < context.num_inputs()? {
         true => context.input(index),
         false => Ok(None),
     }
-}
-
-fn inputs<const N: usize>(context: &ComputeContext) -> ort::Result<[ValueRef<'_>; N]> {
-    let found = (0..N)
-        .map(|index| {
-            context
-                .input(index)?
-                .ok_or_else(|| ort::Error::new(format!("input {index} is missing")))
-        })
-        .collect::<ort::Result<Vec<_>>>()?;
-    found
-        .try_into()
-        .map_err(|_| ort::Error::new("an operator has another number of inputs"))
 }
 
 /// The data of an optional tensor of f32.
@@ -460,22 +374,4 @@ fn floats<'a, const N: usize>(tensors: &'a [ValueRef<'_>]) -> ort::Result<[&'a [
     found
         .try_into()
         .map_err(|_| ort::Error::new("an operator has another number of inputs"))
-}
-
-fn output<'a>(
-    context: &'a ComputeContext,
-    index: usize,
-    shape: &[usize],
-) -> ort::Result<ValueRefMut<'a>> {
-    let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
-    context
-        .output(index, shape)?
-        .ok_or_else(|| ort::Error::new(format!("output {index} is missing")))
-}
-
-fn sizes<const N: usize>(shape: &[i64]) -> ort::Result<[usize; N]> {
-    let sizes: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
-    sizes
-        .try_into()
-        .map_err(|_| ort::Error::new(format!("a tensor has the shape {shape:?}")))
 }
