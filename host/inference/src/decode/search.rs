@@ -4,9 +4,8 @@
 //! - the hypothesis that greedy decoding follows keeps a place, and the search waits for its end. Its text is taken if it is
 //!   likelier by the token than the beam's, and half as long again: a text that leaves out the first sentences may start likelier,
 //!   and push the whole one out of the beam;
-//! - hypotheses of less than [`UNLIKELY`] of the probability of the best one as long are not followed, which makes a
-//!   search through clear speech hardly dearer than greedy decoding. A tenth is no faster, and costs 0.6 points of word errors
-//!   on half an hour of speech in four languages (`base`);
+//! - hypotheses of less than [`UNLIKELY`] of the probability of the best one as long are not followed. A tenth is no faster, and
+//!   costs 0.6 points of word errors on half an hour of speech in four languages (`base`);
 //! - where the likeliest of all hypotheses is that there is no text, there is none: the mean per token favours long
 //!   texts, and would rather invent one.
 
