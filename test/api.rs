@@ -297,6 +297,20 @@ async fn each_kind_of_bad_request_has_its_own_answer() {
 }
 
 #[tokio::test]
+async fn a_recording_that_lasts_too_long_is_refused() {
+    let manifest = common::default_manifest_with("timeout = \"1m\"").replace(
+        "MAX_AUDIO_SECONDS = \"14400\"",
+        "MAX_AUDIO_SECONDS = \"6.5\"",
+    );
+    let host = Host::with_manifest(&manifest, &[]);
+    // 5.7 s and 7.3 s.
+    let short = host.analyze("a.flac", recording("garden.flac"), &[]).await;
+    assert_eq!(short.status, 200, "{}", short.text);
+    let long = host.analyze("a.wav", recording("numbers.wav"), &[]).await;
+    assert_eq!(long.error(), (413, "audio_too_long".into()));
+}
+
+#[tokio::test]
 async fn a_body_over_the_limit_is_answered_413() {
     let host = Host::with_manifest(
         &common::default_manifest_with("request_body = \"100KiB\""),

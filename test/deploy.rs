@@ -474,6 +474,40 @@ async fn what_can_no_longer_be_loaded_does_not_keep_others_from_being_changed() 
 }
 
 #[tokio::test]
+async fn parameters_that_are_unknown_or_given_twice_are_refused() {
+    let host = Host::with_manifest(MANIFEST, &[]);
+    let url = |path: &str| format!("{}/v1/components{path}", host.admin);
+    for (method, path, problem) in [
+        ("GET", "?all=true", "unknown parameter all"),
+        ("GET", "/given?verbose=true", "unknown parameter verbose"),
+        ("DELETE", "/given?force=true", "unknown parameter force"),
+        ("GET", "/given/logs?follow=yes", "neither true nor false"),
+        ("GET", "/given/logs?follow=true&follow=true", "given twice"),
+        (
+            "POST",
+            "/given/rollback?revision=1&revision=2",
+            "given twice",
+        ),
+        ("PUT", "/x?route=/a&route=/b", "given twice"),
+        ("PUT", "/x?route=/a&timeseries=1", "neither true nor false"),
+        ("PUT", "/x?route=/a&force=true", "unknown parameter force"),
+    ] {
+        let request = client().request(method.parse().unwrap(), url(path));
+        let answer = common::answer(request.send().await.unwrap()).await;
+        assert_eq!(
+            answer.error(),
+            (400, "bad_request".into()),
+            "{method} {path}"
+        );
+        assert!(
+            answer.message().contains(problem),
+            "{path}: {}",
+            answer.text
+        );
+    }
+}
+
+#[tokio::test]
 async fn without_a_token_no_web_page_drives_the_admin_interface() {
     let host = probe();
     let url = format!("{}/v1/components", host.admin);
@@ -507,6 +541,13 @@ async fn the_admin_interface_needs_its_token_and_beyond_loopback_must_have_one()
             .contains("not the right one")
     );
     run_ok(&host, &["list", "--admin-token", "open sesame"]).await;
+    // The scheme has no case (RFC 9110, 11.1).
+    let components = format!("{}/v1/components", host.admin);
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        let request = client().get(&components);
+        let request = request.header("authorization", format!("{scheme} open sesame"));
+        assert_eq!(request.send().await.unwrap().status(), 200, "{scheme}");
+    }
     // The public listener knows nothing of it.
     assert_eq!(host.get("/v1/components").await.status, 404);
 

@@ -41,6 +41,16 @@ queue = 1
 queue_timeout = "60s"
 
 [[trigger.http]]
+route = "/shared/..."
+component = "shared"
+
+[component.shared]
+source = "{components}/probe-wasi02.wasm"
+[component.shared.tool.whisper-host.limits]
+timeout = "60s"
+concurrency = 4
+
+[[trigger.http]]
 route = "/impatient/..."
 component = "impatient"
 
@@ -423,6 +433,29 @@ async fn a_trap_is_answered_500_and_explained_in_the_log_only() {
 }
 
 #[tokio::test]
+async fn a_trap_before_the_first_byte_of_an_answer_is_answered_500() {
+    let host = probe();
+    let answer = host.get("/trap-before-body").await;
+    assert_eq!(answer.error(), (500, "component_trap".into()));
+    let id = answer.headers["x-request-id"].to_str().unwrap();
+    assert!(answer.message().contains(id), "{}", answer.text);
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn a_status_that_is_no_final_answer_is_answered_500() {
+    let host = probe();
+    assert_eq!(host.get("/status?404").await.status, 404);
+    for status in [100, 101, 103, 199] {
+        let answer = host.get(&format!("/status?{status}")).await;
+        assert_eq!(answer.error(), (500, "component_trap".into()), "{status}");
+        let line = host.wait_for_log(|line| line["status"] == status).await;
+        assert_eq!(line["level"], "ERROR");
+    }
+    still_serves(&host).await;
+}
+
+#[tokio::test]
 async fn a_trap_in_the_middle_of_an_answer_breaks_it_off() {
     let host = probe();
     // The trap may come before or after the answer's beginning is on its way.
@@ -455,7 +488,10 @@ async fn an_endless_loop_is_stopped_when_its_cpu_time_is_over() {
 
 #[tokio::test]
 async fn waiting_for_a_slow_client_costs_no_cpu_time() {
-    let host = Host::with_manifest(&PROBE.replace("timeout = \"3s\"", "timeout = \"60s\""), &[]);
+    let patient = PROBE
+        .replace("timeout = \"3s\"", "timeout = \"60s\"")
+        .replace("body_idle = \"1s\"", "body_idle = \"60s\"");
+    let host = Host::with_manifest(&patient, &[]);
     // Twice as many pieces as there are ticks in the CPU budget, each in a tick of its own.
     let pieces = futures::stream::unfold(0, |i| async move {
         tokio::time::sleep(Duration::from_millis(25)).await;
@@ -565,7 +601,7 @@ async fn a_client_that_stops_sending_is_answered_408() {
     let host = probe();
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
     stream
-        .write_all(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        .write_all(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nx")
         .await
         .unwrap();
     let mut answer = String::new();
@@ -583,7 +619,7 @@ async fn a_client_that_stops_sending_is_answered_408() {
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
     stream
         .write_all(
-            b"POST /analyze HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n",
+            b"POST /analyze HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\nx",
         )
         .await
         .unwrap();
@@ -594,6 +630,144 @@ async fn a_client_that_stops_sending_is_answered_408() {
         .unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(answer.contains("request_timeout"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_answered_408() {
+    let host = probe();
+    let mut stream = TcpStream::connect(host.address()).await.unwrap();
+    stream
+        .write_all(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+        .await
+        .unwrap();
+    for _ in 0..100 {
+        if stream.write_all(b"x").await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let line = host
+        .wait_for_log(|line| line["message"] == "the answer broke off")
+        .await;
+    // Its time would be over after three seconds.
+    assert_eq!(line["stop"], "BodyIdle");
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_does_not_begin_takes_no_place_and_is_answered_408() {
+    let host = probe();
+    let mut uploads = Vec::new();
+    for path in ["/one/echo", "/echo"] {
+        let mut stream = TcpStream::connect(host.address()).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        uploads.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), host.get("/one/hello")).await;
+    assert_eq!(answer.expect("the place must be free").text, "hello");
+    let mut answer = String::new();
+    uploads[1].read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+/// A connection from another of this machine's addresses: another client.
+async fn connect_from(address: [u8; 4], host: &str) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
+    socket.connect(host.parse().unwrap()).await.unwrap()
+}
+
+async fn get_from(address: [u8; 4], host: &str, path: &str) -> String {
+    let mut stream = connect_from(address, host).await;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(Duration::from_secs(30), stream.read_to_string(&mut answer))
+        .await
+        .expect("it must be answered")
+        .unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn one_client_leaves_places_of_a_component_to_others() {
+    let host = probe();
+    let url = format!("{}/shared/sleep", host.url);
+    let requests: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(reqwest::get(url.clone())))
+        .collect();
+    // Three quarters of four.
+    until(&host, "shared", 3, 5).await;
+    let answer = get_from([127, 0, 0, 2], host.address(), "/shared/hello").await;
+    assert!(answer.contains("\r\nhello\r\n"), "{answer}");
+    // The next of the client's own has its turn when one of them ends.
+    requests.iter().take(3).for_each(|request| request.abort());
+    until(&host, "shared", 3, 2).await;
+}
+
+#[tokio::test]
+async fn idle_connections_keep_nobody_out() {
+    let host = probe_with(&[
+        "--max-connections",
+        "20",
+        "--max-connections-per-client",
+        "10",
+    ]);
+    let mut idle = Vec::new();
+    // One client opens more than its share; four more all that are left, and more.
+    for last in [1, 1, 1, 2, 3, 4, 5] {
+        for _ in 0..10 {
+            idle.push(connect_from([127, 0, 0, last], host.address()).await);
+        }
+    }
+    for last in [1, 9] {
+        for path in ["/healthz", "/hello"] {
+            let answer = get_from([127, 0, 0, last], host.address(), path).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    }
+    // Those of the admin interface neither.
+    let admin = host.admin.strip_prefix("http://").unwrap();
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(admin).await.unwrap());
+    }
+    let answer = get_from([127, 0, 0, 1], admin, "/v1/components").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_has_its_share_of_connections_and_those_with_requests_are_not_closed() {
+    let host = probe_with(&["--max-connections-per-client", "3"]);
+    let request = b"GET /one/sleep HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let mut stream = connect_from([127, 0, 0, 2], host.address()).await;
+        stream.write_all(request).await.unwrap();
+        busy.push(stream);
+    }
+    until(&host, "one", 1, 1).await;
+    let mut third = connect_from([127, 0, 0, 2], host.address()).await;
+    third
+        .write_all(b"GET /shared/sleep HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    until(&host, "shared", 1, 0).await;
+    // There is none to close but the new one.
+    let mut fourth = connect_from([127, 0, 0, 2], host.address()).await;
+    let _ = fourth
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    let mut answer = String::new();
+    let _ = fourth.read_to_string(&mut answer).await;
+    assert_eq!(answer, "");
+    host.wait_for_log(|line| line["client.address"] == "127.0.0.2" && line["limit"] == 3)
+        .await;
+    until(&host, "one", 1, 1).await;
+    still_serves(&host).await;
 }
 
 #[tokio::test]
@@ -692,12 +866,42 @@ async fn requests_without_a_clear_host_are_answered_400() {
 }
 
 #[tokio::test]
+async fn a_request_of_http_1_0_needs_no_host() {
+    let host = probe();
+    let mut stream = TcpStream::connect(host.address()).await.unwrap();
+    stream
+        .write_all(b"GET /hello HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_stops_the_work_on_its_request() {
     let host = probe();
     // The only place of `one` is taken by a request whose client leaves; a minute before its deadline the place is free.
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
     stream
         .write_all(b"GET /one/sleep HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    until(&host, "one", 1, 0).await;
+    drop(stream);
+    let answer = tokio::time::timeout(Duration::from_secs(30), host.get("/one/hello")).await;
+    assert_eq!(answer.expect("the place must be free").text, "hello");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_leaves_with_bytes_unread_stops_the_work_on_its_request() {
+    let host = probe();
+    // The first letter of another request, which nobody reads while this one is under way.
+    let mut stream = TcpStream::connect(host.address()).await.unwrap();
+    stream
+        .write_all(b"GET /one/sleep HTTP/1.1\r\nHost: x\r\n\r\nG")
         .await
         .unwrap();
     until(&host, "one", 1, 0).await;

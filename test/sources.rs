@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::{Host, client, component, eventually, root, state_dir, whisper_host, write_manifest};
+use futures::StreamExt as _;
 use rustix::process::Signal;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -482,10 +483,12 @@ async fn a_reload_makes_anew_only_what_has_changed_and_keeps_what_is_deployed() 
     // A request that is under way goes on while its component is replaced.
     let url = format!("{}/other/echo", host.url);
     let (more, rest) = tokio::sync::oneshot::channel::<()>();
-    let body = futures::stream::once(async move {
-        rest.await.unwrap();
-        Ok::<_, std::io::Error>("late")
-    });
+    let body = futures::stream::once(async { Ok::<_, std::io::Error>("early, ") }).chain(
+        futures::stream::once(async move {
+            rest.await.unwrap();
+            Ok("late")
+        }),
+    );
     let request = client().post(url).body(reqwest::Body::wrap_stream(body));
     let under_way = tokio::spawn(async move { request.send().await.unwrap().text().await });
     let running = format!("{}/v1/components/other", host.admin);
@@ -504,7 +507,7 @@ async fn a_reload_makes_anew_only_what_has_changed_and_keeps_what_is_deployed() 
     assert_eq!(host.get("/other/environment").await.text, "A=2");
     assert_eq!(host.get("/mine/hello").await.text, "hello");
     more.send(()).unwrap();
-    assert_eq!(under_way.await.unwrap().unwrap(), "late");
+    assert_eq!(under_way.await.unwrap().unwrap(), "early, late");
 
     // What is deployed is not lost to a manifest that takes its route.
     let clash = two("3").replace("/other/...", "/mine/...");

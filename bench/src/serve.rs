@@ -41,6 +41,7 @@ pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Se
     ));
     let config = ServerConfig {
         max_connections: 1024,
+        max_connections_per_client: 512,
         max_requests_per_client: 256,
         header_timeout: Duration::from_secs(30),
         shutdown_timeout: Duration::ZERO,

@@ -13,6 +13,8 @@ pub enum Code {
     MethodNotAllowed,
     /// The body is larger than the host allows.
     BodyTooLarge,
+    /// The recording lasts longer than is taken.
+    AudioTooLong,
     /// Not audio, or a codec that is not supported.
     UnsupportedMedia,
     /// Audio, but it cannot be decoded, or there is none of it.
@@ -31,6 +33,7 @@ impl Code {
             Self::IncompleteBody => "incomplete_body",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTooLarge => "body_too_large",
+            Self::AudioTooLong => "audio_too_long",
             Self::UnsupportedMedia => "unsupported_media",
             Self::UndecodableAudio => "undecodable_audio",
             Self::Overloaded => "overloaded",
@@ -43,7 +46,7 @@ impl Code {
         match self {
             Self::BadRequest | Self::IncompleteBody => 400,
             Self::MethodNotAllowed => 405,
-            Self::BodyTooLarge => 413,
+            Self::BodyTooLarge | Self::AudioTooLong => 413,
             Self::UnsupportedMedia => 415,
             Self::UndecodableAudio => 422,
             Self::Overloaded => 503,
@@ -187,6 +190,7 @@ mod tests {
             (Code::IncompleteBody, 400, "incomplete_body"),
             (Code::MethodNotAllowed, 405, "method_not_allowed"),
             (Code::BodyTooLarge, 413, "body_too_large"),
+            (Code::AudioTooLong, 413, "audio_too_long"),
         ] {
             assert_eq!((code.http_status(), code.as_str()), (status, name));
         }

@@ -5,6 +5,12 @@ use crate::bindings::speech::pipeline::inference::{self, Segment, Transcription}
 use crate::failure::{Code, Failure};
 use crate::options::Options;
 
+/// The variable of the environment that says how long a recording may be, in seconds.
+const MAX_SECONDS: &str = "MAX_AUDIO_SECONDS";
+
+/// Without it: four hours. A file of a few kilobytes may hold hours of silence.
+const DEFAULT_MAX_SECONDS: f64 = 4.0 * 3600.0;
+
 /// What is known of a call, also when it fails halfway.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
@@ -24,6 +30,7 @@ pub fn transcribe(
     options: Options,
     known: &mut Known,
 ) -> Result<Vec<Segment>, Failure> {
+    let most = max_seconds(std::env::var(MAX_SECONDS).ok().as_deref())?;
     let Some(model) = inference::models().into_iter().next() else {
         return Err(Failure::new(
             Code::Internal,
@@ -33,7 +40,7 @@ pub fn transcribe(
     let frames = Recording::open(recording, model.n_mels)?;
     known.model = Some(model.id);
     let transcription = Transcription::start(&options.apply_to(inference::default_options()))?;
-    let result = run(&frames, &transcription);
+    let result = run(&frames, &transcription, most);
     known.audio_length = frames.duration();
     let info = transcription.info();
     known.model = Some(info.model);
@@ -41,8 +48,31 @@ pub fn transcribe(
     result
 }
 
-fn run(frames: &Frames, transcription: &Transcription) -> Result<Vec<Segment>, Failure> {
+fn max_seconds(setting: Option<&str>) -> Result<f64, Failure> {
+    let Some(text) = setting else {
+        return Ok(DEFAULT_MAX_SECONDS);
+    };
+    match text.parse() {
+        Ok(seconds) if seconds > 0.0 => Ok(seconds),
+        _ => Err(Failure::new(
+            Code::Internal,
+            format!(
+                "{MAX_SECONDS} is {text:?}, which is no number of seconds: correct the component's environment"
+            ),
+        )),
+    }
+}
+
+fn run(frames: &Frames, transcription: &Transcription, most: f64) -> Result<Vec<Segment>, Failure> {
     while let Some(block) = frames.read()? {
+        if frames.duration() > most {
+            return Err(Failure::new(
+                Code::AudioTooLong,
+                format!(
+                    "the recording is longer than the {most} seconds that are taken: split it, or let the operator raise {MAX_SECONDS}"
+                ),
+            ));
+        }
         transcription.push(&block)?;
     }
     transcription.finish()?;
@@ -51,4 +81,19 @@ fn run(frames: &Frames, transcription: &Transcription) -> Result<Vec<Segment>, F
         segments.push(segment);
     }
     Ok(segments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DEFAULT_MAX_SECONDS, max_seconds};
+
+    #[test]
+    fn the_length_of_a_recording_is_a_setting() {
+        assert_eq!(max_seconds(None), Ok(DEFAULT_MAX_SECONDS));
+        assert_eq!(max_seconds(Some("90.5")), Ok(90.5));
+        for text in ["", "0", "-1", "4h", "NaN"] {
+            let failure = max_seconds(Some(text)).unwrap_err();
+            assert!(failure.message.contains("MAX_AUDIO_SECONDS"), "{text}");
+        }
+    }
 }

@@ -277,7 +277,7 @@ pub struct Up {
     )]
     pub admin_token: Option<String>,
 
-    /// Connections open at once; further clients wait.
+    /// Connections open at once. Where one more comes, an idle one is closed; if none is, the new one waits.
     #[arg(
         long,
         value_name = "N",
@@ -285,6 +285,16 @@ pub struct Up {
         env = "WHISPER_HOST_MAX_CONNECTIONS"
     )]
     pub max_connections: usize,
+
+    /// Connections of one client, an IPv4 address or a /64 of IPv6. Where one more comes, one of them that is idle is closed;
+    /// if none is, the new one.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = at_least_one, default_value_t = 512,
+        env = "WHISPER_HOST_MAX_CONNECTIONS_PER_CLIENT"
+    )]
+    pub max_connections_per_client: usize,
 
     /// Requests that one client, an IPv4 address or a /64 of IPv6, may have under way; one more is answered 429.
     #[arg(

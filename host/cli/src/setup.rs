@@ -58,6 +58,34 @@ impl Loaded {
     }
 }
 
+/// Descriptors that the host needs beside those of its clients: files, the model, outbound requests of all components.
+const OTHER_DESCRIPTORS: u64 = 2048;
+
+/// Raises the limit of open files as far as this process may, and warns where that is too few for so many connections.
+pub fn raise_descriptor_limit(max_connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    let needed = 2 * max_connections as u64 + OTHER_DESCRIPTORS;
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    limit.current = match limit.maximum {
+        Some(most) if most < needed => Some(most),
+        _ => Some(needed),
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    if let Some(most) = limit.maximum.filter(|&most| most < needed) {
+        tracing::warn!(
+            limit = most,
+            needed,
+            "the process may open too few files for --max-connections: raise its limit (`ulimit -n`, LimitNOFILE=), or lower the setting"
+        );
+    }
+}
+
 /// Closes the store, unless requests that were given up still hold it: what was acknowledged is on disk in any case.
 ///
 /// # Errors

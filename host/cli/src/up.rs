@@ -34,6 +34,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     // From here on a signal stops the host in an orderly way, also while it still loads.
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    setup::raise_descriptor_limit(options.max_connections);
 
     // The signal's own meaning is to end the process.
     let hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
@@ -69,6 +70,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     let summary = summary(options, &deployments, &models);
     let config = ServerConfig {
         max_connections: options.max_connections,
+        max_connections_per_client: options.max_connections_per_client,
         max_requests_per_client: options.max_requests_per_client,
         header_timeout: options.header_timeout,
         shutdown_timeout: options.shutdown_timeout,

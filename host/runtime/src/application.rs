@@ -391,6 +391,6 @@ impl Application {
             ));
         };
         let request = http::Request::from_parts(parts, RequestBody::new(body));
-        component.handle(uuid::Uuid::now_v7(), request).await
+        component.handle(uuid::Uuid::now_v7(), None, request).await
     }
 }

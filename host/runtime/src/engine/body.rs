@@ -15,9 +15,78 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::component::ClientGuard;
 use super::control::{Control, Stop};
+use crate::manifest::Limits;
+
+/// A body whose first piece may be waited for, before anyone reads it.
+struct Peeked {
+    first: Option<Result<Frame<Bytes>, Error>>,
+    rest: WasiBody,
+}
+
+impl Peeked {
+    fn new(body: WasiBody) -> Self {
+        Self {
+            first: None,
+            rest: body,
+        }
+    }
+
+    /// Waits for the first piece, or the end. Whether one of both has come in time.
+    async fn peek(&mut self, within: Duration) -> bool {
+        if self.first.is_some() || self.rest.is_end_stream() {
+            return true;
+        }
+        let Ok(first) = tokio::time::timeout(within, self.rest.frame()).await else {
+            return false;
+        };
+        if first.is_none() {
+            self.rest = nothing();
+        }
+        self.first = first;
+        true
+    }
+}
+
+fn nothing() -> WasiBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+impl Body for Peeked {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        Pin::new(&mut self.rest).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.rest.size_hint();
+        if let Some(Ok(first)) = &self.first
+            && let Some(data) = first.data_ref()
+        {
+            let first = data.len() as u64;
+            // The lower bound may not be above the upper one.
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(first));
+            }
+            hint.set_lower(hint.lower().saturating_add(first));
+        }
+        hint
+    }
+}
 
 /// The body of a request, from whichever trigger.
-pub(crate) struct RequestBody(WasiBody);
+pub(crate) struct RequestBody(Peeked);
 
 impl RequestBody {
     /// A body as it comes from a client.
@@ -26,60 +95,93 @@ impl RequestBody {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: std::fmt::Display,
     {
-        if body.is_end_stream() {
-            return Self(Empty::new().map_err(|never| match never {}).boxed_unsync());
-        }
-        Self(
-            body.map_err(|error| {
-                tracing::debug!(%error, "the client's body broke off");
-                Error::ConnectionTerminated
-            })
-            .boxed_unsync(),
-        )
+        Self(Peeked::new(match body.is_end_stream() {
+            true => nothing(),
+            false => body
+                .map_err(|error| {
+                    tracing::debug!(%error, "the client's body broke off");
+                    Error::ConnectionTerminated
+                })
+                .boxed_unsync(),
+        }))
     }
 
-    /// The body, with an end put to it when it exceeds `limit` bytes or pauses for longer than `idle`.
-    pub(crate) fn watched(self, control: &Arc<Control>, limit: u64, idle: Duration) -> WasiBody {
+    /// Waits until it has begun to arrive, or ended. Whether it has within `idle`.
+    pub(crate) async fn begin(&mut self, idle: Duration) -> bool {
+        self.0.peek(idle).await
+    }
+
+    /// The least that it will have, in bytes.
+    pub(crate) fn least(&self) -> u64 {
+        self.0.size_hint().lower()
+    }
+
+    /// The body, with an end put to it when it exceeds the limits of size and pace.
+    pub(crate) fn watched(self, control: &Arc<Control>, limits: &Limits) -> WasiBody {
         if self.0.is_end_stream() {
-            return self.0;
+            return self.0.rest;
         }
         Watched {
             body: self.0,
-            left: limit,
-            idle,
-            pause: None,
+            left: limits.request_body.as_u64(),
+            pace: Pace::new(limits),
             control: Arc::clone(control),
         }
         .boxed_unsync()
     }
 }
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.0).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
+struct Watched {
+    body: Peeked,
+    left: u64,
+    pace: Pace,
+    control: Arc<Control>,
 }
 
-struct Watched {
-    body: WasiBody,
-    left: u64,
-    idle: Duration,
-    pause: Option<Pin<Box<Sleep>>>,
-    control: Arc<Control>,
+/// How fast a body comes, while the reader waits for it: a component that reads slowly is its own affair.
+struct Pace {
+    /// What must arrive in `within`.
+    progress: u64,
+    within: Duration,
+    /// What is still to arrive, and in which time.
+    missing: u64,
+    left: Duration,
+    /// Since when the reader waits, and until when it may.
+    pause: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Pace {
+    fn new(limits: &Limits) -> Self {
+        let progress = limits.body_progress.as_u64().max(1);
+        Self {
+            progress,
+            within: limits.body_idle,
+            missing: progress,
+            left: limits.body_idle,
+            pause: None,
+        }
+    }
+
+    /// So many bytes have come.
+    fn advance(&mut self, bytes: u64) {
+        self.missing = self.missing.saturating_sub(bytes);
+        if self.missing == 0 {
+            (self.missing, self.left) = (self.progress, self.within);
+        } else if let Some((since, _)) = &self.pause {
+            self.left = self.left.saturating_sub(since.elapsed());
+        }
+        self.pause = None;
+    }
+
+    /// Ready when it has come too slowly.
+    fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let left = self.left;
+        let (_, pause) = self.pause.get_or_insert_with(|| {
+            let now = Instant::now();
+            (now, Box::pin(tokio::time::sleep_until(now + left)))
+        });
+        pause.as_mut().poll(context)
+    }
 }
 
 impl Body for Watched {
@@ -92,28 +194,20 @@ impl Body for Watched {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            // The pause is measured only while the reader waits: a component that reads slowly is its own affair.
-            this.pause = None;
             let Some(frame) = frame else {
                 return Poll::Ready(None);
             };
             let frame = frame?;
-            if let Some(data) = frame.data_ref() {
-                match this.left.checked_sub(data.len() as u64) {
-                    Some(left) => this.left = left,
-                    None => {
-                        this.control.note(Stop::BodyTooLarge);
-                        return Poll::Ready(Some(Err(Error::HttpRequestBodySize(None))));
-                    }
-                }
-            }
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            this.pace.advance(length);
+            let Some(left) = this.left.checked_sub(length) else {
+                this.control.note(Stop::BodyTooLarge);
+                return Poll::Ready(Some(Err(Error::HttpRequestBodySize(None))));
+            };
+            this.left = left;
             return Poll::Ready(Some(Ok(frame)));
         }
-        let idle = this.idle;
-        let pause = this
-            .pause
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
-        ready!(pause.as_mut().poll(cx));
+        ready!(this.pace.poll_too_slow(cx));
         this.control.note(Stop::BodyIdle);
         Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
     }
@@ -127,13 +221,17 @@ impl Body for Watched {
     }
 }
 
+/// How long the head of an answer is held back for its first byte: a component that fails right after the head can still be
+/// answered for.
+const FIRST_BYTE: Duration = Duration::from_millis(100);
+
 /// The body of an answer: the host's own text, or what a component streams.
 pub struct AnswerBody(Inner);
 
 enum Inner {
     Host(Full<Bytes>),
     Guest {
-        body: WasiBody,
+        body: Peeked,
         guard: ClientGuard,
         /// Bytes that are still to come, where the answer has said how many it has: the server stops asking after them.
         left: Option<u64>,
@@ -145,12 +243,12 @@ impl AnswerBody {
         Self(Inner::Host(Full::from(text)))
     }
 
-    /// The body of a component's answer to a request of this method.
-    pub(crate) fn guest(
+    /// The body of a component's answer to a request of this method; none if the instance failed before the first byte.
+    pub(crate) async fn guest(
         answer: Response<WasiBody>,
         method: &Method,
         mut guard: ClientGuard,
-    ) -> Response<Self> {
+    ) -> Option<Response<Self>> {
         let bodiless = matches!(
             answer.status(),
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
@@ -162,10 +260,24 @@ impl AnswerBody {
                 .get(CONTENT_LENGTH)
                 .and_then(|length| length.to_str().ok()?.parse().ok()),
         };
+        let mut answer = answer.map(Peeked::new);
+        if left != Some(0) {
+            let body = answer.body_mut();
+            body.peek(FIRST_BYTE).await;
+            let broken = match &body.first {
+                Some(first) => first.is_err(),
+                // The body of an instance that is gone ends as if it were complete.
+                None => body.is_end_stream() && guard.control().is_some_and(Control::failed),
+            };
+            if broken {
+                guard.keep_instance();
+                return None;
+            }
+        }
         if answer.body().is_end_stream() || left == Some(0) {
             guard.complete();
         }
-        answer.map(|body| Self(Inner::Guest { body, guard, left }))
+        Some(answer.map(|body| Self(Inner::Guest { body, guard, left })))
     }
 }
 

@@ -1,16 +1,18 @@
 //! A component that is ready to take requests: compiled, linked, pre-instantiated, within its limits.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, Semaphore};
 use wasmtime_wasi_http::handler::{HandlerState as _, InstantiationError, ProxyHandler, ProxyPre};
 
 use super::Engine;
 use super::body::{AnswerBody, RequestBody};
 use super::control::{Control, Stop};
 use super::figures::{Figures, Observed};
+use super::shares::{Places, Shares};
 use super::worker::Instances;
 use crate::capabilities::{Capabilities, Grants};
 use crate::error::{Code, Failure};
@@ -52,6 +54,8 @@ pub(crate) struct Component {
     running: Arc<Semaphore>,
     /// Places for requests that run or wait, of this component.
     admitted: Arc<Semaphore>,
+    /// Places for requests of one client that run.
+    shares: Shares,
 }
 
 /// How long the host asks an overloaded client to stay away.
@@ -103,8 +107,9 @@ impl Component {
             },
         };
         let limits = entry.tool.whisper_host.limits.clone();
-        let running = limits.concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let running = limits.concurrency.min(Semaphore::MAX_PERMITS);
         let admitted = running.saturating_add(limits.queue);
+        let shares = Shares::new(limits.client_share());
         let settings = Arc::new(Settings {
             id: id.into(),
             environment: entry.environment.clone().into_iter().collect(),
@@ -120,6 +125,7 @@ impl Component {
             }),
             settings,
             handler,
+            shares,
             running: Arc::new(Semaphore::new(running)),
             admitted: Arc::new(Semaphore::new(admitted.min(Semaphore::MAX_PERMITS))),
         })
@@ -135,20 +141,28 @@ impl Component {
             .map_err(anyhow::Error::from)
     }
 
-    /// Handles one request. Dropping the future, or the answer's body before its end, stops the component's work.
+    /// Handles one request of a client, or of the host itself. Dropping the future, or the answer's body before its end, stops the
+    /// component's work.
     pub(crate) async fn handle(
         &self,
         request_id: uuid::Uuid,
-        request: http::Request<RequestBody>,
+        client: Option<IpAddr>,
+        mut request: http::Request<RequestBody>,
     ) -> Result<http::Response<AnswerBody>, Failure> {
         let limits = &self.settings.limits;
         let limit = limits.request_body.as_u64();
-        if http_body::Body::size_hint(request.body()).lower() > limit {
+        if request.body().least() > limit {
             return Err(self.failure(Stop::BodyTooLarge));
+        }
+        // A client that sends nothing of its body takes no place; one that waits to be asked is asked by the component.
+        if !request.headers().contains_key(http::header::EXPECT)
+            && !request.body_mut().begin(limits.body_idle).await
+        {
+            return Err(self.failure(Stop::BodyIdle));
         }
         let observed = &self.settings.observed;
         let (places, waited) = self
-            .wait_for_places()
+            .wait_for_places(client)
             .await
             .inspect_err(|_| observed.refuse())?;
         observed.request(waited);
@@ -162,14 +176,36 @@ impl Component {
         let mut guard = ClientGuard(Some(Arc::clone(&control)));
 
         let method = request.method().clone();
-        let request = request.map(|body| body.watched(&control, limit, limits.body_idle));
+        let request = request.map(|body| body.watched(&control, limits));
         let result = self.proxy.handle(Arc::clone(&control), request).await;
         // A component that was stopped may still answer in the little time it has left, and a component whose body was
         // cut off may blame the client: the host knows better.
         match (result, control.stop()) {
+            (Ok(response), None) if response.status().is_informational() => {
+                observed.trap();
+                tracing::error!(
+                    component = &*self.settings.id,
+                    %request_id,
+                    status = response.status().as_u16(),
+                    "the component gave a status that is no final answer"
+                );
+                Err(self.failed(request_id))
+            }
             (Ok(response), None) => {
+                let Some(answer) = AnswerBody::guest(response, &method, guard).await else {
+                    return Err(match control.stop() {
+                        Some(stop) => {
+                            observed.timeout();
+                            self.failure(stop)
+                        }
+                        None => {
+                            observed.trap();
+                            self.failed(request_id)
+                        }
+                    });
+                };
                 control.set_responded();
-                Ok(AnswerBody::guest(response, &method, guard))
+                Ok(answer)
             }
             (_, Some(stop)) => {
                 observed.timeout();
@@ -191,17 +227,16 @@ impl Component {
         let limits = &self.settings.limits;
         let running = limits
             .concurrency
-            .max(1)
             .saturating_sub(self.running.available_permits());
-        let admitted = (limits.concurrency.max(1) + limits.queue)
-            .saturating_sub(self.admitted.available_permits());
+        let admitted =
+            (limits.concurrency + limits.queue).saturating_sub(self.admitted.available_permits());
         self.settings
             .observed
             .figures(running, admitted.saturating_sub(running))
     }
 
     /// The places, and how long they were waited for.
-    async fn wait_for_places(&self) -> Result<([OwnedSemaphorePermit; 2], Duration), Failure> {
+    async fn wait_for_places(&self, client: Option<IpAddr>) -> Result<(Places, Duration), Failure> {
         let overloaded =
             |message: String| Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER);
         let limits = &self.settings.limits;
@@ -211,16 +246,42 @@ impl Component {
                 limits.concurrency, self.settings.id, limits.queue
             ))
         })?;
+        let of_client = client.map(|client| self.shares.of(client));
         // Those who wait go first: there is no free place while anyone does.
-        if let Ok(running) = Arc::clone(&self.running).try_acquire_owned() {
-            return Ok(([admitted, running], Duration::ZERO));
+        let at_once = match &of_client {
+            Some(places) => Arc::clone(places).try_acquire_owned().map(Some),
+            None => Ok(None),
+        };
+        let running = || Arc::clone(&self.running);
+        if let Ok(of_client) = at_once
+            && let Ok(running) = running().try_acquire_owned()
+        {
+            let places = Places {
+                _admitted: admitted,
+                _of_client: of_client,
+                _running: running,
+            };
+            return Ok((places, Duration::ZERO));
         }
         let arrived = std::time::Instant::now();
-        let running = Arc::clone(&self.running).acquire_owned();
-        match tokio::time::timeout(limits.queue_timeout, running).await {
-            Ok(Ok(running)) => Ok(([admitted, running], arrived.elapsed())),
-            // Nobody closes the semaphore; if it were closed, the host would be going down.
-            Ok(_) => Err(overloaded(
+        let wait = async {
+            let of_client = match of_client {
+                Some(places) => Some(places.acquire_owned().await?),
+                None => None,
+            };
+            Ok::<_, AcquireError>((of_client, running().acquire_owned().await?))
+        };
+        match tokio::time::timeout(limits.queue_timeout, wait).await {
+            Ok(Ok((of_client, running))) => {
+                let places = Places {
+                    _admitted: admitted,
+                    _of_client: of_client,
+                    _running: running,
+                };
+                Ok((places, arrived.elapsed()))
+            }
+            // Nobody closes the semaphores; if they were closed, the host would be going down.
+            Ok(Err(_)) => Err(overloaded(
                 "the host is shutting down; try again shortly".into(),
             )),
             Err(_) => Err(overloaded(format!(
@@ -276,7 +337,8 @@ impl Component {
             Stop::BodyIdle => Failure::new(
                 Code::RequestTimeout,
                 format!(
-                    "no part of the request's body arrived for {}; send it again over a better connection",
+                    "less than {} of the request's body arrived in {}; send it again over a better connection",
+                    limits.body_progress,
                     humantime::format_duration(limits.body_idle)
                 ),
             ),
@@ -298,6 +360,10 @@ impl Component {
             error = format!("{error:#}"),
             "the component gave no answer"
         );
+        self.failed(request_id)
+    }
+
+    fn failed(&self, request_id: uuid::Uuid) -> Failure {
         Failure::new(
             Code::ComponentTrap,
             format!(
@@ -339,7 +405,7 @@ pub(crate) struct ClientGuard(Option<Arc<Control>>);
 
 impl ClientGuard {
     /// The instance has failed by itself: let it end, and report why.
-    fn keep_instance(&mut self) {
+    pub(super) fn keep_instance(&mut self) {
         self.0 = None;
     }
 

@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 use std::task::Context;
 
 use futures::task::AtomicWaker;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::component::Settings;
 use super::output::Printed;
+use super::shares::Places;
 
 /// Why a request was stopped before its component had answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(crate) struct Control {
     settings: Arc<Settings>,
     /// What its instance prints.
     pub(super) printed: Printed,
-    _places: [OwnedSemaphorePermit; 2],
+    _places: Places,
     _under_way: TaskTrackerToken,
 }
 
@@ -70,7 +70,7 @@ impl Control {
     pub(crate) fn new(
         request_id: uuid::Uuid,
         settings: Arc<Settings>,
-        places: [OwnedSemaphorePermit; 2],
+        places: Places,
         under_way: TaskTrackerToken,
     ) -> Self {
         let started = Instant::now();

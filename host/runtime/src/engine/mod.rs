@@ -11,8 +11,10 @@ pub(crate) mod control;
 pub(crate) mod figures;
 mod instance;
 mod output;
+mod shares;
 mod worker;
 
+pub(crate) use self::output::visible;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

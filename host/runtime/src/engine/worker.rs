@@ -97,7 +97,7 @@ impl WorkerState for Worker {
     type RequestData = Arc<Control>;
 
     fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
-        if total >= self.settings.limits.instance_reuse.max(1) {
+        if total >= self.settings.limits.instance_reuse {
             ShouldAccept::Never
         } else if concurrent > 0 {
             ShouldAccept::No

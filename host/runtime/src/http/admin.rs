@@ -94,6 +94,7 @@ impl Admin {
     pub async fn serve(self) {
         let limits = ConnectionLimits {
             max_connections: 64,
+            max_connections_per_client: 32,
             header_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(5),
         };
@@ -151,22 +152,32 @@ impl Shared {
         let path = request.uri.path().trim_end_matches('/').to_owned();
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match (&request.method, &segments[..]) {
-            (&Method::GET, ["v1", "components"]) => Ok(ok(&json!({"components": self.list()}))),
-            (&Method::GET, ["v1", "components", id]) => self.show(id).map(|value| ok(&value)),
+            (&Method::GET, ["v1", "components"]) => {
+                none(&query)?;
+                Ok(ok(&json!({"components": self.list()})))
+            }
+            (&Method::GET, ["v1", "components", id]) => {
+                none(&query)?;
+                self.show(id).map(|value| ok(&value))
+            }
             (&Method::PUT, ["v1", "components", id]) => self.deploy(id, &query, body).await,
             (&Method::DELETE, ["v1", "components", id]) => {
+                none(&query)?;
                 self.deployments.remove(id).await.map_err(failure)?;
                 Ok(ok(&json!({"id": id, "removed": true})))
             }
             (&Method::POST, ["v1", "components", id, "rollback"]) => {
-                let revision = one(&query, &["revision"])?
-                    .map(|(_, value)| value.parse().map_err(|_| bad("revision must be a number")))
+                let revision = one(&query, "revision")?
+                    .map(|value| value.parse().map_err(|_| bad("revision must be a number")))
                     .transpose()?;
                 let revision = self.deployments.rollback(id, revision).await.map_err(failure)?;
                 Ok(ok(&json!({"id": id, "revision": revision})))
             }
             (&Method::GET, ["v1", "components", id, "logs"]) => {
-                let follow = one(&query, &["follow"])?.is_some_and(|(_, value)| value == "true");
+                let follow = match one(&query, "follow")? {
+                    Some(value) => flag("follow", value)?,
+                    None => false,
+                };
                 self.logs(id, follow)
             }
             _ => Err(Failure::new(
@@ -184,7 +195,9 @@ impl Shared {
             .headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "));
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token);
         match given {
             Some(token) if <[u8; 32]>::from(Sha256::digest(token.trim())) == expected => Ok(()),
             Some(_) => Err(Failure::new(Code::Forbidden, "the token is not the right one".into())),
@@ -284,7 +297,11 @@ impl Shared {
 /// `route`, `timeseries` and `health`.
 fn settings(query: &[(String, String)]) -> Result<RevisionSettings, Failure> {
     let mut settings = RevisionSettings::default();
-    for (name, value) in query {
+    for (index, (name, value)) in query.iter().enumerate() {
+        let once = ["route", "timeseries", "health"].contains(&name.as_str());
+        if once && query[..index].iter().any(|(other, _)| other == name) {
+            return Err(twice(name));
+        }
         let value = value.clone();
         let pair = || {
             value
@@ -299,7 +316,7 @@ fn settings(query: &[(String, String)]) -> Result<RevisionSettings, Failure> {
         match name.as_str() {
             "route" => settings.route = value,
             "health" => settings.health = Some(value),
-            "timeseries" => settings.timeseries = value == "true",
+            "timeseries" => settings.timeseries = flag(name, &value)?,
             "allow_host" => settings.allowed_outbound_hosts.push(value),
             "ai_model" => settings.ai_models.push(value),
             "env" => settings.environment.extend([pair()?]),
@@ -319,21 +336,39 @@ fn settings(query: &[(String, String)]) -> Result<RevisionSettings, Failure> {
     Ok(settings)
 }
 
-/// The only parameter, if there is one, which must be one of those known.
-fn one<'a>(
-    query: &'a [(String, String)],
-    known: &[&str],
-) -> Result<Option<&'a (String, String)>, Failure> {
-    match query
-        .iter()
-        .find(|(name, _)| !known.contains(&name.as_str()))
-    {
-        Some((name, _)) => Err(bad(&format!(
-            "unknown parameter {name}; there is {}",
-            known.join(", ")
-        ))),
-        None => Ok(query.first()),
+/// The value of the only parameter that there may be.
+fn one<'a>(query: &'a [(String, String)], known: &str) -> Result<Option<&'a str>, Failure> {
+    match query {
+        [] => Ok(None),
+        [(name, value)] if name == known => Ok(Some(value)),
+        _ => match query.iter().find(|(name, _)| name != known) {
+            Some((name, _)) => Err(bad(&format!("unknown parameter {name}; there is {known}"))),
+            None => Err(twice(known)),
+        },
     }
+}
+
+fn none(query: &[(String, String)]) -> Result<(), Failure> {
+    match query.first() {
+        Some((name, _)) => Err(bad(&format!(
+            "unknown parameter {name}; there is none here"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, Failure> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(bad(&format!(
+            "{name}: \"{value}\" is neither true nor false"
+        ))),
+    }
+}
+
+fn twice(name: &str) -> Failure {
+    bad(&format!("the parameter {name} is given twice"))
 }
 
 fn report_of(application: &Application, id: &str) -> Option<ComponentReport> {

@@ -20,7 +20,7 @@ pub(super) struct Place {
 
 /// What tells clients apart: an IPv4 address, and of an IPv6 address the first 64 bits. The rest is chosen by whoever has
 /// the subnet (RFC 4291, 2.5.1): one machine can call from as many addresses as it likes.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(short) => short.into(),
         IpAddr::V6(long) => Ipv6Net::new_assert(long, 64).network().into(),
@@ -36,9 +36,8 @@ impl Clients {
         })
     }
 
-    /// Takes a place, if the client has one left.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let network = network(address);
+    /// Takes a place, if the client of this network has one left.
+    pub(super) fn admit(self: &Arc<Self>, network: IpAddr) -> Option<Place> {
         let mut counts = self.counts();
         let count = counts.entry(network).or_insert(0);
         if *count >= self.share {
@@ -71,7 +70,7 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use super::Clients;
+    use super::{Clients, network};
 
     #[test]
     fn a_client_gets_its_share_and_no_more_and_does_not_use_up_that_of_others() {
@@ -88,13 +87,14 @@ mod tests {
     #[test]
     fn the_addresses_of_an_ipv6_subnet_are_one_client() {
         let clients = Clients::new(1);
-        let _place = clients.admit("2001:db8:0:1::1".parse().unwrap()).unwrap();
-        let same = "2001:db8:0:1:ffff:ffff:ffff:ffff".parse().unwrap();
+        let of = |address: &str| network(address.parse().unwrap());
+        let _place = clients.admit(of("2001:db8:0:1::1")).unwrap();
+        let same = of("2001:db8:0:1:ffff:ffff:ffff:ffff");
         assert!(clients.admit(same).is_none());
-        assert!(clients.admit("2001:db8:0:2::1".parse().unwrap()).is_some());
+        assert!(clients.admit(of("2001:db8:0:2::1")).is_some());
 
-        let _mapped = clients.admit("::ffff:192.0.2.1".parse().unwrap()).unwrap();
-        assert!(clients.admit("192.0.2.1".parse().unwrap()).is_none());
-        assert!(clients.admit("::ffff:192.0.2.2".parse().unwrap()).is_some());
+        let _mapped = clients.admit(of("::ffff:192.0.2.1")).unwrap();
+        assert!(clients.admit(of("192.0.2.1")).is_none());
+        assert!(clients.admit(of("::ffff:192.0.2.2")).is_some());
     }
 }

@@ -1,9 +1,9 @@
 //! Connections: accepted up to a number, each within limits of time and size, and drained at the end.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -15,10 +15,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+#[cfg(target_os = "linux")]
+use tokio_util::task::AbortOnDropHandle;
 
+use super::clients::network;
+use super::connections::{Connections, Open};
 use super::timer::ConnectionTimer;
 
 /// Bytes of a request's headers, all together. More is answered 431.
@@ -36,6 +39,8 @@ pub(super) struct Listener {
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
+    /// What tells clients apart.
+    pub(super) network: IpAddr,
     /// Address and port.
     pub(crate) as_header: HeaderValue,
 }
@@ -44,6 +49,7 @@ impl Client {
     pub(crate) fn at(address: SocketAddr) -> Self {
         Self {
             address,
+            network: network(address.ip()),
             as_header: HeaderValue::try_from(address.to_string())
                 .unwrap_or(HeaderValue::from_static("")),
         }
@@ -53,8 +59,10 @@ impl Client {
 /// How a listener treats its clients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionLimits {
-    /// Connections open at once; the next client waits in the system's queue until one closes.
+    /// Connections open at once. Where one more client comes, an idle one is closed; if none is idle, it waits in the system's queue.
     pub(super) max_connections: usize,
+    /// Connections of one client; if none of them is idle, one more is closed at once.
+    pub(super) max_connections_per_client: usize,
     /// How long a client may take to send its request's headers, or leave a connection idle between two requests.
     pub(super) header_timeout: Duration,
     /// How long requests under way may go on after the stop signal.
@@ -91,18 +99,35 @@ impl Listener {
     where
         H: Fn(Request<Incoming>, Client) -> F + Clone + Send + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let connections = Arc::new(Semaphore::new(limits.max_connections));
+        let connections =
+            Connections::new(limits.max_connections, limits.max_connections_per_client);
+        #[cfg(target_os = "linux")]
+        let _watch = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&connections).watch()));
         let graceful = GracefulShutdown::new();
+        let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = accept(&self.listener, &connections) => accepted,
             };
-            let (stream, address, permit) = match accepted {
-                Ok(accepted) => accepted,
+            let (stream, address, open) = match accepted {
+                Ok((stream, address, Some(open))) => (stream, address, Arc::new(open)),
+                Ok((_, address, None)) => {
+                    // Of a client that tries again and again, one line in ten seconds will do.
+                    let now = Instant::now();
+                    if warned.is_none_or(|last| now - last >= Duration::from_secs(10)) {
+                        warned = Some(now);
+                        tracing::warn!(
+                            client.address = %address.ip(),
+                            limit = limits.max_connections_per_client,
+                            "connections are refused: the client has a request under way on each of as many as it may have"
+                        );
+                    }
+                    continue;
+                }
                 Err(error) => {
                     // Out of file descriptors, most likely: wait for some to be freed rather than spin.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -114,9 +139,13 @@ impl Listener {
             stream.set_write_timeout(Some(WRITE_TIMEOUT));
             let handle = handle.clone();
             let client = Client::at(address);
-            let service = service_fn(move |request| {
-                let answer = handle(request, client.clone());
-                async move { Ok::<_, Infallible>(answer.await) }
+            let service = service_fn({
+                let open = Arc::clone(&open);
+                move |request| {
+                    let busy = open.busy();
+                    let answer = handle(request, client.clone());
+                    async move { Ok::<_, Infallible>(answer.await.map(|body| busy.until_sent(body))) }
+                }
             });
             let connection = http1::Builder::new()
                 .timer(ConnectionTimer::default())
@@ -128,10 +157,12 @@ impl Listener {
                 .serve_connection(TokioIo::new(Box::pin(stream)), service);
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, client = %address, "connection ended");
+                tokio::select! {
+                    ended = connection => if let Err(error) = ended {
+                        tracing::debug!(%error, client = %address, "connection ended");
+                    },
+                    () = open.ended() => tracing::debug!(client = %address, "connection closed"),
                 }
-                drop(permit);
             });
         }
         drop(self.listener);
@@ -143,12 +174,12 @@ impl Listener {
 
 async fn accept(
     listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
-    // Nobody closes the semaphore, so there always is a permit in the end.
-    let permit = Arc::clone(connections).acquire_owned().await.ok();
+    connections: &Arc<Connections>,
+) -> std::io::Result<(TcpStream, SocketAddr, Option<Open>)> {
+    connections.room().await;
     let (stream, client) = listener.accept().await?;
     // A client that has gone already is found out later.
     let _ = stream.set_nodelay(true);
-    Ok((stream, client, permit))
+    let open = connections.admit(client, &stream)?;
+    Ok((stream, client, open))
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod answer;
 mod clients;
+mod connections;
 mod drain;
 mod listener;
 mod route;

@@ -4,15 +4,16 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, HOST};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
@@ -23,13 +24,16 @@ use super::drain::Drained;
 use super::listener::{Client, ConnectionLimits, Listener};
 use crate::application::Application;
 use crate::engine::body::{AnswerBody, RequestBody};
+use crate::engine::visible;
 use crate::error::{Code, Failure};
 
 /// How the server treats its clients.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Connections open at once; the next client waits in the system's queue until one closes.
+    /// Connections open at once. Where one more client comes, an idle one is closed; if none is idle, it waits in the system's queue.
     pub max_connections: usize,
+    /// Connections of one client; if none of them is idle, one more is closed at once.
+    pub max_connections_per_client: usize,
     /// Requests that one client may have under way; the next is answered 429.
     pub max_requests_per_client: usize,
     /// How long a client may take to send its request's headers, or leave a connection idle between two requests.
@@ -54,6 +58,8 @@ pub struct Server {
 
 struct Shared {
     application: Arc<ArcSwap<Application>>,
+    /// The address that it listens on.
+    authority: Authority,
     clients: Arc<Clients>,
     config: ServerConfig,
 }
@@ -70,10 +76,13 @@ impl Server {
     ) -> anyhow::Result<Self> {
         let listener = Listener::bind(address, "--listen").await?;
         let clients = Clients::new(config.max_requests_per_client);
+        let authority = Authority::try_from(listener.address().to_string())
+            .context("the address is no authority of a URI")?;
         Ok(Self {
             listener,
             shared: Arc::new(Shared {
                 application,
+                authority,
                 clients,
                 config,
             }),
@@ -92,6 +101,7 @@ impl Server {
         let Self { listener, shared } = self;
         let limits = ConnectionLimits {
             max_connections: shared.config.max_connections,
+            max_connections_per_client: shared.config.max_connections_per_client,
             header_timeout: shared.config.header_timeout,
             shutdown_timeout: shared.config.shutdown_timeout,
         };
@@ -112,12 +122,12 @@ impl Shared {
         // Before anything can fail: whatever the answer is, the client is to get it.
         let body = Drained::new(body, &parts.headers);
         let request_id = uuid::Uuid::now_v7();
-        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let (method, path) = (parts.method.clone(), visible(parts.uri.path()));
         let head = method == Method::HEAD;
-        let own = own_routes(&method, &path);
+        let own = own_routes(&method, parts.uri.path());
         let place = match own {
             Some(_) => None,
-            None => self.clients.admit(client.address.ip()),
+            None => self.clients.admit(client.network),
         };
         let (component, result) = match (own, &place) {
             // Also for a client that is over its share: it may be the one who watches over the host.
@@ -155,7 +165,7 @@ impl Shared {
         body: Drained,
         client: &Client,
     ) -> (Option<Arc<str>>, Result<Response<AnswerBody>, Failure>) {
-        if let Err(failure) = prepare(&mut parts) {
+        if let Err(failure) = prepare(&mut parts, &self.authority) {
             return (None, Err(failure));
         }
         let application = self.application.load_full();
@@ -168,7 +178,11 @@ impl Shared {
         };
         let id = Arc::clone(&component.settings.id);
         let request = Request::from_parts(parts, RequestBody::new(body));
-        (Some(id), component.handle(request_id, request).await)
+        let client = Some(client.network);
+        (
+            Some(id),
+            component.handle(request_id, client, request).await,
+        )
     }
 
     fn over_its_share(&self) -> Failure {
@@ -208,7 +222,7 @@ fn own_routes(method: &Method, path: &str) -> Option<Response<AnswerBody>> {
 }
 
 /// Makes of a request what a component may see: an absolute URI, and headers that only the host may set.
-fn prepare(parts: &mut Parts) -> Result<(), Failure> {
+fn prepare(parts: &mut Parts, own: &Authority) -> Result<(), Failure> {
     let bad = |message: &str| Failure::new(Code::BadRequest, message.to_owned());
     if parts.method == Method::CONNECT {
         return Err(bad("the host is no proxy: CONNECT is not for it"));
@@ -221,9 +235,11 @@ fn prepare(parts: &mut Parts) -> Result<(), Failure> {
         (None, Some(host), None) => {
             Authority::try_from(host.as_bytes()).map_err(|_| bad("the Host header is malformed"))?
         }
+        // Older clients name no host (RFC 9112, section 3.2).
+        (None, None, None) if parts.version <= Version::HTTP_10 => own.clone(),
         (None, None, None) => {
             return Err(bad(
-                "the request has no Host header; send HTTP/1.1 with one",
+                "the request has no Host header, which HTTP/1.1 asks for",
             ));
         }
     };
@@ -264,7 +280,7 @@ impl Body for Answer {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(cx),

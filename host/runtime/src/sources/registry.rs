@@ -14,6 +14,7 @@ use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest
 use oci_client::secrets::RegistryAuth;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Progress, web};
 use crate::engine::interfaces;
@@ -22,6 +23,12 @@ use crate::manifest::Digest;
 
 const LAYER: &str = "application/wasm";
 const CONFIGURATION: &str = "application/vnd.wasm.config.v0+json";
+
+/// What a registry may say of itself, in bytes.
+const MAX_METADATA: usize = 64 << 10;
+
+/// How long a registry may take to say what a reference means.
+const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Where an artifact is: `oci://REGISTRY/REPOSITORY:TAG`, or `@sha256:…` in the place of the tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,8 +136,17 @@ async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Me
     if response.status() == reqwest::StatusCode::NOT_FOUND {
         return Ok(Metadata::default());
     }
-    let text = response.error_for_status()?.text().await?;
-    serde_json::from_str(&text).with_context(|| format!("{url} has another form than expected"))
+    let mut text = Vec::new();
+    let mut pieces = response.error_for_status()?.bytes_stream();
+    while let Some(piece) = pieces.next().await {
+        text.extend_from_slice(&piece?);
+        anyhow::ensure!(
+            text.len() <= MAX_METADATA,
+            "{url} has more than {} KiB",
+            MAX_METADATA >> 10
+        );
+    }
+    serde_json::from_slice(&text).with_context(|| format!("{url} has another form than expected"))
 }
 
 /// An artifact that a registry has.
@@ -152,8 +168,13 @@ pub(super) async fn resolve(reference: &Reference) -> anyhow::Result<Artifact> {
         let answer = client.pull_image_manifest(&asked, &auth).await;
         answer.map(|(manifest, _)| (client, manifest))
     });
-    let (client, manifest) = asking
+    let asking = AbortOnDropHandle::new(asking);
+    let (client, manifest) = tokio::time::timeout(RESOLVE_TIMEOUT, asking)
         .await
+        .with_context(|| {
+            let within = humantime::format_duration(RESOLVE_TIMEOUT);
+            format!("the registry did not say what it has within {within}")
+        })?
         .context("the registry's answer cannot be used")?
         .map_err(explain)?;
     let mut layers: Vec<OciDescriptor> = manifest.layers;

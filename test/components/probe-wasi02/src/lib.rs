@@ -94,6 +94,16 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
             "allocate" => allocate(),
             "recurse" => answer(out, &recurse(u64::from(served)).to_string()),
             "trap" => panic!("a trap was asked for"),
+            "trap-before-body" => {
+                let parts = start(out);
+                drop(parts);
+                panic!("a trap was asked for");
+            }
+            "status" => {
+                let response = OutgoingResponse::new(Fields::new());
+                let _ = response.set_status_code(query.parse().unwrap_or(500));
+                ResponseOutparam::set(out, Ok(response));
+            }
             "trap-midway" => {
                 let (body, stream) = start(out);
                 let _ = stream.blocking_write_and_flush(b"part of the answer");

@@ -142,7 +142,7 @@ impl Capability for OutboundHttp {
         State {
             servers: grant.cloned(),
             places: Arc::new(Semaphore::new(
-                limits.outbound_concurrency.clamp(1, Semaphore::MAX_PERMITS),
+                limits.outbound_concurrency.min(Semaphore::MAX_PERMITS),
             )),
             timeout: limits.outbound_timeout,
         }

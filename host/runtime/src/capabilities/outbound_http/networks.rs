@@ -11,8 +11,9 @@ use std::task::{Context, Poll};
 use hyper_util::client::legacy::connect::dns::Name;
 use ipnet::{IpNet, Ipv6Net};
 
-/// Networks that are not of the public Internet: the IANA special-purpose address registries (RFC 6890), and multicast.
-const NOT_PUBLIC: [&str; 25] = [
+/// Networks that are not of the public Internet: the IANA special-purpose address registries (RFC 6890), multicast, and two that were
+/// given up: IPv4 addresses in IPv6 (RFC 4291, 2.5.5.1) and site-local addresses (RFC 3879).
+const NOT_PUBLIC: [&str; 26] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
@@ -28,7 +29,7 @@ const NOT_PUBLIC: [&str; 25] = [
     "203.0.113.0/24",
     "224.0.0.0/4",
     "240.0.0.0/4",
-    "::/127",
+    "::/96",
     "64:ff9b:1::/48",
     "100::/64",
     "2001::/23",
@@ -37,6 +38,7 @@ const NOT_PUBLIC: [&str; 25] = [
     "5f00::/16",
     "fc00::/7",
     "fe80::/10",
+    "fec0::/10",
     "ff00::/8",
 ];
 
@@ -178,11 +180,14 @@ mod tests {
             "255.255.255.255",
             "::1",
             "::",
+            "::7f00:1",
+            "::a00:1",
             "::ffff:10.0.0.1",
             "64:ff9b::7f00:1",
             "2002:a00:1::",
             "fd00::1",
             "fe80::1",
+            "fec0::1",
             "ff02::1",
         ] {
             assert!(!is_public(address.parse().unwrap()), "{address}");
