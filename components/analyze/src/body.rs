@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -241,16 +241,15 @@ struct Head(Arc<Mutex<Option<(usize, usize)>>>);
 
 impl Head {
     fn begin(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((0, 0));
+        *self.lock() = Some((0, 0));
     }
 
     fn end(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.lock() = None;
     }
 
     fn count(&self, chunk: &[u8]) -> Result<(), Unread> {
-        let mut head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((chunks, bytes)) = head.as_mut() {
+        if let Some((chunks, bytes)) = self.lock().as_mut() {
             *chunks += 1;
             *bytes += chunk.len();
             if *chunks > FEW_CHUNKS && *bytes > MAX_HEAD_BYTES {
@@ -258,6 +257,10 @@ impl Head {
             }
         }
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(usize, usize)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::arch::x86_64::*;
 
-/// Numbers of 32 bits in a register.
-pub(super) const LANES: usize = 16;
+pub(super) use super::LANES;
 
 /// The largest magnitude of a quantised number.
 pub(super) const LEVELS: f32 = 127.0;

@@ -14,6 +14,9 @@ pub(crate) mod text;
 /// The only size of a head that these have: that of every published Whisper.
 pub(crate) const HEAD_DIM: usize = 64;
 
+/// Numbers of 32 bits that are computed side by side: those in a register of AVX-512.
+pub(crate) const LANES: usize = 16;
+
 /// Of every Whisper's layer normalisation (PyTorch's default).
 pub(crate) const EPSILON: f32 = 1e-5;
 

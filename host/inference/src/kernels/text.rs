@@ -9,6 +9,8 @@
 
 use std::ops::Range;
 
+use super::LANES;
+
 /// The keys and values of one layer.
 #[derive(Debug)]
 pub(crate) struct TextCache {
@@ -154,9 +156,6 @@ impl<'a> Text<'a> {
 /// to a multiple of [`LANES`].
 type Attend = fn(&[f32], Text, &mut [f32], &mut [f32]);
 
-/// Numbers that are computed side by side.
-const LANES: usize = 16;
-
 /// The fastest there is for this CPU and size of a head.
 fn kernel(head_dim: usize) -> Attend {
     #[cfg(target_arch = "x86_64")]
@@ -210,8 +209,8 @@ mod x86 {
     use std::f32::consts::LOG2_E;
 
     use super::Text;
-    use crate::kernels::HEAD_DIM;
-    use crate::kernels::avx512::{LANES, exp2, load, store};
+    use crate::kernels::avx512::{exp2, load, store};
+    use crate::kernels::{HEAD_DIM, LANES};
 
     const REGISTERS: usize = HEAD_DIM / LANES;
 

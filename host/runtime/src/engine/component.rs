@@ -253,15 +253,15 @@ impl Component {
             None => Ok(None),
         };
         let running = || Arc::clone(&self.running);
+        let places = |of_client, running| Places {
+            _admitted: admitted,
+            _of_client: of_client,
+            _running: running,
+        };
         if let Ok(of_client) = at_once
             && let Ok(running) = running().try_acquire_owned()
         {
-            let places = Places {
-                _admitted: admitted,
-                _of_client: of_client,
-                _running: running,
-            };
-            return Ok((places, Duration::ZERO));
+            return Ok((places(of_client, running), Duration::ZERO));
         }
         let arrived = std::time::Instant::now();
         let wait = async {
@@ -272,14 +272,7 @@ impl Component {
             Ok::<_, AcquireError>((of_client, running().acquire_owned().await?))
         };
         match tokio::time::timeout(limits.queue_timeout, wait).await {
-            Ok(Ok((of_client, running))) => {
-                let places = Places {
-                    _admitted: admitted,
-                    _of_client: of_client,
-                    _running: running,
-                };
-                Ok((places, arrived.elapsed()))
-            }
+            Ok(Ok((of_client, running))) => Ok((places(of_client, running), arrived.elapsed())),
             // Nobody closes the semaphores; if they were closed, the host would be going down.
             Ok(Err(_)) => Err(overloaded(
                 "the host is shutting down; try again shortly".into(),
