@@ -587,6 +587,18 @@ async fn a_body_over_the_limit_is_refused_whether_or_not_its_length_is_declared(
 }
 
 #[tokio::test]
+async fn a_component_may_write_its_answer_before_it_hands_it_over() {
+    let host = probe();
+    // wasmtime's own server takes 2 MiB.
+    let answer = host.get("/write-ahead?1500000").await;
+    assert_eq!((answer.status, answer.text.len()), (200, 1_500_000));
+    for _ in 0..20 {
+        let answer = host.get("/reuse/write-ahead?1500000").await;
+        assert_eq!(answer.text.len(), 1_500_000);
+    }
+}
+
+#[tokio::test]
 async fn a_component_need_not_read_its_request() {
     let host = probe();
     assert_eq!(
@@ -892,6 +904,11 @@ async fn a_client_that_leaves_stops_the_work_on_its_request() {
     drop(stream);
     let answer = tokio::time::timeout(Duration::from_secs(30), host.get("/one/hello")).await;
     assert_eq!(answer.expect("the place must be free").text, "hello");
+    let line = host
+        .wait_for_log(|line| line["message"] == "the client left before its request was answered")
+        .await;
+    assert_eq!(line["url.path"], "/one/sleep");
+    assert!(line["request_id"].is_string());
 }
 
 #[cfg(target_os = "linux")]
@@ -962,6 +979,100 @@ fn probe_that_may_reach(servers: &str) -> Host {
     Host::with_manifest(&PROBE.replace("\"http://{server}\"", servers), &[])
 }
 
+/// Serves every connection on loopback by TLS, with the certificate in `test/tls`, which is for `localhost` and signed by itself.
+async fn tls_server(answer: &'static str) -> String {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let folder = common::root().join("test/tls");
+    let certificate = CertificateDer::from_pem_file(folder.join("certificate.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("localhost:{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not trust the certificate hangs up.
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut request = vec![0; 4096];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn outbound_errors_are_those_of_wasi_http_and_the_log_says_more() {
+    let tls = tls_server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let (plain, _) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let (silent, _) = server("").await;
+    let host = probe_that_may_reach(&format!(
+        "\"https://{tls}\", \"https://{plain}\", \"http://{silent}\", \"http://127.0.0.1:1\", \"http://name.invalid\""
+    ));
+    for (url, code, said) in [
+        ("127.0.0.1:1".to_owned(), "ConnectionRefused", "refused"),
+        ("name.invalid".to_owned(), "DnsError", "looked up"),
+        (
+            format!("https://{tls}"),
+            "TlsCertificateError",
+            "certificate",
+        ),
+        (
+            format!("https://{plain}"),
+            "TlsProtocolError",
+            "corrupt message",
+        ),
+    ] {
+        let answer = host.get(&format!("/given/fetch?{url}/")).await;
+        assert!(answer.text.contains(code), "{url}: {}", answer.text);
+        let line = host
+            .wait_for_log(|line| line["uri"].as_str().is_some_and(|uri| uri.contains(&url)))
+            .await;
+        let error = line["error"].as_str().unwrap();
+        assert!(error.contains(said), "{url}: {error}");
+    }
+    // The handler sees the end of its patience before its own time is over.
+    let impatient = PROBE
+        .replace("\"http://{server}\"", &format!("\"http://{silent}\""))
+        .replace(
+            "allowed_outbound_hosts",
+            "tool.whisper-host.limits.timeout = \"2s\"\nallowed_outbound_hosts",
+        );
+    let host = Host::with_manifest(&impatient, &[]);
+    let answer = host.get(&format!("/given/fetch?{silent}/")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(
+        answer.text.contains("ConnectionReadTimeout"),
+        "{}",
+        answer.text
+    );
+}
+
+#[tokio::test]
+async fn certificate_authorities_can_be_added() {
+    let tls = tls_server("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let manifest = PROBE.replace("\"http://{server}\"", &format!("\"https://{tls}\""));
+    let certificate = common::root().join("test/tls/certificate.pem");
+    let host = Host::with_manifest(&manifest, &["--outbound-ca", certificate.to_str().unwrap()]);
+    let answer = host.get(&format!("/given/fetch?https://{tls}/")).await;
+    assert_eq!(answer.text, "204");
+}
+
 #[tokio::test]
 async fn a_redirect_is_an_answer_and_is_not_followed() {
     let (target, reached) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
@@ -1014,9 +1125,9 @@ async fn a_name_that_leads_to_a_private_address_needs_that_address_granted() {
     assert_eq!(reached.load(Ordering::Relaxed), 0);
     let denied = host
         .wait_for_log(|line| {
-            line["message"]
+            line["error"]
                 .as_str()
-                .is_some_and(|m| m.contains("127.1 leads to 127.0.0.1"))
+                .is_some_and(|error| error.contains("127.1 leads to 127.0.0.1"))
         })
         .await;
     assert_eq!(denied["level"], "WARN");

@@ -31,7 +31,7 @@ pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Se
     let capabilities = Capabilities {
         inference: Inference(BTreeMap::from([("whisper".into(), Arc::clone(&model))])),
         timeseries: Timeseries(store),
-        outbound_http: OutboundHttp::new(variables.clone())?,
+        outbound_http: OutboundHttp::new(variables.clone(), &[])?,
         variables,
         files: Files::new(&state.join("files"))?,
     };

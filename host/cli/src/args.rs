@@ -139,6 +139,16 @@ pub struct Common {
     )]
     pub state_dir: PathBuf,
 
+    /// Certificate authorities, as PEM, that servers of outbound requests may prove themselves by beside those of Mozilla's list. May be
+    /// given again, or several with commas between. The file that `SSL_CERT_FILE` names is one of them.
+    #[arg(
+        long = "outbound-ca",
+        value_name = "FILE",
+        value_delimiter = ',',
+        env = "WHISPER_HOST_OUTBOUND_CA"
+    )]
+    pub outbound_authorities: Vec<PathBuf>,
+
     /// Form of the log, on standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "WHISPER_HOST_LOG_FORMAT")]
     pub log_format: LogFormat,

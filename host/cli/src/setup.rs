@@ -133,6 +133,8 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
         false => Vec::new(),
     };
     let instances = common.max_instances;
+    let mut authorities = common.outbound_authorities.clone();
+    authorities.extend(std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
     let (code, files) = (
         common.state_dir.join("code"),
         common.state_dir.join("files"),
@@ -155,7 +157,7 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
                     .collect(),
             ),
             timeseries,
-            outbound_http: OutboundHttp::new(variables.clone())?,
+            outbound_http: OutboundHttp::new(variables.clone(), &authorities)?,
             variables,
             files: Files::new(&files)?,
         };

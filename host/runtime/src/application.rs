@@ -16,7 +16,7 @@ use crate::engine::figures::{Figures, Line};
 use crate::engine::{Engine, Part, compose};
 use crate::error::Failure;
 use crate::http::{Client, Router, set_spin_headers};
-use crate::manifest::{self, Dependency, Digest, Manifest, Source};
+use crate::manifest::{self, Dependency, Digest, Implementation, Manifest, Source};
 
 /// The host: the engine, and what it lends to components.
 pub struct Host {
@@ -160,10 +160,12 @@ pub fn files_of(manifest: &Manifest) -> Vec<PathBuf> {
         if let Source::Path(path) = component.source.get_ref() {
             files.push(manifest.folder.join(path));
         }
-        let paths = component
-            .dependencies
-            .values()
-            .filter_map(|d| d.path.as_ref());
+        let paths = component.dependencies.values().filter_map(|dependency| {
+            match &dependency.implementation {
+                Implementation::Path(path) => Some(path),
+                Implementation::Component(_) => None,
+            }
+        });
         files.extend(paths.map(|path| manifest.folder.join(path)));
         files.extend(selected(manifest, component).unwrap_or_default());
     }
@@ -185,12 +187,9 @@ fn composed(manifest: &Manifest, id: &str) -> anyhow::Result<Vec<u8>> {
         let part = match parts.entry(name.clone()) {
             std::collections::btree_map::Entry::Occupied(part) => part.into_mut(),
             std::collections::btree_map::Entry::Vacant(vacant) => {
-                let wasm = match (&dependency.component, &dependency.path) {
-                    (Some(other), _) => composed(manifest, other.get_ref())?,
-                    (None, Some(path)) => read(manifest, path, id)?,
-                    (None, None) => anyhow::bail!(
-                        "dependency \"{import}\" of component {id} names no component"
-                    ),
+                let wasm = match &dependency.implementation {
+                    Implementation::Component(other) => composed(manifest, other.get_ref())?,
+                    Implementation::Path(path) => read(manifest, path, id)?,
                 };
                 vacant.insert(Part {
                     name,
@@ -223,10 +222,9 @@ fn is_granted(entry: &manifest::Component, import: &str) -> bool {
 }
 
 fn dependency_name(dependency: &Dependency) -> String {
-    match (&dependency.component, &dependency.path) {
-        (Some(other), _) => other.get_ref().clone(),
-        (None, Some(path)) => path.display().to_string(),
-        (None, None) => String::new(),
+    match &dependency.implementation {
+        Implementation::Component(other) => other.get_ref().clone(),
+        Implementation::Path(path) => path.display().to_string(),
     }
 }
 

@@ -177,6 +177,7 @@ mod tests {
 
     fn variable(default: Option<&str>) -> Variable {
         Variable {
+            description: None,
             default: default.map(str::to_owned),
             required: default.is_none(),
             secret: true,

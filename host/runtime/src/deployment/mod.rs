@@ -17,7 +17,7 @@ use http_body_util::Empty;
 use tokio::sync::Mutex;
 
 use crate::application::{Application, Host, Present};
-use crate::manifest::{Component, HttpTrigger, Manifest};
+use crate::manifest::{Component, HttpTrigger, Manifest, invalid_id};
 
 use record::Folder;
 pub use record::{Deployed, MAX_REVISIONS, Record, Revision, RevisionSettings};
@@ -297,16 +297,23 @@ fn only(record: &Record, ids: &BTreeSet<String>) -> Record {
     record
 }
 
+/// Letters of an id.
+const MAX_ID: usize = 64;
+
 fn check_id(id: &str, manifest: &Manifest) -> Result<(), DeployError> {
     if manifest.components.contains_key(id) {
         return Err(DeployError::Refused(format!(
             "component {id} belongs to the manifest; change it there, or choose another id"
         )));
     }
-    let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if id.is_empty() || id.len() > 64 || !id.chars().all(valid) {
+    if let Some(reason) = invalid_id(id) {
         return Err(DeployError::Refused(format!(
-            "\"{id}\" is not an id: use up to 64 letters, digits, `-` and `_`"
+            "\"{id}\" is not an id: {reason}"
+        )));
+    }
+    if id.len() > MAX_ID {
+        return Err(DeployError::Refused(format!(
+            "\"{id}\" is too long for an id: use at most {MAX_ID} letters"
         )));
     }
     Ok(())

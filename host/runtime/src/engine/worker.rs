@@ -108,10 +108,11 @@ impl WorkerState for Worker {
 
     fn on_request_start(
         &self,
-        _: StoreContextMut<'_, InstanceState>,
+        mut store: StoreContextMut<'_, InstanceState>,
         control: Arc<Control>,
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+        store.data_mut().states.outbound_http.begin_request();
         let mut serving = lock(&self.current);
         serving.control = Some(control);
         serving.computes();

@@ -1,7 +1,7 @@
 //! The server of an application: the host's own routes, and from a request to the component that its path leads to.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -117,14 +117,20 @@ impl Shared {
         request: Request<Incoming>,
         client: Client,
     ) -> Response<Answer> {
-        let started = Instant::now();
         let (parts, body) = request.into_parts();
         // Before anything can fail: whatever the answer is, the client is to get it.
         let body = Drained::new(body, &parts.headers);
         let request_id = uuid::Uuid::now_v7();
-        let (method, path) = (parts.method.clone(), visible(parts.uri.path()));
-        let head = method == Method::HEAD;
-        let own = own_routes(&method, parts.uri.path());
+        let line = Line {
+            started: Instant::now(),
+            request_id,
+            method: parts.method.clone(),
+            path: visible(parts.uri.path()),
+            client: client.address.ip(),
+            answered: false,
+        };
+        let head = parts.method == Method::HEAD;
+        let own = own_routes(&parts.method, parts.uri.path());
         let place = match own {
             Some(_) => None,
             None => self.clients.admit(client.network),
@@ -141,16 +147,7 @@ impl Shared {
         if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        tracing::info!(
-            http.request.method = %method,
-            url.path = path,
-            http.response.status_code = response.status().as_u16(),
-            duration_ms = started.elapsed().as_secs_f64() * 1e3,
-            client.address = %client.address.ip(),
-            component = component.as_deref(),
-            request_id = %request_id,
-            "request"
-        );
+        line.log(response.status(), component.as_deref());
         response.map(|body| Answer {
             body: (!head).then_some(body),
             _place: place,
@@ -194,6 +191,51 @@ impl Shared {
             ),
         )
         .retry_after(Duration::from_secs(1))
+    }
+}
+
+/// The line that the log has of each request, also of one whose client leaves before its answer.
+struct Line {
+    started: Instant,
+    request_id: uuid::Uuid,
+    method: Method,
+    path: String,
+    client: IpAddr,
+    answered: bool,
+}
+
+impl Line {
+    fn log(mut self, status: StatusCode, component: Option<&str>) {
+        self.answered = true;
+        tracing::info!(
+            http.request.method = %self.method,
+            url.path = self.path,
+            http.response.status_code = status.as_u16(),
+            duration_ms = self.milliseconds(),
+            client.address = %self.client,
+            component,
+            request_id = %self.request_id,
+            "request"
+        );
+    }
+
+    fn milliseconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64() * 1e3
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.answered {
+            tracing::info!(
+                http.request.method = %self.method,
+                url.path = self.path,
+                duration_ms = self.milliseconds(),
+                client.address = %self.client,
+                request_id = %self.request_id,
+                "the client left before its request was answered"
+            );
+        }
     }
 }
 

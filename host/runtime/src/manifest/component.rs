@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::Limits;
 use super::files::{Files, Pattern};
+use super::form::ShortOr;
 use super::source::Source;
 use super::variable::Template;
 
@@ -81,18 +82,115 @@ impl<'de> Deserialize<'de> for NoStores {
 
 /// `[component.ID.dependencies]`: the component that answers an import.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "ShortOr<DependencyForm>")]
+#[schemars(with = "DependencyForm")]
 pub struct Dependency {
-    /// Another component of this manifest.
-    #[schemars(with = "Option<String>")]
-    pub component: Option<Spanned<String>>,
-    /// Or a `.wasm` file.
-    pub path: Option<PathBuf>,
+    /// Where it is.
+    pub implementation: Implementation,
     /// The export that answers the import, when its name is not the import's.
     pub export: Option<String>,
     /// Let this dependency use what the component is granted.
-    #[serde(default)]
     pub inherit_configuration: bool,
+}
+
+/// Which component a dependency is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Implementation {
+    /// Another one of the manifest, by its id.
+    Component(Spanned<String>),
+    /// That in a file.
+    Path(PathBuf),
+}
+
+/// A dependency as it is written.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Dependency")]
+struct DependencyForm {
+    /// Another component of this manifest.
+    #[schemars(with = "Option<String>")]
+    component: Option<Spanned<String>>,
+    /// Or a `.wasm` file.
+    path: Option<PathBuf>,
+    /// The export that answers the import, when its name is not the import's.
+    export: Option<String>,
+    /// Let this dependency use what the component is granted.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    inherit_configuration: Inherit,
+    /// Spin's other ways of naming a component.
+    #[schemars(skip)]
+    version: Option<IgnoredAny>,
+    #[schemars(skip)]
+    registry: Option<IgnoredAny>,
+    #[schemars(skip)]
+    package: Option<IgnoredAny>,
+    #[schemars(skip)]
+    url: Option<IgnoredAny>,
+    #[schemars(skip)]
+    digest: Option<IgnoredAny>,
+}
+
+/// `inherit_configuration`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "`inherit_configuration` is true or false")]
+enum Inherit {
+    All(bool),
+    Some(
+        #[expect(dead_code, reason = "what stands in the list is refused all the same")]
+        Vec<IgnoredAny>,
+    ),
+}
+
+impl Default for Inherit {
+    fn default() -> Self {
+        Self::All(false)
+    }
+}
+
+impl TryFrom<ShortOr<DependencyForm>> for Dependency {
+    type Error = String;
+
+    fn try_from(form: ShortOr<DependencyForm>) -> Result<Self, String> {
+        const INSTEAD: &str = "fetch it, and write `path = \"FILE.wasm\"`, or make it a component of this manifest, and write `component = \"ID\"`";
+        let form = match form {
+            ShortOr::Short(version) => {
+                return Err(format!(
+                    "a dependency by version, like \"{version}\", is not supported: {INSTEAD}"
+                ));
+            }
+            ShortOr::Full(form) => form,
+        };
+        if form.url.is_some() || form.digest.is_some() {
+            return Err(format!("a dependency by `url` is not supported: {INSTEAD}"));
+        }
+        if form.registry.is_some() || form.package.is_some() || form.version.is_some() {
+            return Err(format!(
+                "a dependency from a registry is not supported: {INSTEAD}"
+            ));
+        }
+        let Inherit::All(inherit_configuration) = form.inherit_configuration else {
+            return Err(
+                "a list in `inherit_configuration` is not supported: write `true`, for all that the component is granted, or leave it out"
+                    .into(),
+            );
+        };
+        let implementation = match (form.component, form.path) {
+            (Some(id), None) => Implementation::Component(id),
+            (None, Some(path)) => Implementation::Path(path),
+            _ => {
+                return Err(
+                    "a dependency needs either `component = \"ID\"` or `path = \"FILE.wasm\"`"
+                        .into(),
+                );
+            }
+        };
+        Ok(Self {
+            implementation,
+            export: form.export,
+            inherit_configuration,
+        })
+    }
 }
 
 /// `[component.ID.tool]`: Spin leaves this table to others.

@@ -14,7 +14,16 @@ pub struct ManifestError {
 
 /// Fields of Spin's manifest that this host has no use for or no support for yet: rejected, because ignoring a grant or
 /// a setting would change what the application means.
-const NOT_SUPPORTED: [&str; 4] = ["redis", "allowed_http_hosts", "targets", "profile"];
+const NOT_SUPPORTED: [&str; 7] = [
+    "redis",
+    "allowed_http_hosts",
+    "targets",
+    "profile",
+    // Of a trigger: middleware, and an answer without a component.
+    "dependencies",
+    "components",
+    "static_response",
+];
 
 impl ManifestError {
     pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use application::Application;
-pub use component::{Component, Dependency, Settings, Tools};
+pub use component::{Component, Dependency, Implementation, Settings, Tools};
 pub use error::ManifestError;
 pub use files::{Files, FilesError, Pattern, Placement};
 pub use limits::Limits;
@@ -67,7 +67,8 @@ struct File {
     trigger: Triggers,
     /// The components, by id.
     #[serde(default)]
-    component: BTreeMap<String, Component>,
+    #[schemars(with = "BTreeMap<String, Component>")]
+    component: BTreeMap<Spanned<String>, Component>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -98,6 +99,12 @@ impl Manifest {
 
     fn parse(text: &str, path: &Path, folder: PathBuf) -> Result<Self, ManifestError> {
         let at = |span: Range<usize>, message: String| ManifestError::at(path, text, span, message);
+        if is_version_1(text) {
+            return Err(ManifestError::whole(
+                path,
+                "is a manifest of version 1: write it anew in the form of version 2, as `spin doctor` does".into(),
+            ));
+        }
         let file: File =
             toml::from_str(text).map_err(|e| ManifestError::from_toml(path, text, &e))?;
         if *file.spin_manifest_version.get_ref() != 2 {
@@ -110,10 +117,10 @@ impl Manifest {
             ));
         }
         let variables = variables(file.variables, &at)?;
-        let mut components = file.component;
+        let mut components = components(file.component, &at)?;
         let http = triggers(file.trigger.http, &mut components, &at)?;
         for (id, component) in &components {
-            check_dependencies(id, component, &components, &at)?;
+            check_dependencies(component, &components, &at)?;
             check_variables(id, component, &variables, &at)?;
         }
         let manifest = Manifest {
@@ -142,6 +149,50 @@ impl Manifest {
     pub(crate) fn depends(&self, from: &str, on: &str) -> bool {
         depends(&self.components, from, on, &mut Vec::new())
     }
+}
+
+/// Whether it is of Spin's first form, whose version was a text.
+fn is_version_1(text: &str) -> bool {
+    let Ok(table) = text.parse::<toml::Table>() else {
+        return false;
+    };
+    table.contains_key("spin_version")
+        || table.get("spin_manifest_version") == Some(&toml::Value::String("1".into()))
+}
+
+/// `[component]`, each under a good id.
+fn components(
+    declared: BTreeMap<Spanned<String>, Component>,
+    at: &At<'_>,
+) -> Result<BTreeMap<String, Component>, ManifestError> {
+    declared
+        .into_iter()
+        .map(|(key, component)| match invalid_id(key.get_ref()) {
+            Some(reason) => Err(at(
+                key.span(),
+                format!("component `{}` has no valid id: {reason}", key.get_ref()),
+            )),
+            None => Ok((key.into_inner(), component)),
+        })
+        .collect()
+}
+
+/// Why this cannot be the id of a component; none if it can. The rules are Spin's.
+pub(crate) fn invalid_id(id: &str) -> Option<&'static str> {
+    let word = |word: &str| {
+        let upper = word.starts_with(|c: char| c.is_ascii_uppercase());
+        let of_word = |c: char| {
+            c.is_ascii_digit()
+                || match upper {
+                    true => c.is_ascii_uppercase(),
+                    false => c.is_ascii_lowercase(),
+                }
+        };
+        word.starts_with(|c: char| c.is_ascii_alphabetic()) && word.chars().all(of_word)
+    };
+    (!id.split('-').all(word)).then_some(
+        "it must be words with `-` between them, each of a letter and then letters and digits, all small or all capital",
+    )
 }
 
 /// Makes the error of a message about a place in the file.
@@ -251,25 +302,15 @@ fn known(
     }
 }
 
-/// That each dependency is one component.
+/// That there is a component for each dependency that names one.
 fn check_dependencies(
-    id: &str,
     component: &Component,
     components: &BTreeMap<String, Component>,
     at: &At<'_>,
 ) -> Result<(), ManifestError> {
-    for (import, dependency) in &component.dependencies {
-        match (&dependency.component, &dependency.path) {
-            (Some(other), None) => known(other.get_ref(), other.span(), components, at)?,
-            (None, Some(_)) => {}
-            _ => {
-                return Err(at(
-                    component.source.span(),
-                    format!(
-                        "dependency \"{import}\" of component {id} needs either `component = \"ID\"` or `path = \"FILE.wasm\"`"
-                    ),
-                ));
-            }
+    for dependency in component.dependencies.values() {
+        if let Implementation::Component(other) = &dependency.implementation {
+            known(other.get_ref(), other.span(), components, at)?;
         }
     }
     Ok(())
@@ -349,7 +390,25 @@ fn depends(
         component
             .dependencies
             .values()
-            .filter_map(|d| d.component.as_ref())
-            .any(|next| next.get_ref() == on || depends(components, next.get_ref(), on, seen))
+            .filter_map(|dependency| match &dependency.implementation {
+                Implementation::Component(id) => Some(id.get_ref()),
+                Implementation::Path(_) => None,
+            })
+            .any(|next| next == on || depends(components, next, on, seen))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ids_are_those_of_spin() {
+        for id in ["a", "my-comp", "a1-b2", "HTTP-server", "x-Y-z9"] {
+            assert_eq!(super::invalid_id(id), None, "{id}");
+        }
+        for id in [
+            "", "-", "a-", "a--b", "my_comp", "1-2-3", "a-1", "Ab", "aB", "é", "a.b",
+        ] {
+            assert!(super::invalid_id(id).is_some(), "{id}");
+        }
+    }
 }

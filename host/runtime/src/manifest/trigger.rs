@@ -48,7 +48,7 @@ pub(super) struct PrivateRoute {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Executor {
-    /// `http`, the default: through `wasi:http`.
+    /// `http`, the default, or `spin`, which means the same: through `wasi:http`.
     #[serde(rename = "type")]
     #[schemars(with = "String")]
     pub(super) kind: Spanned<String>,
@@ -58,7 +58,7 @@ impl Executor {
     /// Why the executor cannot be used; none if it can.
     pub(super) fn refused(&self) -> Option<String> {
         match self.kind.get_ref().as_str() {
-            "http" => None,
+            "http" | "spin" => None,
             "wagi" => Some(
                 "executor \"wagi\" is not supported: build the component for `wasi:http` (target wasm32-wasip2), and remove `executor`"
                     .into(),

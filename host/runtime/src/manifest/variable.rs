@@ -11,6 +11,8 @@ use serde::Deserialize;
 #[derive(Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table like `{ default = \"…\" }`")]
 pub struct Variable {
+    /// What it is for.
+    pub description: Option<String>,
     /// The value where none is set.
     pub default: Option<String>,
     /// Whether a value must be set. A required variable has no default.
@@ -194,6 +196,7 @@ mod tests {
     #[test]
     fn a_secret_default_is_not_in_the_debug_output() {
         let variable = Variable {
+            description: None,
             default: Some("hunter2".into()),
             required: false,
             secret: true,

@@ -88,6 +88,7 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
                 monotonic_clock::subscribe_duration(1_000_000_000).block();
                 println!("done afterwards");
             }
+            "write-ahead" => write_ahead(query.parse().unwrap_or(0), out),
             "stream-forever" => stream_forever(out),
             "spin" => spin(),
             "sleep" => monotonic_clock::subscribe_duration(3_600_000_000_000).block(),
@@ -130,6 +131,24 @@ fn start_with(fields: Fields, out: ResponseOutparam) -> (OutgoingBody, OutputStr
     ResponseOutparam::set(out, Ok(response));
     let stream = body.write().expect("the first time");
     (body, stream)
+}
+
+/// Writes so many bytes before it hands the body over.
+fn write_ahead(mut size: usize, out: ResponseOutparam) {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("the first time");
+    let stream = body.write().expect("the first time");
+    while size > 0 {
+        stream.subscribe().block();
+        let room = stream.check_write().expect("nobody closes it") as usize;
+        let piece = room.min(size);
+        stream.write(&vec![b'x'; piece]).expect("there is room");
+        size -= piece;
+    }
+    ResponseOutparam::set(out, Ok(response));
+    let _ = stream.blocking_flush();
+    drop(stream);
+    let _ = OutgoingBody::finish(body, None);
 }
 
 fn answer(out: ResponseOutparam, text: &str) {
@@ -198,15 +217,19 @@ fn leak_resources() {
     }
 }
 
-/// A request to `AUTHORITY/PATH`, over plain HTTP. After `AUTHORITY!`, the path is whatever follows.
+/// A request to `AUTHORITY/PATH`, over plain HTTP, or to `https://AUTHORITY/PATH`. After `AUTHORITY!`, the path is whatever follows.
 fn request_to(url: &str) -> OutgoingRequest {
+    let (scheme, url) = match url.strip_prefix("https://") {
+        Some(url) => (Scheme::Https, url),
+        None => (Scheme::Http, url),
+    };
     let (authority, path) = match (url.split_once('!'), url.split_once('/')) {
         (Some((authority, target)), _) => (authority, target.to_owned()),
         (None, Some((authority, path))) => (authority, format!("/{path}")),
         (None, None) => (url, "/".to_owned()),
     };
     let request = OutgoingRequest::new(Fields::new());
-    let _ = request.set_scheme(Some(&Scheme::Http));
+    let _ = request.set_scheme(Some(&scheme));
     let _ = request.set_authority(Some(authority));
     if request.set_path_with_query(Some(&path)).is_err() {
         eprintln!("{path} is no path");

@@ -18,8 +18,11 @@ pub(crate) struct AllowedHost {
     scheme: Option<String>,
     host: HostPattern,
     /// None: any.
-    port: Option<u16>,
+    ports: Option<Ports>,
 }
+
+/// From the first, up to but without the last.
+type Ports = std::ops::Range<u32>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum HostPattern {
@@ -56,11 +59,11 @@ impl AllowedHost {
             Some((host, port)) if !port.contains(']') => (host, Some(port)),
             _ => (rest, None),
         };
-        let port = match (port, scheme.as_deref()) {
+        let ports = match (port, scheme.as_deref()) {
             (Some("*"), _) => None,
-            (Some(port), _) => Some(port.parse().ok().with_context(form)?),
-            (None, Some("http")) => Some(80),
-            (None, Some(_)) => Some(443),
+            (Some(ports), _) => Some(parse_ports(ports).with_context(form)?),
+            (None, Some("http")) => Some(80..81),
+            (None, Some(_)) => Some(443..444),
             (None, None) => anyhow::bail!(
                 "allowed_outbound_hosts: \"{entry}\": any scheme needs a port, or `:*`"
             ),
@@ -70,7 +73,7 @@ impl AllowedHost {
             entry: entry.to_owned(),
             scheme,
             host,
-            port,
+            ports,
         })
     }
 
@@ -95,8 +98,24 @@ impl AllowedHost {
         self.scheme
             .as_deref()
             .is_none_or(|allowed| allowed == scheme)
-            && self.port.is_none_or(|allowed| allowed == port)
+            && self
+                .ports
+                .as_ref()
+                .is_none_or(|allowed| allowed.contains(&u32::from(port)))
     }
+}
+
+/// A port, or `8000..8010`: as in Spin, without the last one.
+fn parse_ports(text: &str) -> Option<Ports> {
+    let (first, end) = match text.split_once("..") {
+        Some((first, end)) => (first.parse::<u16>().ok()?, end.parse::<u16>().ok()?.into()),
+        None => {
+            let port = text.parse::<u16>().ok()?;
+            (port, u32::from(port) + 1)
+        }
+    };
+    let ports = u32::from(first)..end;
+    (!ports.is_empty()).then_some(ports)
 }
 
 impl HostPattern {
@@ -183,6 +202,19 @@ mod tests {
         ));
         assert!(allows("http://127.0.0.1:9000", "http://127.0.0.1:9000/x"));
         assert!(allows("http://[::1]:9000", "http://[::1]:9000/x"));
+    }
+
+    #[test]
+    fn a_range_of_ports_is_without_its_last() {
+        let entry = "http://example.com:8000..8002";
+        for (port, allowed) in [(7999, false), (8000, true), (8001, true), (8002, false)] {
+            let uri = format!("http://example.com:{port}/");
+            assert_eq!(allows(entry, &uri), allowed, "{port}");
+        }
+        for ports in ["8000..8000", "8001..8000", "8000..", "..8000", "1..70000"] {
+            let entry = format!("http://example.com:{ports}");
+            assert!(AllowedHost::parse(&entry, &entry).is_err(), "{entry}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod networks;
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,11 +18,14 @@ use anyhow::Context as _;
 use http::uri::Authority;
 use http::{HeaderName, Uri};
 use http_body_util::BodyExt as _;
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{
@@ -34,7 +38,7 @@ use crate::engine::InstanceState;
 use crate::manifest::{Component, Limits, Manifest};
 
 use allowed::AllowedHost;
-use networks::{Private, Resolver};
+use networks::{NoAddress, Private, Resolver};
 
 type Pool = Client<HttpsConnector<HttpConnector<Resolver>>, WasiBody>;
 
@@ -58,23 +62,49 @@ pub(crate) struct State {
     /// A place for each request that may be under way.
     places: Arc<Semaphore>,
     timeout: Duration,
+    /// Bytes that the bodies of one request may be ahead of their readers.
+    may_write_ahead: u64,
+    /// Those that no body has been given yet.
+    ahead: u64,
 }
 
 impl OutboundHttp {
-    /// Servers prove themselves by the certificate authorities of Mozilla's list. Entries may have variables.
+    /// Servers prove themselves by the certificate authorities of Mozilla's list, and by those in these files, as PEM. Entries of
+    /// `allowed_outbound_hosts` may have variables.
     ///
     /// # Errors
-    /// When the TLS library cannot be set up.
-    pub fn new(variables: Variables) -> anyhow::Result<Self> {
+    /// When a file cannot be read or holds no certificate, or the TLS library cannot be set up.
+    pub fn new(variables: Variables, authorities: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        };
+        for file in authorities {
+            add_authorities(&mut roots, file).with_context(|| {
+                format!(
+                    "the certificate authorities in {} cannot be used",
+                    file.display()
+                )
+            })?;
+        }
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
             rustls::crypto::ring::default_provider(),
         ))
         .with_safe_default_protocol_versions()
         .context("cannot set up TLS for outbound requests")?
-        .with_webpki_roots()
+        .with_root_certificates(roots)
         .with_no_client_auth();
         Ok(Self { tls, variables })
     }
+}
+
+fn add_authorities(roots: &mut RootCertStore, file: &Path) -> anyhow::Result<()> {
+    let mut count = 0;
+    for certificate in CertificateDer::pem_file_iter(file)? {
+        roots.add(certificate?)?;
+        count += 1;
+    }
+    anyhow::ensure!(count > 0, "it holds no certificate in the form of PEM");
+    Ok(())
 }
 
 /// An empty pool of connections to public addresses, and to those that are granted as such.
@@ -144,7 +174,10 @@ impl Capability for OutboundHttp {
             places: Arc::new(Semaphore::new(
                 limits.outbound_concurrency.min(Semaphore::MAX_PERMITS),
             )),
-            timeout: limits.outbound_timeout,
+            // The component sees that it was in vain before its own time is over.
+            timeout: limits.outbound_timeout.min(limits.timeout / 10 * 9),
+            may_write_ahead: limits.memory.as_u64() / 4,
+            ahead: 0,
         }
     }
 }
@@ -157,6 +190,11 @@ impl Drop for State {
 }
 
 impl State {
+    /// Another request begins.
+    pub(crate) fn begin_request(&mut self) {
+        self.ahead = self.may_write_ahead;
+    }
+
     /// The pool that a request may use; none where it may not be sent.
     fn pool_for(&self, uri: &Uri) -> Option<Pool> {
         let servers = self.servers.as_deref()?;
@@ -175,8 +213,12 @@ impl State {
 /// wasmtime's own list. Its own check makes the list anew for each header of each request, inbound ones too.
 static FORBIDDEN_HEADERS: LazyLock<[HeaderName; 9]> = LazyLock::new(|| DEFAULT_FORBIDDEN_HEADERS);
 
-/// Of a body that a component writes. With it, no resource of an instance holds more than `MAX_FIELDS_SIZE`.
-const BODY_CHUNK: usize = 32 << 10;
+/// Chunks of a body that a component writes: as wasmtime's own server has them, so that a component that writes 2 MiB before it hands
+/// the body over works here, too. wasmtime holds two of them.
+const BODY_CHUNK: u64 = 1 << 20;
+
+/// Once a request has used up what its bodies may have. With it, no resource of an instance holds more than `MAX_FIELDS_SIZE`.
+const SMALL_BODY_CHUNK: usize = 32 << 10;
 
 impl WasiHttpHooks for State {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
@@ -187,13 +229,19 @@ impl WasiHttpHooks for State {
         Arc::new(|name| FORBIDDEN_HEADERS.contains(name))
     }
 
-    // What a component writes and nobody reads yet lies in the host's memory: two chunks for each body.
+    // Called for each body. What a component writes and nobody reads yet lies in the host's memory.
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_CHUNK
+        match self.ahead.checked_sub(2 * BODY_CHUNK) {
+            Some(left) => {
+                self.ahead = left;
+                BODY_CHUNK as usize
+            }
+            None => SMALL_BODY_CHUNK,
+        }
     }
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_CHUNK
+        SMALL_BODY_CHUNK
     }
 
     fn send_request(
@@ -218,10 +266,13 @@ impl WasiHttpHooks for State {
         }
         let places = Arc::clone(&self.places);
         let limit = self.timeout;
+        let uri = without_query(request.uri());
         let within = move |asked: Option<Duration>| asked.unwrap_or(limit).min(limit);
         let options = options.unwrap_or_default();
         // The pool connects and sends in one step, so the two limits are one.
-        let first_byte = within(options.connect_timeout) + within(options.first_byte_timeout);
+        let first_byte = within(options.connect_timeout)
+            .saturating_add(within(options.first_byte_timeout))
+            .min(limit);
         let between_bytes = within(options.between_bytes_timeout);
         Box::new(async move {
             // Waiting for a place is bounded by the deadline of the component's own request.
@@ -229,10 +280,27 @@ impl WasiHttpHooks for State {
                 .acquire_owned()
                 .await
                 .map_err(|_| Error::ConnectionTerminated)?;
-            let response = tokio::time::timeout(first_byte, pool.request(request))
-                .await
-                .map_err(|_| Error::ConnectionReadTimeout)?
-                .map_err(|error| reason(&error))?;
+            let response = match tokio::time::timeout(first_byte, pool.request(request)).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => {
+                    let code = reason(&error);
+                    let error = anyhow::Error::from(error);
+                    tracing::warn!(
+                        uri,
+                        error = format!("{error:#}"),
+                        "an outbound request failed"
+                    );
+                    return Err(code);
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        uri,
+                        within = %humantime::format_duration(first_byte),
+                        "an outbound request was not answered in time"
+                    );
+                    return Err(Error::ConnectionReadTimeout);
+                }
+            };
             let response = response.map(|body| paced(body, between_bytes, place));
             let sent: Box<dyn Future<Output = Result<(), Error>> + Send> =
                 Box::new(async { Ok(()) });
@@ -246,26 +314,60 @@ type Answer = (
     Box<dyn Future<Output = Result<(), Error>> + Send>,
 );
 
-/// Why a request failed, in the terms of `wasi:http`.
+/// Why a request failed, in the terms of `wasi:http`. The log has the whole story.
 fn reason(error: &hyper_util::client::legacy::Error) -> Error {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        // An error of the look-up comes wrapped in an I/O error.
-        let inner_io = inner.downcast_ref::<std::io::Error>();
-        let private = inner_io
-            .and_then(std::io::Error::get_ref)
-            .and_then(|inner| inner.downcast_ref::<Private>());
-        if let Some(private) = private {
-            tracing::warn!("denied an outbound request: {private}");
-            return Error::DestinationIpProhibited;
-        }
-        cause = inner.source();
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let code = causes
+        .flat_map(|cause| {
+            // What an I/O error was made of is not among its causes, and may be one itself.
+            std::iter::successors(Some(cause), |cause| {
+                let inner = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+                Some(inner as &(dyn std::error::Error + 'static))
+            })
+        })
+        .filter_map(code)
+        .last();
+    code.unwrap_or(match error.is_connect() {
+        true => Error::DestinationUnavailable,
+        false => Error::HttpProtocolError,
+    })
+}
+
+/// The code of one cause, if it has one.
+fn code(cause: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    use std::io::ErrorKind;
+
+    if cause.is::<Private>() {
+        return Some(Error::DestinationIpProhibited);
     }
-    tracing::debug!(%error, "an outbound request failed");
-    if error.is_connect() {
-        Error::ConnectionRefused
-    } else {
-        Error::HttpProtocolError
+    if cause.is::<NoAddress>() {
+        return Some(Error::DnsError {
+            rcode: None,
+            info_code: None,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+        return Some(match error {
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+                Error::TlsCertificateError
+            }
+            rustls::Error::AlertReceived(alert) => Error::TlsAlertReceived {
+                alert_id: Some(u8::from(*alert)),
+                alert_message: alert.as_str().map(str::to_owned),
+            },
+            _ => Error::TlsProtocolError,
+        });
+    }
+    match cause.downcast_ref::<std::io::Error>()?.kind() {
+        ErrorKind::ConnectionRefused => Some(Error::ConnectionRefused),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            Some(Error::ConnectionTerminated)
+        }
+        ErrorKind::TimedOut => Some(Error::ConnectionTimeout),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            Some(Error::DestinationIpUnroutable)
+        }
+        _ => None,
     }
 }
 

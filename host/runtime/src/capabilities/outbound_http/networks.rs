@@ -107,6 +107,14 @@ pub(super) struct Private {
     address: IpAddr,
 }
 
+/// A name cannot be looked up.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} cannot be looked up: {cause}")]
+pub(super) struct NoAddress {
+    name: String,
+    cause: std::io::Error,
+}
+
 impl Resolver {
     fn allows(&self, name: &str, address: IpAddr) -> bool {
         // Whoever is granted such a name is granted loopback.
@@ -148,7 +156,10 @@ impl tower_service::Service<Name> for Resolver {
         Box::pin(async move {
             let name = name.as_str();
             // The port is the connector's to set.
-            let found = tokio::net::lookup_host((name, 0)).await?;
+            let found = tokio::net::lookup_host((name, 0)).await.map_err(|cause| {
+                let name = name.to_owned();
+                std::io::Error::other(NoAddress { name, cause })
+            })?;
             Ok(resolver.choose(name, found)?.into_iter())
         })
     }
