@@ -59,6 +59,58 @@ async fn a_restart_keeps_the_figures() {
     assert_eq!(host.get("/stats").await.text, before);
 }
 
+#[tokio::test]
+async fn calls_older_than_the_retention_do_not_count() {
+    let mut host = Host::start();
+    host.analyze("hum.wav", wav(2.0, |_| 0), &[]).await;
+    host.signal(rustix::process::Signal::TERM);
+    assert_eq!(host.exit_code().await, Some(0));
+    let state = host.kill();
+    let mut host = Host::with(state, &["--stats-retention", "1h"]);
+    assert_eq!(host.get("/stats").await.json()["total_calls"], 1);
+    host.signal(rustix::process::Signal::TERM);
+    assert_eq!(host.exit_code().await, Some(0));
+    let host = Host::with(host.kill(), &["--stats-retention", "1ms"]);
+    common::eventually(async || {
+        let stats = host.get("/stats").await.json();
+        (stats["total_calls"] == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_start_removes_what_nobody_uses_and_what_a_killed_host_left() {
+    let host = Host::start();
+    let state = host.kill();
+    let days = |days: u64| std::time::Duration::from_secs(days * 24 * 3600);
+    let entries = [
+        ("code/old.cwasm", days(31)),
+        ("code/new.cwasm", days(29)),
+        ("models/old.safetensors", days(31)),
+        ("sources/old.wasm", days(31)),
+        ("sources/.tmpold", days(1)),
+        ("deployments/.tmpold", days(1)),
+    ];
+    for (name, age) in entries {
+        let path = state.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let file = std::fs::File::create(path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - age)
+            .unwrap();
+    }
+    let code = |state: &std::path::Path| std::fs::read_dir(state.join("code")).unwrap().count();
+    let compiled = code(state.path());
+    let path = state.path().to_path_buf();
+    let host = Host::with(state, &[]);
+    common::eventually(async || {
+        let left = entries.map(|(name, _)| path.join(name).exists());
+        (left == [false, true, false, false, false, false]).then_some(())
+    })
+    .await;
+    assert_eq!(code(&path), compiled - 1);
+    drop(host);
+}
+
 /// A second host once wrote its own record of what is deployed over the first one's, even where it could not start.
 #[tokio::test]
 async fn a_second_host_does_not_touch_the_state_of_the_first() {

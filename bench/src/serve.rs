@@ -26,6 +26,7 @@ pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Se
     let model = Arc::new(inference::Engine::load(config)?);
     let store = Arc::new(timeseries::Store::open_sqlite(
         state.join("timeseries.sqlite"),
+        None,
     )?);
     let variables = Variables::from_environment(std::env::vars_os());
     let capabilities = Capabilities {

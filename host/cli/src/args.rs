@@ -319,6 +319,10 @@ pub struct Up {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_HEADER_TIMEOUT")]
     pub header_timeout: Duration,
 
+    /// How long a call counts for /stats, such as `90d`. Older ones are removed, within a minute. Unset: for ever.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, env = "WHISPER_HOST_STATS_RETENTION")]
+    pub stats_retention: Option<Duration>,
+
     /// How long requests under way may go on after SIGTERM.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_SHUTDOWN_TIMEOUT")]
     pub shutdown_timeout: Duration,

@@ -15,7 +15,7 @@ use crate::setup;
 pub fn run(options: &Check) -> anyhow::Result<ExitCode> {
     crate::log::start(&options.common.log, options.common.log_format)?;
     let report = setup::runtime()?.block_on(async {
-        let store = setup::open_store(&options.common.state_dir)?;
+        let (_folder, store) = setup::temporary_store()?;
         let loaded = setup::load(&options.common, store).await?;
         let report = loaded.application.report();
         loaded.close().await?;

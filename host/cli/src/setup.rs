@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use runtime::capabilities::{Capabilities, Files, Inference, OutboundHttp, Timeseries, Variables};
@@ -265,18 +265,48 @@ pub fn lock_state(state_dir: &Path) -> anyhow::Result<std::fs::File> {
     }
 }
 
-/// Opens the store that outlives the process.
+/// Folders of the state folder with what can be made again, and how many bytes of it are kept.
+const KEPT: [(&str, u64); 4] = [
+    ("code", 4 << 30),
+    ("files", 4 << 30),
+    ("sources", 4 << 30),
+    ("models", 32 << 30),
+];
+
+/// Removes from the state folder what was not used for long, what is too much, and what a killed process left unfinished. What was
+/// used after `started` stays.
+pub fn tidy(state_dir: &Path, started: SystemTime) {
+    for (name, bytes) in KEPT {
+        runtime::prune(&state_dir.join(name), bytes, started);
+    }
+    // Of these only what is unfinished goes: the record removes components itself.
+    runtime::prune(
+        &state_dir.join("deployments"),
+        u64::MAX,
+        SystemTime::UNIX_EPOCH,
+    );
+}
+
+/// Opens the store of a state folder that exists.
 ///
 /// # Errors
-/// When the folder cannot be made or the file is no store.
-pub fn open_store(state_dir: &Path) -> anyhow::Result<timeseries::Store> {
-    std::fs::create_dir_all(state_dir).with_context(|| {
-        format!(
-            "cannot create {}; choose another --state-dir",
-            state_dir.display()
-        )
-    })?;
-    Ok(timeseries::Store::open_sqlite(store_path(state_dir))?)
+/// When the file is no store.
+pub async fn open_store(
+    state_dir: &Path,
+    retention: Option<Duration>,
+) -> anyhow::Result<timeseries::Store> {
+    let path = store_path(state_dir);
+    blocking(move || Ok(timeseries::Store::open_sqlite(path, retention)?)).await
+}
+
+/// A store for calls that are not the server's. It vanishes with the folder.
+///
+/// # Errors
+/// When there is no room for temporary files.
+pub fn temporary_store() -> anyhow::Result<(tempfile::TempDir, timeseries::Store)> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder for the store")?;
+    let store = timeseries::Store::open_sqlite(store_path(folder.path()), None)?;
+    Ok((folder, store))
 }
 
 /// Where the store lies.

@@ -22,9 +22,8 @@ use crate::setup::{self, LoadedModel};
 pub fn run(options: &Transcribe) -> anyhow::Result<ExitCode> {
     crate::log::start(&options.common.log, options.common.log_format)?;
     setup::runtime()?.block_on(async {
-        // These calls are not the server's: they go to a store that vanishes.
-        let folder = tempfile::tempdir().context("cannot make a temporary folder for the store")?;
-        let loaded = setup::load(&options.common, setup::open_store(folder.path())?).await?;
+        let (_folder, store) = setup::temporary_store()?;
+        let loaded = setup::load(&options.common, store).await?;
         let mut code = ExitCode::SUCCESS;
         for file in &options.files {
             let result = transcribe(options, &loaded.application, &loaded.models, file).await;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 use runtime::deployment::Deployments;
@@ -31,6 +31,7 @@ pub fn run(options: &Up) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
+    let begun = SystemTime::now();
     // From here on a signal stops the host in an orderly way, also while it still loads.
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
@@ -43,7 +44,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         watch.follow([options.common.manifest.clone()]);
     }
     let _lock = setup::lock_state(&options.common.state_dir)?;
-    let store = setup::open_store(&options.common.state_dir)?;
+    let store = setup::open_store(&options.common.state_dir, options.stats_retention).await?;
     let loading = async {
         let Parts {
             manifest,
@@ -64,6 +65,8 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         loaded = loading => loaded?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
+    let state = options.common.state_dir.clone();
+    tokio::task::spawn_blocking(move || setup::tidy(&state, begun));
     // What it took to load models and to compile components is much more than what requests need.
     // SAFETY: it may be called at any time.
     unsafe { libmimalloc_sys::mi_collect(true) };

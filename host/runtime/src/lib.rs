@@ -21,3 +21,4 @@ pub use application::{Application, ComponentReport, Host, Present, files_of};
 pub use engine::body::AnswerBody;
 pub use engine::component::Handler;
 pub use engine::figures::{Figures, Line};
+pub use state::prune;

@@ -2,7 +2,8 @@
 //! content.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
@@ -51,6 +52,71 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// What was not used for so long is of a component, or of a version of the host, that is gone.
+const KEPT_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A temporary file that is so old is not being written any more: what wrote it was killed.
+const UNFINISHED: Duration = Duration::from_secs(3600);
+
+/// Notes that a file or folder is in use, for [`prune`]. If that fails, it may have to be made again some day.
+pub(crate) fn mark_used(path: &Path) {
+    let marked = std::fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    if let Err(error) = marked {
+        tracing::debug!(%error, path = %path.display(), "cannot note the use");
+    }
+}
+
+/// Removes from a folder what can be made again: entries that were not used for thirty days, then, until the rest has at most
+/// `bytes`, those whose use is longest ago; and temporary ones (their names begin with a dot) that a killed process left. What was
+/// used after `started` stays. What cannot be removed costs only space, so a failure is only logged.
+pub fn prune(folder: &Path, bytes: u64, started: SystemTime) {
+    let now = SystemTime::now();
+    let age = |used: SystemTime| now.duration_since(used).unwrap_or_default();
+    let mut entries: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    entries.sort();
+    let mut kept = 0;
+    for (used, path) in entries.into_iter().rev() {
+        let is_temporary = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let goes = if is_temporary {
+            age(used) > UNFINISHED
+        } else {
+            kept += size(&path);
+            used < started && (age(used) > KEPT_UNUSED || kept > bytes)
+        };
+        if goes && let Err(error) = remove(&path) {
+            tracing::warn!(%error, path = %path.display(), "cannot remove what is no longer used");
+        }
+    }
+}
+
+/// Bytes of a file, or of everything in a folder.
+fn size(path: &Path) -> u64 {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| size(&entry.path()))
+            .sum(),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::symlink_metadata(path)?.is_dir() {
+        true => std::fs::remove_dir_all(path),
+        false => std::fs::remove_file(path),
+    }
+}
+
 /// The SHA-256 of bytes, in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
@@ -59,4 +125,76 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{KEPT_UNUSED, UNFINISHED, mark_used, prune};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    /// A folder with entries of ten bytes that were used so long ago.
+    fn folder(entries: &[(&str, Duration)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, age) in entries {
+            let path = folder.path().join(name);
+            if name.ends_with('/') {
+                std::fs::create_dir(&path).unwrap();
+                std::fs::write(path.join("file"), "ten bytes.").unwrap();
+            } else {
+                std::fs::write(&path, "ten bytes.").unwrap();
+            }
+            let file = std::fs::File::open(&path).unwrap();
+            file.set_modified(SystemTime::now() - *age).unwrap();
+        }
+        folder
+    }
+
+    fn left(folder: &tempfile::TempDir) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_was_not_used_for_long_is_removed() {
+        let old = KEPT_UNUSED + DAY;
+        let folder = folder(&[
+            ("old", old),
+            ("old folder/", old),
+            ("used", old),
+            ("used folder/", old),
+            ("new", DAY),
+        ]);
+        mark_used(&folder.path().join("used"));
+        mark_used(&folder.path().join("used folder"));
+        prune(folder.path(), u64::MAX, SystemTime::now());
+        assert_eq!(left(&folder), ["new", "used", "used folder"]);
+    }
+
+    #[test]
+    fn of_too_much_the_longest_unused_is_removed() {
+        let folder = folder(&[("a", 4 * DAY), ("b/", DAY), ("c", 3 * DAY), ("d", 2 * DAY)]);
+        prune(folder.path(), 25, SystemTime::now());
+        assert_eq!(left(&folder), ["b", "d"]);
+        // This process uses them.
+        prune(folder.path(), 0, SystemTime::now() - 3 * DAY);
+        assert_eq!(left(&folder), ["b", "d"]);
+    }
+
+    #[test]
+    fn temporary_files_that_a_killed_process_left_are_removed() {
+        let folder = folder(&[
+            (".tmp1", 2 * UNFINISHED),
+            (".new-1/", 2 * UNFINISHED),
+            (".tmp2", Duration::ZERO),
+        ]);
+        prune(folder.path(), u64::MAX, SystemTime::now() - DAY);
+        assert_eq!(left(&folder), [".tmp2"]);
+    }
 }

@@ -11,6 +11,7 @@ mod query;
 mod sqlite;
 
 use std::path::Path;
+use std::time::Duration;
 
 pub use point::{Point, Value};
 pub use query::{Aggregation, Query};
@@ -32,15 +33,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// Open the SQLite file at `path`, or make it. Its folder must exist. Blocks.
+    /// Open the SQLite file at `path`, or make it. Its folder must exist. Blocks. Points whose time is longer ago than `retention`
+    /// are removed, within a minute; none: they are kept for ever.
     ///
     /// Several processes may have the same file open.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the file is no SQLite database, comes from a newer version of this program, belongs to
     /// another one, or cannot be read and written.
-    pub fn open_sqlite(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let backend = sqlite::Sqlite::open(path.as_ref())?;
+    pub fn open_sqlite(path: impl AsRef<Path>, retention: Option<Duration>) -> Result<Self, Error> {
+        let backend = sqlite::Sqlite::open(path.as_ref(), retention)?;
         Ok(Self { backend })
     }
 

@@ -14,7 +14,7 @@ fn child() {
     let Some(path) = std::env::var_os(PATH) else {
         return;
     };
-    let store = std::sync::Arc::new(Store::open_sqlite(path).unwrap());
+    let store = std::sync::Arc::new(Store::open_sqlite(path, None).unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         for _ in 0..8 {
@@ -65,7 +65,7 @@ async fn acknowledged_points_outlive_a_killed_writer() {
                 .count();
         assert!(acknowledged >= 200);
 
-        let store = Store::open_sqlite(&path).unwrap();
+        let store = Store::open_sqlite(&path, None).unwrap();
         let count = Query {
             measurement: "calls".into(),
             field: "latency".into(),

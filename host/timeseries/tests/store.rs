@@ -40,7 +40,7 @@ async fn get(store: &Store, aggregation: Aggregation) -> Option<f64> {
 
 fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open_sqlite(dir.path().join("points.db")).unwrap();
+    let store = Store::open_sqlite(dir.path().join("points.db"), None).unwrap();
     (dir, store)
 }
 
@@ -308,8 +308,8 @@ async fn a_reopened_store_has_everything_and_two_can_share_a_file() {
     store.write(vec![latency(0, 1.0)]).await.unwrap();
     store.close().await.unwrap();
     let path = dir.path().join("points.db");
-    let one = Store::open_sqlite(&path).unwrap();
-    let other = Store::open_sqlite(&path).unwrap();
+    let one = Store::open_sqlite(&path, None).unwrap();
+    let other = Store::open_sqlite(&path, None).unwrap();
     one.write(vec![latency(1, 2.0)]).await.unwrap();
     other.write(vec![latency(2, 4.0)]).await.unwrap();
     for store in [&one, &other] {
@@ -320,7 +320,7 @@ async fn a_reopened_store_has_everything_and_two_can_share_a_file() {
 #[test]
 fn files_that_are_no_store_of_ours_are_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let open = |name: &str| match Store::open_sqlite(dir.path().join(name)) {
+    let open = |name: &str| match Store::open_sqlite(dir.path().join(name), None) {
         Ok(_) => panic!("{name} was opened"),
         Err(error) => error.to_string(),
     };
@@ -344,15 +344,179 @@ fn files_that_are_no_store_of_ours_are_refused_and_left_alone() {
     let error = open("other.db");
     assert!(error.contains("another program"), "{error}");
 
-    drop(Store::open_sqlite(dir.path().join("newer.db")).unwrap());
+    drop(Store::open_sqlite(dir.path().join("newer.db"), None).unwrap());
     let newer = rusqlite::Connection::open(dir.path().join("newer.db")).unwrap();
-    newer.execute_batch("PRAGMA user_version = 2").unwrap();
+    newer.execute_batch("PRAGMA user_version = 3").unwrap();
     let error = open("newer.db");
     assert!(
-        error.contains("version 2") && error.contains("version 1"),
+        error.contains("version 3") && error.contains("version 2"),
         "{error}"
     );
 
     let error = open("no/such/folder.db");
     assert!(error.contains("folder exists"), "{error}");
+}
+
+/// Numbers from a fixed seed, of all sizes, many of them equal.
+fn numbers(count: usize) -> impl Iterator<Item = f64> {
+    let mut state = 7u64;
+    std::iter::repeat_with(move || {
+        // Of Knuth's MMIX.
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        let unit = (state >> 11) as f64 / (1u64 << 53) as f64;
+        match state >> 60 {
+            0 => 0.0,
+            1 => 2.5,
+            2 => -unit,
+            3 => 1e-300 * unit,
+            4 => 1e300 * unit,
+            5..8 => (unit * 10.0).round(),
+            _ => 1.0 + unit,
+        }
+    })
+    .take(count)
+}
+
+/// Compare every aggregate over all time with a sort of the same numbers, and with the same over a range that holds everything.
+async fn compare(store: &Store, tags: &[(&str, &str)], mut expected: Vec<f64>) {
+    let tags: Vec<_> = tags
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect();
+    let of = async |aggregation, start| {
+        let query = Query {
+            start,
+            tags: tags.clone(),
+            ..query(aggregation)
+        };
+        store.aggregate(query).await.unwrap()
+    };
+    expected.sort_by(f64::total_cmp);
+    for start in [None, Some(0)] {
+        assert_eq!(
+            of(Aggregation::Count, start).await,
+            Some(expected.len() as f64)
+        );
+        let sum: f64 = expected.iter().sum();
+        let given = of(Aggregation::Sum, start).await.unwrap();
+        assert!((given - sum).abs() <= 1e-9 * sum.abs(), "{given} {sum}");
+        assert_eq!(of(Aggregation::Min, start).await, expected.first().copied());
+        assert_eq!(of(Aggregation::Max, start).await, expected.last().copied());
+        for share in [0.001, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.9999] {
+            let rank = share * (expected.len() - 1) as f64;
+            let [lower, upper] = [rank.floor(), rank.ceil()].map(|rank| expected[rank as usize]);
+            assert_eq!(
+                of(Aggregation::Quantile(share), start).await,
+                Some(lower + (upper - lower) * rank.fract()),
+                "{share}"
+            );
+        }
+    }
+}
+
+/// Points of these numbers at these times, in two series.
+fn in_two_series(numbers: &[f64], time: u64) -> Vec<Point> {
+    let points = numbers.iter().enumerate().map(|(index, &number)| {
+        let series = ["even", "odd"][index % 2];
+        let value = Value::Float(number);
+        point(time, &[("series", series)], &[("latency", value)])
+    });
+    points.collect()
+}
+
+fn every_second(numbers: &[f64]) -> Vec<f64> {
+    numbers.iter().copied().step_by(2).collect()
+}
+
+#[tokio::test]
+async fn aggregates_of_many_values_are_those_of_a_sort() {
+    let (_dir, store) = open();
+    let numbers: Vec<f64> = numbers(20_000).collect();
+    for chunk in numbers.chunks(1000) {
+        store.write(in_two_series(chunk, 7)).await.unwrap();
+    }
+    compare(&store, &[("series", "even")], every_second(&numbers)).await;
+    compare(&store, &[], numbers).await;
+}
+
+#[tokio::test]
+async fn large_integers_and_floats_keep_their_order() {
+    let (_dir, store) = open();
+    // Floats are two apart here: the integers between them belong below the float that is nearest.
+    let edge = 1i64 << 53;
+    let integers = (edge - 4..edge + 40).map(Value::Integer);
+    let floats = (0..20).map(|step| Value::Float((edge + 2 * step) as f64));
+    let values: Vec<Value> = integers.chain(floats).collect();
+    let mut sorted: Vec<i128> = values
+        .iter()
+        .map(|value| match value {
+            Value::Integer(integer) => i128::from(*integer),
+            Value::Float(float) => *float as i128,
+            _ => unreachable!(),
+        })
+        .collect();
+    sorted.sort();
+    let points = values
+        .into_iter()
+        .map(|value| point(0, &[], &[("latency", value)]));
+    store.write(points.collect()).await.unwrap();
+    for (rank, number) in sorted.iter().enumerate() {
+        let share = rank as f64 / (sorted.len() - 1) as f64;
+        let given = get(&store, Aggregation::Quantile(share)).await.unwrap();
+        // A rank that falls between two by a rounding is as near to either.
+        assert!(
+            (given - *number as f64).abs() <= 2.0,
+            "{rank}: {given} {number}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn points_older_than_the_retention_are_removed_and_the_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("points.db");
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    let numbers: Vec<f64> = numbers(20_000).collect();
+    let (old, new) = numbers.split_at(12_000);
+    let store = Store::open_sqlite(&path, None).unwrap();
+    for (numbers, age) in [(old, 3), (new, 1)] {
+        let time = (now - age * hour).as_nanos() as u64;
+        store.write(in_two_series(numbers, time)).await.unwrap();
+    }
+    let text = Value::Text("gone".into());
+    let series = [("series", "only here")];
+    let point = point(0, &series, &[("latency", text)]);
+    store.write(vec![point]).await.unwrap();
+    store.close().await.unwrap();
+
+    let store = Store::open_sqlite(&path, Some(2 * hour)).unwrap();
+    while get(&store, Aggregation::Count).await != Some(new.len() as f64) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    compare(&store, &[("series", "even")], every_second(new)).await;
+    compare(&store, &[], new.to_vec()).await;
+}
+
+#[tokio::test]
+async fn a_store_of_version_1_gets_its_rolling_aggregates() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("points.db");
+    let numbers: Vec<f64> = numbers(5_000).collect();
+    let store = Store::open_sqlite(&path, None).unwrap();
+    store.write(in_two_series(&numbers, 7)).await.unwrap();
+    store.close().await.unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("DROP TABLE total; DROP TABLE bucket; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(connection);
+
+    let store = Store::open_sqlite(&path, None).unwrap();
+    compare(&store, &[("series", "even")], every_second(&numbers)).await;
+    compare(&store, &[], numbers).await;
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -35,7 +36,10 @@ impl Prepared {
         let path = folder.join(format!("{}-{VERSION}.safetensors", digest(files, sources)?));
         if path.is_file() {
             match Self::map(&path, sources) {
-                Some(prepared) => return Ok(prepared),
+                Some(prepared) => {
+                    note_use(&path);
+                    return Ok(prepared);
+                }
                 None => {
                     tracing::warn!(file = %path.display(), "prepared weights are damaged; they are made again")
                 }
@@ -82,6 +86,14 @@ impl Prepared {
     /// The weights of that name, if they were among the sources.
     pub fn get(&self, name: &str) -> Option<&View> {
         self.0.get(name)
+    }
+}
+
+/// The time of its last change says when a file was last used: whoever removes files needs to know.
+fn note_use(path: &Path) {
+    let noted = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    if let Err(error) = noted {
+        tracing::debug!(%error, file = %path.display(), "cannot note the use of prepared weights");
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! The files are copied when the component is loaded, into a folder of the host's own that is named by their content. So
 //! the component sees what was there then, nothing that a link or a later change could bring in, and of the
-//! manifest's folder nothing else. Copies are kept: they may be deleted while no host runs.
+//! manifest's folder nothing else. Copies are kept, and verified when they are used again.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -45,36 +46,100 @@ impl Files {
 
     /// Copies files, by the path they are seen at.
     fn copy(&self, files: &BTreeMap<PathBuf, PathBuf>) -> anyhow::Result<PathBuf> {
+        let failed = "cannot copy the files";
+        let there = self.0.join(digest(files, |_, _| Ok(()))?);
+        if there.exists() {
+            if is_intact(&there) {
+                state::mark_used(&there);
+                return Ok(there);
+            }
+            tracing::warn!(folder = %there.display(), "copies of files were changed, and are made again");
+            std::fs::remove_dir_all(&there).context(failed)?;
+        }
         let staging = tempfile::Builder::new()
             .prefix(".new-")
             .tempdir_in(&self.0)
-            .context("cannot copy the files")?;
-        let mut digest = Sha256::new();
-        for (seen_at, source) in files {
-            let unreadable = || format!("cannot copy {}", source.display());
-            let content = std::fs::read(source).with_context(unreadable)?;
-            let name = seen_at.as_os_str().as_encoded_bytes();
-            for part in [name, &content] {
-                digest.update((part.len() as u64).to_le_bytes());
-                digest.update(part);
-            }
+            .context(failed)?;
+        // The files may have changed meanwhile: what is copied gives the name.
+        let name = digest(files, |seen_at, content| {
             let copy = staging.path().join(seen_at);
             if let Some(folder) = copy.parent() {
-                std::fs::create_dir_all(folder).with_context(unreadable)?;
+                std::fs::create_dir_all(folder)?;
             }
-            std::fs::write(copy, content).with_context(unreadable)?;
-        }
-        let name = state::hex(&digest.finalize());
+            let mut copy = std::fs::File::create(copy)?;
+            copy.write_all(content)?;
+            copy.sync_all()
+        })?;
+        flush_folders(staging.path()).context(failed)?;
         let folder = self.0.join(name);
-        if !folder.exists()
-            && let Err(error) = std::fs::rename(staging.path(), &folder)
+        if let Err(error) = std::fs::rename(staging.path(), &folder)
             // Another host may have put the same files there meanwhile.
-            && !folder.exists()
+            && !is_intact(&folder)
         {
-            return Err(error).context("cannot copy the files");
+            return Err(error).context(failed);
         }
+        std::fs::File::open(&self.0)
+            .and_then(|parent| parent.sync_all())
+            .context(failed)?;
         Ok(folder)
     }
+}
+
+/// The SHA-256 of files and of the paths they are seen at, in hexadecimal. Each is shown to `each` on the way.
+fn digest(
+    files: &BTreeMap<PathBuf, PathBuf>,
+    mut each: impl FnMut(&Path, &[u8]) -> std::io::Result<()>,
+) -> anyhow::Result<String> {
+    let mut digest = Sha256::new();
+    for (seen_at, source) in files {
+        let content = std::fs::read(source).and_then(|content| {
+            each(seen_at, &content)?;
+            Ok(content)
+        });
+        let content = content.with_context(|| format!("cannot copy {}", source.display()))?;
+        for part in [seen_at.as_os_str().as_encoded_bytes(), &content] {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+    }
+    Ok(state::hex(&digest.finalize()))
+}
+
+/// Whether a folder of copies holds what its name says.
+fn is_intact(folder: &Path) -> bool {
+    let found = files_below(folder).map_err(anyhow::Error::from);
+    found
+        .and_then(|files| {
+            let relative = files
+                .into_iter()
+                .map(|file| Ok((file.strip_prefix(folder)?.to_path_buf(), file)));
+            digest(&relative.collect::<anyhow::Result<_>>()?, |_, _| Ok(()))
+        })
+        .is_ok_and(|name| folder.file_name() == Some(name.as_ref()))
+}
+
+/// Whatever lies in a folder and in those below it and is no folder.
+fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => files.extend(files_below(&entry.path())?),
+            false => files.push(entry.path()),
+        }
+    }
+    Ok(files)
+}
+
+/// Writes the entries of a folder and of those below it to the disk.
+fn flush_folders(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            flush_folders(&entry.path())?;
+        }
+    }
+    std::fs::File::open(folder)?.sync_all()
 }
 
 impl Capability for Files {
@@ -385,5 +450,23 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(std::fs::read(first.join("x/y")).unwrap(), b"top.txt");
         assert_eq!(std::fs::read_dir(copies.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn copies_that_were_changed_are_made_again() {
+        let (folder, copies) = (folder(), tempfile::tempdir().unwrap());
+        let files = Files::new(copies.path()).unwrap();
+        let selected = BTreeMap::from([(PathBuf::from("x/y"), folder.path().join("top.txt"))]);
+        let copy = files.copy(&selected).unwrap().join("x/y");
+        for change in [
+            &(|copy: &Path| std::fs::write(copy, "").unwrap()) as &dyn Fn(&Path),
+            &|copy| std::fs::remove_file(copy).unwrap(),
+            &|copy| std::fs::write(copy.with_file_name("z"), "more").unwrap(),
+        ] {
+            change(&copy);
+            assert_eq!(files.copy(&selected).unwrap().join("x/y"), copy);
+            assert_eq!(std::fs::read(&copy).unwrap(), b"top.txt");
+            assert!(!copy.with_file_name("z").exists());
+        }
     }
 }

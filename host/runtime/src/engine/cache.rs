@@ -6,7 +6,6 @@
 
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use wasmtime::component::Component;
 
@@ -40,7 +39,7 @@ impl CodeCache {
             // SAFETY: the file was written by `serialize` below; nobody else can write to the folder.
             match unsafe { Component::deserialize_file(&self.engine, &entry) } {
                 Ok(component) => {
-                    mark_used(&entry);
+                    state::mark_used(&entry);
                     return Ok(component);
                 }
                 Err(error) => {
@@ -65,68 +64,8 @@ impl CodeCache {
             .serialize()
             .map_err(anyhow::Error::from)
             .and_then(|code| state::write_durably(entry, &code));
-        // Where nothing is added, nothing grows.
-        prune(&self.folder);
         if let Err(error) = written {
             tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "cannot write to the code cache");
         }
-    }
-}
-
-/// An entry that was not used for so long is of a component, or of a version of the host, that is gone.
-const KEPT_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Notes that an entry was used. If that fails, it may have to be compiled again in a month.
-fn mark_used(entry: &Path) {
-    let marked = std::fs::File::options()
-        .append(true)
-        .open(entry)
-        .and_then(|file| file.set_modified(SystemTime::now()));
-    if let Err(error) = marked {
-        tracing::debug!(%error, entry = %entry.display(), "cannot note the use of a cache entry");
-    }
-}
-
-/// Removes what was not used for long. What cannot be removed costs only space.
-fn prune(folder: &Path) {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    for entry in entries {
-        let unused = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .ok()
-            .and_then(|modified| modified.elapsed().ok());
-        if unused.is_some_and(|unused| unused > KEPT_UNUSED)
-            && let Err(error) = std::fs::remove_file(entry.path())
-        {
-            tracing::warn!(%error, entry = %entry.path().display(), "cannot remove an old cache entry");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::{KEPT_UNUSED, mark_used, prune};
-
-    #[test]
-    fn what_was_not_used_for_long_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let [old, used, new] = ["old", "used", "new"].map(|name| folder.path().join(name));
-        for path in [&old, &used, &new] {
-            std::fs::write(path, "code").unwrap();
-        }
-        for path in [&old, &used] {
-            let file = std::fs::File::options().append(true).open(path).unwrap();
-            file.set_modified(SystemTime::now() - KEPT_UNUSED * 2)
-                .unwrap();
-        }
-        mark_used(&used);
-        prune(folder.path());
-        assert_eq!(
-            [old.exists(), used.exists(), new.exists()],
-            [false, true, true]
-        );
     }
 }

@@ -24,6 +24,7 @@ impl Kept {
             tracing::warn!(path = %path.display(), "a kept component was changed, and is fetched again");
             return None;
         }
+        state::mark_used(&path);
         Some(path)
     }
 
@@ -35,6 +36,7 @@ impl Kept {
     pub(super) fn resolved(&self, reference: &str) -> Option<Digest> {
         let text = std::fs::read_to_string(self.note(reference)).ok()?;
         let digest = text.parse().ok()?;
+        state::mark_used(&self.note(reference));
         self.find(&digest).map(|_| digest)
     }
 

@@ -3,6 +3,8 @@
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, Transaction, params_from_iter};
 
+use super::INTEGER;
+use super::rollup::Bucket;
 use crate::{Aggregation, Error, Query};
 
 /// Answer a query. The outer error is the database's, the inner one the query's.
@@ -10,7 +12,7 @@ pub(super) fn aggregate(
     connection: &mut Connection,
     query: &Query,
 ) -> rusqlite::Result<Result<Option<f64>, Error>> {
-    // One transaction, so that a quantile's count and values are of the same moment.
+    // One transaction, so that what is read one after the other is of the same moment.
     let transaction = connection.transaction()?;
     let field: Option<i64> = transaction
         .prepare_cached("SELECT id FROM field WHERE measurement = ?1 AND name = ?2")?
@@ -19,112 +21,196 @@ pub(super) fn aggregate(
     let Some(field) = field else {
         return Ok(Ok(of_nothing(query.aggregation)));
     };
-    let selection = Selection::new(&transaction, field, query)?;
-    let value = match query.aggregation {
-        Aggregation::Count => return selection.number("count(*)").map(Ok),
-        // Real numbers: a sum of integers must not overflow.
-        Aggregation::Sum => "total(value)",
-        Aggregation::Min => "min(value)",
-        Aggregation::Max => "max(value)",
-        Aggregation::Mean => "avg(value)",
-        Aggregation::Median | Aggregation::Quantile(_) => "count(*)",
-    };
-    let (number, kind) = selection.number_and_kind(value)?;
-    if kind.is_some_and(|kind| kind > 1) {
+    let selection = Selection::new(&transaction, field, query);
+    let totals = selection.totals()?;
+    if query.aggregation != Aggregation::Count && totals.numbers < totals.count {
         return Ok(Err(Error::Invalid(format!(
             "field `{}` of `{}` has values that are no numbers; they can only be counted",
             query.field, query.measurement
         ))));
     }
+    if totals.count == 0 {
+        return Ok(Ok(of_nothing(query.aggregation)));
+    }
     let share = match query.aggregation {
+        Aggregation::Count => return Ok(Ok(Some(totals.count as f64))),
+        Aggregation::Sum => return Ok(Ok(Some(totals.sum))),
+        Aggregation::Mean => return Ok(Ok(Some(totals.sum / totals.count as f64))),
+        Aggregation::Min => 0.0,
+        Aggregation::Max => 1.0,
         Aggregation::Median => 0.5,
         Aggregation::Quantile(share) => share,
-        _ => return Ok(Ok(number)),
     };
-    match number {
-        Some(count) if count > 0.0 => selection.quantile(share, count).map(Ok),
-        _ => Ok(Ok(None)),
-    }
+    selection.quantile(share, totals.count).map(Ok)
 }
 
 fn of_nothing(aggregation: Aggregation) -> Option<f64> {
     matches!(aggregation, Aggregation::Count | Aggregation::Sum).then_some(0.0)
 }
 
-/// The rows of `value` that a query selects, as a condition with its parameters.
-struct Selection<'a> {
-    transaction: &'a Transaction<'a>,
-    condition: String,
+struct Totals {
+    count: i64,
+    numbers: i64,
+    sum: f64,
+}
+
+/// A condition, and the values of its parameters in order.
+struct Condition {
+    sql: String,
     parameters: Vec<SqlValue>,
 }
 
+/// The values that a query selects.
+struct Selection<'a> {
+    transaction: &'a Transaction<'a>,
+    /// Their field and series. Every table has these.
+    of: Condition,
+    /// Their time. None: all time, which the rolling aggregates are of.
+    at: Option<Condition>,
+}
+
 impl<'a> Selection<'a> {
-    fn new(transaction: &'a Transaction<'a>, field: i64, query: &Query) -> rusqlite::Result<Self> {
-        let mut condition = String::from("field = ?");
-        let mut parameters = vec![SqlValue::from(field)];
+    fn new(transaction: &'a Transaction<'a>, field: i64, query: &Query) -> Self {
+        let mut of = Condition {
+            sql: "field = ?".into(),
+            parameters: vec![SqlValue::from(field)],
+        };
+        for (key, value) in &query.tags {
+            of.sql
+                .push_str(" AND series IN (SELECT series FROM tag WHERE key = ? AND value = ?)");
+            of.parameters
+                .extend([key, value].map(|text| SqlValue::from(text.clone())));
+        }
         // A bound beyond what a point's time can be is as good as the last one.
         let time = |bound: u64| SqlValue::from(i64::try_from(bound).unwrap_or(i64::MAX));
-        if let Some(start) = query.start {
-            condition.push_str(" AND time >= ?");
-            parameters.push(time(start));
-        }
-        if let Some(stop) = query.stop {
-            condition.push_str(" AND time < ?");
-            parameters.push(time(stop));
-        }
-        for (key, value) in &query.tags {
-            condition
-                .push_str(" AND series IN (SELECT series FROM tag WHERE key = ? AND value = ?)");
-            parameters.push(SqlValue::from(key.clone()));
-            parameters.push(SqlValue::from(value.clone()));
-        }
-        Ok(Self {
-            transaction,
-            condition,
+        let bounds = [("time >= ?", query.start), ("time < ?", query.stop)];
+        let bounds = bounds
+            .into_iter()
+            .filter_map(|(sql, bound)| Some((sql, time(bound?))));
+        let (sql, parameters): (Vec<_>, Vec<_>) = bounds.unzip();
+        let at = (!sql.is_empty()).then(|| Condition {
+            sql: sql.join(" AND "),
             parameters,
-        })
+        });
+        Self {
+            transaction,
+            of,
+            at,
+        }
     }
 
-    fn number(&self, expression: &str) -> rusqlite::Result<Option<f64>> {
-        let sql = format!(
-            "SELECT CAST({expression} AS REAL) FROM value INDEXED BY value_by_time WHERE {}",
-            self.condition
-        );
-        self.transaction
-            .prepare_cached(&sql)?
-            .query_row(params_from_iter(&self.parameters), |row| row.get(0))
-    }
-
-    /// The expression, and the largest kind among the rows: above 1 where one is no number.
-    fn number_and_kind(&self, expression: &str) -> rusqlite::Result<(Option<f64>, Option<i64>)> {
-        let sql = format!(
-            "SELECT CAST({expression} AS REAL), max(kind) FROM value INDEXED BY value_by_time WHERE {}",
-            self.condition
-        );
-        self.transaction
-            .prepare_cached(&sql)?
-            .query_row(params_from_iter(&self.parameters), |row| {
-                Ok((row.get(0)?, row.get(1)?))
+    fn totals(&self) -> rusqlite::Result<Totals> {
+        let columns = match &self.at {
+            None => "total(count), total(numbers), total(sum) FROM total".into(),
+            // Real numbers: a sum of integers must not overflow.
+            Some(_) => format!(
+                "count(*), total(kind <= {INTEGER}), total(CASE WHEN kind <= {INTEGER} THEN value END)
+                 FROM value INDEXED BY value_by_time"
+            ),
+        };
+        self.select(&columns, self.at.as_ref(), "", [], |row| {
+            Ok(Totals {
+                count: row.get::<_, f64>(0)? as i64,
+                numbers: row.get::<_, f64>(1)? as i64,
+                sum: row.get(2)?,
             })
+        })
+        .map(|rows| rows.into_iter().next().expect("an aggregate is one row"))
     }
 
     /// The value at rank `share * (count - 1)`, between two neighbours in proportion.
-    fn quantile(&self, share: f64, count: f64) -> rusqlite::Result<Option<f64>> {
-        let rank = share * (count - 1.0);
-        let sql = format!(
-            "SELECT CAST(value AS REAL) FROM value INDEXED BY value_by_size WHERE {} ORDER BY value LIMIT 2 OFFSET ?",
-            self.condition
-        );
-        let mut parameters = self.parameters.clone();
-        parameters.push(SqlValue::from(rank.floor() as i64));
-        let mut statement = self.transaction.prepare_cached(&sql)?;
-        let neighbours = statement
-            .query_map(params_from_iter(&parameters), |row| row.get(0))?
-            .collect::<rusqlite::Result<Vec<f64>>>()?;
+    fn quantile(&self, share: f64, count: i64) -> rusqlite::Result<Option<f64>> {
+        let rank = share * (count - 1) as f64;
+        let (below, fraction) = (rank.floor() as i64, rank.fract());
+        let neighbours = match &self.at {
+            Some(at) => self.select(
+                "CAST(value AS REAL) FROM value INDEXED BY value_by_time",
+                Some(at),
+                "ORDER BY value LIMIT 2 OFFSET ?",
+                [below.into()],
+                |row| row.get(0),
+            )?,
+            None if fraction == 0.0 => vec![self.nth(below)?],
+            None => vec![self.nth(below)?, self.nth(below + 1)?],
+        };
         Ok(match neighbours[..] {
-            [lower, upper] => Some(lower + (upper - lower) * rank.fract()),
+            [lower, upper] => Some(lower + (upper - lower) * fraction),
             [only] => Some(only),
             _ => None,
         })
+    }
+
+    /// The number of this rank, from 0, of all time.
+    fn nth(&self, mut rank: i64) -> rusqlite::Result<f64> {
+        let mut bucket = Bucket::ALL;
+        while let Some((first, last)) = bucket.parts() {
+            let level = bucket.level + 1;
+            let among = Condition {
+                sql: "level = ? AND bucket BETWEEN ? AND ?".into(),
+                parameters: vec![(level as i64).into(), first.into(), last.into()],
+            };
+            let counts = self.select(
+                "bucket, sum(count) FROM bucket",
+                Some(&among),
+                "GROUP BY bucket ORDER BY bucket",
+                [],
+                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+            )?;
+            let mut found = None;
+            for (index, count) in counts {
+                found = Some(index);
+                if rank < count {
+                    break;
+                }
+                rank -= count;
+            }
+            bucket = Bucket {
+                level,
+                index: found.ok_or(rusqlite::Error::QueryReturnedNoRows)?,
+            };
+        }
+        let (lower, upper) = bucket.bounds();
+        let within = Condition {
+            sql: "value >= ? AND value < ?".into(),
+            parameters: vec![lower.into(), upper.into()],
+        };
+        let number = |order: &str, offset: i64| {
+            self.select(
+                "CAST(value AS REAL) FROM value INDEXED BY value_by_size",
+                Some(&within),
+                &format!("ORDER BY value {order} LIMIT 1 OFFSET ?"),
+                [offset.into()],
+                |row| row.get::<_, f64>(0),
+            )?
+            .pop()
+            .ok_or(rusqlite::Error::QueryReturnedNoRows)
+        };
+        // Of many equal values none needs to be stepped over.
+        let least = number("ASC", 0)?;
+        if least == number("DESC", 0)? {
+            return Ok(least);
+        }
+        number("ASC", rank)
+    }
+
+    /// Rows of a table, with a further condition, an order and its parameters.
+    fn select<T, const N: usize>(
+        &self,
+        columns: &str,
+        and: Option<&Condition>,
+        order: &str,
+        parameters: [SqlValue; N],
+        row: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let (also, more) = match and {
+            Some(and) => (format!(" AND {}", and.sql), &and.parameters[..]),
+            None => Default::default(),
+        };
+        let sql = format!("SELECT {columns} WHERE {}{also} {order}", self.of.sql);
+        let parameters = self.of.parameters.iter().chain(more).chain(&parameters);
+        self.transaction
+            .prepare_cached(&sql)?
+            .query_map(params_from_iter(parameters), row)?
+            .collect()
     }
 }

@@ -1,8 +1,10 @@
-//! The store in an SQLite file: one thread writes, one reads, each with a connection of its own, so that reads do not
-//! wait for writes.
+//! The store in an SQLite file: one thread writes, one reads, one removes what has expired, each with a connection of its own, so
+//! that reads do not wait for writes.
 
 mod aggregate;
 mod reader;
+mod retention;
+mod rollup;
 mod schema;
 mod writer;
 
@@ -21,6 +23,12 @@ const QUEUE: usize = 1024;
 /// How long to wait for another process that writes to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Kinds of a value, as the tables have them. The first two are numbers.
+const FLOAT: i64 = 0;
+const INTEGER: i64 = 1;
+const TEXT: i64 = 2;
+const BOOLEAN: i64 = 3;
+
 /// A call on its way to a thread, with the place for its answer.
 struct Call<T, R> {
     what: T,
@@ -34,12 +42,14 @@ type Read = Call<Query, Option<f64>>;
 pub(crate) struct Sqlite {
     writes: Option<mpsc::Sender<Write>>,
     reads: Option<mpsc::Sender<Read>>,
+    /// Dropped when the store closes, for the thread that waits for it.
+    open: Option<std::sync::mpsc::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Sqlite {
     /// Open or make the file, and start the threads.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: &Path, retention: Option<Duration>) -> Result<Self, Error> {
         let mut connection = connect(path)?;
         schema::prepare(&mut connection, path)?;
         let (writes, writes_rx) = mpsc::channel(QUEUE);
@@ -52,19 +62,31 @@ impl Sqlite {
                 .spawn(run)
                 .map_err(|error| Error::Unavailable(format!("no thread for the store: {error}")))
         };
-        let threads = vec![
+        let (open, closed) = std::sync::mpsc::channel();
+        let mut threads = vec![
             spawn("timeseries-writer", {
                 let path = path.clone();
                 Box::new(move || writer::run(connection, &path, writes_rx))
             })?,
             spawn(
                 "timeseries-reader",
-                Box::new(move || reader::run(reader, &path, reads_rx)),
+                Box::new({
+                    let path = path.clone();
+                    move || reader::run(reader, &path, reads_rx)
+                }),
             )?,
         ];
+        if let Some(retention) = retention {
+            let connection = connect(&path)?;
+            threads.push(spawn(
+                "timeseries-retention",
+                Box::new(move || retention::run(connection, &path, retention, &closed)),
+            )?);
+        }
         Ok(Self {
             writes: Some(writes),
             reads: Some(reads),
+            open: Some(open),
             threads,
         })
     }
@@ -92,6 +114,7 @@ impl Sqlite {
     fn end(&mut self) -> Result<(), Error> {
         self.writes = None;
         self.reads = None;
+        self.open = None;
         let results: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
         if results.iter().any(Result::is_err) {
             return Err(stopped());

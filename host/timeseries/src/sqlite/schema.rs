@@ -1,21 +1,20 @@
 //! The tables, and the check that a file has them.
 //!
 //! A field's value is one row of `value`, and both indices hold whole rows: one in the order of time, for counts and
-//! sums over a range, and one in the order of size, so that a median over a million values steps along the index instead
-//! of sorting them. All points with the same measurement and tags share one row of `series`, of which there are few.
+//! sums over a range, and one in the order of size, for ranks (see `rollup`). All points with the same measurement and tags share one row of `series`, of which there are few.
 
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::unavailable;
+use super::{rollup, unavailable};
 use crate::Error;
 
 /// Marks a file as this store's: "TSPT" in ASCII.
 const APPLICATION_ID: i32 = 0x5453_5054;
 
-/// Version of the tables.
-const VERSION: i32 = 1;
+/// Version of the tables. Files of version 1 have no rolling aggregates; they get them when they are opened.
+const VERSION: i32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE series (
@@ -64,7 +63,10 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
     let shown = path.display();
     if tables == 0 && version == 0 {
-        transaction.execute_batch(TABLES).map_err(failed)?;
+        transaction
+            .execute_batch(TABLES)
+            .and_then(|()| transaction.execute_batch(rollup::TABLES))
+            .map_err(failed)?;
         transaction
             .pragma_update(None, "application_id", APPLICATION_ID)
             .and_then(|()| transaction.pragma_update(None, "user_version", VERSION))
@@ -75,6 +77,15 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         return Err(Error::Unavailable(format!(
             "time-series store `{shown}`: it is an SQLite database of another program; choose another path"
         )));
+    }
+    if version == 1 {
+        tracing::info!(store = %shown, "making rolling aggregates for a store of an earlier version");
+        return transaction
+            .execute_batch(rollup::TABLES)
+            .and_then(|()| rollup::rebuild(&transaction))
+            .and_then(|()| transaction.pragma_update(None, "user_version", VERSION))
+            .and_then(|()| transaction.commit())
+            .map_err(failed);
     }
     if version != VERSION {
         return Err(Error::Unavailable(format!(

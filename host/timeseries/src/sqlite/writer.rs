@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use rusqlite::{Connection, ToSql, Transaction, TransactionBehavior, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::mpsc::Receiver;
 
-use super::{Write, unavailable};
+use super::rollup::Changes;
+use super::{BOOLEAN, FLOAT, INTEGER, TEXT, Write, unavailable};
 use crate::point::now;
 use crate::{Point, Value};
 
@@ -43,13 +45,20 @@ pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<W
 
 fn commit(connection: &mut Connection, ids: &mut Ids, group: &[Write]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut changes = Changes::default();
     for point in group.iter().flat_map(|call| &call.what) {
-        insert(&transaction, ids, point)?;
+        insert(&transaction, ids, &mut changes, point)?;
     }
+    changes.apply(&transaction)?;
     transaction.commit()
 }
 
-fn insert(transaction: &Transaction<'_>, ids: &mut Ids, point: &Point) -> rusqlite::Result<()> {
+fn insert(
+    transaction: &Transaction<'_>,
+    ids: &mut Ids,
+    changes: &mut Changes,
+    point: &Point,
+) -> rusqlite::Result<()> {
     let series = ids.series(transaction, point)?;
     // `Point::check` has seen that the time fits.
     let time = point
@@ -60,13 +69,20 @@ fn insert(transaction: &Transaction<'_>, ids: &mut Ids, point: &Point) -> rusqli
     )?;
     for (name, value) in &point.fields {
         let field = ids.field(transaction, &point.measurement, name)?;
-        let (kind, value): (i64, &dyn ToSql) = match value {
-            Value::Float(number) => (0, number),
-            Value::Integer(number) => (1, number),
-            Value::Text(text) => (2, text),
-            Value::Boolean(truth) => (3, truth),
+        let (kind, value) = match value {
+            Value::Float(number) => (FLOAT, ValueRef::Real(*number)),
+            Value::Integer(number) => (INTEGER, ValueRef::Integer(*number)),
+            Value::Text(text) => (TEXT, ValueRef::from(text.as_str())),
+            Value::Boolean(truth) => (BOOLEAN, ValueRef::Integer(i64::from(*truth))),
         };
-        insert.execute(params![field, series, time, kind, value])?;
+        insert.execute(params![
+            field,
+            series,
+            time,
+            kind,
+            ToSqlOutput::Borrowed(value)
+        ])?;
+        changes.add(field, series, kind, value);
     }
     Ok(())
 }
