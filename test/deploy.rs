@@ -402,10 +402,29 @@ async fn list_and_logs_show_what_components_do() {
         "{table}"
     );
     let logs = run_ok(&host, &["logs", "mine"]).await;
+    let printed: Vec<_> = logs
+        .lines()
+        .map(|line| line.splitn(3, ' ').last())
+        .collect();
     assert!(
-        logs.contains("stdout to standard output\nstderr to standard error\n"),
+        printed.windows(2).any(|pair| pair
+            == [
+                Some("stdout to standard output"),
+                Some("stderr to standard error")
+            ]),
         "{logs}"
     );
+    let trap = host
+        .wait_for_log(|line| line["message"] == "the component trapped")
+        .await;
+    let id = trap["request_id"].as_str().unwrap();
+    let said = format!(" {id} host   the component trapped: error while executing");
+    let line = logs.lines().find(|line| line.contains(&said));
+    let (time, _) = line
+        .unwrap_or_else(|| panic!("{logs}"))
+        .split_once(' ')
+        .unwrap();
+    assert!(humantime::parse_rfc3339(time).is_ok(), "{logs}");
     assert!(
         run_refused(&host, &["logs", "yours"])
             .await
@@ -460,11 +479,14 @@ async fn what_can_no_longer_be_loaded_does_not_keep_others_from_being_changed() 
     let state = host.kill();
     let manifest = common::write_manifest(state.path(), MANIFEST);
     let host = Host::with(state, &["-f", manifest.to_str().unwrap()]);
-    let log = host.log();
-    let unloadable = log
-        .iter()
-        .filter(|line| line["message"] == "a deployed component cannot be loaded");
-    assert_eq!(unloadable.count(), 2, "{log:?}");
+    common::eventually(async || {
+        let log = host.log();
+        let unloadable = log
+            .iter()
+            .filter(|line| line["message"] == "a deployed component cannot be loaded");
+        (unloadable.count() == 2).then_some(())
+    })
+    .await;
     let probe = component("probe-wasi02");
     let mine = ["deploy", &probe, "--id", "mine", "--route", "/mine/..."];
     run_ok(&host, &mine).await;

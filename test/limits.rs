@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use common::{Host, PATIENCE, client, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -101,13 +103,29 @@ fn probe_with(args: &[&str]) -> Host {
 
 /// Waits until so many requests of a component run and wait.
 async fn until(host: &Host, id: &str, running: u64, waiting: u64) {
-    let url = format!("{}/v1/components/{id}", host.admin);
     eventually(async || {
-        let answer = common::answer(reqwest::get(&url).await.unwrap()).await;
-        let figures = &answer.json()["figures"];
+        let figures = figures(host, id).await;
         (figures["running"] == running && figures["waiting"] == waiting).then_some(())
     })
     .await;
+}
+
+/// What is counted of a component.
+async fn figures(host: &Host, id: &str) -> Value {
+    let url = format!("{}/v1/components/{id}", host.admin);
+    common::answer(reqwest::get(&url).await.unwrap())
+        .await
+        .json()["figures"]
+        .take()
+}
+
+/// What a component has printed, and what the host has said of it.
+async fn lines(host: &Host, id: &str) -> Vec<Value> {
+    let url = format!("{}/v1/components/{id}/logs", host.admin);
+    let text = reqwest::get(&url).await.unwrap().text().await.unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// What every test ends with: whatever happened, the host serves.
@@ -449,7 +467,10 @@ async fn a_status_that_is_no_final_answer_is_answered_500() {
     for status in [100, 101, 103, 199] {
         let answer = host.get(&format!("/status?{status}")).await;
         assert_eq!(answer.error(), (500, "component_trap".into()), "{status}");
-        let line = host.wait_for_log(|line| line["status"] == status).await;
+        let reason = format!("status {status} is not a final one");
+        let line = host
+            .wait_for_log(|line| line["error"] == reason.as_str())
+            .await;
         assert_eq!(line["level"], "ERROR");
     }
     still_serves(&host).await;
@@ -623,9 +644,9 @@ async fn a_client_that_stops_sending_is_answered_408() {
         .unwrap()
         .ok();
     let line = host
-        .wait_for_log(|line| line["message"] == "the answer broke off")
+        .wait_for_log(|line| line["message"] == "the component was stopped")
         .await;
-    assert_eq!(line["stop"], "BodyIdle");
+    assert_eq!(line["error"], "the body stopped coming");
 
     let host = Host::with_manifest(&common::default_manifest_with("body_idle = \"1s\""), &[]);
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
@@ -659,10 +680,10 @@ async fn a_body_that_trickles_is_answered_408() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let line = host
-        .wait_for_log(|line| line["message"] == "the answer broke off")
+        .wait_for_log(|line| line["message"] == "the component was stopped")
         .await;
     // Its time would be over after three seconds.
-    assert_eq!(line["stop"], "BodyIdle");
+    assert_eq!(line["error"], "the body stopped coming");
     still_serves(&host).await;
 }
 
@@ -1148,6 +1169,136 @@ async fn a_flood_of_outbound_requests_opens_few_connections() {
     assert_eq!(answer.error(), (500, "component_trap".into()));
     assert!(connections.load(Ordering::Relaxed) <= 16);
     still_serves(&host).await;
+}
+
+/// Each path, and what is said of its request: the level and the message of the one line, and what the reason begins with.
+const REASONS: [(&str, &str, &str, &str); 12] = [
+    (
+        "/trap",
+        "ERROR",
+        "the component trapped",
+        "error while executing",
+    ),
+    (
+        "/three/trap",
+        "ERROR",
+        "the component trapped",
+        "error while executing",
+    ),
+    (
+        "/trap-midway",
+        "ERROR",
+        "the component trapped",
+        "error while executing",
+    ),
+    (
+        "/trap-before-body",
+        "ERROR",
+        "the component trapped",
+        "error while executing",
+    ),
+    (
+        "/no-answer",
+        "ERROR",
+        "the component gave no answer",
+        "guest never invoked",
+    ),
+    (
+        "/status?103",
+        "ERROR",
+        "the component gave no answer",
+        "status 103 is not a final one",
+    ),
+    (
+        "/error",
+        "WARN",
+        "the component answered with an error",
+        "ErrorCode::ConfigurationError",
+    ),
+    (
+        "/three/error",
+        "WARN",
+        "the component answered with an error",
+        "ErrorCode::ConfigurationError",
+    ),
+    (
+        "/sleep",
+        "WARN",
+        "the component was stopped",
+        "its time was over",
+    ),
+    ("/spin-midway", "WARN", "the component was stopped", "its"),
+    (
+        "/spin-afterwards",
+        "WARN",
+        "the component was stopped",
+        "its",
+    ),
+    (
+        "/allocate",
+        "WARN",
+        "the component was stopped",
+        "it needs more memory than its limit",
+    ),
+];
+
+#[tokio::test]
+async fn one_line_of_the_log_and_of_the_component_says_why_a_request_failed() {
+    let host = probe();
+    let asked = REASONS.map(|(path, ..)| tokio::spawn(reqwest::get(format!("{}{path}", host.url))));
+    for (asked, (path, level, message, reason)) in asked.into_iter().zip(REASONS) {
+        // Where the answer breaks off early, its head may be lost too.
+        let _ = asked.await.unwrap();
+        let (only_path, _) = path.split_once('?').unwrap_or((path, ""));
+        let request = host
+            .wait_for_log(|line| line["message"] == "request" && line["url.path"] == only_path)
+            .await;
+        let id = request["request_id"].as_str().unwrap();
+        let of_request = |line: &Value| {
+            line["request_id"] == id && line["message"] != "request" && line["stream"].is_null()
+        };
+        let line = host.wait_for_log(of_request).await;
+        assert_eq!(
+            (line["level"].as_str(), line["message"].as_str()),
+            (Some(level), Some(message)),
+            "{path}: {line}"
+        );
+        let error = line["error"].as_str().unwrap();
+        assert!(error.contains(reason), "{path}: {error}");
+        let component = line["component"].as_str().unwrap();
+        let lines = lines(&host, component).await;
+        let said: Vec<_> = lines
+            .iter()
+            .filter(|line| line["stream"] == "host" && line["request_id"] == id)
+            .collect();
+        let first = said
+            .first()
+            .unwrap_or_else(|| panic!("{path}: nothing in {lines:?}"));
+        let text = first["text"].as_str().unwrap();
+        assert!(text.starts_with(message), "{path}: {text}");
+        assert!(first["time"].as_f64().unwrap() > 1.7e9, "{path}: {first}");
+        let logged = host.log().into_iter().filter(of_request).count();
+        assert_eq!(logged, 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_code_of_a_component_is_no_trap() {
+    let host = probe();
+    for path in ["/error", "/three/error"] {
+        let answer = host.get(path).await;
+        assert_eq!(answer.error(), (500, "component_error".into()));
+        assert!(
+            answer.message().contains("ConfigurationError"),
+            "{}",
+            answer.text
+        );
+    }
+    for component in ["probe", "three"] {
+        let figures = figures(&host, component).await;
+        assert_eq!(figures["traps"], 0, "{figures}");
+        assert_eq!(figures["requests"], 1, "{figures}");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use crate::args::LogFormat;
 
 /// Lines that wait to be written.
 const QUEUE: usize = 4096;
+/// Bytes that are written at once.
+const PIECE: usize = 64 << 10;
 /// How long the end of the process waits for the lines before it.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -88,29 +90,43 @@ impl Write for Queue {
     }
 }
 
-/// Writes line after line, and says how many were lost once the log can be written again.
+/// Writes the lines that have come, in one piece, and says how many were lost once the log can be written again.
 fn write(messages: &Receiver<Message>, mut to: impl Write) {
     let mut told = 0;
-    for message in messages {
-        match message {
-            Message::Line(line) => match to.write_all(&line) {
-                Ok(()) => {
-                    let lost = LOST.load(Relaxed);
-                    if lost > told {
-                        told = lost;
-                        tracing::warn!(
-                            lost_lines = lost,
-                            "lines of the log were lost since the start: standard error did not take them"
-                        );
-                    }
+    let mut piece = Vec::new();
+    while let Ok(first) = messages.recv() {
+        let mut lines = 0;
+        let mut flushed = Vec::new();
+        for message in std::iter::once(first).chain(messages.try_iter()) {
+            match message {
+                Message::Line(line) => {
+                    lines += 1;
+                    piece.extend_from_slice(&line);
                 }
-                Err(_) => {
-                    LOST.fetch_add(1, Relaxed);
-                }
-            },
-            Message::Flush(done) => {
-                let _ = done.send(());
+                Message::Flush(done) => flushed.push(done),
             }
+            if piece.len() >= PIECE {
+                break;
+            }
+        }
+        match to.write_all(&piece) {
+            Ok(()) => {
+                let lost = LOST.load(Relaxed);
+                if lost > told {
+                    told = lost;
+                    tracing::warn!(
+                        lost_lines = lost,
+                        "lines of the log were lost since the start: standard error did not take them"
+                    );
+                }
+            }
+            Err(_) => {
+                LOST.fetch_add(lines, Relaxed);
+            }
+        }
+        piece.clear();
+        for done in flushed {
+            let _ = done.send(());
         }
     }
 }

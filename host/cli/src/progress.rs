@@ -1,7 +1,9 @@
-//! Progress of components on their way from or to a registry: a bar of bytes, where somebody is looking.
+//! Progress, where somebody is looking: a bar of bytes for components on their way from or to a registry, and the time that has gone
+//! by while the host works.
 
 use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runtime::sources::Progress;
@@ -27,6 +29,18 @@ pub fn bytes() -> Box<Progress> {
             *current = None;
         }
     })
+}
+
+/// Says what is waited for, and for how long, until it is cleared.
+pub fn waiting(message: String) -> ProgressBar {
+    let bar =
+        ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_message(message);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    // The template is a constant; where it is malformed, the bar's own style is as good.
+    match ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 fn new_bar(name: &str) -> ProgressBar {

@@ -3,6 +3,7 @@
 use std::io::BufRead as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use runtime::http::is_loopback;
@@ -50,7 +51,10 @@ pub fn deploy(options: &Deploy) -> anyhow::Result<ExitCode> {
         query.push(("timeseries", "true".into()));
     }
     let remote = &options.remote;
-    let answer = remote.call(http::Method::PUT, &format!("/{id}"), &query, wasm)?;
+    let waiting = progress::waiting(format!("{id}: the host compiles and checks it"));
+    let answer = remote.call(http::Method::PUT, &format!("/{id}"), &query, wasm);
+    waiting.finish_and_clear();
+    let answer = answer?;
     remote.print(&answer, |answer| {
         say!(
             "{id}: revision {} serves {}",
@@ -177,7 +181,7 @@ pub fn remove(options: &Named) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what a component printed.
+/// Prints what a component printed, and what the host says of its requests.
 pub fn logs(options: &Logs) -> anyhow::Result<ExitCode> {
     let named = &options.named;
     let query: Vec<_> = options
@@ -198,7 +202,13 @@ pub fn logs(options: &Logs) -> anyhow::Result<ExitCode> {
             continue;
         }
         let line: Value = serde_json::from_str(&line).context("the host's answer is not JSON")?;
-        say!("{} {}", text(&line["stream"]), text(&line["text"]));
+        say!(
+            "{} {} {:6} {}",
+            time(&line["time"]),
+            line["request_id"].as_str().unwrap_or("-"),
+            text(&line["stream"]),
+            text(&line["text"])
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -282,6 +292,12 @@ impl Remote {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+/// Seconds since 1970, as the log has them.
+fn time(seconds: &Value) -> String {
+    let since = Duration::try_from_secs_f64(seconds.as_f64().unwrap_or_default());
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since.unwrap_or_default()).to_string()
 }
 
 fn number(value: &Value) -> u64 {

@@ -27,6 +27,8 @@ pub enum Code {
     Internal,
     /// The component trapped, or could not be started.
     ComponentTrap,
+    /// The component gave an error code in place of a response.
+    ComponentError,
     /// The component needed more memory than it may have.
     MemoryLimit,
     /// Too many requests run and wait already, or the host is about to stop.
@@ -50,6 +52,7 @@ impl Code {
             Code::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
             Code::TooManyRequests => ("too_many_requests", StatusCode::TOO_MANY_REQUESTS),
             Code::ComponentTrap => ("component_trap", StatusCode::INTERNAL_SERVER_ERROR),
+            Code::ComponentError => ("component_error", StatusCode::INTERNAL_SERVER_ERROR),
             Code::MemoryLimit => ("memory_limit", StatusCode::INTERNAL_SERVER_ERROR),
             Code::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE),
             Code::Deadline => ("deadline_exceeded", StatusCode::GATEWAY_TIMEOUT),

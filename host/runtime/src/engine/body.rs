@@ -302,14 +302,9 @@ impl Body for AnswerBody {
                 match &frame {
                     // The connection is about to be cut, which is all a client can be told by now.
                     Some(Err(error)) => {
-                        let (stop, request_id) =
-                            guard.control().map(|c| (c.stop(), c.request_id)).unzip();
-                        tracing::warn!(
-                            %error,
-                            stop = stop.flatten().map(tracing::field::debug),
-                            request_id = request_id.map(tracing::field::display),
-                            "the answer broke off"
-                        );
+                        if let Some(control) = guard.control() {
+                            control.report_broken_answer(error);
+                        }
                     }
                     Some(Ok(frame)) => {
                         let length = frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -10,7 +10,7 @@ use wasmtime_wasi_http::handler::{HandlerState as _, InstantiationError, ProxyHa
 
 use super::Engine;
 use super::body::{AnswerBody, RequestBody};
-use super::control::{Control, Stop};
+use super::control::{Control, Reported, Stop};
 use super::figures::{Figures, Observed};
 use super::shares::{Places, Shares};
 use super::worker::Instances;
@@ -180,44 +180,35 @@ impl Component {
         let result = self.proxy.handle(Arc::clone(&control), request).await;
         // A component that was stopped may still answer in the little time it has left, and a component whose body was
         // cut off may blame the client: the host knows better.
-        match (result, control.stop()) {
-            (Ok(response), None) if response.status().is_informational() => {
-                observed.trap();
-                tracing::error!(
-                    component = &*self.settings.id,
-                    %request_id,
-                    status = response.status().as_u16(),
-                    "the component gave a status that is no final answer"
-                );
-                Err(self.failed(request_id))
+        let answer = match (result, control.stop()) {
+            (_, Some(stop)) => return Err(self.stopped(&control, stop)),
+            (Ok(answer), None) => answer,
+            (Err(error), None) => {
+                guard.keep_instance();
+                return Err(self.explain(&control, &error));
             }
-            (Ok(response), None) => {
-                let Some(answer) = AnswerBody::guest(response, &method, guard).await else {
-                    return Err(match control.stop() {
-                        Some(stop) => {
-                            observed.timeout();
-                            self.failure(stop)
-                        }
-                        None => {
-                            observed.trap();
-                            self.failed(request_id)
-                        }
-                    });
-                };
+        };
+        if answer.status().is_informational() {
+            let status = answer.status().as_u16();
+            control.report(
+                Reported::NoAnswer,
+                &format!("status {status} is not a final one"),
+            );
+            observed.trap();
+            return Err(self.failed(request_id));
+        }
+        match (
+            AnswerBody::guest(answer, &method, guard).await,
+            control.stop(),
+        ) {
+            (Some(answer), _) => {
                 control.set_responded();
                 Ok(answer)
             }
-            (_, Some(stop)) => {
-                observed.timeout();
-                Err(self.failure(stop))
-            }
-            (Err(error), None) => {
-                guard.keep_instance();
-                match failed_to_start(&error) {
-                    Some(Stop::NoPlace) => observed.refuse(),
-                    _ => observed.trap(),
-                }
-                Err(self.explain(&control, &error))
+            (None, Some(stop)) => Err(self.stopped(&control, stop)),
+            (None, None) => {
+                observed.trap();
+                Err(self.failed(request_id))
             }
         }
     }
@@ -338,22 +329,44 @@ impl Component {
         }
     }
 
+    /// The answer to a request that the host stopped before its answer had begun.
+    fn stopped(&self, control: &Control, stop: Stop) -> Failure {
+        self.settings.observed.timeout();
+        control.report_stop(stop);
+        self.failure(stop)
+    }
+
     /// The answer to a request whose component failed by itself. The trap and its backtrace are for the log alone.
     fn explain(&self, control: &Control, error: &wasmtime::Error) -> Failure {
-        let request_id = control.request_id;
+        let observed = &self.settings.observed;
         if let Some(stop) = failed_to_start(error) {
+            match stop {
+                Stop::NoPlace => observed.refuse(),
+                _ => observed.trap(),
+            }
+            control.report_stop(stop);
             return self.failure(stop);
         }
+        if let Some(code) = error_code(error) {
+            control.report(Reported::ErrorCode, &code);
+            return Failure::new(
+                Code::ComponentError,
+                format!(
+                    "component {} answered with the error {code} instead of a response",
+                    self.settings.id
+                ),
+            );
+        }
+        match error.is::<wasmtime::Trap>() || error.is::<wasmtime::WasmBacktrace>() {
+            true => control.report_trap(error),
+            false => control.report(Reported::NoAnswer, &format!("{error:#}")),
+        }
         if control.memory_refused() {
+            observed.timeout();
             return self.failure(Stop::Memory);
         }
-        tracing::error!(
-            component = &*self.settings.id,
-            %request_id,
-            error = format!("{error:#}"),
-            "the component gave no answer"
-        );
-        self.failed(request_id)
+        observed.trap();
+        self.failed(control.request_id)
     }
 
     fn failed(&self, request_id: uuid::Uuid) -> Failure {
@@ -373,6 +386,17 @@ fn failed_to_start(error: &wasmtime::Error) -> Option<Stop> {
         .downcast_ref::<InstantiationError<Arc<Control>>>()
         .and_then(|starting| starting.error.downcast_ref::<Stop>())
         .copied()
+}
+
+/// The error code of `wasi:http` that a component answered with, if that is what went wrong.
+fn error_code(error: &wasmtime::Error) -> Option<String> {
+    use wasmtime_wasi_http::{p2, p3};
+
+    let code = error.downcast_ref::<p2::bindings::http::types::ErrorCode>();
+    code.map(|code| format!("{code:?}")).or_else(|| {
+        let code = error.downcast_ref::<p3::bindings::http::types::ErrorCode>();
+        code.map(|code| format!("{code:?}"))
+    })
 }
 
 /// Names the imports that nobody provides.

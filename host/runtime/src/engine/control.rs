@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::component::Settings;
-use super::output::Printed;
+use super::figures::Line;
+use super::output::{Printed, visible};
 use super::shares::Places;
 
 /// Why a request was stopped before its component had answered.
@@ -42,6 +43,21 @@ impl std::fmt::Display for Stop {
     }
 }
 
+/// What is said of a failed request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reported {
+    /// The component trapped.
+    Trap,
+    /// It returned, and had not answered.
+    NoAnswer,
+    /// It answered with one of the error codes of `wasi:http`.
+    ErrorCode,
+    /// It left its answer incomplete.
+    BrokenAnswer,
+    /// The host stopped it at a limit.
+    Stop,
+}
+
 /// Shared by the request's body, the instance that serves it, and whoever waits for the answer. The last of them to go
 /// frees the request's places among those that run at the same time.
 pub(crate) struct Control {
@@ -58,6 +74,7 @@ pub(crate) struct Control {
     answered: AtomicBool,
     failed: AtomicBool,
     counted: AtomicBool,
+    reported: AtomicBool,
     started: Instant,
     settings: Arc<Settings>,
     /// What its instance prints.
@@ -85,6 +102,7 @@ impl Control {
             answered: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             counted: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
             started,
             printed: Printed::new(Arc::clone(&settings), Some(request_id)),
             settings,
@@ -158,6 +176,57 @@ impl Control {
         match self.stop() {
             Some(_) => self.settings.observed.timeout(),
             None => self.settings.observed.trap(),
+        }
+    }
+
+    /// Says once why the request failed: in the log, and among the component's own lines.
+    pub(super) fn report(&self, failure: Reported, error: &str) {
+        if self.reported.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (component, request_id) = (&*self.settings.id, self.request_id);
+        let after_its_answer = self.answered();
+        let message = match failure {
+            Reported::Trap => "the component trapped",
+            Reported::NoAnswer => "the component gave no answer",
+            Reported::ErrorCode => "the component answered with an error",
+            Reported::BrokenAnswer => "the answer broke off",
+            Reported::Stop => "the component was stopped",
+        };
+        match failure {
+            Reported::Trap | Reported::NoAnswer => {
+                tracing::error!(component, %request_id, after_its_answer, error, "{message}");
+            }
+            Reported::ErrorCode | Reported::BrokenAnswer | Reported::Stop => {
+                tracing::warn!(component, %request_id, after_its_answer, error, "{message}");
+            }
+        }
+        for text in format!("{message}: {error}").lines() {
+            let line = Line::now("host", Some(request_id), visible(text));
+            self.settings.observed.print(line);
+        }
+    }
+
+    /// Says once that the component trapped, or that it was refused memory, which is why.
+    pub(super) fn report_trap(&self, error: &wasmtime::Error) {
+        let (failure, error) = match self.memory_refused() {
+            true => (Reported::Stop, format!("{}; {error:#}", Stop::Memory)),
+            false => (Reported::Trap, format!("{error:#}")),
+        };
+        self.report(failure, &error);
+    }
+
+    /// Says once that the request was stopped, and at which limit.
+    pub(super) fn report_stop(&self, stop: Stop) {
+        self.report(Reported::Stop, &stop.to_string());
+    }
+
+    /// Says once why the answer broke off, unless whoever frees the instance is about to.
+    pub(super) fn report_broken_answer(&self, error: &impl std::fmt::Display) {
+        match self.stop() {
+            _ if self.failed() => {}
+            Some(stop) => self.report_stop(stop),
+            None => self.report(Reported::BrokenAnswer, &error.to_string()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tokio::sync::broadcast;
@@ -29,17 +29,29 @@ pub(crate) struct Observed {
     live: broadcast::Sender<Line>,
 }
 
-/// A line that a component printed.
+/// A line that a component printed, or that the host says of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
     /// Seconds since 1970.
     pub time: f64,
-    /// `stdout` or `stderr`.
+    /// `stdout` or `stderr`; `host`: why the host ended a request, or what the component did wrong.
     pub stream: &'static str,
     /// The request it was printed for, if any.
     pub request_id: Option<String>,
     /// The line, without its end.
     pub text: String,
+}
+
+impl Line {
+    pub(super) fn now(stream: &'static str, request_id: Option<uuid::Uuid>, text: String) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            time: now.map_or(0.0, |since| since.as_secs_f64()),
+            stream,
+            request_id: request_id.map(|id| id.to_string()),
+            text,
+        }
+    }
 }
 
 /// The counters of a component at one moment. All but the first two are totals since the host's start.

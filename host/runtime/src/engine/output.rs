@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -51,21 +50,16 @@ impl Printed {
             return;
         }
         let text = visible(String::from_utf8_lossy(line).trim_end());
-        let request_id = self.request_id.map(|id| id.to_string());
+        let line = Line::now(stream, self.request_id, text);
         tracing::info!(
             target: "component",
             component = &*self.settings.id,
             stream,
-            request_id,
-            "{text}"
+            request_id = line.request_id,
+            "{}",
+            line.text
         );
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        self.settings.observed.print(Line {
-            time: now.map_or(0.0, |since| since.as_secs_f64()),
-            stream,
-            request_id,
-            text,
-        });
+        self.settings.observed.print(line);
     }
 }
 

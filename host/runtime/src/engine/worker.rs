@@ -135,14 +135,10 @@ impl WorkerState for Worker {
                     after_its_answer = control.answered(),
                     "the component was not done with the request when the host stopped"
                 );
-            } else if control.stop().is_none() && !control.is_client_gone() {
-                tracing::error!(
-                    component = &*self.settings.id,
-                    request_id = %control.request_id,
-                    after_its_answer = control.answered(),
-                    error = format!("{error:#}"),
-                    "the component trapped"
-                );
+            } else if let Some(stop) = control.stop() {
+                control.report_stop(stop);
+            } else if !control.is_client_gone() {
+                control.report_trap(error);
             }
         }
         // The instance goes before its request's place among those that run: the next one finds room.

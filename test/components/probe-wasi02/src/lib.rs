@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bindings::wasi::clocks::monotonic_clock;
 use bindings::wasi::http::outgoing_handler;
 use bindings::wasi::http::types::{
-    Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
-    ResponseOutparam, Scheme,
+    ErrorCode, Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest,
+    OutgoingResponse, ResponseOutparam, Scheme,
 };
 use bindings::wasi::io::streams::{OutputStream, StreamError};
 use bindings::wasi::random::random;
@@ -113,6 +113,16 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
             }
             "leak-resources" => leak_resources(),
             "no-answer" => drop(out),
+            "error" => ResponseOutparam::set(out, Err(ErrorCode::ConfigurationError)),
+            "spin-afterwards" => {
+                answer(out, "answered");
+                spin();
+            }
+            "spin-midway" => {
+                let (_body, stream) = start(out);
+                let _ = stream.blocking_write_and_flush(b"part of the answer");
+                spin();
+            }
             "fetch" => fetch(query, out),
             "fetch-flood" => fetch_flood(query),
             "many-headers" => many_headers(out),

@@ -32,6 +32,12 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
             let (body, trailers) = Request::consume_body(request, result);
             return Ok(Response::new(Fields::new(), Some(body), trailers).0);
         }
+        if name == "error" {
+            return Err(ErrorCode::ConfigurationError);
+        }
+        if name == "trap" {
+            panic!("a trap was asked for");
+        }
         if name == "spin" {
             let mut x = 1u64;
             loop {
