@@ -1283,6 +1283,24 @@ async fn one_line_of_the_log_and_of_the_component_says_why_a_request_failed() {
 }
 
 #[tokio::test]
+async fn no_backtrace_reaches_a_client() {
+    let state = common::state_dir();
+    let manifest = PROBE.replace("{server}", "127.0.0.1:1");
+    let manifest = common::write_manifest(state.path(), &manifest);
+    let backtraces = [("RUST_BACKTRACE", "full"), ("RUST_LIB_BACKTRACE", "1")];
+    let host = Host::with_environment(state, &["-f", manifest.to_str().unwrap()], &backtraces);
+    let deploy = client()
+        .put(format!("{}/v1/components/mine?route=/mine", host.admin))
+        .body("no component");
+    let refused = common::answer(deploy.send().await.unwrap()).await;
+    assert_eq!(refused.status, 422, "{}", refused.text);
+    for answer in [refused, host.get("/trap").await, host.get("/error").await] {
+        assert!(!answer.text.contains("backtrace"), "{}", answer.text);
+        assert!(!answer.text.contains(".rs"), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn an_error_code_of_a_component_is_no_trap() {
     let host = probe();
     for path in ["/error", "/three/error"] {

@@ -19,6 +19,9 @@ use crate::args::LogFormat;
 const QUEUE: usize = 4096;
 /// Bytes that are written at once.
 const PIECE: usize = 64 << 10;
+/// How long lines gather for the next piece. Who logs a line wakes this thread only where it waits for one: under load that cost as
+/// much as a small request.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How long the end of the process waits for the lines before it.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -124,7 +127,11 @@ fn write(messages: &Receiver<Message>, mut to: impl Write) {
                 LOST.fetch_add(lines, Relaxed);
             }
         }
+        let is_all = piece.len() < PIECE;
         piece.clear();
+        if is_all && flushed.is_empty() {
+            std::thread::sleep(PAUSE);
+        }
         for done in flushed {
             let _ = done.send(());
         }

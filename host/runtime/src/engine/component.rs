@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{AcquireError, Semaphore};
-use wasmtime_wasi_http::handler::{HandlerState as _, InstantiationError, ProxyHandler, ProxyPre};
+use wasmtime_wasi_http::handler::{
+    HandlerState as _, InstantiationError, ProxyHandler, ProxyPre, TrapOrPanicError,
+};
 
 use super::Engine;
 use super::body::{AnswerBody, RequestBody};
@@ -190,7 +192,7 @@ impl Component {
         };
         if answer.status().is_informational() {
             let status = answer.status().as_u16();
-            control.report(
+            control.reporter.report(
                 Reported::NoAnswer,
                 &format!("status {status} is not a final one"),
             );
@@ -332,7 +334,7 @@ impl Component {
     /// The answer to a request that the host stopped before its answer had begun.
     fn stopped(&self, control: &Control, stop: Stop) -> Failure {
         self.settings.observed.timeout();
-        control.report_stop(stop);
+        control.reporter.report_stop(stop);
         self.failure(stop)
     }
 
@@ -344,11 +346,11 @@ impl Component {
                 Stop::NoPlace => observed.refuse(),
                 _ => observed.trap(),
             }
-            control.report_stop(stop);
+            control.reporter.report_stop(stop);
             return self.failure(stop);
         }
         if let Some(code) = error_code(error) {
-            control.report(Reported::ErrorCode, &code);
+            control.reporter.report(Reported::ErrorCode, &code);
             return Failure::new(
                 Code::ComponentError,
                 format!(
@@ -357,9 +359,15 @@ impl Component {
                 ),
             );
         }
-        match error.is::<wasmtime::Trap>() || error.is::<wasmtime::WasmBacktrace>() {
-            true => control.report_trap(error),
-            false => control.report(Reported::NoAnswer, &format!("{error:#}")),
+        let starting = error.downcast_ref::<InstantiationError<Arc<Control>>>();
+        let error = starting.map_or(error, |starting| &*starting.error);
+        if error.is::<wasmtime::Trap>() || error.is::<wasmtime::WasmBacktrace>() {
+            control.reporter.report_trap(error);
+        } else if !error.is::<TrapOrPanicError>() {
+            // That one is reported, with its backtrace, where the instance ends.
+            control
+                .reporter
+                .report(Reported::NoAnswer, &format!("{error:#}"));
         }
         if control.memory_refused() {
             observed.timeout();

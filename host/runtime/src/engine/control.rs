@@ -58,6 +58,60 @@ pub(super) enum Reported {
     Stop,
 }
 
+/// Says why a request failed, once. It may outlive the request, whose places it does not hold: an instance may be found to have
+/// trapped only after its answer has gone.
+pub(super) struct Reporter {
+    settings: Arc<Settings>,
+    request_id: uuid::Uuid,
+    memory_refused: AtomicBool,
+    answered: AtomicBool,
+    reported: AtomicBool,
+}
+
+impl Reporter {
+    /// Says once why the request failed: in the log, and among the component's own lines.
+    pub(super) fn report(&self, failure: Reported, error: &str) {
+        if self.reported.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (component, request_id) = (&*self.settings.id, self.request_id);
+        let after_its_answer = self.answered.load(Ordering::Relaxed);
+        let message = match failure {
+            Reported::Trap => "the component trapped",
+            Reported::NoAnswer => "the component gave no answer",
+            Reported::ErrorCode => "the component answered with an error",
+            Reported::BrokenAnswer => "the answer broke off",
+            Reported::Stop => "the component was stopped",
+        };
+        match failure {
+            Reported::Trap | Reported::NoAnswer => {
+                tracing::error!(component, %request_id, after_its_answer, error, "{message}");
+            }
+            Reported::ErrorCode | Reported::BrokenAnswer | Reported::Stop => {
+                tracing::warn!(component, %request_id, after_its_answer, error, "{message}");
+            }
+        }
+        for text in format!("{message}: {error}").lines() {
+            let line = Line::now("host", Some(request_id), visible(text));
+            self.settings.observed.print(line);
+        }
+    }
+
+    /// Says once that the component trapped, or that it was refused memory, which is why.
+    pub(super) fn report_trap(&self, error: &wasmtime::Error) {
+        let (failure, error) = match self.memory_refused.load(Ordering::Relaxed) {
+            true => (Reported::Stop, format!("{}; {error:#}", Stop::Memory)),
+            false => (Reported::Trap, format!("{error:#}")),
+        };
+        self.report(failure, &error);
+    }
+
+    /// Says once that the request was stopped, and at which limit.
+    pub(super) fn report_stop(&self, stop: Stop) {
+        self.report(Reported::Stop, &stop.to_string());
+    }
+}
+
 /// Shared by the request's body, the instance that serves it, and whoever waits for the answer. The last of them to go
 /// frees the request's places among those that run at the same time.
 pub(crate) struct Control {
@@ -69,12 +123,10 @@ pub(crate) struct Control {
     /// Whoever is to end the instance then.
     watcher: AtomicWaker,
     stop: OnceLock<Stop>,
-    memory_refused: AtomicBool,
     responded: AtomicBool,
-    answered: AtomicBool,
     failed: AtomicBool,
     counted: AtomicBool,
-    reported: AtomicBool,
+    pub(super) reporter: Arc<Reporter>,
     started: Instant,
     settings: Arc<Settings>,
     /// What its instance prints.
@@ -97,12 +149,16 @@ impl Control {
             gone: AtomicBool::new(false),
             watcher: AtomicWaker::new(),
             stop: OnceLock::new(),
-            memory_refused: AtomicBool::new(false),
             responded: AtomicBool::new(false),
-            answered: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             counted: AtomicBool::new(false),
-            reported: AtomicBool::new(false),
+            reporter: Arc::new(Reporter {
+                settings: Arc::clone(&settings),
+                request_id,
+                memory_refused: AtomicBool::new(false),
+                answered: AtomicBool::new(false),
+                reported: AtomicBool::new(false),
+            }),
             started,
             printed: Printed::new(Arc::clone(&settings), Some(request_id)),
             settings,
@@ -115,14 +171,14 @@ impl Control {
     /// itself, since the component may cope with it; it explains a trap.
     pub(crate) fn note(&self, stop: Stop) {
         if stop == Stop::Memory {
-            self.memory_refused.store(true, Ordering::Relaxed);
+            self.reporter.memory_refused.store(true, Ordering::Relaxed);
         } else {
             let _ = self.stop.set(stop);
         }
     }
 
     pub(super) fn memory_refused(&self) -> bool {
-        self.memory_refused.load(Ordering::Relaxed)
+        self.reporter.memory_refused.load(Ordering::Relaxed)
     }
 
     pub(crate) fn stop(&self) -> Option<Stop> {
@@ -141,11 +197,11 @@ impl Control {
 
     /// The answer is complete: what the instance still does is no longer cut short by the client's leaving.
     pub(crate) fn set_answered(&self) {
-        self.answered.store(true, Ordering::Relaxed);
+        self.reporter.answered.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+        self.reporter.answered.load(Ordering::Relaxed)
     }
 
     /// The instance has trapped or was stopped. Noted before the instance is freed, so that whoever sees its answer end
@@ -179,54 +235,14 @@ impl Control {
         }
     }
 
-    /// Says once why the request failed: in the log, and among the component's own lines.
-    pub(super) fn report(&self, failure: Reported, error: &str) {
-        if self.reported.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let (component, request_id) = (&*self.settings.id, self.request_id);
-        let after_its_answer = self.answered();
-        let message = match failure {
-            Reported::Trap => "the component trapped",
-            Reported::NoAnswer => "the component gave no answer",
-            Reported::ErrorCode => "the component answered with an error",
-            Reported::BrokenAnswer => "the answer broke off",
-            Reported::Stop => "the component was stopped",
-        };
-        match failure {
-            Reported::Trap | Reported::NoAnswer => {
-                tracing::error!(component, %request_id, after_its_answer, error, "{message}");
-            }
-            Reported::ErrorCode | Reported::BrokenAnswer | Reported::Stop => {
-                tracing::warn!(component, %request_id, after_its_answer, error, "{message}");
-            }
-        }
-        for text in format!("{message}: {error}").lines() {
-            let line = Line::now("host", Some(request_id), visible(text));
-            self.settings.observed.print(line);
-        }
-    }
-
-    /// Says once that the component trapped, or that it was refused memory, which is why.
-    pub(super) fn report_trap(&self, error: &wasmtime::Error) {
-        let (failure, error) = match self.memory_refused() {
-            true => (Reported::Stop, format!("{}; {error:#}", Stop::Memory)),
-            false => (Reported::Trap, format!("{error:#}")),
-        };
-        self.report(failure, &error);
-    }
-
-    /// Says once that the request was stopped, and at which limit.
-    pub(super) fn report_stop(&self, stop: Stop) {
-        self.report(Reported::Stop, &stop.to_string());
-    }
-
     /// Says once why the answer broke off, unless whoever frees the instance is about to.
     pub(super) fn report_broken_answer(&self, error: &impl std::fmt::Display) {
         match self.stop() {
             _ if self.failed() => {}
-            Some(stop) => self.report_stop(stop),
-            None => self.report(Reported::BrokenAnswer, &error.to_string()),
+            Some(stop) => self.reporter.report_stop(stop),
+            None => self
+                .reporter
+                .report(Reported::BrokenAnswer, &error.to_string()),
         }
     }
 

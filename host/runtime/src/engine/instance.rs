@@ -10,7 +10,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::Engine;
-use super::control::{Control, Stop};
+use super::control::{Control, Reporter, Stop};
 use super::figures::Observed;
 use super::output::GuestOutput;
 use crate::capabilities::States;
@@ -38,6 +38,8 @@ pub(super) type Current = Arc<Mutex<Serving>>;
 pub(super) struct Serving {
     /// The request it serves; none while it starts, and while it is idle.
     pub(super) control: Option<Arc<Control>>,
+    /// For the request that it serves, or served last.
+    pub(super) reporter: Option<Arc<Reporter>>,
     /// The limit that it ran into, while it started.
     pub(super) failed_to_start: Option<Stop>,
     /// It has handed its thread back at a tick, and would go on computing.

@@ -114,6 +114,7 @@ impl WorkerState for Worker {
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
         store.data_mut().states.outbound_http.begin_request();
         let mut serving = lock(&self.current);
+        serving.reporter = Some(Arc::clone(&control.reporter));
         serving.control = Some(control);
         serving.computes();
         // `Expiration` watches over the request: an instance has only one at a time, and ends with it.
@@ -121,7 +122,10 @@ impl WorkerState for Worker {
     }
 
     fn drop(&self, store: Store<InstanceState>, result: wasmtime::Result<()>) {
-        let control = lock(&self.current).control.take();
+        let (control, reporter) = {
+            let mut serving = lock(&self.current);
+            (serving.control.take(), serving.reporter.take())
+        };
         // An instance that was stopped on purpose reports it through its request; only the unexpected is logged here.
         if let (Err(error), Some(control)) = (&result, &control) {
             control.set_failed();
@@ -136,10 +140,16 @@ impl WorkerState for Worker {
                     "the component was not done with the request when the host stopped"
                 );
             } else if let Some(stop) = control.stop() {
-                control.report_stop(stop);
+                control.reporter.report_stop(stop);
             } else if !control.is_client_gone() {
-                control.report_trap(error);
+                control.reporter.report_trap(error);
             }
+        }
+        // It was taken for idle when it trapped.
+        if let (Err(error), None, Some(reporter)) = (&result, &control, reporter)
+            && !self.engine.given_up()
+        {
+            reporter.report_trap(error);
         }
         // The instance goes before its request's place among those that run: the next one finds room.
         drop(store);
