@@ -77,6 +77,22 @@ impl Bytes {
         read
     }
 
+    /// The `N` bytes from `offset` on, if there are so many.
+    pub(crate) fn array_at<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
+        let mut out = [0; N];
+        (self.read_at(offset, &mut out) == N).then_some(out)
+    }
+
+    /// The bytes of a range, as many of them as there are.
+    pub(crate) fn slice(&self, range: Range<u64>) -> Vec<u8> {
+        let end = range.end.min(self.len);
+        let len = end.saturating_sub(range.start);
+        // Within usize: what is there is in memory already.
+        let mut out = vec![0; len as usize];
+        self.read_at(range.start, &mut out);
+        out
+    }
+
     /// Put `content` in the place of the bytes from `offset` on; what reaches behind the end is left out.
     pub(crate) fn overwrite(&mut self, offset: u64, content: &[u8]) {
         for (offset, byte) in (offset..self.len).zip(content) {

@@ -5,32 +5,22 @@ use std::sync::Arc;
 
 use symphonia::core::codecs::audio::AudioDecoder;
 use symphonia::core::errors::Error as SymphoniaError;
-use symphonia::core::formats::FormatReader;
+use symphonia::core::formats::well_known::FORMAT_ID_ADTS;
 use symphonia::core::io::ReadBytes;
 use symphonia::core::packet::Packet;
 
-use crate::bytes::Reader;
-use crate::format::container_name;
+use crate::container::{
+    self, ContentEncoding, Failure, MAX_JUNK_BYTES, MAX_JUNK_BYTES_BETWEEN, Opened,
+};
+use crate::error::CONVERT;
 use crate::mix::Mixer;
-use crate::probe::{CONVERT, choose_track, is_not_found, open_error, read_header};
-use crate::{Bytes, Error, Format, Hint, parts, wav};
-
-/// How many bytes of junk may stand before the first frame. Some recorders write a little; in much more, two bytes
-/// that look like an MPEG frame turn up in any file.
-const MAX_JUNK_BYTES: u32 = 64 * 1024;
-
-/// The same before a further part of a joined file: enough for a tag between the two. What follows the last part is
-/// no audio, so the reach is short.
-const MAX_JUNK_BYTES_BETWEEN: u32 = 4 * 1024;
+use crate::probe::{Chosen, choose_track};
+use crate::{Bytes, Error, Format, Hint, parts};
 
 /// Rates that are decoded, in Hz. The upper bound keeps the resampler's filter, whose length follows the rate, small.
 const SAMPLE_RATES: RangeInclusive<u32> = 1_000..=384_000;
 
 /// Decodes the first audio track of a file that can be decoded, and of the files that are joined to it.
-///
-/// Readers of containers that may seek look for headers behind the audio, and trust the lengths they find; for a file that
-/// was cut off they then find nothing at all. So where that fails, the file is read once more as a stream, from its start to
-/// wherever it ends.
 pub struct Decoder {
     bytes: Arc<Bytes>,
     /// Where the part that is being read lies in `bytes`.
@@ -38,9 +28,11 @@ pub struct Decoder {
     /// Whether the file may still be read as a stream: not once that has been tried.
     may_restart: bool,
     /// None after the end.
-    reader: Option<Box<dyn FormatReader>>,
+    opened: Option<Opened>,
     decoder: Box<dyn AudioDecoder>,
     track_id: u32,
+    /// How the track's packets are encoded.
+    encoding: ContentEncoding,
     /// Where the part ends by its header, in samples, if its reader goes on behind that.
     stated_end: Option<i64>,
     /// Where the next packet begins, in samples; kept only as far as `stated_end` needs it.
@@ -72,28 +64,23 @@ impl Decoder {
                 "there are no bytes: send the content of an audio file".to_owned(),
             ));
         }
-        wav::mend_lengths(&mut bytes);
+        container::prepare(&mut bytes);
         let bytes = Arc::new(bytes);
         let part = parts::part_at(&bytes, 0);
-        let whole = Reader::seekable(bytes.clone(), part.clone());
-        let reader = match read_header(whole, MAX_JUNK_BYTES) {
-            Err(error) if !is_not_found(&error) => {
-                read_header(Reader::stream(bytes.clone(), part.clone()), MAX_JUNK_BYTES)
-            }
-            result => result,
-        }
-        .map_err(|error| open_error(error, hint))?;
-        let (track_id, decoder, format) = choose_track(reader.as_ref())?;
+        let opened = container::open(&bytes, part.clone(), MAX_JUNK_BYTES)
+            .map_err(|failure| failure.into_error(hint))?;
+        let chosen = choose_track(&opened)?;
         Ok(Self {
             bytes,
-            part,
-            may_restart: true,
-            stated_end: parts::stated_end(reader.as_ref()),
+            part: opened.start..part.end,
+            may_restart: opened.is_direct,
+            stated_end: parts::stated_end(&opened),
             position: 0,
-            reader: Some(reader),
-            decoder,
-            track_id,
-            format,
+            opened: Some(opened),
+            decoder: chosen.decoder,
+            track_id: chosen.id,
+            encoding: chosen.encoding,
+            format: chosen.format,
             decoded_packets: 0,
             skipped_packets: 0,
             last_failure: None,
@@ -118,12 +105,12 @@ impl Decoder {
     /// A packet that cannot be decoded is passed over and counted. A file that ends early yields what it has. Fails
     /// when the end comes before any packet could be decoded.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
-        while let Some(reader) = &mut self.reader {
+        while let Some(opened) = &mut self.opened {
             if self.stated_end.is_some_and(|end| self.position >= end) {
                 self.open_next_part();
                 continue;
             }
-            let packet = match reader.next_packet() {
+            let mut packet = match opened.reader.next_packet() {
                 Ok(Some(packet)) if packet.track_id == self.track_id => packet,
                 Ok(Some(_)) => continue,
                 Ok(None) => {
@@ -132,20 +119,18 @@ impl Decoder {
                 }
                 // A new chain of an Ogg file begins: its tracks replace the ones before.
                 Err(SymphoniaError::ResetRequired) => {
-                    match choose_track(reader.as_ref()) {
-                        Ok((track_id, decoder, _)) => {
-                            (self.track_id, self.decoder) = (track_id, decoder);
-                        }
+                    match choose_track(opened) {
+                        Ok(chosen) => self.decode_with(chosen),
                         Err(error) if self.decoded_packets == 0 => return Err(error),
                         Err(_) => {
                             self.skip(SymphoniaError::Unsupported("the codec of a joined file"));
-                            self.reader = None;
+                            self.opened = None;
                         }
                     }
                     continue;
                 }
                 // ADTS has no header but those of its frames: behind a damaged one the reader finds the next.
-                Err(error) if self.format.container == "adts" && !is_end_of_file(&error) => {
+                Err(error) if is_adts(opened) && !is_end_of_file(&error) => {
                     self.skip(error);
                     continue;
                 }
@@ -162,13 +147,20 @@ impl Decoder {
                 }
             };
             self.position = end_of_packet(&packet);
+            match self.encoding.decode(std::mem::take(&mut packet.data)) {
+                Some(data) => packet.data = data,
+                None => {
+                    self.skip(SymphoniaError::DecodeError("its compression is damaged"));
+                    continue;
+                }
+            }
             let mut failure = self.decoder.decode(&packet).err();
             // MP3 frames of a joined file with another rate, or of more or fewer channels, and no header before them. The
             // decoder keeps to those of its first frame; a fresh one takes these.
             if failure.as_ref().is_some_and(is_other_signal)
-                && let Ok((_, fresh, _)) = choose_track(reader.as_ref())
+                && let Ok(fresh) = choose_track(opened)
             {
-                self.decoder = fresh;
+                self.decoder = fresh.decoder;
                 failure = self.decoder.decode(&packet).err();
             }
             let buffer = self.decoder.last_decoded();
@@ -214,26 +206,34 @@ impl Decoder {
         if !std::mem::take(&mut self.may_restart) {
             return false;
         }
-        let stream = Reader::stream(self.bytes.clone(), self.part.clone());
-        let Ok(reader) = read_header(stream, MAX_JUNK_BYTES) else {
+        let Ok(mut opened) = container::open_as_stream(&self.bytes, self.part.clone()) else {
             return false;
         };
-        let Ok((track_id, decoder, _)) = choose_track(reader.as_ref()) else {
+        if let Some(before) = &mut self.opened {
+            opened.tracks = std::mem::take(&mut before.tracks);
+        }
+        let Ok(chosen) = choose_track(&opened) else {
             return false;
         };
-        self.stated_end = parts::stated_end(reader.as_ref());
-        (self.track_id, self.decoder) = (track_id, decoder);
-        self.reader = Some(reader);
+        self.stated_end = parts::stated_end(&opened);
+        self.decode_with(chosen);
+        self.opened = Some(opened);
         true
+    }
+
+    fn decode_with(&mut self, chosen: Chosen) {
+        self.track_id = chosen.id;
+        self.decoder = chosen.decoder;
+        self.encoding = chosen.encoding;
     }
 
     /// Go on with the file that is joined to the one just read; without one, this is the end.
     fn open_next_part(&mut self) {
-        let Some(reader) = self.reader.take() else {
+        let Some(opened) = self.opened.take() else {
             return;
         };
         let start = if self.stated_end.is_some() {
-            self.part.start + reader.into_inner().pos()
+            self.part.start + opened.reader.into_inner().pos()
         } else {
             self.part.end
         };
@@ -241,30 +241,41 @@ impl Decoder {
             return;
         }
         self.part = parts::part_at(&self.bytes, start);
-        let next = Reader::seekable(self.bytes.clone(), self.part.clone());
-        let reader = match read_header(next, MAX_JUNK_BYTES_BETWEEN) {
-            Ok(reader) if container_name(reader.format_info()) == self.format.container => reader,
+        let next = container::open(&self.bytes, self.part.clone(), MAX_JUNK_BYTES_BETWEEN);
+        let opened = match next {
+            Ok(opened) if opened.container == self.format.container => opened,
             // What follows is a tag, or junk.
-            Ok(_) => return,
-            Err(error) if is_not_found(&error) || is_end_of_file(&error) => return,
-            Err(error) => return self.skip(error),
+            Ok(_) | Err(Failure::NotFound | Failure::NotAudio(_) | Failure::Unsupported(_)) => {
+                return;
+            }
+            Err(Failure::Symphonia(error)) if is_end_of_file(&error) => return,
+            Err(Failure::Symphonia(error)) => return self.skip(error),
+            Err(Failure::Refused(_)) => {
+                return self.skip(SymphoniaError::Unsupported("the codec of a joined file"));
+            }
         };
-        let Ok((track_id, decoder, _)) = choose_track(reader.as_ref()) else {
+        let Ok(chosen) = choose_track(&opened) else {
             return self.skip(SymphoniaError::Unsupported("the codec of a joined file"));
         };
-        if !parts::continues(self.decoder.codec_params(), decoder.codec_params()) {
-            self.decoder = decoder;
-        }
-        self.track_id = track_id;
-        self.stated_end = parts::stated_end(reader.as_ref());
+        self.part.start = opened.start;
+        self.stated_end = parts::stated_end(&opened);
         self.position = 0;
-        self.reader = Some(reader);
+        self.opened = Some(opened);
+        if parts::continues(self.decoder.codec_params(), chosen.decoder.codec_params()) {
+            self.track_id = chosen.id;
+        } else {
+            self.decode_with(chosen);
+        }
     }
 
     fn skip(&mut self, failure: SymphoniaError) {
         self.skipped_packets = self.skipped_packets.saturating_add(1);
         self.last_failure = Some(failure);
     }
+}
+
+fn is_adts(opened: &Opened) -> bool {
+    opened.reader.format_info().format == FORMAT_ID_ADTS
 }
 
 fn is_end_of_file(error: &SymphoniaError) -> bool {

@@ -2,7 +2,8 @@
 
 use symphonia::core::codecs::audio::{AudioCodecId, CODEC_ID_NULL_AUDIO, well_known as codecs};
 use symphonia::core::formats::{FormatInfo, well_known as containers};
-use symphonia::default::get_codecs;
+
+use crate::codec::codecs as registry;
 
 /// What the sender said of the bytes. The format is found by content; this only makes error texts clearer.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +31,7 @@ impl Hint {
 /// What the file is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Format {
-    /// Short name of the container: `wav`, `mp3`, `flac`, `ogg`, `mp4`, `aiff`, `caf`, `mkv`, `adts`.
+    /// Short name of the container: `wav`, `mp3`, `flac`, `ogg`, `mp4`, `aiff`, `caf`, `mkv`, `adts`, …
     pub container: &'static str,
     /// Short name of the codec: `pcm_s16le`, `mp3`, `flac`, `vorbis`, `aac`, `alac`, …
     pub codec: &'static str,
@@ -45,7 +46,6 @@ pub struct Format {
 /// Short name of a container; symphonia's own where it is the usual one.
 pub(crate) fn container_name(info: &FormatInfo) -> &'static str {
     match info.format {
-        containers::FORMAT_ID_WAVE => "wav",
         containers::FORMAT_ID_ISOMP4 => "mp4",
         containers::FORMAT_ID_MKV => "mkv",
         containers::FORMAT_ID_ADTS => "adts",
@@ -55,7 +55,7 @@ pub(crate) fn container_name(info: &FormatInfo) -> &'static str {
 
 /// Short name of a codec that can be decoded.
 pub(crate) fn codec_name(id: AudioCodecId) -> Option<&'static str> {
-    get_codecs()
+    registry()
         .get_audio_decoder(id)
         .map(|decoder| decoder.codec.info.short_name)
 }

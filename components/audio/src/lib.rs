@@ -1,7 +1,7 @@
 //! The component `audio`: from the bytes of an audio file to log-mel frames.
 //!
 //! ```text
-//! Bytes (chunks as they came) -> Decoder (symphonia) -> mono PCM -> Resampler (rubato, 16 kHz) -> LogMel (realfft)
+//! Bytes (chunks as they came) -> Decoder (container, codec) -> mono PCM -> Resampler (rubato, 16 kHz) -> LogMel (realfft)
 //! ```
 //!
 //! [`Frames`] joins these steps and is all that the WIT interface `frontend` exposes. Each step works on one block
@@ -9,7 +9,10 @@
 //!
 //! The crate knows neither HTTP nor models: whoever calls it says how many mel bins it wants.
 
+mod blocks;
 mod bytes;
+mod codec;
+mod container;
 mod decode;
 mod error;
 mod format;
@@ -18,9 +21,9 @@ mod log_mel;
 mod mel_filters;
 mod mix;
 mod parts;
+mod payload;
 mod probe;
 mod resample;
-mod wav;
 
 #[cfg(target_family = "wasm")]
 mod component;

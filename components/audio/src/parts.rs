@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
-use symphonia::core::formats::FormatReader;
-use symphonia::core::formats::well_known::FORMAT_ID_MP3;
+use symphonia::core::formats::well_known::{FORMAT_ID_MP1, FORMAT_ID_MP2, FORMAT_ID_MP3};
 
-use crate::{Bytes, wav};
+use crate::Bytes;
+use crate::container::{Opened, joint_behind};
 
 /// Bytes that are searched at a time.
 const SEARCH_BLOCK: usize = 64 * 1024;
@@ -27,18 +27,19 @@ pub(crate) fn part_at(bytes: &Bytes, start: u64) -> Range<u64> {
     let end = if is_flac_at(bytes, start) {
         find_flac(bytes, start + FLAC_START.len() as u64)
     } else {
-        wav::joint_behind(bytes, start)
+        joint_behind(bytes, start)
     };
     start..end.unwrap_or(bytes.len())
 }
 
 /// Where the first track of an MP3 file ends by its header, in samples, with the encoder's padding; symphonia goes on
-/// reading behind that, but cuts off what it reads. None for other containers.
-pub(crate) fn stated_end(reader: &dyn FormatReader) -> Option<i64> {
-    if reader.format_info().format != FORMAT_ID_MP3 {
+/// reading behind that, but cuts off what it reads. None for other containers, and inside of them.
+pub(crate) fn stated_end(opened: &Opened) -> Option<i64> {
+    let frames = [FORMAT_ID_MP1, FORMAT_ID_MP2, FORMAT_ID_MP3];
+    if !opened.is_direct || !frames.contains(&opened.reader.format_info().format) {
         return None;
     }
-    let track = reader.tracks().first()?;
+    let track = opened.reader.tracks().first()?;
     let samples = track
         .num_frames?
         .saturating_add(u64::from(track.padding.unwrap_or(0)));

@@ -2,52 +2,38 @@
 //! decoded.
 
 use symphonia::core::codecs::CodecParameters;
+use symphonia::core::codecs::audio::well_known::CODEC_ID_AAC;
 use symphonia::core::codecs::audio::{
     AudioCodecParameters, AudioDecoder, AudioDecoderOptions, CODEC_ID_NULL_AUDIO,
 };
 use symphonia::core::errors::Error as SymphoniaError;
-use symphonia::core::formats::probe::{Hint as ProbeHint, Probe, ProbeOptions};
-use symphonia::core::formats::{FormatReader, Track};
-use symphonia::core::io::MediaSourceStream;
-use symphonia::default::{get_codecs, register_enabled_formats};
+use symphonia::core::formats::Track;
 
-use crate::bytes::Reader;
-use crate::format::{codec_name, container_name, unsupported_codec_name};
-use crate::{Error, Format, Hint};
+use crate::codec::codecs;
+use crate::container::{AacConfig, ContentEncoding, Opened};
+use crate::error::{CONVERT, damaged, unsupported};
+use crate::format::{codec_name, unsupported_codec_name};
+use crate::{Error, Format};
 
 /// Samples of one packet, of all channels together. Decoders allocate what a header states before they see a packet; the
 /// largest that is real, a FLAC block of 65,535 samples in 8 channels, is an eighth of this.
 const MAX_PACKET_SAMPLES: u64 = 1 << 22;
 
-/// What can be done about a file that cannot be read; the end of several messages.
-pub(crate) const CONVERT: &str = "convert it, e.g. with `ffmpeg -i INPUT output.wav`";
-
-/// Find the container by content, behind at most `max_junk` bytes that are none, and read its header.
-pub(crate) fn read_header(
-    bytes: Reader,
-    max_junk: u32,
-) -> Result<Box<dyn FormatReader>, SymphoniaError> {
-    let mut probe = Probe::new_with_options(&ProbeOptions {
-        max_probe_depth: max_junk,
-        ..Default::default()
-    });
-    register_enabled_formats(&mut probe);
-    let stream = MediaSourceStream::new(Box::new(bytes), Default::default());
-    probe.probe(
-        &ProbeHint::new(),
-        stream,
-        Default::default(),
-        Default::default(),
-    )
+/// A track that is decoded.
+pub(crate) struct Chosen {
+    pub id: u32,
+    pub decoder: Box<dyn AudioDecoder>,
+    pub format: Format,
+    /// How its packets are encoded.
+    pub encoding: ContentEncoding,
 }
 
 /// The first audio track that can be decoded, ready to be.
-pub(crate) fn choose_track(
-    reader: &dyn FormatReader,
-) -> Result<(u32, Box<dyn AudioDecoder>, Format), Error> {
-    let container = container_name(reader.format_info());
+pub(crate) fn choose_track(opened: &Opened) -> Result<Chosen, Error> {
+    let container = opened.container;
     let audio = || {
-        reader
+        opened
+            .reader
             .tracks()
             .iter()
             .filter_map(|track| Some((track, audio_parameters(track)?)))
@@ -57,23 +43,34 @@ pub(crate) fn choose_track(
         let Some(codec) = codec_name(parameters.codec) else {
             continue;
         };
-        match open_track(container, track, parameters, codec) {
-            Ok(opened) => return Ok(opened),
+        let encoding = opened
+            .tracks
+            .iter()
+            .find(|known| known.number == u64::from(track.id))
+            .map_or(ContentEncoding::None, |known| known.encoding.clone());
+        let chosen = match encoding {
+            ContentEncoding::Unsupported(name) => {
+                Err(unsupported(&format!("{name} in {container}")))
+            }
+            encoding => open_track(container, track, parameters, codec, encoding),
+        };
+        match chosen {
+            Ok(chosen) => return Ok(chosen),
             Err(error) => failure = failure.or(Some(error)),
         }
     }
     Err(failure.unwrap_or_else(|| {
-        Error::UnsupportedCodec(
-            match audio().find(|(_, parameters)| parameters.codec != CODEC_ID_NULL_AUDIO) {
-                Some((_, parameters)) => format!(
-                    "the codec {} in {container} is not supported: {CONVERT}",
-                    unsupported_codec_name(parameters.codec)
-                ),
-                None => {
-                    format!("the {container} file has no audio track of a known codec: {CONVERT}")
-                }
-            },
-        )
+        let known = audio().find(|(_, parameters)| parameters.codec != CODEC_ID_NULL_AUDIO);
+        let name = match known {
+            Some((_, parameters)) => Some(unsupported_codec_name(parameters.codec)),
+            None => opened.tracks.first().map(|track| track.codec.clone()),
+        };
+        match name {
+            Some(name) => unsupported(&format!("the codec {name} in {container}")),
+            None => Error::UnsupportedCodec(format!(
+                "the {container} file has no audio track of a known codec: {CONVERT}"
+            )),
+        }
     }))
 }
 
@@ -83,7 +80,10 @@ fn open_track(
     track: &Track,
     parameters: &AudioCodecParameters,
     codec: &'static str,
-) -> Result<(u32, Box<dyn AudioDecoder>, Format), Error> {
+    encoding: ContentEncoding,
+) -> Result<Chosen, Error> {
+    let core = core_of_aac(container, parameters)?;
+    let parameters = core.as_ref().unwrap_or(parameters);
     let stated_channels = parameters
         .channels
         .as_ref()
@@ -91,15 +91,15 @@ fn open_track(
     let packet_samples =
         stated_channels.saturating_mul(parameters.max_frames_per_packet.unwrap_or(1));
     if packet_samples > MAX_PACKET_SAMPLES {
-        return Err(Error::Corrupt(format!(
-            "the header states {packet_samples} samples a packet: the file is damaged, send it again or {CONVERT}"
+        return Err(damaged(&format!(
+            "the header states {packet_samples} samples a packet"
         )));
     }
     // Two kinds of damage in a Vorbis set-up header make symphonia-codec-vorbis 0.6.1 panic, which costs the request: a
     // codebook whose ascending code lengths pass 32 bits (here), and a floor with a second point at 0 (when a packet is
     // decoded). To find them beforehand, all codebooks would have to be parsed bit by bit as symphonia does. They are
     // rare: none in 12,000 headers with random bits flipped; and in Ogg the page's checksum catches damage first.
-    let decoder = get_codecs()
+    let decoder = codecs()
         .make_audio_decoder(parameters, &AudioDecoderOptions::default())
         .map_err(|error| {
             let what = format!("the {codec} audio in {container} cannot be decoded ({error})");
@@ -107,9 +107,7 @@ fn open_track(
                 SymphoniaError::Unsupported(_) => {
                     Error::UnsupportedCodec(format!("{what}: {CONVERT}"))
                 }
-                _ => Error::Corrupt(format!(
-                    "{what}: the file is damaged, send it again or {CONVERT}"
-                )),
+                _ => damaged(&what),
             }
         })?;
     // What the decoder found out is more than what the container says.
@@ -127,7 +125,40 @@ fn open_track(
         channels,
         duration: stated_duration(track, sample_rate),
     };
-    Ok((track.id, decoder, format))
+    Ok(Chosen {
+        id: track.id,
+        decoder,
+        format,
+        encoding,
+    })
+}
+
+/// Parameters of the AAC LC core of a stream with explicit extensions, which the decoder would refuse; none if there is nothing to
+/// change. Refuses what cannot be decoded by a more precise name than the decoder's.
+fn core_of_aac(
+    container: &str,
+    parameters: &AudioCodecParameters,
+) -> Result<Option<AudioCodecParameters>, Error> {
+    if parameters.codec != CODEC_ID_AAC {
+        return Ok(None);
+    }
+    let Some(extra) = &parameters.extra_data else {
+        return match &parameters.channels {
+            Some(channels) if channels.count() > 2 => Err(unsupported(&format!(
+                "the codec AAC of {} channels in {container}",
+                channels.count()
+            ))),
+            _ => Ok(None),
+        };
+    };
+    let config = AacConfig::read(extra)?;
+    config.check(container)?;
+    Ok(config.is_extended.then(|| {
+        let mut core = parameters.clone();
+        core.with_extra_data(config.core())
+            .with_sample_rate(config.sample_rate);
+        core
+    }))
 }
 
 fn audio_parameters(track: &Track) -> Option<&AudioCodecParameters> {
@@ -146,33 +177,4 @@ fn stated_duration(track: &Track, sample_rate: u32) -> Option<f64> {
             .map(|time| time.as_secs_f64()),
         _ => None,
     }
-}
-
-/// What to tell the sender of a file whose header cannot be read.
-pub(crate) fn open_error(error: SymphoniaError, hint: &Hint) -> Error {
-    let bytes = format!("the bytes{}", hint.describe());
-    match error {
-        error if is_not_found(&error) => Error::NotAudio(format!(
-            "{bytes} are not an audio file that is known: send WAV, AIFF, CAF, MP3, FLAC, Ogg Vorbis, M4A, AAC, \
-             Matroska or WebM, or {CONVERT}"
-        )),
-        // A header that is missing is no feature: the file was cut off before it.
-        SymphoniaError::Unsupported(feature) if !feature.contains("missing") => {
-            Error::UnsupportedCodec(format!(
-                "{bytes} need something that is not supported ({feature}): {CONVERT}"
-            ))
-        }
-        error => Error::Corrupt(format!(
-            "{bytes} begin like an audio file, but its header cannot be read ({error}): the file is damaged or cut \
-             off, send it again or {CONVERT}"
-        )),
-    }
-}
-
-/// Whether the probe found no marker of a container within its reach. It has no case of its own for that.
-pub(crate) fn is_not_found(error: &SymphoniaError) -> bool {
-    matches!(
-        error,
-        SymphoniaError::Unsupported("core (probe): no suitable format reader found")
-    )
 }

@@ -55,6 +55,9 @@ fn lossless_codecs_give_the_very_samples() {
         (of("flac.flac", "flac", "flac", 16_000, 1), 0.0),
         (of("flac.mkv", "mkv", "flac", 16_000, 1), 0.0),
         (of("flac.ogg", "ogg", "flac", 16_000, 1), 0.0),
+        (of("pcm_s24be.mov", "mp4", "pcm_s24be", 16_000, 1), 0.0),
+        (of("alac.mov", "mp4", "alac", 16_000, 1), 0.0),
+        (of("pcm_s16le.w64", "w64", "pcm_s16le", 16_000, 1), 0.0),
     ] {
         let samples = check_format(&expected);
         let worst = samples
@@ -65,6 +68,26 @@ fn lossless_codecs_give_the_very_samples() {
         assert!(worst <= tolerance, "{} is off by {worst}", expected.file);
         assert_eq!(samples.len(), CLIP, "{}", expected.file);
     }
+}
+
+#[test]
+fn gsm_is_decoded_to_the_bit() {
+    let content = data("formats/gsm_loud.wav");
+    let mut decoder = Decoder::open(bytes(&content), &Hint::default()).unwrap();
+    let mut samples = Vec::new();
+    while let Some(block) = decoder.next_block().unwrap() {
+        samples.extend(
+            block
+                .samples
+                .iter()
+                .map(|sample| (sample * 32_768.0) as i16),
+        );
+    }
+    let expected: Vec<_> = data("gsm_loud.s16")
+        .chunks_exact(2)
+        .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+        .collect();
+    assert!(samples == expected);
 }
 
 #[test]
@@ -98,6 +121,27 @@ fn lossy_codecs_give_the_clip_at_its_time() {
         ),
         (of("vorbis.webm", "mkv", "vorbis", 16_000, 1), 0.98, 0),
         (of("vorbis.mkv", "mkv", "vorbis", 16_000, 1), 0.98, 0),
+        (of("pcm_mulaw.mov", "mp4", "pcm_mulaw", 16_000, 1), 0.999, 0),
+        (of("pcm_mulaw.au", "au", "pcm_mulaw", 16_000, 1), 0.999, 0),
+        (of("pcm_alaw.caf", "caf", "pcm_alaw", 16_000, 1), 0.999, 0),
+        (of("ima4.mov", "mp4", "adpcm_ima_qt", 16_000, 1), 0.98, 0),
+        (of("ima4.aiff", "aiff", "adpcm_ima_qt", 16_000, 1), 0.98, 0),
+        (of("gsm.wav", "wav", "gsm_ms", 8_000, 1), 0.9, 0),
+        (of("g722.wav", "wav", "g722", 16_000, 1), 0.99, 22),
+        (
+            of("adpcm_yamaha.wav", "wav", "adpcm_yamaha", 16_000, 1),
+            0.98,
+            0,
+        ),
+        // The beginning is not lost, so all of the encoder's delay is there, unless its length is stated.
+        (of("mp3.wav", "wav", "mp3", 16_000, 1), 0.98, 1105),
+        (of("mp3.flv", "flv", "mp3", 22_050, 1), 0.98, 802),
+        (of("aac.flv", "flv", "aac", 16_000, 1), 0.98, 1024),
+        (of("mp3.avi", "avi", "mp3", 16_000, 1), 0.98, 1105),
+        (of("mp3.ts", "mpegts", "mp3", 16_000, 1), 0.98, 1105),
+        (of("aac.ts", "mpegts", "aac", 16_000, 1), 0.98, 1024),
+        (of("mp3.mpg", "mpeg", "mp3", 16_000, 1), 0.98, 1105),
+        (of("mp2.mp2", "mp2", "mp2", 16_000, 1), 0.98, 481),
         (
             of("pcm_24000_quad.wav", "wav", "pcm_s16le", 24_000, 4),
             0.999,

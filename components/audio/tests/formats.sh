@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes tests/data: one spoken clip, and that clip in every container and codec that `audio` knows, and in some that it
-# must refuse. Needs ffmpeg (with libmp3lame, libvorbis, libopus) and espeak-ng. The results are kept in the repository, so
+# must refuse. Needs ffmpeg (with libmp3lame, libvorbis, libopus, libgsm) and espeak-ng. The results are kept in the repository, so
 # this is run only to change them; afterwards run golden.py.
 set -eu
 cd "$(dirname "$0")/data"
@@ -52,6 +52,32 @@ mono vorbis.webm -c:a libvorbis -q:a 5
 mono vorbis.mkv -c:a libvorbis -q:a 5
 mono pcm_24000_quad.wav -c:a pcm_s16le -ar 24000 -ac 4
 
+# Containers that are taken apart without symphonia, and what it stumbles over.
+mono pcm_s24be.mov -c:a pcm_s24be
+mono pcm_mulaw.mov -c:a pcm_mulaw
+mono ima4.mov -c:a adpcm_ima_qt
+mono alac.mov -c:a alac
+mono pcm_s16le.w64 -c:a pcm_s16le
+mono pcm_mulaw.au -c:a pcm_mulaw
+mono ima4.aiff -c:a adpcm_ima_qt
+mono pcm_alaw.caf -c:a pcm_alaw
+mono mp3.wav -c:a libmp3lame -b:a 32k
+mono mp3.flv -c:a libmp3lame -b:a 32k -ar 22050
+mono aac.flv -c:a aac -b:a 64k
+mono mp3.avi -c:a libmp3lame -b:a 32k
+mono mp3.ts -c:a libmp3lame -b:a 32k
+mono aac.ts -c:a aac -b:a 64k
+mono mp3.mpg -c:a libmp3lame -b:a 32k
+mono mp2.mp2 -c:a mp2 -b:a 64k
+
+# Codecs that symphonia does not have.
+mono gsm.wav -c:a libgsm_ms -ar 8000 -b:a 13000
+# Clipped, so that the arithmetic saturates; libgsm decodes it as the recommendation says, ffmpeg's own decoder does not.
+mono gsm_loud.wav -af volume=40dB -c:a libgsm_ms -ar 8000 -b:a 13000
+ffmpeg -v error -y -c:a libgsm_ms -i formats/gsm_loud.wav -f s16le gsm_loud.s16
+mono g722.wav -c:a g722
+mono adpcm_yamaha.wav -c:a adpcm_yamaha
+
 # Two Ogg files joined: the second at another rate.
 mono second.ogg -c:a libvorbis -q:a 5
 cat formats/vorbis_44100_stereo.ogg formats/second.ogg > formats/vorbis_chained.ogg
@@ -61,7 +87,6 @@ rm formats/second.ogg
 mono opus.ogg -c:a libopus -b:a 24k
 mono opus.webm -c:a libopus -b:a 24k
 mono ac3.mp4 -c:a ac3 -b:a 64k -ar 48000
-mono mp2.mp2 -c:a mp2 -b:a 64k
 ffmpeg -v error -y -f lavfi -i testsrc=size=64x64:duration=1 -frames:v 1 -flags +bitexact -pix_fmt rgb24 formats/picture.png
 ffmpeg -v error -y -f lavfi -i testsrc=size=64x64:rate=5:duration=1 -flags +bitexact -c:v mpeg4 formats/silent_film.mp4
 ffmpeg -v error -y -f lavfi -i anullsrc=r=16000:cl=mono -t 0 -flags +bitexact -c:a pcm_s16le formats/no_samples.wav

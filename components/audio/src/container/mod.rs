@@ -1,0 +1,304 @@
+//! Containers: which one a file is, and where its audio lies.
+//!
+//! The first bytes decide. Containers of equal blocks, or of frames that describe themselves, are demultiplexed here and yield a
+//! [`Content`]; symphonia reads the others. A container that is recognised but not supported is refused by name. Only a file that
+//! begins like none of them is searched for MPEG frames.
+
+mod aac;
+mod aiff;
+mod au;
+mod avi;
+mod boxes;
+mod caf;
+mod chunks;
+mod flv;
+mod matroska;
+mod mp4;
+mod mpeg_frames;
+mod mpeg_ps;
+mod mpeg_ts;
+mod ogg;
+mod pes;
+mod sample_entry;
+mod signature;
+mod tags;
+mod wav;
+mod wave_format;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use symphonia::core::errors::Error as SymphoniaError;
+use symphonia::core::formats::probe::{Hint as ProbeHint, Probe, ProbeOptions};
+use symphonia::core::formats::{FormatOptions, FormatReader};
+use symphonia::core::io::{MediaSource, MediaSourceStream};
+use symphonia::default::formats::{AdtsReader, MpaReader};
+use symphonia::default::register_enabled_formats;
+
+pub(crate) use aac::Config as AacConfig;
+pub(crate) use matroska::ContentEncoding;
+pub(crate) use wav::joint_behind;
+
+use crate::blocks::{BlockReader, Blocks};
+use crate::bytes::Reader;
+use crate::error::{CONVERT, damaged, unsupported};
+use crate::format::container_name;
+use crate::payload::{Payload, Pieces};
+use crate::{Bytes, Error, Hint};
+use signature::Signature;
+
+/// How many bytes of junk may precede the first frame. Some recorders write a little, and interrupted downloads leave zeros.
+pub(crate) const MAX_JUNK_BYTES: u64 = 1024 * 1024;
+
+/// The same before a further part of a joined file: enough for a tag between the two. What follows the last part is
+/// no audio, so the reach is short.
+pub(crate) const MAX_JUNK_BYTES_BETWEEN: u64 = 4 * 1024;
+
+/// How far symphonia's probe searches, in bytes. What it is given begins with a container or a frame.
+const MARK_DEPTH: u32 = 32;
+
+/// The audio of a file, located in its container.
+pub(crate) struct Content {
+    /// Short name.
+    container: &'static str,
+    coding: Coding,
+    pieces: Box<dyn Pieces>,
+    /// Length of the audio in bytes, if it is known without reading it.
+    len: Option<u64>,
+}
+
+/// How the audio in a container is coded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Blocks(Blocks),
+    /// Layers 1, 2, 3.
+    MpegAudio,
+    /// AAC, each frame with an ADTS header.
+    Adts,
+}
+
+/// A file, or a part of one, ready to be read.
+pub(crate) struct Opened {
+    pub reader: Box<dyn FormatReader>,
+    /// Short name.
+    pub container: &'static str,
+    /// Where it begins, behind tags and junk.
+    pub start: u64,
+    /// Whether symphonia reads the container itself, so that the reader's positions count from `start`.
+    pub is_direct: bool,
+    /// The audio tracks of Matroska.
+    pub tracks: Vec<matroska::Track>,
+}
+
+/// Why a file cannot be opened.
+pub(crate) enum Failure {
+    /// No known container or frame begins within reach.
+    NotFound,
+    /// Recognised, but not audio.
+    NotAudio(&'static str),
+    /// Recognised, but not supported.
+    Unsupported(&'static str),
+    Symphonia(SymphoniaError),
+    Refused(Error),
+}
+
+impl Failure {
+    /// What to tell the sender.
+    pub(crate) fn into_error(self, hint: &Hint) -> Error {
+        let bytes = format!("the bytes{}", hint.describe());
+        match self {
+            Self::NotFound => Error::NotAudio(format!(
+                "{bytes} are not an audio file that is known: send WAV, AIFF, CAF, MP3, FLAC, Ogg Vorbis, M4A, AAC, \
+                 Matroska or WebM, or {CONVERT}"
+            )),
+            Self::NotAudio(name) => Error::NotAudio(format!(
+                "{bytes} are {name}: send the audio itself, e.g. WAV, MP3, FLAC or M4A"
+            )),
+            Self::Unsupported(name) => unsupported(&format!("{bytes} are {name}, which")),
+            Self::Refused(error) => error,
+            // `ftyp` comes first, so it cannot have been cut off.
+            Self::Symphonia(SymphoniaError::Unsupported("isomp4: missing ftyp atom")) => {
+                unsupported(&format!("{bytes} are QuickTime without a file type, which"))
+            }
+            // A missing header is damage, not a feature: the file was cut off before it.
+            Self::Symphonia(SymphoniaError::Unsupported(feature))
+                if !feature.contains("missing") =>
+            {
+                Error::UnsupportedCodec(format!(
+                    "{bytes} need something that is not supported ({feature}): {CONVERT}"
+                ))
+            }
+            Self::Symphonia(error) => damaged(&format!(
+                "{bytes} begin like an audio file, but its header cannot be read ({error})"
+            )),
+        }
+    }
+}
+
+/// Change what symphonia cannot read to what it can, before the bytes are shared.
+pub(crate) fn prepare(bytes: &mut Bytes) {
+    let start = tags::behind(bytes, 0);
+    if signature::at(bytes, start) == Some(Signature::Mp4) {
+        let range = start..bytes.len();
+        mp4::prepare(bytes, range);
+    }
+}
+
+/// Open the range, past tags and at most `reach` bytes of junk.
+pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>, reach: u64) -> Result<Opened, Failure> {
+    let start = tags::behind(bytes, range.start).min(range.end);
+    let range = start..range.end;
+    match signature::at(bytes, start) {
+        Some(signature) => open_known(bytes, range, signature),
+        None if mpeg_frames::are_free(bytes, start) => {
+            Err(Failure::Unsupported("MP3 of free bit rate"))
+        }
+        None => match mpeg_frames::find(bytes, range.clone(), reach) {
+            Some(found) => {
+                let range = found..range.end;
+                match signature::marked_at(bytes, found) {
+                    Some(signature) => open_known(bytes, range, signature),
+                    None => match bytes.array_at(found).and_then(mpeg_frames::refused) {
+                        Some(name) => Err(Failure::Unsupported(name)),
+                        None => open_with_symphonia(bytes, range),
+                    },
+                }
+            }
+            None => Err(Failure::NotFound),
+        },
+    }
+}
+
+fn open_known(
+    bytes: &Arc<Bytes>,
+    range: Range<u64>,
+    signature: Signature,
+) -> Result<Opened, Failure> {
+    let content = match signature {
+        Signature::NotAudio(name) => return Err(Failure::NotAudio(name)),
+        Signature::Unsupported(name) => return Err(Failure::Unsupported(name)),
+        Signature::Wav => wav::open(bytes, range.clone()).map(Some),
+        Signature::Aiff => aiff::open(bytes, range.clone()).map(Some),
+        Signature::Au => au::open(bytes, range.clone()).map(Some),
+        Signature::Avi => avi::open(bytes, range.clone()).map(Some),
+        Signature::Flv => flv::open(bytes, range.clone()).map(Some),
+        Signature::MpegPs => mpeg_ps::open(bytes, range.clone()).map(Some),
+        Signature::MpegTs => mpeg_ts::open(bytes, range.clone()).map(Some),
+        Signature::Caf => caf::open(bytes, range.clone()),
+        Signature::Mp4 => mp4::open(bytes, range.clone()),
+        Signature::Ogg => match ogg::refused(bytes, range.start) {
+            Some(name) => Err(unsupported(&format!("the codec {name} in ogg"))),
+            None => Ok(None),
+        },
+        Signature::Matroska | Signature::Flac => Ok(None),
+    };
+    match content.map_err(Failure::Refused)? {
+        Some(content) => content.open(bytes, range.start),
+        None => {
+            let mut opened = open_with_symphonia(bytes, range.clone())?;
+            if signature == Signature::Matroska {
+                opened.tracks = matroska::tracks(bytes, range);
+            }
+            Ok(opened)
+        }
+    }
+}
+
+impl Content {
+    fn open(self, bytes: &Arc<Bytes>, start: u64) -> Result<Opened, Failure> {
+        let mut payload = Payload::new(bytes.clone(), self.pieces);
+        if matches!(self.coding, Coding::MpegAudio | Coding::Adts)
+            && let Ok(Some(header)) = payload.peek()
+            && let Some(name) = mpeg_frames::refused(header)
+        {
+            let name = format!("the codec {name} in {}", self.container);
+            return Err(Failure::Refused(unsupported(&name)));
+        }
+        let reader: Result<Box<dyn FormatReader>, _> = match self.coding {
+            Coding::Blocks(blocks) => BlockReader::new(payload, blocks, self.len)
+                .map(|reader| Box::new(reader) as Box<dyn FormatReader>),
+            Coding::MpegAudio => MpaReader::try_new(stream(payload), FormatOptions::default())
+                .map(|reader| Box::new(reader) as Box<dyn FormatReader>),
+            Coding::Adts => AdtsReader::try_new(stream(payload), FormatOptions::default())
+                .map(|reader| Box::new(reader) as Box<dyn FormatReader>),
+        };
+        Ok(Opened {
+            reader: reader.map_err(Failure::Symphonia)?,
+            container: self.container,
+            start,
+            is_direct: false,
+            tracks: Vec::new(),
+        })
+    }
+}
+
+/// Readers that can seek look for headers behind the audio and trust the lengths they find; in a file that was cut off they find
+/// nothing at all. So where that fails, the file is read again as a stream, from its start to wherever it ends.
+fn open_with_symphonia(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Opened, Failure> {
+    let seekable = Reader::seekable(bytes.clone(), range.clone());
+    match probe(stream(seekable)) {
+        Ok(reader) => Ok(Opened::direct(reader, range.start)),
+        Err(error) if is_not_found(&error) => Err(Failure::NotFound),
+        Err(_) => open_as_stream(bytes, range),
+    }
+}
+
+/// Open the range as a stream that cannot seek.
+pub(crate) fn open_as_stream(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Opened, Failure> {
+    let start = range.start;
+    match probe(stream(Reader::stream(bytes.clone(), range))) {
+        Ok(reader) => Ok(Opened::direct(reader, start)),
+        Err(error) if is_not_found(&error) => Err(Failure::NotFound),
+        Err(error) => Err(Failure::Symphonia(error)),
+    }
+}
+
+impl Opened {
+    fn direct(reader: Box<dyn FormatReader>, start: u64) -> Self {
+        Self {
+            container: container_name(reader.format_info()),
+            reader,
+            start,
+            is_direct: true,
+            tracks: Vec::new(),
+        }
+    }
+}
+
+/// What a container without an audio track is refused with.
+fn no_audio(container: &str) -> Error {
+    Error::UnsupportedCodec(format!(
+        "the {container} file has no audio track: send a recording with sound"
+    ))
+}
+
+fn stream(source: impl MediaSource + 'static) -> MediaSourceStream<'static> {
+    MediaSourceStream::new(Box::new(source), Default::default())
+}
+
+fn probe(stream: MediaSourceStream<'static>) -> Result<Box<dyn FormatReader>, SymphoniaError> {
+    let mut probe = Probe::new_with_options(&ProbeOptions {
+        max_probe_depth: MARK_DEPTH,
+        ..Default::default()
+    });
+    register_enabled_formats(&mut probe);
+    probe.probe(
+        &ProbeHint::new(),
+        stream,
+        Default::default(),
+        Default::default(),
+    )
+}
+
+/// Whether the probe found no container. symphonia has no error of its own for that.
+fn is_not_found(error: &SymphoniaError) -> bool {
+    matches!(
+        error,
+        SymphoniaError::Unsupported("core (probe): no suitable format reader found")
+    )
+}
+
+/// A four-character code in quotation marks, with unprintable bytes escaped.
+fn four_letters(name: &[u8; 4]) -> String {
+    format!("\"{}\"", name.escape_ascii())
+}

@@ -1,0 +1,291 @@
+//! MP4 and QuickTime, where symphonia reads them wrongly or not at all: it takes all PCM for little-endian, does not know IMA ADPCM,
+//! expects a single sample entry, and fails on unusual tracks that are not audio.
+//!
+//! PCM, G.711, ADPCM and MP3 are demultiplexed here, chunk by chunk. symphonia reads the rest, after [`prepare`] has hidden from it
+//! what it cannot read.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::boxes::{Atom, atoms, inside};
+use super::sample_entry::{Kind, SampleEntry};
+use super::{Coding, Content};
+use crate::blocks::Blocks;
+use crate::error::{damaged, unsupported};
+use crate::payload::{Piece, Pieces};
+use crate::{Bytes, Error};
+
+/// How many audio tracks are read; films in many languages have a few dozen.
+const MAX_TRACKS: usize = 256;
+
+/// How many sample entries of a track are read.
+const MAX_ENTRIES: usize = 64;
+
+/// Bytes of the longest sample entry where there are several. Real ones have a few hundred.
+const MAX_ENTRY_BYTES: u64 = 64 * 1024;
+
+/// An audio track.
+struct Track {
+    /// The box `trak`.
+    atom: Atom,
+    /// Range of the content of `stbl`.
+    table: Range<u64>,
+    /// Ranges of the sample entries, headers included.
+    entries: Vec<Range<u64>>,
+    /// Index of the entry that all samples refer to; none if they refer to several that differ.
+    used: Option<usize>,
+}
+
+impl Track {
+    fn read(bytes: &Bytes, atom: Atom) -> Option<Self> {
+        let media = inside(bytes, atom.content.clone(), &[b"mdia"])?;
+        let handler = inside(bytes, media.clone(), &[b"hdlr"])?;
+        if bytes.array_at(handler.start + 8)? != *b"soun" {
+            return None;
+        }
+        let table = inside(bytes, media, &[b"minf", b"stbl"])?;
+        let descriptions = inside(bytes, table.clone(), &[b"stsd"])?;
+        let entries: Vec<_> = atoms(bytes, descriptions.start + 8..descriptions.end)
+            .take(MAX_ENTRIES)
+            .map(|entry| entry.named_at - 4..entry.content.end)
+            .collect();
+        let used = used_entry(bytes, &table, &entries);
+        Some(Self {
+            atom,
+            table,
+            entries,
+            used,
+        })
+    }
+
+    fn entry(&self, bytes: &Bytes) -> Option<SampleEntry> {
+        SampleEntry::read(bytes, self.entries.get(self.used?)?.clone())
+    }
+}
+
+/// Index of the sample entry that all chunks refer to; none if they refer to several that differ.
+fn used_entry(bytes: &Bytes, table: &Range<u64>, entries: &[Range<u64>]) -> Option<usize> {
+    if entries.len() <= 1 {
+        return Some(0);
+    }
+    if entries
+        .iter()
+        .any(|entry| entry.end - entry.start > MAX_ENTRY_BYTES)
+    {
+        return None;
+    }
+    let chunks = inside(bytes, table.clone(), &[b"stsc"])?;
+    let mut used = Vec::new();
+    for at in (chunks.start + 8..chunks.end).step_by(12) {
+        let Some(index) = bytes.array_at(at + 8).map(u32::from_be_bytes) else {
+            break;
+        };
+        let index = (index as usize).saturating_sub(1);
+        if index < entries.len() && !used.contains(&index) {
+            used.push(index);
+        }
+    }
+    let content = |index: &usize| bytes.slice(entries[*index].clone());
+    let (first, others) = used.split_first()?;
+    let same = content(first);
+    others
+        .iter()
+        .all(|other| content(other) == same)
+        .then_some(*first)
+}
+
+/// The content of `moov`, and whether the samples are in fragments behind it.
+fn movie(bytes: &Bytes, range: Range<u64>) -> Option<(Range<u64>, bool)> {
+    let movie = inside(bytes, range, &[b"moov"])?;
+    let is_fragmented = inside(bytes, movie.clone(), &[b"mvex"]).is_some();
+    Some((movie, is_fragmented))
+}
+
+fn tracks(bytes: &Bytes, movie: Range<u64>) -> Vec<Track> {
+    atoms(bytes, movie)
+        .filter(|atom| atom.name == *b"trak")
+        .filter_map(|atom| Track::read(bytes, atom))
+        .take(MAX_TRACKS)
+        .collect()
+}
+
+/// Hide from symphonia what it cannot read: tracks that are not audio or are demultiplexed here, and all sample entries but the one
+/// in use. Nothing is hidden in fragmented files, where other boxes refer to the tracks.
+pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
+    let Some((movie, false)) = movie(bytes, range) else {
+        return;
+    };
+    let mut hidden = Vec::new();
+    let mut first = Vec::new();
+    let mut emptied = Vec::new();
+    let tracks = tracks(bytes, movie.clone());
+    for atom in atoms(bytes, movie).filter(|atom| atom.name == *b"trak") {
+        let track = tracks.iter().find(|track| track.atom == atom);
+        let entry = track.and_then(|track| track.entry(bytes));
+        match (track, entry) {
+            (Some(track), Some(entry)) if matches!(entry.kind, Kind::Symphonia) => {
+                emptied.extend(entry.wave);
+                if track.entries.len() > 1
+                    && let Some(used) = track.used
+                {
+                    first.push((track.entries[0].start, track.entries[used].clone()));
+                }
+            }
+            _ => hidden.push(atom.named_at),
+        }
+    }
+    for named_at in hidden {
+        bytes.overwrite(named_at, b"free");
+    }
+    for wave in emptied {
+        // `wave` becomes an empty box, so that its content follows it as siblings.
+        bytes.overwrite(wave, b"\0\0\0\x08free");
+    }
+    for (place, entry) in first {
+        // The entry in use is the first or lies behind it, so it fits.
+        let content = bytes.slice(entry);
+        bytes.overwrite(place, &content);
+        bytes.overwrite(place - 4, &1_u32.to_be_bytes());
+    }
+}
+
+/// The first audio track that can be decoded; none if symphonia is to read it.
+pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Option<Content>, Error> {
+    let Some((movie, is_fragmented)) = movie(bytes, range) else {
+        return Ok(None);
+    };
+    let mut refused = None;
+    let hidden_too = |atom: &Atom| atom.name == *b"trak" || atom.name == *b"free";
+    let tracks = atoms(bytes, movie)
+        .filter(hidden_too)
+        .filter_map(|atom| Track::read(bytes, atom))
+        .take(MAX_TRACKS);
+    for track in tracks {
+        let Some(entry) = track.entry(bytes) else {
+            refused = refused.or(Some(if track.used.is_none() {
+                unsupported("an mp4 track whose samples change their codec")
+            } else {
+                damaged("the MP4 file does not describe its samples")
+            }));
+            continue;
+        };
+        match entry.kind {
+            Kind::Symphonia => return Ok(None),
+            Kind::Named(name) => {
+                refused = refused.or(Some(unsupported(&format!("the codec {name} in mp4"))));
+            }
+            Kind::Coding(Coding::MpegAudio) if is_fragmented => return Ok(None),
+            Kind::Coding(_) if is_fragmented => {
+                refused = refused.or(Some(unsupported("PCM, G.711 or ADPCM in a fragmented mp4")));
+            }
+            Kind::Coding(coding) => return Ok(Some(content(bytes, &track, coding))),
+        }
+    }
+    refused.map_or(Ok(None), Err)
+}
+
+fn content(bytes: &Arc<Bytes>, track: &Track, coding: Coding) -> Content {
+    let table = |name| inside(bytes, track.table.clone(), &[name]);
+    let long = |at| bytes.array_at(at).map_or(0, u32::from_be_bytes);
+    let durations = table(b"stts").unwrap_or_default();
+    // If each sample lasts one unit of time, it is one of PCM, and the bytes of a chunk follow from the size of the blocks.
+    let is_one_frame = long(durations.start + 4) == 1 && long(durations.start + 12) == 1;
+    let blocks = match &coding {
+        Coding::Blocks(blocks) if is_one_frame => Some(blocks.clone()),
+        _ => None,
+    };
+    let sizes = table(b"stsz").unwrap_or_default();
+    let len = blocks
+        .as_ref()
+        .map(|blocks| u64::from(long(sizes.start + 8)) / blocks.frames * blocks.bytes);
+    let (offsets, wide) = match table(b"stco") {
+        Some(offsets) => (offsets, false),
+        None => (table(b"co64").unwrap_or_default(), true),
+    };
+    Content {
+        container: "mp4",
+        coding,
+        len,
+        pieces: Box::new(Chunks {
+            bytes: bytes.clone(),
+            groups: table(b"stsc").unwrap_or_default(),
+            group: 0,
+            constant_size: long(sizes.start + 4),
+            sizes,
+            offsets,
+            wide,
+            blocks,
+            chunk: 0,
+            sample: 0,
+        }),
+    }
+}
+
+/// The chunks of a track, by its sample tables (ISO/IEC 14496-12, 8.6 and 8.7; QuickTime File Format).
+struct Chunks {
+    bytes: Arc<Bytes>,
+    /// `stsc`: first chunk, samples per chunk, sample entry.
+    groups: Range<u64>,
+    /// Index of the entry of `stsc` that covers the next chunk.
+    group: u64,
+    /// `stsz`, and the size that all samples have, or 0.
+    sizes: Range<u64>,
+    constant_size: u32,
+    /// `stco`, or the wide `co64`.
+    offsets: Range<u64>,
+    wide: bool,
+    /// The format of the blocks, if a sample is one of PCM.
+    blocks: Option<Blocks>,
+    /// Counted from 0.
+    chunk: u64,
+    sample: u64,
+}
+
+impl Chunks {
+    fn long(&self, at: u64, range: &Range<u64>) -> Option<u64> {
+        let number = self.bytes.array_at(at).map(u32::from_be_bytes)?;
+        (at + 4 <= range.end).then_some(u64::from(number))
+    }
+
+    /// How many samples the next chunk has.
+    fn samples(&mut self) -> Option<u64> {
+        let entry = |group: u64| self.groups.start + 8 + 12 * group;
+        while let Some(first) = self.long(entry(self.group + 1), &self.groups)
+            && first <= self.chunk + 1
+        {
+            self.group += 1;
+        }
+        self.long(entry(self.group) + 4, &self.groups)
+    }
+
+    /// Bytes of the next `samples` samples.
+    fn size(&self, samples: u64) -> u64 {
+        if let Some(blocks) = &self.blocks {
+            return (samples / blocks.frames).saturating_mul(blocks.bytes);
+        }
+        if self.constant_size > 0 {
+            return samples.saturating_mul(u64::from(self.constant_size));
+        }
+        let size = |sample: u64| self.long(self.sizes.start + 12 + 4 * sample, &self.sizes);
+        (self.sample..self.sample.saturating_add(samples))
+            .map_while(size)
+            .fold(0, u64::saturating_add)
+    }
+}
+
+impl Pieces for Chunks {
+    fn next(&mut self) -> Option<Piece> {
+        let start = if self.wide {
+            let at = self.offsets.start + 8 + 8 * self.chunk;
+            let offset = self.bytes.array_at(at).map(u64::from_be_bytes)?;
+            (at + 8 <= self.offsets.end).then_some(offset)?
+        } else {
+            self.long(self.offsets.start + 8 + 4 * self.chunk, &self.offsets)?
+        };
+        let samples = self.samples()?;
+        let size = self.size(samples);
+        self.chunk += 1;
+        self.sample = self.sample.saturating_add(samples);
+        Some(Piece::File(start..start.saturating_add(size)))
+    }
+}

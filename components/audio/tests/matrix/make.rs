@@ -1,0 +1,440 @@
+//! Files that ffmpeg does not write: changed ones of its own, and some that are put together here.
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use crate::common::data;
+
+/// The recording, 16 bits, 16 kHz.
+fn speech() -> Vec<u8> {
+    data("speech.s16")
+}
+
+/// Its samples; full scale is 1.
+pub fn samples() -> Vec<f32> {
+    speech()
+        .chunks_exact(2)
+        .map(|pair| f32::from(i16::from_le_bytes([pair[0], pair[1]])) / 32_768.0)
+        .collect()
+}
+
+fn replace(content: &mut [u8], from: &[u8], to: &[u8]) {
+    let at = content
+        .windows(from.len())
+        .position(|window| window == from)
+        .expect("what is to be replaced");
+    content[at..at + to.len()].copy_from_slice(to);
+}
+
+/// Offset of the content of a RIFF chunk, and its length as stated.
+fn chunk(content: &[u8], name: &[u8; 4]) -> (usize, usize) {
+    let at = content
+        .windows(4)
+        .position(|window| window == name)
+        .expect("a chunk");
+    let len = content[at + 4..at + 8].try_into().expect("four bytes");
+    (at + 8, u32::from_le_bytes(len) as usize)
+}
+
+/// A WAV file of these chunks.
+fn riff(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let mut content = b"RIFF\0\0\0\0WAVE".to_vec();
+    for (name, body) in chunks {
+        content.extend(*name);
+        content.extend((body.len() as u32).to_le_bytes());
+        content.extend(*body);
+        if body.len() % 2 == 1 {
+            content.push(0);
+        }
+    }
+    let len = content.len() as u32 - 8;
+    content[4..8].copy_from_slice(&len.to_le_bytes());
+    content
+}
+
+/// The content of a `fmt ` chunk: tag, channels, rate, bytes of a block, bits.
+fn format(tag: u16, channels: u16, rate: u32, block: u16, bits: u16) -> Vec<u8> {
+    let mut content = tag.to_le_bytes().to_vec();
+    content.extend(channels.to_le_bytes());
+    content.extend(rate.to_le_bytes());
+    content.extend((rate * u32::from(block)).to_le_bytes());
+    content.extend(block.to_le_bytes());
+    content.extend(bits.to_le_bytes());
+    content
+}
+
+/// A WAV file of G.711 whose format chunk has 16 bytes and states 16 bits per sample.
+pub fn short_g711_header(content: Vec<u8>) -> Vec<u8> {
+    let (at, _) = chunk(&content, b"fmt ");
+    let tag = u16::from_le_bytes([content[at], content[at + 1]]);
+    let (data, len) = chunk(&content, b"data");
+    riff(&[
+        (b"fmt ", &format(tag, 1, 16_000, 1, 16)),
+        (b"data", &content[data..data + len]),
+    ])
+}
+
+/// The same, as WAVE_FORMAT_EXTENSIBLE.
+pub fn extensible_g711_header(content: Vec<u8>) -> Vec<u8> {
+    let (at, _) = chunk(&content, b"fmt ");
+    let tag = [content[at], content[at + 1]];
+    let (data, len) = chunk(&content, b"data");
+    let mut fmt = format(0xfffe, 1, 16_000, 1, 8);
+    fmt.extend([22, 0, 8, 0, 4, 0, 0, 0]);
+    fmt.extend(tag);
+    fmt.extend(b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71");
+    riff(&[(b"fmt ", &fmt), (b"data", &content[data..data + len])])
+}
+
+/// 24 bits in four bytes, at the upper or the lower end.
+fn wide(low: bool) -> Vec<u8> {
+    let samples: Vec<u8> = speech()
+        .chunks_exact(2)
+        .flat_map(|pair| {
+            let sample = i32::from(i16::from_le_bytes([pair[0], pair[1]]));
+            // Something in the lowest of the 24 bits, too.
+            let sample = (sample << 8) + 5;
+            if low { sample } else { sample << 8 }.to_le_bytes()
+        })
+        .collect();
+    riff(&[(b"fmt ", &format(1, 1, 16_000, 4, 24)), (b"data", &samples)])
+}
+
+pub fn wide_high() -> Vec<u8> {
+    wide(false)
+}
+
+pub fn wide_low() -> Vec<u8> {
+    wide(true)
+}
+
+/// Floating point in the range of 24 bits, under the number of PCM, as Cool Edit wrote it.
+pub fn cool_edit() -> Vec<u8> {
+    let samples: Vec<u8> = samples()
+        .iter()
+        .flat_map(|sample| (sample * 8_388_608.0).to_le_bytes())
+        .collect();
+    riff(&[(b"fmt ", &format(1, 1, 16_000, 4, 24)), (b"data", &samples)])
+}
+
+/// RIFX: all numbers and samples big-endian.
+pub fn rifx() -> Vec<u8> {
+    let mut content =
+        b"RIFX\0\0\0\0WAVEfmt \0\0\0\x10\0\x01\0\x01\0\0\x3e\x80\0\0\x7d\0\0\x02\0\x10data"
+            .to_vec();
+    let samples = speech();
+    content.extend((samples.len() as u32).to_be_bytes());
+    content.extend(samples.chunks_exact(2).flat_map(|pair| [pair[1], pair[0]]));
+    let len = content.len() as u32 - 8;
+    content[4..8].copy_from_slice(&len.to_be_bytes());
+    content
+}
+
+/// A chunk of odd length before the samples, filled up.
+pub fn odd_chunk() -> Vec<u8> {
+    riff(&[
+        (b"fmt ", &format(1, 1, 16_000, 2, 16)),
+        (b"bext", b"odd"),
+        (b"data", &speech()),
+    ])
+}
+
+/// The length of the samples, and of the file, as writers to a pipe leave them.
+pub fn no_lengths(mut content: Vec<u8>) -> Vec<u8> {
+    let data = chunk(&content, b"data").0 - 4;
+    for at in [4, data] {
+        content[at..at + 4].fill(0);
+    }
+    content
+}
+
+/// The lengths of [`no_lengths`] in AIFF.
+pub fn no_aiff_lengths(mut content: Vec<u8>) -> Vec<u8> {
+    let sound = chunk(&content, b"SSND").0 - 4;
+    for at in [4, sound] {
+        content[at..at + 4].fill(0);
+    }
+    content
+}
+
+/// The samples of an AIFF-C file of A-law under the name of another codec.
+pub fn g722_in_aiff(mut content: Vec<u8>) -> Vec<u8> {
+    replace(&mut content, b"alaw", b"G722");
+    content
+}
+
+pub fn gsm_in_aiff(mut content: Vec<u8>) -> Vec<u8> {
+    replace(&mut content, b"alaw", b"agsm");
+    content
+}
+
+/// The lengths of [`no_lengths`] in AU.
+pub fn no_au_length(mut content: Vec<u8>) -> Vec<u8> {
+    content[8..12].fill(0xff);
+    content
+}
+
+/// The length of [`no_lengths`] in CAF: -1.
+pub fn no_caf_length(mut content: Vec<u8>) -> Vec<u8> {
+    let (data, _) = chunk(&content, b"data");
+    content[data - 4..data + 4].fill(0xff);
+    content
+}
+
+/// The configuration of AAC LC at 16 kHz, with what ffmpeg writes behind it, becomes one that states SBR.
+pub fn explicit_sbr(mut content: Vec<u8>) -> Vec<u8> {
+    // Object type 5, 16 kHz, one channel, 32 kHz with the extension, core LC.
+    replace(
+        &mut content,
+        b"\x14\x08\x56\xe5\x00",
+        b"\x2c\x0a\x88\x00\x00",
+    );
+    content
+}
+
+/// The same with PS.
+pub fn explicit_ps(mut content: Vec<u8>) -> Vec<u8> {
+    replace(
+        &mut content,
+        b"\x14\x08\x56\xe5\x00",
+        b"\xec\x0a\x88\x00\x00",
+    );
+    content
+}
+
+/// The same as AAC-LD.
+pub fn low_delay(mut content: Vec<u8>) -> Vec<u8> {
+    replace(
+        &mut content,
+        b"\x14\x08\x56\xe5\x00",
+        b"\xbc\x08\x00\x00\x00",
+    );
+    content
+}
+
+/// The samples of a track described by another name.
+pub fn with_sample_entry(mut content: Vec<u8>, from: &[u8; 4], to: &[u8; 4]) -> Vec<u8> {
+    let stsd = content
+        .windows(4)
+        .position(|window| window == b"stsd")
+        .expect("stsd");
+    replace(&mut content[stsd..], from, to);
+    content
+}
+
+/// The description of the samples twice.
+pub fn two_descriptions(content: Vec<u8>) -> Vec<u8> {
+    // The samples come before the index in this file, so where they are does not change.
+    let stsd = content
+        .windows(4)
+        .position(|window| window == b"stsd")
+        .expect("stsd");
+    let size =
+        |at: usize| u32::from_be_bytes(content[at..at + 4].try_into().expect("four")) as usize;
+    let entry = stsd + 12;
+    let copy = content[entry..entry + size(entry)].to_vec();
+    let mut changed = content.clone();
+    changed.splice(entry..entry, copy.iter().copied());
+    changed[stsd + 8..stsd + 12].copy_from_slice(&2_u32.to_be_bytes());
+    // All boxes around it grow.
+    for name in [b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"] {
+        let at = content
+            .windows(4)
+            .position(|window| window == name)
+            .expect("a box")
+            - 4;
+        let grown = (size(at) + copy.len()) as u32;
+        changed[at..at + 4].copy_from_slice(&grown.to_be_bytes());
+    }
+    changed
+}
+
+fn behind(junk: Vec<u8>, content: Vec<u8>) -> Vec<u8> {
+    [junk, content].concat()
+}
+
+pub fn behind_zeros(content: Vec<u8>) -> Vec<u8> {
+    behind(vec![0; 100_000], content)
+}
+
+/// Behind random bytes, of which some look like the start of a frame.
+pub fn behind_noise(content: Vec<u8>) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let noise = (0..100_000).map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    });
+    behind(noise.collect(), content)
+}
+
+/// A tag with a picture of 5 MB, in which every byte could begin a frame.
+pub fn behind_a_picture(content: Vec<u8>) -> Vec<u8> {
+    let picture = vec![0xff; 5_000_000];
+    let len = (picture.len() + 10) as u32;
+    let seven = |shift: u32| (len >> shift & 127) as u8;
+    let mut tag = b"ID3\x03\0\0".to_vec();
+    tag.extend([seven(21), seven(14), seven(7), seven(0)]);
+    tag.extend(b"APIC");
+    tag.extend((picture.len() as u32).to_be_bytes());
+    tag.extend([0, 0]);
+    tag.extend(picture);
+    behind(tag, content)
+}
+
+/// FLAC with a picture of 5 MB.
+pub fn flac_with_picture(content: Vec<u8>) -> Vec<u8> {
+    let picture = vec![0xff; 5_000_000];
+    let mut block = b"\0\0\0\x03\0\0\0\x0aimage/jpeg\0\0\0\0".to_vec();
+    block.extend([0; 16]);
+    block.extend((picture.len() as u32).to_be_bytes());
+    block.extend(picture);
+    let len = (block.len() as u32).to_be_bytes();
+    let mut changed = content[..42].to_vec();
+    changed.extend([6, len[1], len[2], len[3]]);
+    changed.extend(block);
+    changed.extend(&content[42..]);
+    changed
+}
+
+/// Frames of 48 kHz and 64 kbit/s, which are all of one length, whose header no longer states the bit rate.
+pub fn free_bit_rate(mut content: Vec<u8>) -> Vec<u8> {
+    for at in (0..content.len()).step_by(192) {
+        if at + 4 <= content.len() {
+            content[at + 2] &= 0x0f;
+        }
+    }
+    content
+}
+
+pub fn amr() -> Vec<u8> {
+    [&b"#!AMR\n"[..], &[0x3c; 3_200]].concat()
+}
+
+pub fn amr_wb() -> Vec<u8> {
+    [&b"#!AMR-WB\n"[..], &[0x24; 3_200]].concat()
+}
+
+/// RF64 (EBU Tech 3306): lengths of 64 bits in a chunk of their own.
+pub fn rf64() -> Vec<u8> {
+    let samples = speech();
+    let mut lengths = (samples.len() as u64 + 72).to_le_bytes().to_vec();
+    lengths.extend((samples.len() as u64).to_le_bytes());
+    lengths.extend((samples.len() as u64 / 2).to_le_bytes());
+    lengths.extend([0; 4]);
+    let mut content = riff(&[
+        (b"ds64", &lengths),
+        (b"fmt ", &format(1, 1, 16_000, 2, 16)),
+        (b"data", &samples),
+        (b"LIST", b"INFO"),
+    ]);
+    content[..4].copy_from_slice(b"RF64");
+    content[4..8].fill(0xff);
+    let data = chunk(&content, b"data").0 - 4;
+    content[data..data + 4].fill(0xff);
+    content
+}
+
+/// A chunk of odd length before the samples, not filled up.
+pub fn odd_chunk_without_padding() -> Vec<u8> {
+    let mut content = odd_chunk();
+    let (at, len) = chunk(&content, b"bext");
+    content.remove(at + len);
+    content
+}
+
+/// How frames of Matroska are compressed, and what the track says of it.
+#[derive(Clone, Copy)]
+pub enum Packed {
+    /// Zeros are taken from the start of each.
+    Stripped,
+    Zlib,
+    /// By an algorithm of this number; the frames are left as they are.
+    By(u8),
+}
+
+/// Samples of a frame of [`matroska`].
+pub const MATROSKA_FRAME: usize = 1_600;
+
+/// The recording as PCM in Matroska, compressed as mkvmerge does. Each frame begins with a sample of silence.
+pub fn matroska(packed: Packed) -> Vec<u8> {
+    const ALGORITHM: u32 = 0x4254;
+    let element = |id: u32, content: &[u8]| {
+        let id: Vec<u8> = id
+            .to_be_bytes()
+            .into_iter()
+            .skip_while(|byte| *byte == 0)
+            .collect();
+        // The longest form of a length.
+        let mut len = (content.len() as u64).to_be_bytes();
+        len[0] = 1;
+        [&id[..], &len, content].concat()
+    };
+    let compression = match packed {
+        // What it leaves out is the default.
+        Packed::Zlib => Vec::new(),
+        Packed::Stripped => [element(ALGORITHM, &[3]), element(0x4255, &[0, 0])].concat(),
+        Packed::By(number) => element(ALGORITHM, &[number]),
+    };
+    let encoding = element(0x6240, &element(0x5034, &compression));
+    let audio = [
+        element(0xb5, &16_000_f64.to_be_bytes()),
+        element(0x9f, &[1]),
+        element(0x6264, &[16]),
+    ]
+    .concat();
+    let entry = [
+        element(0xd7, &[1]),
+        element(0x73c5, &[1]),
+        element(0x83, &[2]),
+        element(0x86, b"A_PCM/INT/LIT"),
+        element(0xe1, &audio),
+        element(0x6d80, &encoding),
+    ]
+    .concat();
+    let mut cluster = element(0xe7, &[0]);
+    for (index, frame) in silent_starts().chunks(2 * MATROSKA_FRAME).enumerate() {
+        let frame = match packed {
+            Packed::Stripped => frame[2..].to_vec(),
+            Packed::Zlib => miniz_oxide::deflate::compress_to_vec_zlib(frame, 6),
+            Packed::By(_) => frame.to_vec(),
+        };
+        let time = (100 * index as u16).to_be_bytes();
+        let block = [&[0x81, time[0], time[1], 0x80], &frame[..]].concat();
+        cluster.extend(element(0xa3, &block));
+    }
+    let information = [
+        element(0x002a_d7b1, &[0x0f, 0x42, 0x40]),
+        element(0x4d80, b"test"),
+        element(0x5741, b"test"),
+    ]
+    .concat();
+    let segment = [
+        element(0x1549_a966, &information),
+        element(0x1654_ae6b, &element(0xae, &entry)),
+        element(0x1f43_b675, &cluster),
+    ]
+    .concat();
+    [
+        element(0x1a45_dfa3, &element(0x4282, b"matroska")),
+        element(0x1853_8067, &segment),
+    ]
+    .concat()
+}
+
+/// The recording, with a sample of silence at the start of each frame of [`matroska`].
+fn silent_starts() -> Vec<u8> {
+    let mut content = speech();
+    for frame in content.chunks_mut(2 * MATROSKA_FRAME) {
+        frame[..2].fill(0);
+    }
+    content
+}
+
+/// The first page of an Ogg file with this packet.
+pub fn ogg(first: &[u8]) -> Vec<u8> {
+    let mut page = b"OggS\0\x02".to_vec();
+    page.extend([0; 20]);
+    page.extend([1, first.len() as u8]);
+    page.extend(first);
+    page
+}
