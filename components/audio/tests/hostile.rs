@@ -1,0 +1,286 @@
+//! Files that are made to do harm: false lengths and counts, tables whose entries all point at the same bytes, and long runs of what
+//! a reader has to examine. The samples that come out stay in proportion to the file, and so does the time.
+
+mod common;
+#[path = "matrix/make.rs"]
+mod make;
+
+use std::time::{Duration, Instant};
+
+use audio::{Decoder, Error, Hint};
+use common::{bytes, data};
+use make::Packed;
+
+/// Files in the containers that are demultiplexed without symphonia.
+const FILES: [&str; 19] = [
+    "aac.flv",
+    "aac.ts",
+    "adpcm_ima.wav",
+    "adpcm_ms.wav",
+    "adpcm_yamaha.wav",
+    "g722.wav",
+    "gsm.wav",
+    "ima4.aiff",
+    "ima4.mov",
+    "mp3.avi",
+    "mp3.flv",
+    "mp3.mpg",
+    "mp3.ts",
+    "mp3.wav",
+    "pcm_alaw.caf",
+    "pcm_mulaw.au",
+    "pcm_mulaw.mov",
+    "pcm_s16le.w64",
+    "pcm_s24be.mov",
+];
+
+fn files() -> Vec<(&'static str, Vec<u8>)> {
+    let mut files: Vec<_> = FILES
+        .iter()
+        .map(|name| (*name, data(&format!("formats/{name}"))))
+        .collect();
+    files.push(("stripped.mka", make::matroska(Packed::Stripped)));
+    files.push(("zlib.mka", make::matroska(Packed::Zlib)));
+    files.push(("rf64.wav", make::rf64()));
+    files.push(("rifx.wav", make::rifx()));
+    files
+}
+
+/// The most samples per byte: a frame of MPEG audio has 1152, in at least 24 bytes.
+const MAX_SAMPLES_PER_BYTE: usize = 64;
+
+/// How many samples are decoded. Panics if they are more than the file can hold.
+fn run(content: &[u8]) -> Result<usize, Error> {
+    let mut decoder = Decoder::open(bytes(content), &Hint::default())?;
+    let mut samples = 0;
+    while let Some(block) = decoder.next_block()? {
+        assert!(block.samples.iter().all(|sample| sample.is_finite()));
+        samples += block.samples.len();
+        assert!(
+            samples <= MAX_SAMPLES_PER_BYTE * content.len() + 4096,
+            "{samples} samples of {} bytes",
+            content.len()
+        );
+    }
+    Ok(samples)
+}
+
+/// The same, with a limit that a slow and busy machine keeps, but not quadratic time.
+fn run_in_time(content: &[u8], what: &str) -> Result<usize, Error> {
+    let start = Instant::now();
+    let result = run(content);
+    let taken = start.elapsed();
+    println!("{what}: {taken:.2?}, {result:?}");
+    assert!(taken < Duration::from_secs(20), "{what}: {taken:?}");
+    result
+}
+
+#[test]
+fn a_file_cut_off_at_any_place_gives_no_more_than_the_whole() {
+    for (name, content) in files() {
+        let whole = run(&content).unwrap();
+        for end in (0..content.len().min(2_000)).chain((2_000..content.len()).step_by(97)) {
+            if let Ok(cut) = run(&content[..end]) {
+                assert!(
+                    cut <= whole + 2_304,
+                    "{name} cut at {end}: {cut} of {whole}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn false_numbers_do_no_harm() {
+    for (name, content) in files() {
+        let last = content.len() - 4;
+        // Headers are at the start, or at the end.
+        let places = (0..last.min(600)).chain(last.saturating_sub(900).max(600)..last);
+        for (at, lie) in places.zip(
+            [0, u32::MAX, 0x7fff_ffff, 1, 0x8000_0000]
+                .into_iter()
+                .cycle(),
+        ) {
+            for swapped in [lie, lie.swap_bytes(), u32::MAX] {
+                let mut changed = content.clone();
+                changed[at..at + 4].copy_from_slice(&swapped.to_be_bytes());
+                if std::panic::catch_unwind(|| run(&changed)).is_err() {
+                    panic!("{name}: {swapped:#x} at {at}");
+                }
+            }
+        }
+    }
+}
+
+/// A box of MP4.
+fn atom(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    [
+        &(content.len() as u32 + 8).to_be_bytes(),
+        &name[..],
+        content,
+    ]
+    .concat()
+}
+
+/// A track of A-law whose tables are these: duration of samples, samples of chunks, sizes, offsets.
+fn mp4(stsc: &[u32], stsz: &[u32], stco: &[u32]) -> Vec<u8> {
+    let table = |name, numbers: &[u32]| {
+        let content: Vec<u8> = numbers.iter().flat_map(|n| n.to_be_bytes()).collect();
+        atom(name, &content)
+    };
+    let mut entry = vec![0; 28];
+    entry[7] = 1;
+    entry[17] = 1;
+    entry[19] = 16;
+    entry[24..26].copy_from_slice(&8_000_u16.to_be_bytes());
+    let stsd = [&[0, 0, 0, 0, 0, 0, 0, 1], &atom(b"alaw", &entry)[..]].concat();
+    let stbl = [
+        atom(b"stsd", &stsd),
+        table(b"stts", &[0, 1, 1, 1]),
+        table(b"stsc", stsc),
+        table(b"stsz", stsz),
+        table(b"stco", stco),
+    ]
+    .concat();
+    let hdlr = atom(b"hdlr", b"\0\0\0\0\0\0\0\0soun\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    let mdia = [hdlr, atom(b"minf", &atom(b"stbl", &stbl))].concat();
+    let moov = atom(b"trak", &atom(b"mdia", &mdia));
+    [
+        atom(b"ftyp", b"qt  \0\0\0\0"),
+        atom(b"moov", &moov),
+        atom(b"mdat", &[0x55; 1000]),
+    ]
+    .concat()
+}
+
+#[test]
+fn chunks_of_mp4_that_all_are_the_whole_file_come_to_an_end() {
+    let honest = mp4(&[0, 1, 1, 1000, 1], &[0, 1, 1000], &[0, 1, 0]);
+    assert_eq!(run(&honest).unwrap(), 1000);
+    let mut offsets = vec![0; 100_002];
+    offsets[1] = 100_000;
+    let content = mp4(&[0, 1, 1, u32::MAX, 1], &[0, 1, u32::MAX], &offsets);
+    let samples = run_in_time(&content, "chunks").unwrap();
+    assert!(samples <= content.len());
+    // Sizes that are looked up one by one, for chunks that claim to have all of them.
+    let mut sizes = vec![0; 100_003];
+    sizes[2] = 100_000;
+    let content = mp4(&[0, 1, 1, u32::MAX, 1], &sizes, &offsets);
+    let _ = run_in_time(&content, "sizes");
+}
+
+#[test]
+fn boxes_in_boxes_and_boxes_without_content_take_time_in_proportion() {
+    let mut nested = Vec::new();
+    for _ in 0..50_000 {
+        nested.extend([0, 0, 0, 0]);
+        nested.extend(b"moov");
+    }
+    let ftyp = atom(b"ftyp", b"isom\0\0\0\0");
+    let _ = run_in_time(&[&ftyp[..], &nested].concat(), "nested");
+    for name in [b"trak", b"free", b"mdat", b"moof"] {
+        let empty = atom(name, b"").repeat(200_000);
+        let _ = run_in_time(&[&ftyp[..], &empty].concat(), "side by side");
+        let _ = run_in_time(&[&ftyp[..], &atom(b"moov", &empty)].concat(), "in moov");
+    }
+}
+
+#[test]
+fn long_runs_of_marks_take_time_in_proportion() {
+    let whole = |start: &[u8], run: &[u8]| [start, &run.repeat(2_000_000 / run.len())].concat();
+    let riff = b"RIFF\xff\xff\xff\xffWAVE";
+    let matroska = b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff";
+    let pack = b"\0\0\x01\xba\x44\0\x04\0\x04\x01\0\0\x03\xf8";
+    let mut packet = vec![0xff; 188];
+    packet[..4].copy_from_slice(b"\x47\x1f\xff\x10");
+    for (content, what) in [
+        (whole(riff, b"junk\0\0\0\0"), "chunks of RIFF"),
+        (whole(b"FORM\0\0\0\0AIFC", b"JUNK\0\0\0\0"), "chunks of IFF"),
+        (
+            whole(b"RIFF\0\0\0\0AVI ", b"LIST\0\0\0\0movi"),
+            "lists of AVI",
+        ),
+        (whole(b"caff\0\x01\0\0", &[0; 12]), "chunks of CAF"),
+        (
+            whole(b"FLV\x01\x05\0\0\0\x09\0\0\0\0", &[0; 15]),
+            "tags of FLV",
+        ),
+        (whole(matroska, b"\xec\x80"), "elements of Matroska"),
+        (whole(pack, b"\0\0\x01\0"), "start codes"),
+        (whole(pack, b"\0\0\x01\xc0\0\x03\x80\0\0"), "empty packets"),
+        (whole(&packet.repeat(8), b"\x47"), "synchronisation"),
+        (whole(b"", &packet), "transport packets"),
+        (whole(b"", b"\xff\xfb\x90\0"), "headers of MP3"),
+        (whole(b"x", b"\xff"), "ones"),
+        (whole(b"x", b"RIFF"), "RIFF"),
+        (whole(b"x", b"fLaC"), "fLaC"),
+        (whole(b"", b"ID3\x03\0\0\0\0\0\0"), "tags"),
+        (whole(b"", b"OggS\0\x02"), "pages"),
+        (whole(b"fLaC\0\0\0\x22", b"fLaC\0\0\0\x22"), "parts of FLAC"),
+    ] {
+        let _ = run_in_time(&content, what);
+    }
+}
+
+#[test]
+fn false_lacing_of_matroska_does_no_harm() {
+    let content = make::matroska(Packed::Zlib);
+    let mut block = 0;
+    while let Some(at) = content[block..]
+        .windows(4)
+        .position(|four| four[0] == 0x81 && four[3] == 0x80)
+    {
+        block += at + 4;
+        // Xiph, fixed sizes, EBML.
+        for lacing in [2, 4, 6] {
+            for fill in [0, 0x01, 0x40, 0x80, 0xff] {
+                let mut changed = content.clone();
+                changed[block - 1] |= lacing;
+                let end = changed.len().min(block + 300);
+                changed[block] = 0xff;
+                changed[block + 1..end].fill(fill);
+                let _ = run(&changed);
+            }
+        }
+    }
+    assert!(block > 0);
+}
+
+#[test]
+fn packets_without_a_start_are_skipped() {
+    // A transport stream in which no PES packet begins.
+    let mut content = data("formats/mp3.ts");
+    for packet in content.chunks_exact_mut(188) {
+        packet[1] &= !0x40;
+    }
+    assert!(run(&content).is_err());
+    // A program stream whose PES headers claim to be longer than the packets.
+    let mut content = data("formats/mp3.mpg");
+    for at in 0..content.len() - 9 {
+        if content[at..at + 4] == *b"\0\0\x01\xc0" {
+            content[at + 8] = 0xff;
+        }
+    }
+    let _ = run(&content);
+}
+
+#[test]
+fn the_index_of_an_avi_file_is_not_used() {
+    let plain = data("formats/mp3.avi");
+    let whole = run(&plain).unwrap();
+    let index = plain.windows(4).position(|name| name == b"idx1").unwrap();
+    let mut content = plain.clone();
+    content[index + 8..].fill(0xff);
+    assert_eq!(run(&content).unwrap(), whole);
+    // Without it, and with lengths of lists that were never set.
+    content.truncate(index);
+    assert_eq!(run(&content).unwrap(), whole);
+    let movie = content.windows(4).position(|name| name == b"movi").unwrap();
+    for at in [4, movie - 4] {
+        content[at..at + 4].fill(0);
+    }
+    assert_eq!(run(&content).unwrap(), whole);
+    // Cut off in its sound.
+    let cut = run(&content[..(movie + content.len()) / 2]).unwrap();
+    assert!((whole / 4..whole).contains(&cut), "{cut} of {whole}");
+}
