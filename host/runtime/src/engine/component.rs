@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{AcquireError, Semaphore};
-use wasmtime_wasi_http::handler::{
-    HandlerState as _, InstantiationError, ProxyHandler, ProxyPre, TrapOrPanicError,
-};
+use wasmtime_wasi_http::handler::{HandlerState as _, InstantiationError, ProxyHandler, ProxyPre};
 
 use super::Engine;
 use super::body::{AnswerBody, RequestBody};
@@ -62,6 +60,9 @@ pub(crate) struct Component {
 
 /// How long the host asks an overloaded client to stay away.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a request without an answer waits for the report of a trap.
+const TRAP_REPORT: Duration = Duration::from_millis(100);
 
 impl Component {
     /// Prepares the component `id` of the manifest from its composed bytes and what it is granted.
@@ -187,7 +188,7 @@ impl Component {
             (Ok(answer), None) => answer,
             (Err(error), None) => {
                 guard.keep_instance();
-                return Err(self.explain(&control, &error));
+                return Err(self.explain(&control, &error).await);
             }
         };
         if answer.status().is_informational() {
@@ -339,7 +340,7 @@ impl Component {
     }
 
     /// The answer to a request whose component failed by itself. The trap and its backtrace are for the log alone.
-    fn explain(&self, control: &Control, error: &wasmtime::Error) -> Failure {
+    async fn explain(&self, control: &Control, error: &wasmtime::Error) -> Failure {
         let observed = &self.settings.observed;
         if let Some(stop) = failed_to_start(error) {
             match stop {
@@ -363,8 +364,9 @@ impl Component {
         let error = starting.map_or(error, |starting| &*starting.error);
         if error.is::<wasmtime::Trap>() || error.is::<wasmtime::WasmBacktrace>() {
             control.reporter.report_trap(error);
-        } else if !error.is::<TrapOrPanicError>() {
-            // That one is reported, with its backtrace, where the instance ends.
+        } else {
+            // A trap shows here as a missing answer if it ends the instance before the call: then who frees the instance has it.
+            control.reporter.wait(TRAP_REPORT).await;
             control
                 .reporter
                 .report(Reported::NoAnswer, &format!("{error:#}"));

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Context;
+use std::time::Duration;
 
 use futures::task::AtomicWaker;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -66,9 +68,16 @@ pub(super) struct Reporter {
     memory_refused: AtomicBool,
     answered: AtomicBool,
     reported: AtomicBool,
+    /// Whoever waits for the report.
+    waiting: Notify,
 }
 
 impl Reporter {
+    /// Waits until the failure is reported, for so long.
+    pub(super) async fn wait(&self, within: Duration) {
+        let _ = tokio::time::timeout(within, self.waiting.notified()).await;
+    }
+
     /// Says once why the request failed: in the log, and among the component's own lines.
     pub(super) fn report(&self, failure: Reported, error: &str) {
         if self.reported.swap(true, Ordering::Relaxed) {
@@ -95,6 +104,7 @@ impl Reporter {
             let line = Line::now("host", Some(request_id), visible(text));
             self.settings.observed.print(line);
         }
+        self.waiting.notify_one();
     }
 
     /// Says once that the component trapped, or that it was refused memory, which is why.
@@ -158,6 +168,7 @@ impl Control {
                 memory_refused: AtomicBool::new(false),
                 answered: AtomicBool::new(false),
                 reported: AtomicBool::new(false),
+                waiting: Notify::new(),
             }),
             started,
             printed: Printed::new(Arc::clone(&settings), Some(request_id)),
