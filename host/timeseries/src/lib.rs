@@ -16,6 +16,9 @@ use std::time::Duration;
 pub use point::{Point, Value};
 pub use query::{Aggregation, Query};
 
+/// Points of one write. The writes of others wait behind it.
+pub const MAX_POINTS: usize = 1000;
+
 /// Why a call failed. The variant is the stable code; the text says what to do and is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -46,13 +49,19 @@ impl Store {
         Ok(Self { backend })
     }
 
-    /// Write points, all or none. When this returns, they are on disk. Waits while many writes are queued.
+    /// Write points, all or none, at most [`MAX_POINTS`]. When this returns, they are on disk. Waits while many writes are queued.
     ///
     /// When the future is dropped before it is done, the points may or may not be written.
     ///
     /// # Errors
     /// [`Error::Invalid`] names the point and the rule; [`Error::Unavailable`] gives the database's reason.
     pub async fn write(&self, points: Vec<Point>) -> Result<(), Error> {
+        if points.len() > MAX_POINTS {
+            return Err(Error::Invalid(format!(
+                "{} points are more than the {MAX_POINTS} of one write; write them in several",
+                points.len()
+            )));
+        }
         for (index, point) in points.iter().enumerate() {
             point
                 .check()

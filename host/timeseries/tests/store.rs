@@ -234,6 +234,18 @@ async fn points_that_break_a_rule_are_refused_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn one_write_has_a_thousand_points_at_most() {
+    let (_dir, store) = open();
+    let points = |count| (0..count).map(|time| latency(time, 1.0)).collect();
+    store.write(points(1000)).await.unwrap();
+    let Err(Error::Invalid(text)) = store.write(points(1001)).await else {
+        panic!("1001 points were taken");
+    };
+    assert!(text.contains("1001") && text.contains("1000"), "{text}");
+    assert_eq!(get(&store, Aggregation::Count).await, Some(1000.0));
+}
+
+#[tokio::test]
 async fn queries_that_break_a_rule_are_refused() {
     let (_dir, store) = open();
     let median = || query(Aggregation::Median);
@@ -416,14 +428,16 @@ async fn compare(store: &Store, tags: &[(&str, &str)], mut expected: Vec<f64>) {
     }
 }
 
-/// Points of these numbers at these times, in two series.
-fn in_two_series(numbers: &[f64], time: u64) -> Vec<Point> {
-    let points = numbers.iter().enumerate().map(|(index, &number)| {
-        let series = ["even", "odd"][index % 2];
-        let value = Value::Float(number);
-        point(time, &[("series", series)], &[("latency", value)])
-    });
-    points.collect()
+/// Writes points of these numbers at this time, in two series by turns.
+async fn write_in_two_series(store: &Store, numbers: &[f64], time: u64) {
+    for chunk in numbers.chunks(timeseries::MAX_POINTS) {
+        let points = chunk.iter().enumerate().map(|(index, &number)| {
+            let series = ["even", "odd"][index % 2];
+            let value = Value::Float(number);
+            point(time, &[("series", series)], &[("latency", value)])
+        });
+        store.write(points.collect()).await.unwrap();
+    }
 }
 
 fn every_second(numbers: &[f64]) -> Vec<f64> {
@@ -434,9 +448,7 @@ fn every_second(numbers: &[f64]) -> Vec<f64> {
 async fn aggregates_of_many_values_are_those_of_a_sort() {
     let (_dir, store) = open();
     let numbers: Vec<f64> = numbers(20_000).collect();
-    for chunk in numbers.chunks(1000) {
-        store.write(in_two_series(chunk, 7)).await.unwrap();
-    }
+    write_in_two_series(&store, &numbers, 7).await;
     compare(&store, &[("series", "even")], every_second(&numbers)).await;
     compare(&store, &[], numbers).await;
 }
@@ -486,7 +498,7 @@ async fn points_older_than_the_retention_are_removed_and_the_others_stay() {
     let store = Store::open_sqlite(&path, None).unwrap();
     for (numbers, age) in [(old, 3), (new, 1)] {
         let time = (now - age * hour).as_nanos() as u64;
-        store.write(in_two_series(numbers, time)).await.unwrap();
+        write_in_two_series(&store, numbers, time).await;
     }
     let text = Value::Text("gone".into());
     let series = [("series", "only here")];
@@ -508,7 +520,7 @@ async fn a_store_of_version_1_gets_its_rolling_aggregates() {
     let path = dir.path().join("points.db");
     let numbers: Vec<f64> = numbers(5_000).collect();
     let store = Store::open_sqlite(&path, None).unwrap();
-    store.write(in_two_series(&numbers, 7)).await.unwrap();
+    write_in_two_series(&store, &numbers, 7).await;
     store.close().await.unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
