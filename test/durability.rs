@@ -83,19 +83,22 @@ async fn a_start_removes_what_nobody_uses_and_what_a_killed_host_left() {
     let host = Host::start();
     let state = host.kill();
     let days = |days: u64| std::time::Duration::from_secs(days * 24 * 3600);
+    let digest = "0123456789abcdef".repeat(4);
+    let own = |folder: &str, end: &str| format!("{folder}/{digest}{end}");
     let entries = [
-        ("code/old.cwasm", days(31)),
-        ("code/new.cwasm", days(29)),
-        ("models/old.safetensors", days(31)),
-        ("sources/old.wasm", days(31)),
-        ("sources/.tmpold", days(1)),
-        ("deployments/.tmpold", days(1)),
+        (own("code", "-old.cwasm"), days(31)),
+        (own("code", "-new.cwasm"), days(29)),
+        (own("models", "-1.safetensors"), days(31)),
+        (own("sources", ".wasm"), days(31)),
+        ("sources/.tmpAbC123".to_owned(), days(1)),
+        ("deployments/.tmpAbC123".to_owned(), days(1)),
+        ("models/mine".to_owned(), days(31)),
     ];
-    for (name, age) in entries {
+    for (name, age) in &entries {
         let path = state.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let file = std::fs::File::create(path).unwrap();
-        file.set_modified(std::time::SystemTime::now() - age)
+        file.set_modified(std::time::SystemTime::now() - *age)
             .unwrap();
     }
     let code = |state: &std::path::Path| std::fs::read_dir(state.join("code")).unwrap().count();
@@ -103,8 +106,8 @@ async fn a_start_removes_what_nobody_uses_and_what_a_killed_host_left() {
     let path = state.path().to_path_buf();
     let host = Host::with(state, &[]);
     common::eventually(async || {
-        let left = entries.map(|(name, _)| path.join(name).exists());
-        (left == [false, true, false, false, false, false]).then_some(())
+        let left = entries.each_ref().map(|(name, _)| path.join(name).exists());
+        (left == [false, true, false, false, false, false, true]).then_some(())
     })
     .await;
     assert_eq!(code(&path), compiled - 1);

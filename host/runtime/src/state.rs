@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 /// Makes a folder that only the host's own user can read or write. `what` it is for, for messages.
 ///
 /// # Errors
-/// When it cannot be made, or belongs to somebody else, who could put things into it.
+/// When it cannot be made, is a link, which may lead to a folder that is not the host's, or belongs to somebody else, who could
+/// put things into it.
 pub(crate) fn private_folder(folder: &Path, what: &str) -> anyhow::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
     let denied = || {
@@ -25,7 +26,13 @@ pub(crate) fn private_folder(folder: &Path, what: &str) -> anyhow::Result<()> {
         .mode(0o700)
         .create(folder)
         .with_context(denied)?;
-    let owner = std::fs::metadata(folder).with_context(denied)?.uid();
+    let metadata = std::fs::symlink_metadata(folder).with_context(denied)?;
+    anyhow::ensure!(
+        metadata.is_dir(),
+        "{what} {} is a link: remove it, or choose another --state-dir",
+        folder.display()
+    );
+    let owner = metadata.uid();
     anyhow::ensure!(
         owner == rustix::process::geteuid().as_raw(),
         "{what} {} belongs to another user, who could put things into it; choose another --state-dir",
@@ -67,34 +74,73 @@ pub(crate) fn mark_used(path: &Path) {
 }
 
 /// Removes from a folder what can be made again: entries that were not used for thirty days, then, until the rest has at most
-/// `bytes`, those whose use is longest ago; and temporary ones (their names begin with a dot) that a killed process left. What was
-/// used after `started` stays. What cannot be removed costs only space, so a failure is only logged.
+/// `bytes`, those whose use is longest ago; and temporary ones that a killed process left. What was used after `started` stays, and
+/// so does whatever is not called as the host calls its own. What cannot be removed costs only space, so a failure is only logged.
 pub fn prune(folder: &Path, bytes: u64, started: SystemTime) {
     let now = SystemTime::now();
     let age = |used: SystemTime| now.duration_since(used).unwrap_or_default();
-    let mut entries: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(folder)
+    let modified = |path: &Path| std::fs::symlink_metadata(path)?.modified();
+    let mut entries: Vec<(SystemTime, Kind, PathBuf)> = own_entries(folder)
         .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .filter_map(|(kind, path)| Some((modified(&path).ok()?, kind, path)))
         .collect();
     entries.sort();
     let mut kept = 0;
-    for (used, path) in entries.into_iter().rev() {
-        let is_temporary = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let goes = if is_temporary {
-            age(used) > UNFINISHED
-        } else {
-            kept += size(&path);
-            used < started && (age(used) > KEPT_UNUSED || kept > bytes)
+    for (used, kind, path) in entries.into_iter().rev() {
+        let goes = match kind {
+            Kind::Temporary => age(used) > UNFINISHED,
+            Kind::Kept => {
+                kept += size(&path);
+                used < started && (age(used) > KEPT_UNUSED || kept > bytes)
+            }
         };
         if goes && let Err(error) = remove(&path) {
             tracing::warn!(%error, path = %path.display(), "cannot remove what is no longer used");
         }
     }
 }
+
+/// What the host has put into one of its folders: nothing else may be removed from it. A link may lead to a folder that is not the
+/// host's, so nothing in it is.
+pub(crate) fn own_entries(folder: &Path) -> Vec<(Kind, PathBuf)> {
+    let is_folder = std::fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir());
+    let entries = is_folder.then(|| std::fs::read_dir(folder));
+    entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let kind = Kind::of(entry.file_name().as_encoded_bytes())?;
+            Some((kind, entry.path()))
+        })
+        .collect()
+}
+
+/// What the host puts into its folders, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Its name begins with a SHA-256.
+    Kept,
+    /// What is being written.
+    Temporary,
+}
+
+impl Kind {
+    /// None: it is not the host's.
+    fn of(name: &[u8]) -> Option<Self> {
+        let temporary: [&[u8]; 2] = [b".tmp", STAGING.as_bytes()];
+        if temporary.iter().any(|prefix| name.starts_with(prefix)) {
+            return Some(Self::Temporary);
+        }
+        let (digest, rest) = name.split_at_checked(64)?;
+        let is_digest = digest.iter().all(u8::is_ascii_hexdigit);
+        (is_digest && matches!(rest.first(), None | Some(b'-' | b'.'))).then_some(Self::Kept)
+    }
+}
+
+/// What the name of a folder begins with while it is filled.
+pub(crate) const STAGING: &str = ".new-";
 
 /// Bytes of a file, or of everything in a folder.
 fn size(path: &Path) -> u64 {
@@ -131,11 +177,16 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{KEPT_UNUSED, UNFINISHED, mark_used, prune};
+    use super::{KEPT_UNUSED, UNFINISHED, mark_used, private_folder, prune, sha256};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
-    /// A folder with entries of ten bytes that were used so long ago.
+    /// A name that the host gives to what it keeps.
+    fn kept(of: &str) -> String {
+        sha256(of.as_bytes())
+    }
+
+    /// A folder with entries of ten bytes that were used so long ago. A name that ends in `/` is a folder's.
     fn folder(entries: &[(&str, Duration)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, age) in entries {
@@ -161,40 +212,77 @@ mod tests {
         names
     }
 
+    fn sorted<const N: usize>(mut names: [String; N]) -> [String; N] {
+        names.sort();
+        names
+    }
+
     #[test]
     fn what_was_not_used_for_long_is_removed() {
         let old = KEPT_UNUSED + DAY;
+        let [gone, used, new] = ["gone", "used", "new"].map(|of| format!("{}.wasm", kept(of)));
+        let [gone_folder, used_folder] = ["gone", "used"].map(|of| format!("{}/", kept(of)));
         let folder = folder(&[
-            ("old", old),
-            ("old folder/", old),
-            ("used", old),
-            ("used folder/", old),
-            ("new", DAY),
+            (&gone, old),
+            (&used, old),
+            (&gone_folder, old),
+            (&used_folder, old),
+            (&new, DAY),
         ]);
-        mark_used(&folder.path().join("used"));
-        mark_used(&folder.path().join("used folder"));
+        mark_used(&folder.path().join(&used));
+        mark_used(&folder.path().join(&used_folder));
         prune(folder.path(), u64::MAX, SystemTime::now());
-        assert_eq!(left(&folder), ["new", "used", "used folder"]);
+        let used_folder = used_folder.trim_end_matches('/').to_owned();
+        assert_eq!(left(&folder), sorted([new, used, used_folder]));
     }
 
     #[test]
     fn of_too_much_the_longest_unused_is_removed() {
-        let folder = folder(&[("a", 4 * DAY), ("b/", DAY), ("c", 3 * DAY), ("d", 2 * DAY)]);
+        let [a, c, d] = ["a", "c", "d"].map(kept);
+        let b = kept("b") + "/";
+        let folder = folder(&[(&a, 4 * DAY), (&b, DAY), (&c, 3 * DAY), (&d, 2 * DAY)]);
         prune(folder.path(), 25, SystemTime::now());
-        assert_eq!(left(&folder), ["b", "d"]);
+        let expected = sorted([kept("b"), d]);
+        assert_eq!(left(&folder), expected);
         // This process uses them.
         prune(folder.path(), 0, SystemTime::now() - 3 * DAY);
-        assert_eq!(left(&folder), ["b", "d"]);
+        assert_eq!(left(&folder), expected);
     }
 
     #[test]
     fn temporary_files_that_a_killed_process_left_are_removed() {
         let folder = folder(&[
-            (".tmp1", 2 * UNFINISHED),
-            (".new-1/", 2 * UNFINISHED),
-            (".tmp2", Duration::ZERO),
+            (".tmpAbC123", 2 * UNFINISHED),
+            (".new-AbC123/", 2 * UNFINISHED),
+            (".tmpDeF456", Duration::ZERO),
         ]);
         prune(folder.path(), u64::MAX, SystemTime::now() - DAY);
-        assert_eq!(left(&folder), [".tmp2"]);
+        assert_eq!(left(&folder), [".tmpDeF456"]);
+    }
+
+    /// A folder of the state folder that was a link to `/etc` once had everything removed from it.
+    #[test]
+    fn what_is_not_the_hosts_is_left_alone() {
+        let old = 2 * KEPT_UNUSED;
+        let others = folder(&[
+            ("passwd", old),
+            (".hidden", old),
+            ("apt/", old),
+            (&kept("x")[1..], old),
+            (&format!("{}x", kept("x")), old),
+            (&"z".repeat(64), old),
+        ]);
+        let before = left(&others);
+        prune(others.path(), 0, SystemTime::now());
+        assert_eq!(left(&others), before);
+
+        let mine = folder(&[(&kept("x"), old)]);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let link = elsewhere.path().join("code");
+        std::os::unix::fs::symlink(mine.path(), &link).unwrap();
+        prune(&link, 0, SystemTime::now());
+        assert_eq!(left(&mine), [kept("x")]);
+        let refused = private_folder(&link, "the code cache").unwrap_err();
+        assert!(refused.to_string().contains("is a link"), "{refused}");
     }
 }

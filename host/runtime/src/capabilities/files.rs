@@ -57,7 +57,7 @@ impl Files {
             std::fs::remove_dir_all(&there).context(failed)?;
         }
         let staging = tempfile::Builder::new()
-            .prefix(".new-")
+            .prefix(state::STAGING)
             .tempdir_in(&self.0)
             .context(failed)?;
         // The files may have changed meanwhile: what is copied gives the name.

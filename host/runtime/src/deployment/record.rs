@@ -203,14 +203,11 @@ impl Folder {
             .flat_map(|deployed| &deployed.revisions)
             .map(|revision| self.blob(&revision.digest))
             .collect();
-        let entries = std::fs::read_dir(self.blobs())
+        let unused = state::own_entries(&self.blobs())
             .into_iter()
-            .flatten()
-            .flatten();
-        for path in entries
-            .map(|entry| entry.path())
-            .filter(|path| !used.contains(path))
-        {
+            .map(|(_, path)| path)
+            .filter(|path| !used.contains(path));
+        for path in unused {
             if let Err(error) = std::fs::remove_file(&path) {
                 tracing::warn!(%error, path = %path.display(), "cannot remove a component that is no longer deployed");
             }
