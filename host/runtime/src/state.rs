@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 /// Makes a folder that only the host's own user can read or write. `what` it is for, for messages.
 ///
 /// # Errors
-/// When it cannot be made, is a link, which may lead to a folder that is not the host's, or belongs to somebody else, who could
-/// put things into it.
+/// When it cannot be made, belongs to somebody else, who could put things into it, or is a link to a folder that others may reach,
+/// which is hardly meant.
 pub(crate) fn private_folder(folder: &Path, what: &str) -> anyhow::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
     let denied = || {
@@ -26,10 +26,10 @@ pub(crate) fn private_folder(folder: &Path, what: &str) -> anyhow::Result<()> {
         .mode(0o700)
         .create(folder)
         .with_context(denied)?;
-    let metadata = std::fs::symlink_metadata(folder).with_context(denied)?;
+    let metadata = std::fs::metadata(folder).with_context(denied)?;
     anyhow::ensure!(
-        metadata.is_dir(),
-        "{what} {} is a link: remove it, or choose another --state-dir",
+        !folder.is_symlink() || metadata.mode() & 0o077 == 0,
+        "{what} {} is a link to a folder that others may reach; make that one private (chmod 700), or remove the link",
         folder.display()
     );
     let owner = metadata.uid();
@@ -100,14 +100,10 @@ pub fn prune(folder: &Path, bytes: u64, started: SystemTime) {
     }
 }
 
-/// What the host has put into one of its folders: nothing else may be removed from it. A link may lead to a folder that is not the
-/// host's, so nothing in it is.
+/// What the host has put into one of its folders: nothing else may be removed from it.
 pub(crate) fn own_entries(folder: &Path) -> Vec<(Kind, PathBuf)> {
-    let is_folder = std::fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir());
-    let entries = is_folder.then(|| std::fs::read_dir(folder));
-    entries
+    std::fs::read_dir(folder)
         .into_iter()
-        .flatten()
         .flatten()
         .flatten()
         .filter_map(|entry| {
@@ -175,6 +171,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::time::{Duration, SystemTime};
 
     use super::{KEPT_UNUSED, UNFINISHED, mark_used, private_folder, prune, sha256};
@@ -275,14 +272,23 @@ mod tests {
         let before = left(&others);
         prune(others.path(), 0, SystemTime::now());
         assert_eq!(left(&others), before);
+    }
 
-        let mine = folder(&[(&kept("x"), old)]);
-        let elsewhere = tempfile::tempdir().unwrap();
-        let link = elsewhere.path().join("code");
-        std::os::unix::fs::symlink(mine.path(), &link).unwrap();
-        prune(&link, 0, SystemTime::now());
-        assert_eq!(left(&mine), [kept("x")]);
+    #[test]
+    fn a_link_leads_to_a_private_folder_only() {
+        let [target, state] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let link = state.path().join("code");
+        std::os::unix::fs::symlink(target.path(), &link).unwrap();
+        let mode = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(target.path(), mode).unwrap();
+        };
+        mode(0o755);
         let refused = private_folder(&link, "the code cache").unwrap_err();
         assert!(refused.to_string().contains("is a link"), "{refused}");
+        let unchanged = std::fs::metadata(target.path()).unwrap().permissions();
+        assert_eq!(unchanged.mode() & 0o777, 0o755);
+        mode(0o700);
+        private_folder(&link, "the code cache").unwrap();
     }
 }
