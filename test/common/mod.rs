@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ pub fn whisper_host() -> Command {
 pub fn state_dir() -> TempDir {
     let cache = root().join("target/test-code-cache");
     std::fs::create_dir_all(&cache).unwrap();
+    std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o700)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(cache, folder.path().join("code")).unwrap();
     folder
