@@ -8,6 +8,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runtime::sources::Progress;
 
+const BYTES: &str = "{spinner} {msg} {wide_bar} {bytes}/{total_bytes}, {eta}";
+
 /// Draws a bar on a terminal; elsewhere the log tells when each is through.
 pub fn bytes() -> Box<Progress> {
     if !std::io::stderr().is_terminal() {
@@ -18,7 +20,11 @@ pub fn bytes() -> Box<Progress> {
         let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = match &mut *current {
             Some((of, bar)) if of == name => bar,
-            other => &mut other.insert((name.to_owned(), new_bar(name))).1,
+            other => {
+                &mut other
+                    .insert((name.to_owned(), new_bar(name.to_owned(), BYTES)))
+                    .1
+            }
         };
         if let Some(whole) = whole {
             bar.set_length(whole);
@@ -33,21 +39,16 @@ pub fn bytes() -> Box<Progress> {
 
 /// Says what is waited for, and for how long, until it is cleared.
 pub fn waiting(message: String) -> ProgressBar {
-    let bar =
-        ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_message(message);
+    let bar = new_bar(message, "{spinner} {msg} ({elapsed})");
     bar.enable_steady_tick(Duration::from_millis(100));
-    // The template is a constant; where it is malformed, the bar's own style is as good.
-    match ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    bar
 }
 
-fn new_bar(name: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
-        .with_message(name.to_owned());
-    // The template is a constant; where it is malformed, the bar's own style is as good.
-    match ProgressStyle::with_template("{spinner} {msg} {wide_bar} {bytes}/{total_bytes}, {eta}") {
+fn new_bar(message: String, template: &str) -> ProgressBar {
+    let bar =
+        ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_message(message);
+    // The templates are constants; where one is malformed, the bar's own style is as good.
+    match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

@@ -31,7 +31,6 @@ pub fn run(options: &Up) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
-    let begun = SystemTime::now();
     // From here on a signal stops the host in an orderly way, also while it still loads.
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
@@ -66,7 +65,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     let state = options.common.state_dir.clone();
-    tokio::task::spawn_blocking(move || setup::tidy(&state, begun));
+    tokio::task::spawn_blocking(move || setup::tidy(&state, SystemTime::now() - started.elapsed()));
     // What it took to load models and to compile components is much more than what requests need.
     // SAFETY: it may be called at any time.
     unsafe { libmimalloc_sys::mi_collect(true) };

@@ -4,7 +4,7 @@
 //! the component sees what was there then, nothing that a link or a later change could bring in, and of the
 //! manifest's folder nothing else. Copies are kept, and verified when they are used again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +70,7 @@ impl Files {
             copy.write_all(content)?;
             copy.sync_all()
         })?;
-        flush_folders(staging.path()).context(failed)?;
+        flush_folders(staging.path(), files.keys()).context(failed)?;
         let folder = self.0.join(name);
         if let Err(error) = std::fs::rename(staging.path(), &folder)
             // Another host may have put the same files there meanwhile.
@@ -107,39 +107,22 @@ fn digest(
 
 /// Whether a folder of copies holds what its name says.
 fn is_intact(folder: &Path) -> bool {
-    let found = files_below(folder).map_err(anyhow::Error::from);
-    found
-        .and_then(|files| {
-            let relative = files
-                .into_iter()
-                .map(|file| Ok((file.strip_prefix(folder)?.to_path_buf(), file)));
-            digest(&relative.collect::<anyhow::Result<_>>()?, |_, _| Ok(()))
-        })
-        .is_ok_and(|name| folder.file_name() == Some(name.as_ref()))
+    let found = everything_below(folder, Path::new("")).and_then(|files| {
+        let files = files.into_iter().map(|file| {
+            let path = folder.join(&file);
+            (file, path)
+        });
+        digest(&files.collect(), |_, _| Ok(()))
+    });
+    found.is_ok_and(|name| folder.file_name() == Some(name.as_ref()))
 }
 
-/// Whatever lies in a folder and in those below it and is no folder.
-fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => files.extend(files_below(&entry.path())?),
-            false => files.push(entry.path()),
-        }
-    }
-    Ok(files)
-}
-
-/// Writes the entries of a folder and of those below it to the disk.
-fn flush_folders(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            flush_folders(&entry.path())?;
-        }
-    }
-    std::fs::File::open(folder)?.sync_all()
+/// Writes the entries of the folders that hold the files in `root` to the disk.
+fn flush_folders<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> std::io::Result<()> {
+    let folders: BTreeSet<&Path> = files.flat_map(|file| file.ancestors().skip(1)).collect();
+    folders
+        .into_iter()
+        .try_for_each(|folder| std::fs::File::open(root.join(folder))?.sync_all())
 }
 
 impl Capability for Files {
@@ -229,8 +212,7 @@ impl<'a> Selection<'a> {
         if self.root.join(path).exists() {
             return self.add_path(path, path);
         }
-        let matches: Vec<PathBuf> = self
-            .everything_below(&self.fixed_part(path))?
+        let matches: Vec<PathBuf> = everything_below(&self.root, &self.fixed_part(path))?
             .into_iter()
             .filter(|file| pattern.matches(file))
             .collect();
@@ -258,7 +240,7 @@ impl<'a> Selection<'a> {
             source.display(),
             self.folder.display()
         );
-        for file in self.everything_below(source)? {
+        for file in everything_below(&self.root, source)? {
             let below = file.strip_prefix(source)?;
             self.add(seen_at.join(below), &file)?;
         }
@@ -310,30 +292,30 @@ impl<'a> Selection<'a> {
             .take_while(|segment| !segment.to_string_lossy().contains(['*', '?', '[']))
             .collect()
     }
+}
 
-    /// The files in a folder and in those below it, relative to the manifest's folder and in order. Links to folders are
-    /// not followed: they might lead in a circle.
-    fn everything_below(&self, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-        let mut files = Vec::new();
-        let mut folders = vec![folder.to_path_buf()];
-        while let Some(folder) = folders.pop() {
-            let path = self.root.join(&folder);
-            if !path.is_dir() {
-                continue;
-            }
-            let unreadable = || format!("files: cannot read \"{}\"", folder.display());
-            for entry in std::fs::read_dir(&path).with_context(unreadable)? {
-                let entry = entry.with_context(unreadable)?;
-                let relative = folder.join(entry.file_name());
-                match entry.file_type().with_context(unreadable)?.is_dir() {
-                    true => folders.push(relative),
-                    false => files.push(relative),
-                }
+/// The files in a folder and in those below it, relative to `root` and in order. Links to folders are not followed: they might lead in a
+/// circle.
+fn everything_below(root: &Path, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let path = root.join(&folder);
+        if !path.is_dir() {
+            continue;
+        }
+        let unreadable = || format!("files: cannot read \"{}\"", folder.display());
+        for entry in std::fs::read_dir(&path).with_context(unreadable)? {
+            let entry = entry.with_context(unreadable)?;
+            let relative = folder.join(entry.file_name());
+            match entry.file_type().with_context(unreadable)?.is_dir() {
+                true => folders.push(relative),
+                false => files.push(relative),
             }
         }
-        files.sort();
-        Ok(files)
     }
+    files.sort();
+    Ok(files)
 }
 
 #[cfg(test)]

@@ -138,7 +138,6 @@ pub(crate) struct Control {
     counted: AtomicBool,
     pub(super) reporter: Arc<Reporter>,
     started: Instant,
-    settings: Arc<Settings>,
     /// What its instance prints.
     pub(super) printed: Printed,
     _places: Places,
@@ -171,8 +170,7 @@ impl Control {
                 waiting: Notify::new(),
             }),
             started,
-            printed: Printed::new(Arc::clone(&settings), Some(request_id)),
-            settings,
+            printed: Printed::new(settings, Some(request_id)),
             _places: places,
             _under_way: under_way,
         }
@@ -241,8 +239,8 @@ impl Control {
             return;
         }
         match self.stop() {
-            Some(_) => self.settings.observed.timeout(),
-            None => self.settings.observed.trap(),
+            Some(_) => self.reporter.settings.observed.timeout(),
+            None => self.reporter.settings.observed.trap(),
         }
     }
 
@@ -267,6 +265,6 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.settings.observed.ran(self.started.elapsed());
+        self.reporter.settings.observed.ran(self.started.elapsed());
     }
 }

@@ -126,7 +126,7 @@ impl WorkerState for Worker {
             let mut serving = lock(&self.current);
             (serving.control.take(), serving.reporter.take())
         };
-        // An instance that was stopped on purpose reports it through its request; only the unexpected is logged here.
+        // What shows in no answer any more is reported here: a trap, with its backtrace, and a stop after the answer had begun.
         if let (Err(error), Some(control)) = (&result, &control) {
             control.set_failed();
             if !self.engine.given_up() {

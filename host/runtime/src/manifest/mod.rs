@@ -99,14 +99,13 @@ impl Manifest {
 
     fn parse(text: &str, path: &Path, folder: PathBuf) -> Result<Self, ManifestError> {
         let at = |span: Range<usize>, message: String| ManifestError::at(path, text, span, message);
-        if is_version_1(text) {
-            return Err(ManifestError::whole(
+        let file: File = toml::from_str(text).map_err(|error| match is_version_1(text) {
+            true => ManifestError::whole(
                 path,
                 "is a manifest of version 1: write it anew in the form of version 2, as `spin doctor` does".into(),
-            ));
-        }
-        let file: File =
-            toml::from_str(text).map_err(|e| ManifestError::from_toml(path, text, &e))?;
+            ),
+            false => ManifestError::from_toml(path, text, &error),
+        })?;
         if *file.spin_manifest_version.get_ref() != 2 {
             return Err(at(
                 file.spin_manifest_version.span(),
@@ -151,7 +150,7 @@ impl Manifest {
     }
 }
 
-/// Whether it is of Spin's first form, whose version was a text.
+/// Whether a manifest that cannot be read is of Spin's first form, whose version was a text.
 fn is_version_1(text: &str) -> bool {
     let Ok(table) = text.parse::<toml::Table>() else {
         return false;

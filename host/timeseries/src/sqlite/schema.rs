@@ -1,7 +1,8 @@
 //! The tables, and the check that a file has them.
 //!
 //! A field's value is one row of `value`, and both indices hold whole rows: one in the order of time, for counts and
-//! sums over a range, and one in the order of size, for ranks (see `rollup`). All points with the same measurement and tags share one row of `series`, of which there are few.
+//! sums over a range, and one in the order of size, for ranks (see `rollup`). All points with the same measurement and tags
+//! share one row of `series`, of which there are few.
 
 use std::path::Path;
 
@@ -62,36 +63,30 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
     let application = number("PRAGMA application_id")?;
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
     let shown = path.display();
-    if tables == 0 && version == 0 {
+    let is_new = tables == 0 && version == 0;
+    if is_new {
         transaction
             .execute_batch(TABLES)
-            .and_then(|()| transaction.execute_batch(rollup::TABLES))
+            .and_then(|()| transaction.pragma_update(None, "application_id", APPLICATION_ID))
             .map_err(failed)?;
-        transaction
-            .pragma_update(None, "application_id", APPLICATION_ID)
-            .and_then(|()| transaction.pragma_update(None, "user_version", VERSION))
-            .map_err(failed)?;
-        return transaction.commit().map_err(failed);
-    }
-    if application != APPLICATION_ID {
+    } else if application != APPLICATION_ID {
         return Err(Error::Unavailable(format!(
             "time-series store `{shown}`: it is an SQLite database of another program; choose another path"
         )));
-    }
-    if version == 1 {
-        tracing::info!(store = %shown, "making rolling aggregates for a store of an earlier version");
-        return transaction
-            .execute_batch(rollup::TABLES)
-            .and_then(|()| rollup::rebuild(&transaction))
-            .and_then(|()| transaction.pragma_update(None, "user_version", VERSION))
-            .and_then(|()| transaction.commit())
-            .map_err(failed);
-    }
-    if version != VERSION {
+    } else if version == VERSION {
+        return Ok(());
+    } else if version != 1 {
         return Err(Error::Unavailable(format!(
             "time-series store `{shown}`: its tables have version {version}, and this program knows version {VERSION}; \
              use the program that made it, or choose another path"
         )));
+    } else {
+        tracing::info!(store = %shown, "making rolling aggregates for a store of an earlier version");
     }
-    Ok(())
+    transaction
+        .execute_batch(rollup::TABLES)
+        .and_then(|()| rollup::rebuild(&transaction))
+        .and_then(|()| transaction.pragma_update(None, "user_version", VERSION))
+        .and_then(|()| transaction.commit())
+        .map_err(failed)
 }
