@@ -6,6 +6,8 @@ use std::process::Output;
 
 use common::{Host, client, component, recording, root, said_in, state_dir, whisper_host};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// A command against the admin interface of `host`.
 async fn run(host: &Host, args: &[&str]) -> Output {
@@ -513,6 +515,12 @@ async fn parameters_that_are_unknown_or_given_twice_are_refused() {
         ("PUT", "/x?route=/a&route=/b", "given twice"),
         ("PUT", "/x?route=/a&timeseries=1", "neither true nor false"),
         ("PUT", "/x?route=/a&force=true", "unknown parameter force"),
+        ("PUT", "/x?route=/a&env=A=1&env=A=2", "env=A is given twice"),
+        (
+            "PUT",
+            "/x?route=/a&dependency=a:b/c=x&dependency=a:b/c=y",
+            "given twice",
+        ),
     ] {
         let request = client().request(method.parse().unwrap(), url(path));
         let answer = common::answer(request.send().await.unwrap()).await;
@@ -526,6 +534,35 @@ async fn parameters_that_are_unknown_or_given_twice_are_refused() {
             "{path}: {}",
             answer.text
         );
+    }
+}
+
+#[tokio::test]
+async fn a_component_too_large_by_its_length_is_refused_before_it_is_sent() {
+    let host = Host::with_manifest(MANIFEST, &[]);
+    let mut stream = TcpStream::connect(host.admin.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let head = "PUT /v1/components/x?route=/x HTTP/1.1\r\nHost: localhost\r\n\
+                Content-Length: 1000000000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 512];
+    let length = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("larger than 128 MiB"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_variable_that_no_environment_can_have_is_refused() {
+    let host = Host::with_manifest(MANIFEST, &[]);
+    let wasm = std::fs::read(component("probe-wasi02")).unwrap();
+    for variable in ["A%00B=1", "A=1%00", "=1"] {
+        let url = format!("{}/v1/components/x?route=/x&env={variable}", host.admin);
+        let request = client().put(url).body(wasm.clone());
+        let answer = common::answer(request.send().await.unwrap()).await;
+        assert_eq!(answer.error(), (422, "refused".into()), "{variable}");
+        assert!(answer.message().contains("NUL"), "{}", answer.text);
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use common::{Host, PATIENCE, client, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// The probe under several limits. Its last path segment says what it does.
 const PROBE: &str = r#"
@@ -51,6 +52,17 @@ source = "{components}/probe-wasi02.wasm"
 [component.shared.tool.whisper-host.limits]
 timeout = "60s"
 concurrency = 4
+
+[[trigger.http]]
+route = "/crowded/..."
+component = "crowded"
+
+[component.crowded]
+source = "{components}/probe-wasi02.wasm"
+[component.crowded.tool.whisper-host.limits]
+timeout = "60s"
+concurrency = 2
+queue = 3
 
 [[trigger.http]]
 route = "/impatient/..."
@@ -743,6 +755,40 @@ async fn one_client_leaves_places_of_a_component_to_others() {
 }
 
 #[tokio::test]
+async fn a_queue_that_two_clients_have_filled_still_takes_a_third() {
+    let host = probe();
+    let sleep = |last| {
+        let host = host.address().to_owned();
+        tokio::spawn(async move { get_from([127, 0, 0, last], &host, "/crowded/sleep").await })
+    };
+    let first = [sleep(1), sleep(1), sleep(1)];
+    until(&host, "crowded", 1, 2).await;
+    let second = [sleep(2), sleep(2)];
+    until(&host, "crowded", 2, 3).await;
+    let address = host.address().to_owned();
+    let third =
+        tokio::spawn(async move { get_from([127, 0, 0, 3], &address, "/crowded/hello").await });
+    // The last of the one with the most has lost its place; the third client's request is next.
+    let displaced = loop {
+        if let Some(at) = first.iter().position(JoinHandle::is_finished) {
+            break at;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let mut first = Vec::from(first);
+    let answer = first.remove(displaced).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(
+        answer.contains("this client has the most of them"),
+        "{answer}"
+    );
+    until(&host, "crowded", 2, 3).await;
+    second.iter().for_each(JoinHandle::abort);
+    let answer = third.await.unwrap();
+    assert!(answer.contains("\r\nhello\r\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn idle_connections_keep_nobody_out() {
     let host = probe_with(&[
         "--max-connections",
@@ -894,6 +940,26 @@ async fn requests_without_a_clear_host_are_answered_400() {
             answer.starts_with("HTTP/1.1 400 ") && answer.contains("bad_request"),
             "{answer}"
         );
+    }
+    still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn a_transfer_coding_that_is_not_decoded_is_refused() {
+    let host = probe();
+    for coding in [
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let mut stream = TcpStream::connect(host.address()).await.unwrap();
+        let request = format!(
+            "POST /echo HTTP/1.1\r\nHost: a\r\n{coding}Connection: close\r\n\r\n1\r\na\r\n0\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.contains("Content-Encoding"), "{answer}");
     }
     still_serves(&host).await;
 }

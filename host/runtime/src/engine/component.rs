@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{AcquireError, Semaphore};
 use wasmtime_wasi_http::handler::{HandlerState as _, InstantiationError, ProxyHandler, ProxyPre};
 
 use super::Engine;
+use super::admission::{Admission, Permit, Refused};
 use super::body::{AnswerBody, RequestBody};
 use super::control::{Control, Reported, Stop};
 use super::figures::{Figures, Observed};
-use super::shares::{Places, Shares};
 use super::worker::Instances;
 use crate::capabilities::{Capabilities, Grants};
 use crate::error::{Code, Failure};
@@ -50,12 +49,7 @@ pub(crate) struct Component {
     pub(crate) settings: Arc<Settings>,
     pub(crate) handler: Handler,
     proxy: ProxyHandler<Instances>,
-    /// Places for requests that run, of this component.
-    running: Arc<Semaphore>,
-    /// Places for requests that run or wait, of this component.
-    admitted: Arc<Semaphore>,
-    /// Places for requests of one client that run.
-    shares: Shares,
+    admission: Arc<Admission>,
 }
 
 /// How long the host asks an overloaded client to stay away.
@@ -110,9 +104,12 @@ impl Component {
             },
         };
         let limits = entry.tool.whisper_host.limits.clone();
-        let running = limits.concurrency.min(Semaphore::MAX_PERMITS);
-        let admitted = running.saturating_add(limits.queue);
-        let shares = Shares::new(limits.client_share());
+        let admission = Admission::new(
+            limits.concurrency,
+            limits.client_share(),
+            limits.queue,
+            limits.queue_timeout,
+        );
         let settings = Arc::new(Settings {
             id: id.into(),
             environment: entry.environment.clone().into_iter().collect(),
@@ -128,9 +125,7 @@ impl Component {
             }),
             settings,
             handler,
-            shares,
-            running: Arc::new(Semaphore::new(running)),
-            admitted: Arc::new(Semaphore::new(admitted.min(Semaphore::MAX_PERMITS))),
+            admission: Arc::new(admission),
         })
     }
 
@@ -164,15 +159,15 @@ impl Component {
             return Err(self.failure(Stop::BodyIdle));
         }
         let observed = &self.settings.observed;
-        let (places, waited) = self
-            .wait_for_places(client)
+        let (permit, waited) = self
+            .admit(client)
             .await
             .inspect_err(|_| observed.refuse())?;
         observed.request(waited);
         let control = Arc::new(Control::new(
             request_id,
             Arc::clone(&self.settings),
-            places,
+            permit,
             self.proxy.state().engine.under_way.token(),
         ));
         // Stops the instance when the caller loses interest before there is an answer.
@@ -218,65 +213,33 @@ impl Component {
 
     /// What is counted of the component.
     pub(crate) fn figures(&self) -> Figures {
-        let limits = &self.settings.limits;
-        let running = limits
-            .concurrency
-            .saturating_sub(self.running.available_permits());
-        let admitted =
-            (limits.concurrency + limits.queue).saturating_sub(self.admitted.available_permits());
-        self.settings
-            .observed
-            .figures(running, admitted.saturating_sub(running))
+        let (running, waiting) = self.admission.counts();
+        self.settings.observed.figures(running, waiting)
     }
 
-    /// The places, and how long they were waited for.
-    async fn wait_for_places(&self, client: Option<IpAddr>) -> Result<(Places, Duration), Failure> {
-        let overloaded =
-            |message: String| Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER);
-        let limits = &self.settings.limits;
-        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| {
-            overloaded(format!(
-                "{} requests of component {} run and {} more wait, which is all it may have; try again shortly",
-                limits.concurrency, self.settings.id, limits.queue
-            ))
-        })?;
-        let of_client = client.map(|client| self.shares.of(client));
-        // Those who wait go first: there is no free place while anyone does.
-        let at_once = match &of_client {
-            Some(places) => Arc::clone(places).try_acquire_owned().map(Some),
-            None => Ok(None),
-        };
-        let running = || Arc::clone(&self.running);
-        let places = |of_client, running| Places {
-            _admitted: admitted,
-            _of_client: of_client,
-            _running: running,
-        };
-        if let Ok(of_client) = at_once
-            && let Ok(running) = running().try_acquire_owned()
-        {
-            return Ok((places(of_client, running), Duration::ZERO));
-        }
+    /// Waits until the request may run. Gives how long that was, too.
+    async fn admit(&self, client: Option<IpAddr>) -> Result<(Permit, Duration), Failure> {
         let arrived = std::time::Instant::now();
-        let wait = async {
-            let of_client = match of_client {
-                Some(places) => Some(places.acquire_owned().await?),
-                None => None,
-            };
-            Ok::<_, AcquireError>((of_client, running().acquire_owned().await?))
+        let refused = match self.admission.acquire(client).await {
+            Ok(permit) => return Ok((permit, arrived.elapsed())),
+            Err(refused) => refused,
         };
-        match tokio::time::timeout(limits.queue_timeout, wait).await {
-            Ok(Ok((of_client, running))) => Ok((places(of_client, running), arrived.elapsed())),
-            // Nobody closes the semaphores; if they were closed, the host would be going down.
-            Ok(Err(_)) => Err(overloaded(
-                "the host is shutting down; try again shortly".into(),
-            )),
-            Err(_) => Err(overloaded(format!(
-                "the request waited for its turn at component {} for {}; try again shortly",
-                self.settings.id,
+        let (limits, id) = (&self.settings.limits, &self.settings.id);
+        let message = match refused {
+            Refused::Full => format!(
+                "{} requests of component {id} run and {} more wait, which is all it may have; try again shortly",
+                limits.concurrency, limits.queue
+            ),
+            Refused::Displaced => format!(
+                "{} requests of component {id} wait, which is all it may have, and this client has the most of them; try again shortly",
+                limits.queue
+            ),
+            Refused::TimedOut => format!(
+                "the request waited for its turn at component {id} for {}; try again shortly",
                 humantime::format_duration(limits.queue_timeout)
-            ))),
-        }
+            ),
+        };
+        Err(Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER))
     }
 
     /// The answer to a request that the host stopped.

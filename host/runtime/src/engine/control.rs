@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::admission::Permit;
 use super::component::Settings;
 use super::figures::Line;
 use super::output::{Printed, visible};
-use super::shares::Places;
 
 /// Why a request was stopped before its component had answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) enum Reported {
     Stop,
 }
 
-/// Says why a request failed, once. It may outlive the request, whose places it does not hold: an instance may be found to have
+/// Says why a request failed, once. It may outlive the request, whose permit it does not hold: an instance may be found to have
 /// trapped only after its answer has gone.
 pub(super) struct Reporter {
     settings: Arc<Settings>,
@@ -123,7 +123,7 @@ impl Reporter {
 }
 
 /// Shared by the request's body, the instance that serves it, and whoever waits for the answer. The last of them to go
-/// frees the request's places among those that run at the same time.
+/// gives the request's permit back.
 pub(crate) struct Control {
     /// For logs and answers.
     pub(crate) request_id: uuid::Uuid,
@@ -140,7 +140,7 @@ pub(crate) struct Control {
     started: Instant,
     /// What its instance prints.
     pub(super) printed: Printed,
-    _places: Places,
+    _permit: Permit,
     _under_way: TaskTrackerToken,
 }
 
@@ -148,7 +148,7 @@ impl Control {
     pub(crate) fn new(
         request_id: uuid::Uuid,
         settings: Arc<Settings>,
-        places: Places,
+        permit: Permit,
         under_way: TaskTrackerToken,
     ) -> Self {
         let started = Instant::now();
@@ -171,7 +171,7 @@ impl Control {
             }),
             started,
             printed: Printed::new(settings, Some(request_id)),
-            _places: places,
+            _permit: permit,
             _under_way: under_way,
         }
     }
@@ -238,9 +238,10 @@ impl Control {
         {
             return;
         }
-        match self.stop() {
-            Some(_) => self.reporter.settings.observed.timeout(),
-            None => self.reporter.settings.observed.trap(),
+        let observed = &self.reporter.settings.observed;
+        match self.stop().is_some() || self.memory_refused() {
+            true => observed.timeout(),
+            false => observed.trap(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! This folder and `capabilities/` are the only places that name wasmtime's types; the rest of the crate sees a
 //! [`Component`](component::Component) that takes an HTTP request and gives an answer.
 
+mod admission;
 pub(crate) mod body;
 mod cache;
 pub(crate) mod component;
@@ -11,7 +12,6 @@ pub(crate) mod control;
 pub(crate) mod figures;
 mod instance;
 mod output;
-mod shares;
 mod worker;
 
 pub(crate) use self::output::visible;

@@ -12,6 +12,7 @@
 //! Answers and errors have the form of the public listener's. Where a token is set, every request needs
 //! `Authorization: Bearer TOKEN`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use futures::stream;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
 use hyper::body::Incoming;
@@ -240,19 +241,23 @@ impl Shared {
         query: &[(String, String)],
         body: Drained,
     ) -> Result<Response<Body>, Failure> {
+        let settings = settings(query)?;
+        let too_large = || {
+            let message = format!("the component is larger than {} MiB", MAX_COMPONENT >> 20);
+            Failure::new(Code::BodyTooLarge, message)
+        };
+        if body.size_hint().lower() > MAX_COMPONENT {
+            return Err(too_large());
+        }
         let wasm = Limited::new(body, usize::try_from(MAX_COMPONENT).unwrap_or(usize::MAX))
             .collect()
             .await
             .map_err(
                 |error| match error.is::<http_body_util::LengthLimitError>() {
-                    true => Failure::new(
-                        Code::BodyTooLarge,
-                        format!("the component is larger than {} MiB", MAX_COMPONENT >> 20),
-                    ),
+                    true => too_large(),
                     false => bad("the component did not arrive whole; send it again"),
                 },
             )?;
-        let settings = settings(query)?;
         let revision = self
             .deployments
             .deploy(id, &wasm.to_bytes(), settings)
@@ -293,8 +298,8 @@ impl Shared {
     }
 }
 
-/// The settings of a revision, from the query of its deployment. Each name may be given more than once, apart from
-/// `route`, `timeseries` and `health`.
+/// The settings of a revision, from the query of its deployment. Each parameter may be given more than once, apart from
+/// `route`, `timeseries` and `health`; each name of a variable or an import once.
 fn settings(query: &[(String, String)]) -> Result<RevisionSettings, Failure> {
     let mut settings = RevisionSettings::default();
     for (index, (name, value)) in query.iter().enumerate() {
@@ -319,8 +324,8 @@ fn settings(query: &[(String, String)]) -> Result<RevisionSettings, Failure> {
             "timeseries" => settings.timeseries = flag(name, &value)?,
             "allow_host" => settings.allowed_outbound_hosts.push(value),
             "ai_model" => settings.ai_models.push(value),
-            "env" => settings.environment.extend([pair()?]),
-            "dependency" => settings.dependencies.extend([pair()?]),
+            "env" => insert(name, &mut settings.environment, pair()?)?,
+            "dependency" => insert(name, &mut settings.dependencies, pair()?)?,
             _ => {
                 return Err(bad(&format!(
                     "unknown parameter {name}; there are route, allow_host, ai_model, env, timeseries, dependency, health"
@@ -334,6 +339,18 @@ fn settings(query: &[(String, String)]) -> Result<RevisionSettings, Failure> {
         ));
     }
     Ok(settings)
+}
+
+fn insert(
+    parameter: &str,
+    to: &mut BTreeMap<String, String>,
+    (name, value): (String, String),
+) -> Result<(), Failure> {
+    if to.contains_key(&name) {
+        return Err(twice(&format!("{parameter}={name}")));
+    }
+    to.insert(name, value);
+    Ok(())
 }
 
 /// The value of the only parameter that there may be.

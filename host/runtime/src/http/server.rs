@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ALLOW, HOST};
+use http::header::{ALLOW, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -268,6 +268,13 @@ fn prepare(parts: &mut Parts, own: &Authority) -> Result<(), Failure> {
     let bad = |message: &str| Failure::new(Code::BadRequest, message.to_owned());
     if parts.method == Method::CONNECT {
         return Err(bad("the host is no proxy: CONNECT is not for it"));
+    }
+    // RFC 9112, section 6.1: hyper takes off the last coding, which is `chunked`, and no other.
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(bad(
+            "of the transfer codings, the host knows `chunked` alone; what compresses the body is named in Content-Encoding",
+        ));
     }
     let mut hosts = parts.headers.get_all(HOST).iter();
     // RFC 9112, section 3.2.2: the authority of an absolute-form target goes before the Host header.

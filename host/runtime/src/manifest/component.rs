@@ -24,7 +24,7 @@ pub struct Component {
     /// One sentence on it.
     pub description: Option<String>,
     /// The environment variables it sees; it sees no others.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "environment")]
     pub environment: BTreeMap<String, String>,
     /// Its variables: text in which `{{ name }}` stands for the value of an application variable. It sees no others.
     #[serde(default)]
@@ -62,6 +62,21 @@ pub struct Component {
     /// What Spin has no field for.
     #[serde(default)]
     pub tool: Tools,
+}
+
+/// Variables that an environment can have: its entries are `NAME=VALUE`, and end at a NUL.
+fn environment<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let variables = BTreeMap::<String, String>::deserialize(deserializer)?;
+    for (name, value) in &variables {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(D::Error::custom(format!(
+                "environment variable {name:?}: a name must not be empty, have `=` or NUL, and a value must not have NUL"
+            )));
+        }
+    }
+    Ok(variables)
 }
 
 /// A list of stores that must be empty.

@@ -1,0 +1,389 @@
+//! Which of a component's requests run, and whose turn is next: clients share the places fairly.
+//!
+//! A client has at most its share of the running requests. A place that becomes free goes to the client that has the fewest of
+//! them, and the longest wait among equals. In a full queue, a request takes the place of the last one of the client that has the most.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// The requests of one component.
+pub(super) struct Admission {
+    /// How many may run at the same time.
+    concurrency: usize,
+    /// Of those, how many of one client.
+    share: usize,
+    /// How many may wait.
+    queue: usize,
+    /// For how long.
+    timeout: Duration,
+    requests: Mutex<Requests>,
+}
+
+#[derive(Default)]
+struct Requests {
+    running: usize,
+    waiting: usize,
+    next_ticket: u64,
+    /// Those that have requests; none for the host itself, which has no share.
+    clients: HashMap<Option<IpAddr>, OfClient>,
+}
+
+#[derive(Default)]
+struct OfClient {
+    running: usize,
+    /// In the order of their tickets.
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    ticket: u64,
+    turn: oneshot::Sender<Permit>,
+}
+
+/// Lets one request run. Dropping it makes room for another.
+pub(super) struct Permit {
+    admission: Arc<Admission>,
+    client: Option<IpAddr>,
+}
+
+/// Why a request may not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The queue is full.
+    Full,
+    /// The queue was full, and a request of another client took its place.
+    Displaced,
+    /// It waited for too long.
+    TimedOut,
+}
+
+/// A request's place in the queue, left when it is dropped.
+struct Place<'a> {
+    admission: &'a Admission,
+    client: Option<IpAddr>,
+    ticket: u64,
+}
+
+impl Admission {
+    pub(super) fn new(concurrency: usize, share: usize, queue: usize, timeout: Duration) -> Self {
+        Self {
+            concurrency,
+            share,
+            queue,
+            timeout,
+            requests: Mutex::default(),
+        }
+    }
+
+    /// Waits for the turn of a request of this client, or of the host itself.
+    ///
+    /// # Errors
+    /// When the queue is full, when the wait is too long, or when another client's request displaces it.
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        client: Option<IpAddr>,
+    ) -> Result<Permit, Refused> {
+        let (place, turn) = {
+            let mut requests = self.requests();
+            if requests.running < self.concurrency
+                && requests.running_of(client) < self.share_of(client)
+            {
+                requests.run(client);
+                return Ok(self.permit(client));
+            }
+            requests.make_room(self.queue, client)?;
+            let (ticket, turn) = requests.wait(client);
+            let place = Place {
+                admission: self,
+                client,
+                ticket,
+            };
+            (place, turn)
+        };
+        let permit = tokio::time::timeout(self.timeout, turn).await;
+        drop(place);
+        permit
+            .map_err(|_| Refused::TimedOut)?
+            .map_err(|_| Refused::Displaced)
+    }
+
+    /// How many requests run, and how many wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let requests = self.requests();
+        (requests.running, requests.waiting)
+    }
+
+    fn share_of(&self, client: Option<IpAddr>) -> usize {
+        client.map_or(usize::MAX, |_| self.share)
+    }
+
+    fn permit(self: &Arc<Self>, client: Option<IpAddr>) -> Permit {
+        Permit {
+            admission: Arc::clone(self),
+            client,
+        }
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        // Nothing panics while the lock is held, so the counts of a poisoned lock are still right.
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Requests {
+    fn running_of(&self, client: Option<IpAddr>) -> usize {
+        self.clients.get(&client).map_or(0, |of| of.running)
+    }
+
+    fn waiting_of(&self, client: Option<IpAddr>) -> usize {
+        self.clients.get(&client).map_or(0, |of| of.waiting.len())
+    }
+
+    fn run(&mut self, client: Option<IpAddr>) {
+        self.running += 1;
+        self.clients.entry(client).or_default().running += 1;
+    }
+
+    /// Leaves a place in the queue for a request of this client, at the cost of the client with the most, if that has more.
+    fn make_room(&mut self, queue: usize, client: Option<IpAddr>) -> Result<(), Refused> {
+        if self.waiting < queue {
+            return Ok(());
+        }
+        let own = self.waiting_of(client) + 1;
+        let most = self.clients.values_mut().max_by_key(|of| of.waiting.len());
+        let most = most.filter(|of| of.waiting.len() > own);
+        // Its sender goes, which is how it is told.
+        most.and_then(|of| of.waiting.pop_back())
+            .ok_or(Refused::Full)?;
+        self.waiting -= 1;
+        Ok(())
+    }
+
+    fn wait(&mut self, client: Option<IpAddr>) -> (u64, oneshot::Receiver<Permit>) {
+        let (turn, wait) = oneshot::channel();
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiting += 1;
+        let of = self.clients.entry(client).or_default();
+        of.waiting.push_back(Waiting { ticket, turn });
+        (ticket, wait)
+    }
+
+    /// A request of the client is over, or no longer waits.
+    fn tidy(&mut self, client: Option<IpAddr>) {
+        if let Some(of) = self.clients.get(&client)
+            && of.running == 0
+            && of.waiting.is_empty()
+        {
+            self.clients.remove(&client);
+        }
+    }
+
+    /// The request whose turn it is, taken from the queue.
+    fn next(&mut self, share_of: impl Fn(Option<IpAddr>) -> usize) -> Option<Next> {
+        let eligible = self.clients.iter_mut().filter_map(|(&client, of)| {
+            let first = of.waiting.front()?.ticket;
+            (of.running < share_of(client)).then_some((of.running, first, client, of))
+        });
+        let (_, _, client, of) = eligible.min_by_key(|&(running, first, ..)| (running, first))?;
+        let waiting = of.waiting.pop_front()?;
+        self.waiting -= 1;
+        Some(Next {
+            client,
+            turn: waiting.turn,
+        })
+    }
+}
+
+struct Next {
+    client: Option<IpAddr>,
+    turn: oneshot::Sender<Permit>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let next = {
+            let mut requests = self.admission.requests();
+            requests.running -= 1;
+            if let Some(of) = requests.clients.get_mut(&self.client) {
+                of.running -= 1;
+            }
+            let next = match requests.waiting {
+                0 => None,
+                _ => requests.next(|client| self.admission.share_of(client)),
+            };
+            if let Some(next) = &next {
+                requests.run(next.client);
+            }
+            requests.tidy(self.client);
+            next
+        };
+        // Not under the lock: a permit that nobody takes any more is dropped, and passed on to the next.
+        if let Some(Next { client, turn }) = next {
+            let _ = turn.send(self.admission.permit(client));
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut requests = self.admission.requests();
+        if let Some(of) = requests.clients.get_mut(&self.client)
+            && let Ok(at) = of
+                .waiting
+                .binary_search_by_key(&self.ticket, |waiting| waiting.ticket)
+        {
+            of.waiting.remove(at);
+            requests.waiting -= 1;
+        }
+        requests.tidy(self.client);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    type Arrived = JoinHandle<Result<Permit, Refused>>;
+
+    fn admission(concurrency: usize, share: usize, queue: usize) -> Arc<Admission> {
+        let timeout = Duration::from_secs(60);
+        Arc::new(Admission::new(concurrency, share, queue, timeout))
+    }
+
+    fn client(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, last]))
+    }
+
+    /// A request that runs, waits or has been refused by now.
+    async fn arrive(admission: &Arc<Admission>, client: Option<IpAddr>) -> Arrived {
+        let admission = Arc::clone(admission);
+        let arrived = tokio::spawn(async move { admission.acquire(client).await });
+        settle().await;
+        arrived
+    }
+
+    async fn settle() {
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn outcome(arrived: Arrived) -> Result<Permit, Refused> {
+        assert!(arrived.is_finished(), "it waits");
+        arrived.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_has_its_share_and_leaves_the_rest_to_others() {
+        let admission = admission(3, 2, 10);
+        let first = outcome(arrive(&admission, client(1)).await).await.unwrap();
+        let _second = outcome(arrive(&admission, client(1)).await).await.unwrap();
+        let third = arrive(&admission, client(1)).await;
+        assert!(!third.is_finished());
+        let _other = outcome(arrive(&admission, client(2)).await).await.unwrap();
+        assert_eq!(admission.counts(), (3, 1));
+        drop(first);
+        settle().await;
+        let _third = outcome(third).await.unwrap();
+        assert_eq!(admission.counts(), (3, 0));
+    }
+
+    #[tokio::test]
+    async fn the_host_itself_has_no_share() {
+        let admission = admission(3, 1, 10);
+        for _ in 0..3 {
+            std::mem::forget(outcome(arrive(&admission, None).await).await.unwrap());
+        }
+        assert_eq!(admission.counts(), (3, 0));
+    }
+
+    #[tokio::test]
+    async fn the_client_with_the_fewest_that_run_is_next_and_among_equals_the_longest_wait() {
+        let admission = admission(2, 2, 10);
+        let first = outcome(arrive(&admission, client(1)).await).await.unwrap();
+        let second = outcome(arrive(&admission, client(1)).await).await.unwrap();
+        let third = arrive(&admission, client(1)).await;
+        let fourth = arrive(&admission, client(2)).await;
+        let fifth = arrive(&admission, client(3)).await;
+        drop(first);
+        settle().await;
+        let fourth = outcome(fourth).await.unwrap();
+        assert!(!third.is_finished() && !fifth.is_finished());
+        drop(second);
+        settle().await;
+        // Neither has one that runs by now.
+        let _third = outcome(third).await.unwrap();
+        drop(fourth);
+        settle().await;
+        let _fifth = outcome(fifth).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn in_a_full_queue_the_client_with_the_most_makes_room() {
+        let admission = admission(1, 1, 3);
+        let _running = outcome(arrive(&admission, client(1)).await).await.unwrap();
+        let first = arrive(&admission, client(1)).await;
+        let second = arrive(&admission, client(1)).await;
+        let last = arrive(&admission, client(1)).await;
+        assert_eq!(
+            outcome(arrive(&admission, client(1)).await).await.err(),
+            Some(Refused::Full)
+        );
+        let other = arrive(&admission, client(2)).await;
+        assert_eq!(outcome(last).await.err(), Some(Refused::Displaced));
+        assert!(!first.is_finished() && !second.is_finished() && !other.is_finished());
+        // Two and one: another one would only turn that round.
+        assert_eq!(
+            outcome(arrive(&admission, client(2)).await).await.err(),
+            Some(Refused::Full)
+        );
+        assert_eq!(admission.counts(), (1, 3));
+    }
+
+    #[tokio::test]
+    async fn who_leaves_the_queue_keeps_no_place_in_it() {
+        let admission = admission(1, 1, 2);
+        let running = outcome(arrive(&admission, client(1)).await).await.unwrap();
+        let leaves = arrive(&admission, client(1)).await;
+        let stays = arrive(&admission, client(1)).await;
+        leaves.abort();
+        settle().await;
+        assert_eq!(admission.counts(), (1, 1));
+        drop(running);
+        settle().await;
+        drop(outcome(stays).await.unwrap());
+        assert_eq!(admission.counts(), (0, 0));
+        assert!(admission.requests().clients.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_nobody_takes_any_more_is_passed_on() {
+        let admission = admission(1, 1, 2);
+        let running = outcome(arrive(&admission, client(1)).await).await.unwrap();
+        let leaves = arrive(&admission, client(1)).await;
+        let stays = arrive(&admission, client(2)).await;
+        // The permit is on its way when the request is given up.
+        drop(running);
+        leaves.abort();
+        settle().await;
+        drop(outcome(stays).await.unwrap());
+        assert_eq!(admission.counts(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_wait_has_an_end() {
+        let timeout = Duration::from_millis(10);
+        let admission = Arc::new(Admission::new(1, 1, 1, timeout));
+        let _running = outcome(arrive(&admission, client(1)).await).await.unwrap();
+        let waits = arrive(&admission, client(1)).await;
+        assert_eq!(waits.await.unwrap().err(), Some(Refused::TimedOut));
+        assert_eq!(admission.counts(), (1, 0));
+    }
+}
