@@ -17,6 +17,7 @@ use crate::engine::{Engine, Part, compose};
 use crate::error::Failure;
 use crate::http::{Client, Router, set_spin_headers};
 use crate::manifest::{self, Dependency, Digest, Implementation, Manifest, Source};
+use crate::timer::SharedTimer;
 
 /// The host: the engine, and what it lends to components.
 pub struct Host {
@@ -389,6 +390,9 @@ impl Application {
             ));
         };
         let request = http::Request::from_parts(parts, RequestBody::new(body));
-        component.handle(uuid::Uuid::now_v7(), None, request).await
+        let timer = SharedTimer::default();
+        component
+            .handle(uuid::Uuid::now_v7(), None, &timer, request)
+            .await
     }
 }

@@ -3,10 +3,11 @@
 //! A client has at most its share of the running requests. A place that becomes free goes to the client that has the fewest of
 //! them, and the longest wait among equals. In a full queue, a request takes the place of the last one of the client that has the most.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -29,7 +30,7 @@ struct Requests {
     waiting: usize,
     next_ticket: u64,
     /// Those that have requests; none for the host itself, which has no share.
-    clients: HashMap<Option<IpAddr>, OfClient>,
+    clients: BTreeMap<Option<IpAddr>, OfClient>,
 }
 
 #[derive(Default)]
@@ -45,7 +46,7 @@ struct Waiting {
 }
 
 /// Lets one request run. Dropping it makes room for another.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     admission: Arc<Admission>,
     client: Option<IpAddr>,
 }
@@ -79,21 +80,23 @@ impl Admission {
         }
     }
 
-    /// Waits for the turn of a request of this client, or of the host itself.
+    /// Waits for the turn of a request of this client, or of the host itself. Gives how long that was, too.
     ///
     /// # Errors
     /// When the queue is full, when the wait is too long, or when another client's request displaces it.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         client: Option<IpAddr>,
-    ) -> Result<Permit, Refused> {
+    ) -> Result<(Permit, Duration), Refused> {
         let (place, turn) = {
             let mut requests = self.requests();
-            if requests.running < self.concurrency
-                && requests.running_of(client) < self.share_of(client)
-            {
-                requests.run(client);
-                return Ok(self.permit(client));
+            if requests.running < self.concurrency {
+                let of = requests.clients.entry(client).or_default();
+                if of.running < self.share_of(client) {
+                    of.running += 1;
+                    requests.running += 1;
+                    return Ok((self.permit(client), Duration::ZERO));
+                }
             }
             requests.make_room(self.queue, client)?;
             let (ticket, turn) = requests.wait(client);
@@ -104,11 +107,14 @@ impl Admission {
             };
             (place, turn)
         };
+        let arrived = Instant::now();
         let permit = tokio::time::timeout(self.timeout, turn).await;
         drop(place);
-        permit
-            .map_err(|_| Refused::TimedOut)?
-            .map_err(|_| Refused::Displaced)
+        match permit {
+            Ok(Ok(permit)) => Ok((permit, arrived.elapsed())),
+            Ok(Err(_)) => Err(Refused::Displaced),
+            Err(_) => Err(Refused::TimedOut),
+        }
     }
 
     /// How many requests run, and how many wait.
@@ -135,17 +141,8 @@ impl Admission {
 }
 
 impl Requests {
-    fn running_of(&self, client: Option<IpAddr>) -> usize {
-        self.clients.get(&client).map_or(0, |of| of.running)
-    }
-
     fn waiting_of(&self, client: Option<IpAddr>) -> usize {
         self.clients.get(&client).map_or(0, |of| of.waiting.len())
-    }
-
-    fn run(&mut self, client: Option<IpAddr>) {
-        self.running += 1;
-        self.clients.entry(client).or_default().running += 1;
     }
 
     /// Leaves a place in the queue for a request of this client, at the cost of the client with the most, if that has more.
@@ -173,17 +170,17 @@ impl Requests {
         (ticket, wait)
     }
 
-    /// A request of the client is over, or no longer waits.
-    fn tidy(&mut self, client: Option<IpAddr>) {
-        if let Some(of) = self.clients.get(&client)
-            && of.running == 0
-            && of.waiting.is_empty()
-        {
-            self.clients.remove(&client);
+    /// A request of the client is over, or no longer waits. Clients without requests are forgotten.
+    fn leave(&mut self, client: Option<IpAddr>, leave: impl FnOnce(&mut OfClient)) {
+        if let Entry::Occupied(mut of) = self.clients.entry(client) {
+            leave(of.get_mut());
+            if of.get().running == 0 && of.get().waiting.is_empty() {
+                of.remove();
+            }
         }
     }
 
-    /// The request whose turn it is, taken from the queue.
+    /// The request whose turn it is, which runs from now on.
     fn next(&mut self, share_of: impl Fn(Option<IpAddr>) -> usize) -> Option<Next> {
         let eligible = self.clients.iter_mut().filter_map(|(&client, of)| {
             let first = of.waiting.front()?.ticket;
@@ -191,6 +188,8 @@ impl Requests {
         });
         let (_, _, client, of) = eligible.min_by_key(|&(running, first, ..)| (running, first))?;
         let waiting = of.waiting.pop_front()?;
+        of.running += 1;
+        self.running += 1;
         self.waiting -= 1;
         Some(Next {
             client,
@@ -209,18 +208,11 @@ impl Drop for Permit {
         let next = {
             let mut requests = self.admission.requests();
             requests.running -= 1;
-            if let Some(of) = requests.clients.get_mut(&self.client) {
-                of.running -= 1;
-            }
-            let next = match requests.waiting {
+            requests.leave(self.client, |of| of.running -= 1);
+            match requests.waiting {
                 0 => None,
                 _ => requests.next(|client| self.admission.share_of(client)),
-            };
-            if let Some(next) = &next {
-                requests.run(next.client);
             }
-            requests.tidy(self.client);
-            next
         };
         // Not under the lock: a permit that nobody takes any more is dropped, and passed on to the next.
         if let Some(Next { client, turn }) = next {
@@ -232,15 +224,15 @@ impl Drop for Permit {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut requests = self.admission.requests();
-        if let Some(of) = requests.clients.get_mut(&self.client)
-            && let Ok(at) = of
-                .waiting
-                .binary_search_by_key(&self.ticket, |waiting| waiting.ticket)
-        {
-            of.waiting.remove(at);
-            requests.waiting -= 1;
-        }
-        requests.tidy(self.client);
+        let mut left = 0;
+        requests.leave(self.client, |of| {
+            let at = of.waiting.binary_search_by_key(&self.ticket, |w| w.ticket);
+            if let Ok(at) = at {
+                of.waiting.remove(at);
+                left = 1;
+            }
+        });
+        requests.waiting -= left;
     }
 }
 
@@ -264,7 +256,8 @@ mod tests {
     /// A request that runs, waits or has been refused by now.
     async fn arrive(admission: &Arc<Admission>, client: Option<IpAddr>) -> Arrived {
         let admission = Arc::clone(admission);
-        let arrived = tokio::spawn(async move { admission.acquire(client).await });
+        let acquire = async move { admission.acquire(client).await.map(|(permit, _)| permit) };
+        let arrived = tokio::spawn(acquire);
         settle().await;
         arrived
     }

@@ -16,6 +16,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::component::ClientGuard;
 use super::control::{Control, Stop};
 use crate::manifest::Limits;
+use crate::timer::SharedTimer;
 
 /// A body whose first piece may be waited for, before anyone reads it.
 struct Peeked {
@@ -32,11 +33,11 @@ impl Peeked {
     }
 
     /// Waits for the first piece, or the end. Whether one of both has come in time.
-    async fn peek(&mut self, within: Duration) -> bool {
+    async fn peek(&mut self, within: Duration, timer: &SharedTimer) -> bool {
         if self.first.is_some() || self.rest.is_end_stream() {
             return true;
         }
-        let Ok(first) = tokio::time::timeout(within, self.rest.frame()).await else {
+        let Some(first) = timer.timeout(within, self.rest.frame()).await else {
             return false;
         };
         if first.is_none() {
@@ -107,8 +108,8 @@ impl RequestBody {
     }
 
     /// Waits until it has begun to arrive, or ended. Whether it has within `idle`.
-    pub(crate) async fn begin(&mut self, idle: Duration) -> bool {
-        self.0.peek(idle).await
+    pub(crate) async fn begin(&mut self, idle: Duration, timer: &SharedTimer) -> bool {
+        self.0.peek(idle, timer).await
     }
 
     /// The least that it will have, in bytes.
@@ -248,6 +249,7 @@ impl AnswerBody {
         answer: Response<WasiBody>,
         method: &Method,
         mut guard: ClientGuard,
+        timer: &SharedTimer,
     ) -> Option<Response<Self>> {
         let bodiless = matches!(
             answer.status(),
@@ -263,7 +265,7 @@ impl AnswerBody {
         let mut answer = answer.map(Peeked::new);
         if left != Some(0) {
             let body = answer.body_mut();
-            body.peek(FIRST_BYTE).await;
+            body.peek(FIRST_BYTE, timer).await;
             let broken = match &body.first {
                 Some(first) => first.is_err(),
                 // The body of an instance that is gone ends as if it were complete.

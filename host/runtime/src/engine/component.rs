@@ -16,6 +16,7 @@ use super::worker::Instances;
 use crate::capabilities::{Capabilities, Grants};
 use crate::error::{Code, Failure};
 use crate::manifest::{Limits, Manifest};
+use crate::timer::SharedTimer;
 
 /// What a component is called, given, and held to.
 pub(crate) struct Settings {
@@ -139,12 +140,13 @@ impl Component {
             .map_err(anyhow::Error::from)
     }
 
-    /// Handles one request of a client, or of the host itself. Dropping the future, or the answer's body before its end, stops the
+    /// Handles one request of a client, or of the host itself; `timer` is its connection's. Dropping the future, or the answer's body before its end, stops the
     /// component's work.
     pub(crate) async fn handle(
         &self,
         request_id: uuid::Uuid,
         client: Option<IpAddr>,
+        timer: &SharedTimer,
         mut request: http::Request<RequestBody>,
     ) -> Result<http::Response<AnswerBody>, Failure> {
         let limits = &self.settings.limits;
@@ -154,7 +156,7 @@ impl Component {
         }
         // A client that sends nothing of its body takes no place; one that waits to be asked is asked by the component.
         if !request.headers().contains_key(http::header::EXPECT)
-            && !request.body_mut().begin(limits.body_idle).await
+            && !request.body_mut().begin(limits.body_idle, timer).await
         {
             return Err(self.failure(Stop::BodyIdle));
         }
@@ -196,7 +198,7 @@ impl Component {
             return Err(self.failed(request_id));
         }
         match (
-            AnswerBody::guest(answer, &method, guard).await,
+            AnswerBody::guest(answer, &method, guard, timer).await,
             control.stop(),
         ) {
             (Some(answer), _) => {
@@ -219,9 +221,8 @@ impl Component {
 
     /// Waits until the request may run. Gives how long that was, too.
     async fn admit(&self, client: Option<IpAddr>) -> Result<(Permit, Duration), Failure> {
-        let arrived = std::time::Instant::now();
         let refused = match self.admission.acquire(client).await {
-            Ok(permit) => return Ok((permit, arrived.elapsed())),
+            Ok(admitted) => return Ok(admitted),
             Err(refused) => refused,
         };
         let (limits, id) = (&self.settings.limits, &self.settings.id);

@@ -44,9 +44,9 @@ pub(super) struct Serving {
     pub(super) failed_to_start: Option<Stop>,
     /// It has handed its thread back at a tick, and would go on computing.
     yielding: bool,
-    /// The CPU time that its thread had used when the instance got it. None where it has waited since: when it went on is not
-    /// known.
-    computing_since: Option<Duration>,
+    /// The CPU time that its thread had used when the instance got it back after a tick. None until then, and where it has waited
+    /// since: asking for the time at every start and after every wait would cost each request a call to the system.
+    pub(super) computing_since: Option<Duration>,
 }
 
 impl Serving {
@@ -55,11 +55,6 @@ impl Serving {
             Some(control) => control.note(stop),
             None => self.failed_to_start = Some(stop),
         }
-    }
-
-    /// The instance begins to compute.
-    pub(super) fn computes(&mut self) {
-        self.computing_since = Some(thread_cpu_time());
     }
 
     /// The instance does not run at the moment.
@@ -134,15 +129,14 @@ fn thread_cpu_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// At every tick that finds the component computing, it yields its thread, and is charged for the time since it got it, calls to
-/// the host included. Where it has waited in between, it is not charged: how long it has computed since is not known.
+/// At every tick that finds the component computing, it yields its thread, and is charged for the time since the tick before, calls
+/// to the host included. The first tick of a request, and the first after a wait, charge nothing.
 fn limit_cpu(store: &mut Store<InstanceState>, settings: &Settings, current: &Current) {
     let budget = settings.limits.cpu;
     let current = Arc::clone(current);
     let mut spent = Duration::ZERO;
     let mut served: Option<uuid::Uuid> = None;
     store.set_epoch_deadline(1);
-    lock(&current).computes();
     store.epoch_deadline_callback(move |_| {
         let mut serving = lock(&current);
         let request = serving.control.as_ref().map(|c| c.request_id);
@@ -163,7 +157,7 @@ fn limit_cpu(store: &mut Store<InstanceState>, settings: &Settings, current: &Cu
             1,
             Box::pin(async move {
                 tokio::task::yield_now().await;
-                lock(&current).computes();
+                lock(&current).computing_since = Some(thread_cpu_time());
             }),
         ))
     });

@@ -49,7 +49,7 @@ pub(crate) struct Engine {
     /// Each request, until its instance is done with it: that may be after its answer.
     under_way: TaskTracker,
     /// Nobody waits any longer for the requests under way.
-    given_up: AtomicBool,
+    stopped: AtomicBool,
     pooling: bool,
     stop_ticker: Arc<AtomicBool>,
 }
@@ -90,7 +90,7 @@ impl Engine {
             observed: figures::Registry::default(),
             places: Arc::new(Semaphore::new(instances as usize)),
             under_way: TaskTracker::new(),
-            given_up: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             pooling,
             stop_ticker,
         })
@@ -110,15 +110,13 @@ impl Engine {
         let finished = tokio::time::timeout(within, self.under_way.wait())
             .await
             .is_ok();
-        if !finished {
-            self.given_up.store(true, Ordering::Relaxed);
-        }
+        self.stopped.store(true, Ordering::Relaxed);
         finished
     }
 
-    /// Whether the host goes down without waiting for the requests under way.
-    fn given_up(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
+    /// Whether the host waits for nothing any more: an instance that ends now, idle or not, ends with the scheduler.
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// Whether instances come from a pool of reserved memory.

@@ -70,7 +70,8 @@ pub(crate) fn visible(text: &str) -> String {
         let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         turns || (c.is_control() && c != '\t')
     };
-    if !text.contains(hidden) {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\t');
+    if text.bytes().all(plain) || !text.contains(hidden) {
         return text.to_owned();
     }
     let mut shown = String::with_capacity(text.len());

@@ -116,7 +116,8 @@ impl WorkerState for Worker {
         let mut serving = lock(&self.current);
         serving.reporter = Some(Arc::clone(&control.reporter));
         serving.control = Some(control);
-        serving.computes();
+        // It may have been idle, or started, since the last tick.
+        serving.computing_since = None;
         // `Expiration` watches over the request: an instance has only one at a time, and ends with it.
         Box::pin(std::future::pending())
     }
@@ -129,10 +130,10 @@ impl WorkerState for Worker {
         // What shows in no answer any more is reported here: a trap, with its backtrace, and a stop after the answer had begun.
         if let (Err(error), Some(control)) = (&result, &control) {
             control.set_failed();
-            if !self.engine.given_up() {
+            if !self.engine.stopped() {
                 control.count_late_failure();
             }
-            if self.engine.given_up() {
+            if self.engine.stopped() {
                 tracing::warn!(
                     component = &*self.settings.id,
                     request_id = %control.request_id,
@@ -147,7 +148,7 @@ impl WorkerState for Worker {
         }
         // It was taken for idle when it trapped.
         if let (Err(error), None, Some(reporter)) = (&result, &control, reporter)
-            && !self.engine.given_up()
+            && !self.engine.stopped()
         {
             reporter.report_trap(error);
         }

@@ -1,6 +1,6 @@
 //! How many requests each client has under way: no more than its share.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use ipnet::Ipv6Net;
 /// Counts by network, see [`network`].
 pub(super) struct Clients {
     share: usize,
-    counts: Mutex<HashMap<IpAddr, usize>>,
+    counts: Mutex<BTreeMap<IpAddr, usize>>,
 }
 
 /// One request of a client; dropping it makes room for another.
@@ -32,7 +32,7 @@ impl Clients {
     pub(super) fn new(share: usize) -> Arc<Self> {
         Arc::new(Self {
             share,
-            counts: Mutex::new(HashMap::new()),
+            counts: Mutex::new(BTreeMap::new()),
         })
     }
 
@@ -50,7 +50,7 @@ impl Clients {
         })
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
         // Nothing panics while the lock is held, so a poisoned map is still whole.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -15,6 +15,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use super::clients::network;
 
@@ -32,14 +33,17 @@ pub(super) struct Connections {
     /// The id of the next connection.
     next: AtomicU64,
     open: Mutex<HashMap<u64, Entry>>,
-    /// A connection has been closed, or is idle.
+    /// Another connection is waited for.
+    full: AtomicBool,
+    /// While one is: a connection has been closed, or is idle.
     changed: Notify,
 }
 
 struct Entry {
     network: IpAddr,
     activity: Arc<Activity>,
-    end: Arc<Notify>,
+    /// None until it is served.
+    task: Option<AbortHandle>,
     /// The same socket as the connection's.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     socket: OwnedFd,
@@ -51,16 +55,12 @@ struct Activity(AtomicU64);
 /// An open connection. Dropping it makes room for another.
 pub(super) struct Open {
     connections: Arc<Connections>,
-    id: u64,
+    pub(super) id: u64,
     activity: Arc<Activity>,
-    end: Arc<Notify>,
 }
 
 /// A request under way; the connection is idle when it is dropped.
-pub(super) struct Busy {
-    connections: Arc<Connections>,
-    activity: Arc<Activity>,
-}
+pub(super) struct Busy(Arc<Open>);
 
 /// The body of an answer, whose request is under way until it is sent.
 pub(super) struct Tracked<B> {
@@ -77,23 +77,42 @@ impl Connections {
             begun: Instant::now(),
             next: AtomicU64::new(0),
             open: Mutex::default(),
+            full: AtomicBool::new(false),
             changed: Notify::new(),
         })
     }
 
     /// Waits until another connection can be admitted.
     pub(super) async fn room(&self) {
-        loop {
+        while !self.has_room() {
             let changed = self.changed.notified();
-            {
-                let open = self.open();
-                if open.len() < self.most
-                    || open.values().any(|entry| entry.activity.idle().is_some())
-                {
-                    return;
-                }
+            // Whoever makes room from now on says so.
+            self.full.store(true, Ordering::SeqCst);
+            if !self.has_room() {
+                changed.await;
             }
-            changed.await;
+            self.full.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let open = self.open();
+        open.len() < self.most || open.values().any(|entry| entry.activity.idle().is_some())
+    }
+
+    fn made_room(&self) {
+        if self.full.load(Ordering::SeqCst) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Serves a connection that was admitted, until its end or until it is closed.
+    pub(super) fn spawn(&self, id: u64, connection: impl Future<Output = ()> + Send + 'static) {
+        let mut open = self.open();
+        let task = tokio::spawn(connection).abort_handle();
+        match open.get_mut(&id) {
+            Some(entry) => entry.task = Some(task),
+            None => task.abort(),
         }
     }
 
@@ -129,14 +148,13 @@ impl Connections {
             }
         }
         let activity = Arc::new(Activity(AtomicU64::new(self.now())));
-        let end = Arc::new(Notify::new());
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         open.insert(
             id,
             Entry {
                 network,
                 activity: Arc::clone(&activity),
-                end: Arc::clone(&end),
+                task: None,
                 socket,
             },
         );
@@ -144,7 +162,6 @@ impl Connections {
             connections: Arc::clone(self),
             id,
             activity,
-            end,
         }))
     }
 
@@ -173,8 +190,10 @@ impl Connections {
             }
             let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
             for (entry, socket) in busy.iter().zip(&sockets) {
-                if socket.revents().intersects(gone) {
-                    entry.end.notify_one();
+                if socket.revents().intersects(gone)
+                    && let Some(task) = &entry.task
+                {
+                    task.abort();
                 }
             }
         }
@@ -200,36 +219,31 @@ fn longest_idle(open: &HashMap<u64, Entry>, of: impl Fn(&Entry) -> bool) -> Opti
 
 fn close(open: &mut HashMap<u64, Entry>, id: u64) {
     if let Some(entry) = open.remove(&id) {
-        entry.end.notify_one();
+        tracing::debug!(client = %entry.network, "an idle connection is closed for another");
+        if let Some(task) = entry.task {
+            task.abort();
+        }
     }
 }
 
 impl Activity {
     fn idle(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|&since| since != BUSY)
+        Some(self.0.load(Ordering::SeqCst)).filter(|&since| since != BUSY)
     }
 }
 
 impl Open {
     /// A request of the connection is under way.
-    pub(super) fn busy(&self) -> Busy {
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
         self.activity.0.store(BUSY, Ordering::Relaxed);
-        Busy {
-            connections: Arc::clone(&self.connections),
-            activity: Arc::clone(&self.activity),
-        }
-    }
-
-    /// Waits until the connection is to be closed.
-    pub(super) async fn ended(&self) {
-        self.end.notified().await;
+        Busy(Arc::clone(self))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.connections.open().remove(&self.id);
-        self.connections.changed.notify_one();
+        self.connections.made_room();
     }
 }
 
@@ -241,10 +255,9 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.activity
-            .0
-            .store(self.connections.now(), Ordering::Relaxed);
-        self.connections.changed.notify_one();
+        let connections = &self.0.connections;
+        self.0.activity.0.store(connections.now(), Ordering::SeqCst);
+        connections.made_room();
     }
 }
 

@@ -23,6 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::clients::network;
 use super::connections::{Connections, Open};
 use super::timer::ConnectionTimer;
+use crate::timer::SharedTimer;
 
 /// Bytes of a request's headers, all together. More is answered 431.
 const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -36,13 +37,14 @@ pub(super) struct Listener {
 }
 
 /// The other end of a connection.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// What tells clients apart.
     pub(super) network: IpAddr,
     /// Address and port.
     pub(crate) as_header: HeaderValue,
+    pub(super) timer: SharedTimer,
 }
 
 impl Client {
@@ -52,6 +54,7 @@ impl Client {
             network: network(address.ip()),
             as_header: HeaderValue::try_from(address.to_string())
                 .unwrap_or(HeaderValue::from_static("")),
+            timer: SharedTimer::default(),
         }
     }
 }
@@ -139,13 +142,11 @@ impl Listener {
             stream.set_write_timeout(Some(WRITE_TIMEOUT));
             let handle = handle.clone();
             let client = Client::at(address);
-            let service = service_fn({
-                let open = Arc::clone(&open);
-                move |request| {
-                    let busy = open.busy();
-                    let answer = handle(request, client.clone());
-                    async move { Ok::<_, Infallible>(answer.await.map(|body| busy.until_sent(body))) }
-                }
+            let id = open.id;
+            let service = service_fn(move |request| {
+                let busy = open.busy();
+                let answer = handle(request, client.clone());
+                async move { Ok::<_, Infallible>(answer.await.map(|body| busy.until_sent(body))) }
             });
             let connection = http1::Builder::new()
                 .timer(ConnectionTimer::default())
@@ -156,12 +157,9 @@ impl Listener {
                 .writev(false)
                 .serve_connection(TokioIo::new(Box::pin(stream)), service);
             let connection = graceful.watch(connection);
-            tokio::spawn(async move {
-                tokio::select! {
-                    ended = connection => if let Err(error) = ended {
-                        tracing::debug!(%error, client = %address, "connection ended");
-                    },
-                    () = open.ended() => tracing::debug!(client = %address, "connection closed"),
+            connections.spawn(id, async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, client = %address, "connection ended");
                 }
             });
         }

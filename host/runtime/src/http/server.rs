@@ -105,7 +105,8 @@ impl Server {
             header_timeout: shared.config.header_timeout,
             shutdown_timeout: shared.config.shutdown_timeout,
         };
-        let handle = move |request, client| Arc::clone(&shared).serve(request, client);
+        // A future of some kilobytes, which hyper would move around.
+        let handle = move |request, client| Box::pin(Arc::clone(&shared).serve(request, client));
         listener.serve(limits, stop, handle).await
     }
 }
@@ -175,11 +176,10 @@ impl Shared {
         };
         let id = Arc::clone(&component.settings.id);
         let request = Request::from_parts(parts, RequestBody::new(body));
-        let client = Some(client.network);
-        (
-            Some(id),
-            component.handle(request_id, client, request).await,
-        )
+        let answer = component
+            .handle(request_id, Some(client.network), &client.timer, request)
+            .await;
+        (Some(id), answer)
     }
 
     fn over_its_share(&self) -> Failure {

@@ -1,19 +1,18 @@
 //! A connection's clock: hyper waits for each request's headers with a timer of its own, made and dropped every time.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 
-use crate::timer::LazyTimer;
+use crate::timer::SharedTimer;
 
 /// All waits of one connection share one of the scheduler's timers.
 ///
 /// Only one wait at a time may be under way; hyper has no more for a connection.
 #[derive(Clone, Default)]
-pub(super) struct ConnectionTimer(Arc<Mutex<LazyTimer>>);
+pub(super) struct ConnectionTimer(SharedTimer);
 
 impl Timer for ConnectionTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
@@ -43,9 +42,7 @@ impl Future for Wait {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // Nothing panics while the lock is held, so a poisoned timer is still whole.
-        let mut timer = self.timer.0.lock().unwrap_or_else(PoisonError::into_inner);
-        timer.poll_until(self.deadline, context)
+        self.timer.0.poll_until(self.deadline, context)
     }
 }
 
