@@ -1483,6 +1483,16 @@ async fn sigterm_lets_a_component_finish_what_it_does_after_its_answer() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_idle_at_sigterm_ends_without_a_word() {
+    let mut host = probe_with(&[]);
+    assert_eq!(host.get("/reuse/count").await.text, "1");
+    host.signal(rustix::process::Signal::TERM);
+    assert_eq!(host.exit_code().await, Some(0));
+    let log = host.log();
+    assert!(log.iter().all(|line| line["level"] == "INFO"), "{log:?}");
+}
+
+#[tokio::test]
 async fn an_answer_without_a_body_to_wait_for_does_not_end_what_follows_it() {
     let host = probe_with(&[]);
     // The server asks for no more of a body once it has as much as was said, and for none of an answer to HEAD.
@@ -1516,6 +1526,22 @@ async fn a_trap_after_the_beginning_of_the_answer_is_counted() {
         (one["figures"]["traps"] == 1).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn memory_refused_after_the_beginning_of_the_answer_is_counted_as_a_limit() {
+    let host = probe_with(&[]);
+    let answer = client().get(format!("{}/one/allocate-midway", host.url));
+    if let Ok(answer) = answer.send().await {
+        assert!(answer.text().await.is_err());
+    }
+    let url = format!("{}/v1/components/one", host.admin);
+    let figures = eventually(async || {
+        let one: Value = client().get(&url).send().await.ok()?.json().await.ok()?;
+        (one["figures"]["timeouts"] == 1).then(|| one["figures"].clone())
+    })
+    .await;
+    assert_eq!(figures["traps"], 0);
 }
 
 #[tokio::test]

@@ -123,6 +123,11 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
                 let _ = stream.blocking_write_and_flush(b"part of the answer");
                 spin();
             }
+            "allocate-midway" => {
+                let (_body, stream) = start(out);
+                let _ = stream.blocking_write_and_flush(b"part of the answer");
+                allocate();
+            }
             "fetch" => fetch(query, out),
             "fetch-flood" => fetch_flood(query),
             "many-headers" => many_headers(out),
