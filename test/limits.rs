@@ -395,6 +395,41 @@ async fn work_in_calls_to_the_host_is_bounded_and_counts_as_cpu_time() {
     still_serves(&host).await;
 }
 
+#[tokio::test]
+async fn a_standard_output_that_nobody_reads_does_not_stop_the_host() {
+    let (_stopped, mut stalled) = std::io::pipe().unwrap();
+    let mut filled = stalled.try_clone().unwrap();
+    // More than any pipe holds: this thread stays in the write.
+    std::thread::spawn(move || std::io::Write::write_all(&mut filled, &[b'x'; 4 << 20]));
+    std::io::Write::flush(&mut stalled).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let state = common::state_dir();
+    let manifest = common::write_manifest(state.path(), &PROBE.replace("{server}", "127.0.0.1:1"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mut child = common::whisper_host()
+        .args(["up", "--admin-listen", "127.0.0.1:0", "--listen"])
+        .arg(format!("127.0.0.1:{port}"))
+        .arg("--state-dir")
+        .arg(state.path())
+        .arg("-f")
+        .arg(manifest)
+        .stdout(stalled)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let url = format!("http://127.0.0.1:{port}/hello");
+    let answer = eventually(async || reqwest::get(&url).await.ok()?.text().await.ok()).await;
+    assert_eq!(answer, "hello");
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let status = eventually(async || child.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(0));
+}
+
 /// A pipe whose reader has gone, a pipe whose reader has stopped, and a full disk.
 #[tokio::test]
 async fn a_log_that_cannot_be_written_stops_nothing() {
@@ -739,19 +774,50 @@ async fn get_from(address: [u8; 4], host: &str, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn one_client_leaves_places_of_a_component_to_others() {
+async fn clients_leave_places_of_a_component_to_others() {
     let host = probe();
     let url = format!("{}/shared/sleep", host.url);
     let requests: Vec<_> = (0..8)
         .map(|_| tokio::spawn(reqwest::get(url.clone())))
         .collect();
-    // Three quarters of four.
-    until(&host, "shared", 3, 5).await;
-    let answer = get_from([127, 0, 0, 2], host.address(), "/shared/hello").await;
+    // Half of four.
+    until(&host, "shared", 2, 6).await;
+    let others: Vec<_> = (0..4)
+        .map(|_| {
+            let address = host.address().to_owned();
+            tokio::spawn(async move { get_from([127, 0, 0, 2], &address, "/shared/sleep").await })
+        })
+        .collect();
+    // Half of the rest.
+    until(&host, "shared", 3, 9).await;
+    let answer = get_from([127, 0, 0, 3], host.address(), "/shared/hello").await;
     assert!(answer.contains("\r\nhello\r\n"), "{answer}");
-    // The next of the client's own has its turn when one of them ends.
-    requests.iter().take(3).for_each(|request| request.abort());
-    until(&host, "shared", 3, 2).await;
+    // The next of a client's own has its turn when one of them ends.
+    requests.iter().for_each(JoinHandle::abort);
+    until(&host, "shared", 2, 2).await;
+    others.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn one_client_leaves_instances_to_others() {
+    let host = probe_with(&["--max-instances", "4"]);
+    let requests: Vec<_> = ["shared", "shared", "one", "impatient", "crowded"]
+        .into_iter()
+        .map(|id| tokio::spawn(reqwest::get(format!("{}/{id}/sleep", host.url))))
+        .collect();
+    for (id, waiting) in [("shared", 0), ("one", 0), ("crowded", 0)] {
+        eventually(async || {
+            let url = format!("{}/v1/components/{id}", host.admin);
+            let one: Value = client().get(&url).send().await.ok()?.json().await.ok()?;
+            (one["figures"]["running"] != 0 && one["figures"]["waiting"] == waiting).then_some(())
+        })
+        .await;
+    }
+    for path in ["/shared/hello", "/hello"] {
+        let answer = get_from([127, 0, 0, 2], host.address(), path).await;
+        assert!(answer.contains("\r\nhello\r\n"), "{answer}");
+    }
+    requests.iter().for_each(JoinHandle::abort);
 }
 
 #[tokio::test]

@@ -91,14 +91,17 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     )
     .await?;
     let address = server.address();
-    let printed = crate::say::write(format_args!(
+    let banner = format!(
         "{summary}\n  admin   http://{}\nready on http://{address} after {:.0} ms",
         admin.address(),
         started.elapsed().as_secs_f64() * 1e3
-    ));
-    if let Err(error) = printed {
-        tracing::warn!(%error, "standard output is closed, but the host serves");
-    }
+    );
+    // On a thread of its own: a reader that has stopped must not stop the host.
+    std::thread::spawn(move || {
+        if let Err(error) = crate::say::write(format_args!("{banner}")) {
+            tracing::warn!(%error, "standard output is closed, but the host serves");
+        }
+    });
     tracing::info!(%address, admin = %admin.address(), "ready");
 
     let reloading = reload_when_asked(options, &deployments, hangup, watch);

@@ -1,7 +1,8 @@
 //! Which of a component's requests run, and whose turn is next: clients share the places fairly.
 //!
-//! A client has at most its share of the running requests. A place that becomes free goes to the client that has the fewest of
-//! them, and the longest wait among equals. In a full queue, a request takes the place of the last one of the client that has the most.
+//! A client has no more of the running requests than it leaves free for others (the dynamic thresholds of Choudhury and Hahne, 1998,
+//! for buffers that queues share), or a number that was set. A place that becomes free goes to the client that has the fewest, and
+//! among equals to the longest wait. In a full queue, a request takes the place of the last one of the client that has the most.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -11,16 +12,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// The requests of one component.
+/// The requests of one component, or those of all.
 pub(super) struct Admission {
     /// How many may run at the same time.
     concurrency: usize,
-    /// Of those, how many of one client.
-    share: usize,
+    /// Of those, how many of one client. None: as many as it leaves free.
+    share: Option<usize>,
     /// How many may wait.
     queue: usize,
-    /// For how long.
-    timeout: Duration,
     requests: Mutex<Requests>,
 }
 
@@ -70,29 +69,30 @@ struct Place<'a> {
 }
 
 impl Admission {
-    pub(super) fn new(concurrency: usize, share: usize, queue: usize, timeout: Duration) -> Self {
+    pub(super) fn new(concurrency: usize, share: Option<usize>, queue: usize) -> Self {
         Self {
             concurrency,
             share,
             queue,
-            timeout,
             requests: Mutex::default(),
         }
     }
 
-    /// Waits for the turn of a request of this client, or of the host itself. Gives how long that was, too.
+    /// Waits for the turn of a request of this client, or of the host itself, for so long. Gives how long it was, too.
     ///
     /// # Errors
     /// When the queue is full, when the wait is too long, or when another client's request displaces it.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         client: Option<IpAddr>,
+        timeout: Duration,
     ) -> Result<(Permit, Duration), Refused> {
         let (place, turn) = {
             let mut requests = self.requests();
             if requests.running < self.concurrency {
+                let share = self.share_of(client, requests.running);
                 let of = requests.clients.entry(client).or_default();
-                if of.running < self.share_of(client) {
+                if of.running < share {
                     of.running += 1;
                     requests.running += 1;
                     return Ok((self.permit(client), Duration::ZERO));
@@ -108,7 +108,7 @@ impl Admission {
             (place, turn)
         };
         let arrived = Instant::now();
-        let permit = tokio::time::timeout(self.timeout, turn).await;
+        let permit = tokio::time::timeout(timeout, turn).await;
         drop(place);
         match permit {
             Ok(Ok(permit)) => Ok((permit, arrived.elapsed())),
@@ -123,8 +123,14 @@ impl Admission {
         (requests.running, requests.waiting)
     }
 
-    fn share_of(&self, client: Option<IpAddr>) -> usize {
-        client.map_or(usize::MAX, |_| self.share)
+    /// How many of its requests may run, if so many run in all; the host itself has no share.
+    fn share_of(&self, client: Option<IpAddr>, running: usize) -> usize {
+        match client {
+            Some(_) => self
+                .share
+                .unwrap_or_else(|| self.concurrency.saturating_sub(running)),
+            None => usize::MAX,
+        }
     }
 
     fn permit(self: &Arc<Self>, client: Option<IpAddr>) -> Permit {
@@ -181,10 +187,11 @@ impl Requests {
     }
 
     /// The request whose turn it is, which runs from now on.
-    fn next(&mut self, share_of: impl Fn(Option<IpAddr>) -> usize) -> Option<Next> {
+    fn next(&mut self, share_of: impl Fn(Option<IpAddr>, usize) -> usize) -> Option<Next> {
+        let running = self.running;
         let eligible = self.clients.iter_mut().filter_map(|(&client, of)| {
             let first = of.waiting.front()?.ticket;
-            (of.running < share_of(client)).then_some((of.running, first, client, of))
+            (of.running < share_of(client, running)).then_some((of.running, first, client, of))
         });
         let (_, _, client, of) = eligible.min_by_key(|&(running, first, ..)| (running, first))?;
         let waiting = of.waiting.pop_front()?;
@@ -205,18 +212,19 @@ struct Next {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        let admission = &self.admission;
         let next = {
-            let mut requests = self.admission.requests();
+            let mut requests = admission.requests();
             requests.running -= 1;
             requests.leave(self.client, |of| of.running -= 1);
             match requests.waiting {
                 0 => None,
-                _ => requests.next(|client| self.admission.share_of(client)),
+                _ => requests.next(|client, running| admission.share_of(client, running)),
             }
         };
         // Not under the lock: a permit that nobody takes any more is dropped, and passed on to the next.
         if let Some(Next { client, turn }) = next {
-            let _ = turn.send(self.admission.permit(client));
+            let _ = turn.send(admission.permit(client));
         }
     }
 }
@@ -245,8 +253,7 @@ mod tests {
     type Arrived = JoinHandle<Result<Permit, Refused>>;
 
     fn admission(concurrency: usize, share: usize, queue: usize) -> Arc<Admission> {
-        let timeout = Duration::from_secs(60);
-        Arc::new(Admission::new(concurrency, share, queue, timeout))
+        Arc::new(Admission::new(concurrency, Some(share), queue))
     }
 
     fn client(last: u8) -> Option<IpAddr> {
@@ -256,7 +263,10 @@ mod tests {
     /// A request that runs, waits or has been refused by now.
     async fn arrive(admission: &Arc<Admission>, client: Option<IpAddr>) -> Arrived {
         let admission = Arc::clone(admission);
-        let acquire = async move { admission.acquire(client).await.map(|(permit, _)| permit) };
+        let acquire = async move {
+            let admitted = admission.acquire(client, Duration::from_secs(60)).await;
+            admitted.map(|(permit, _)| permit)
+        };
         let arrived = tokio::spawn(acquire);
         settle().await;
         arrived
@@ -372,11 +382,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_has_an_end() {
-        let timeout = Duration::from_millis(10);
-        let admission = Arc::new(Admission::new(1, 1, 1, timeout));
+        let admission = admission(1, 1, 1);
         let _running = outcome(arrive(&admission, client(1)).await).await.unwrap();
-        let waits = arrive(&admission, client(1)).await;
-        assert_eq!(waits.await.unwrap().err(), Some(Refused::TimedOut));
+        let timeout = Duration::from_millis(10);
+        let waits = admission.acquire(client(1), timeout).await;
+        assert_eq!(waits.err(), Some(Refused::TimedOut));
         assert_eq!(admission.counts(), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn each_client_leaves_as_much_as_it_has() {
+        let admission = Arc::new(Admission::new(16, None, 1000));
+        let mut running = Vec::new();
+        for (of, has) in [(1, 8), (2, 4), (3, 2), (4, 1), (5, 1), (6, 0)] {
+            for _ in 0..20 {
+                running.push(arrive(&admission, client(of)).await);
+            }
+            let all = &admission.requests().clients[&client(of)];
+            assert_eq!(all.running, has, "client {of}");
+        }
+        // What one client frees goes to the one that has none.
+        running.remove(0).await.unwrap().map(drop).unwrap();
+        settle().await;
+        let requests = admission.requests();
+        assert_eq!(requests.clients[&client(1)].running, 7);
+        assert_eq!(requests.clients[&client(6)].running, 1);
     }
 }

@@ -2,14 +2,19 @@
 //!
 //! An entry is named by the digest of the component's bytes and the engine's compatibility hash, and is loaded from
 //! this folder only: compiled code is trusted like the host's own, so the folder is readable and writable by its owner
-//! alone.
+//! alone. An entry ends with the digest of what comes before: damaged code would end the host, or do anything else.
 
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
 use crate::state;
+
+/// The form of an entry; another one is not looked at.
+const FORM: u32 = 2;
 
 pub(super) struct CodeCache {
     folder: PathBuf,
@@ -22,6 +27,7 @@ impl CodeCache {
         state::private_folder(folder, "the code cache")?;
         let mut hasher = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        FORM.hash(&mut hasher);
         Ok(Self {
             folder: folder.to_path_buf(),
             engine: engine.clone(),
@@ -36,14 +42,13 @@ impl CodeCache {
             .folder
             .join(format!("{digest}-{:016x}.cwasm", self.compatibility));
         if entry.exists() {
-            // SAFETY: the file was written by `serialize` below; nobody else can write to the folder.
-            match unsafe { Component::deserialize_file(&self.engine, &entry) } {
+            match self.load(&entry) {
                 Ok(component) => {
                     state::mark_used(&entry);
                     return Ok(component);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, entry = %entry.display(), "compiling again: unusable cache entry")
+                    tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "compiling again: unusable cache entry");
                 }
             }
         }
@@ -58,14 +63,57 @@ impl CodeCache {
         Ok(component)
     }
 
+    fn load(&self, entry: &Path) -> anyhow::Result<Component> {
+        let whole = std::fs::read(entry)?;
+        let code = whole
+            .split_last_chunk::<32>()
+            .and_then(|(code, digest)| (Sha256::digest(code)[..] == *digest).then_some(code))
+            .context("it is not what was written")?;
+        // SAFETY: this is what `serialize` made below; nobody else can write to the folder.
+        let component = unsafe { Component::deserialize(&self.engine, code) };
+        component.map_err(anyhow::Error::from)
+    }
+
     /// Writes an entry. A full disk costs the next start a compilation, nothing more, so it is only logged.
     fn store(&self, entry: &Path, component: &Component) {
         let written = component
             .serialize()
             .map_err(anyhow::Error::from)
-            .and_then(|code| state::write_durably(entry, &code));
+            .and_then(|mut code| {
+                let digest = Sha256::digest(&code);
+                code.extend_from_slice(&digest);
+                state::write_durably(entry, &code)
+            });
         if let Err(error) = written {
             tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "cannot write to the code cache");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CodeCache;
+
+    #[test]
+    fn damaged_code_is_compiled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("code");
+        let engine = wasmtime::Engine::default();
+        let cache = CodeCache::open(&folder, &engine).unwrap();
+        let empty_component = b"\0asm\x0d\0\x01\0";
+        cache.component(empty_component).unwrap();
+        let entry = std::fs::read_dir(&folder).unwrap().next().unwrap();
+        let entry = entry.unwrap().path();
+        let whole = std::fs::read(&entry).unwrap();
+        for at in [0, whole.len() / 2, whole.len() - 1] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&entry, damaged).unwrap();
+            assert!(cache.load(&entry).is_err(), "{at}");
+            cache.component(empty_component).unwrap();
+            cache.load(&entry).unwrap();
+        }
+        std::fs::write(&entry, &whole[..20]).unwrap();
+        assert!(cache.load(&entry).is_err());
     }
 }

@@ -105,12 +105,7 @@ impl Component {
             },
         };
         let limits = entry.tool.whisper_host.limits.clone();
-        let admission = Admission::new(
-            limits.concurrency,
-            limits.client_share(),
-            limits.queue,
-            limits.queue_timeout,
-        );
+        let admission = Admission::new(limits.concurrency, limits.client_concurrency, limits.queue);
         let settings = Arc::new(Settings {
             id: id.into(),
             environment: entry.environment.clone().into_iter().collect(),
@@ -161,7 +156,7 @@ impl Component {
             return Err(self.failure(Stop::BodyIdle));
         }
         let observed = &self.settings.observed;
-        let (permit, waited) = self
+        let (permits, waited) = self
             .admit(client)
             .await
             .inspect_err(|_| observed.refuse())?;
@@ -169,7 +164,7 @@ impl Component {
         let control = Arc::new(Control::new(
             request_id,
             Arc::clone(&self.settings),
-            permit,
+            permits,
             self.proxy.state().engine.under_way.token(),
         ));
         // Stops the instance when the caller loses interest before there is an answer.
@@ -219,12 +214,19 @@ impl Component {
         self.settings.observed.figures(running, waiting)
     }
 
-    /// Waits until the request may run. Gives how long that was, too.
-    async fn admit(&self, client: Option<IpAddr>) -> Result<(Permit, Duration), Failure> {
-        let refused = match self.admission.acquire(client).await {
-            Ok(admitted) => return Ok(admitted),
-            Err(refused) => refused,
-        };
+    /// Waits until the request may run: in this component, and among those of all. Gives how long that was, too.
+    async fn admit(&self, client: Option<IpAddr>) -> Result<([Permit; 2], Duration), Failure> {
+        let timeout = self.settings.limits.queue_timeout;
+        let of_component = self.admission.acquire(client, timeout).await;
+        let (of_component, waited) = of_component.map_err(|refused| self.refused(refused))?;
+        let of_all = &self.proxy.state().engine.admission;
+        match of_all.acquire(client, timeout).await {
+            Ok((of_all, again)) => Ok(([of_component, of_all], waited + again)),
+            Err(_) => Err(self.failure(Stop::NoPlace)),
+        }
+    }
+
+    fn refused(&self, refused: Refused) -> Failure {
         let (limits, id) = (&self.settings.limits, &self.settings.id);
         let message = match refused {
             Refused::Full => format!(
@@ -240,7 +242,7 @@ impl Component {
                 humantime::format_duration(limits.queue_timeout)
             ),
         };
-        Err(Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER))
+        Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER)
     }
 
     /// The answer to a request that the host stopped.

@@ -60,7 +60,7 @@ pub(super) enum Reported {
     Stop,
 }
 
-/// Says why a request failed, once. It may outlive the request, whose permit it does not hold: an instance may be found to have
+/// Says why a request failed, once. It may outlive the request, whose permits it does not hold: an instance may be found to have
 /// trapped only after its answer has gone.
 pub(super) struct Reporter {
     settings: Arc<Settings>,
@@ -123,7 +123,7 @@ impl Reporter {
 }
 
 /// Shared by the request's body, the instance that serves it, and whoever waits for the answer. The last of them to go
-/// gives the request's permit back.
+/// gives the request's permits back.
 pub(crate) struct Control {
     /// For logs and answers.
     pub(crate) request_id: uuid::Uuid,
@@ -140,7 +140,7 @@ pub(crate) struct Control {
     started: Instant,
     /// What its instance prints.
     pub(super) printed: Printed,
-    _permit: Permit,
+    _permits: [Permit; 2],
     _under_way: TaskTrackerToken,
 }
 
@@ -148,7 +148,7 @@ impl Control {
     pub(crate) fn new(
         request_id: uuid::Uuid,
         settings: Arc<Settings>,
-        permit: Permit,
+        permits: [Permit; 2],
         under_way: TaskTrackerToken,
     ) -> Self {
         let started = Instant::now();
@@ -171,7 +171,7 @@ impl Control {
             }),
             started,
             printed: Printed::new(settings, Some(request_id)),
-            _permit: permit,
+            _permits: permits,
             _under_way: under_way,
         }
     }

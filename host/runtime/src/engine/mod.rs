@@ -29,6 +29,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 pub(crate) use compose::{Part, compose, interfaces};
 pub(crate) use instance::InstanceState;
 
+use self::admission::Admission;
 use crate::capabilities::{Capabilities, Grants};
 use crate::manifest::Manifest;
 
@@ -46,6 +47,8 @@ pub(crate) struct Engine {
     observed: figures::Registry,
     /// A place for each instance that may exist.
     places: Arc<Semaphore>,
+    /// Requests that need an instance, of all components: clients share them, too.
+    admission: Arc<Admission>,
     /// Each request, until its instance is done with it: that may be after its answer.
     under_way: TaskTracker,
     /// Nobody waits any longer for the requests under way.
@@ -89,6 +92,8 @@ impl Engine {
             cache,
             observed: figures::Registry::default(),
             places: Arc::new(Semaphore::new(instances as usize)),
+            // Those that wait have a place in the queue of their component.
+            admission: Arc::new(Admission::new(instances as usize, None, usize::MAX)),
             under_way: TaskTracker::new(),
             stopped: AtomicBool::new(false),
             pooling,

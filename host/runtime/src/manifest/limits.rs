@@ -45,8 +45,8 @@ pub struct Limits {
     #[serde(deserialize_with = "at_least_one")]
     #[schemars(range(min = 1))]
     pub concurrency: usize,
-    /// Of those, requests of one client, an IPv4 address or a /64 of IPv6; its others wait. Default three quarters of `concurrency`:
-    /// one client that sends slowly, or what takes long, leaves places to the others.
+    /// Of those, requests of one client, an IPv4 address or a /64 of IPv6; its others wait. Default: no more than it leaves free, so
+    /// one that sends slowly, or what takes long, has half of them, a second one a quarter, and so on.
     #[serde(deserialize_with = "perhaps_at_least_one")]
     #[schemars(range(min = 1))]
     pub client_concurrency: Option<usize>,
@@ -96,19 +96,6 @@ impl Default for Limits {
             outbound_timeout: Duration::from_secs(30),
             outbound_concurrency: 16,
         }
-    }
-}
-
-impl Limits {
-    /// Requests of one client that run at the same time.
-    #[must_use]
-    pub fn client_share(&self) -> usize {
-        let most = self
-            .concurrency
-            .saturating_sub((self.concurrency / 4).max(1));
-        self.client_concurrency
-            .unwrap_or(most)
-            .clamp(1, self.concurrency)
     }
 }
 
@@ -191,21 +178,5 @@ mod tests {
         }
         let limits: Limits = toml::from_str("instance_idle = '0s'\nqueue = 0").unwrap();
         assert!(limits.instance_idle.is_zero());
-    }
-
-    #[test]
-    fn one_client_leaves_places_to_others() {
-        for (concurrency, share) in [(1, 1), (2, 1), (3, 2), (4, 3), (16, 12), (32, 24)] {
-            let limits = Limits {
-                concurrency,
-                ..Limits::default()
-            };
-            assert_eq!(limits.client_share(), share);
-        }
-        let limits = Limits {
-            client_concurrency: Some(100),
-            ..Limits::default()
-        };
-        assert_eq!(limits.client_share(), 32);
     }
 }
