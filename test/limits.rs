@@ -283,11 +283,17 @@ concurrency = 64
         )
     };
     let host = Host::with_manifest(&manifest(48), &["--max-instances", "32"]);
-    let url = format!("{}/greedy/sleep", host.url);
-    let sleeping: Vec<_> = (0..31)
-        .map(|_| tokio::spawn(reqwest::get(url.clone())))
-        .collect();
-    until(&host, "greedy", 31, 0).await;
+    let mut sleeping = Vec::new();
+    // Each client leaves as many places as it has.
+    for (last, requests) in [(2, 16), (3, 8), (4, 4), (5, 2), (6, 1)] {
+        for _ in 0..requests {
+            let address = host.address().to_owned();
+            sleeping.push(tokio::spawn(async move {
+                get_from([127, 0, 0, last], &address, "/greedy/sleep").await
+            }));
+        }
+        until(&host, "greedy", sleeping.len() as u64, 0).await;
+    }
     still_serves(&host).await;
     for request in &sleeping {
         assert!(!request.is_finished(), "each of them has its place");
