@@ -235,8 +235,12 @@ impl Drop for Host {
 }
 
 pub fn client() -> reqwest::Client {
+    client_builder().build().unwrap()
+}
+
+pub fn client_builder() -> reqwest::ClientBuilder {
     use_ring();
-    reqwest::Client::new()
+    reqwest::Client::builder()
 }
 
 /// The HTTP client is built as the host's is, which chooses its TLS algorithms when it runs.
