@@ -403,11 +403,10 @@ async fn work_in_calls_to_the_host_is_bounded_and_counts_as_cpu_time() {
 
 #[tokio::test]
 async fn a_standard_output_that_nobody_reads_does_not_stop_the_host() {
-    let (_stopped, mut stalled) = std::io::pipe().unwrap();
+    let (_stopped, stalled) = std::io::pipe().unwrap();
     let mut filled = stalled.try_clone().unwrap();
     // More than any pipe holds: this thread stays in the write.
     std::thread::spawn(move || std::io::Write::write_all(&mut filled, &[b'x'; 4 << 20]));
-    std::io::Write::flush(&mut stalled).unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     let state = common::state_dir();
     let manifest = common::write_manifest(state.path(), &PROBE.replace("{server}", "127.0.0.1:1"));
@@ -811,13 +810,8 @@ async fn one_client_leaves_instances_to_others() {
         .into_iter()
         .map(|id| tokio::spawn(reqwest::get(format!("{}/{id}/sleep", host.url))))
         .collect();
-    for (id, waiting) in [("shared", 0), ("one", 0), ("crowded", 0)] {
-        eventually(async || {
-            let url = format!("{}/v1/components/{id}", host.admin);
-            let one: Value = client().get(&url).send().await.ok()?.json().await.ok()?;
-            (one["figures"]["running"] != 0 && one["figures"]["waiting"] == waiting).then_some(())
-        })
-        .await;
+    for (id, running) in [("shared", 2), ("one", 1), ("impatient", 1), ("crowded", 1)] {
+        until(&host, id, running, 0).await;
     }
     for path in ["/shared/hello", "/hello"] {
         let answer = get_from([127, 0, 0, 2], host.address(), path).await;
@@ -1607,13 +1601,12 @@ async fn memory_refused_after_the_beginning_of_the_answer_is_counted_as_a_limit(
     if let Ok(answer) = answer.send().await {
         assert!(answer.text().await.is_err());
     }
-    let url = format!("{}/v1/components/one", host.admin);
-    let figures = eventually(async || {
-        let one: Value = client().get(&url).send().await.ok()?.json().await.ok()?;
-        (one["figures"]["timeouts"] == 1).then(|| one["figures"].clone())
+    let counted = eventually(async || {
+        let figures = figures(&host, "one").await;
+        (figures["timeouts"] == 1).then_some(figures)
     })
     .await;
-    assert_eq!(figures["traps"], 0);
+    assert_eq!(counted["traps"], 0);
 }
 
 #[tokio::test]

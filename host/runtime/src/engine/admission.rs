@@ -187,7 +187,10 @@ impl Requests {
     }
 
     /// The request whose turn it is, which runs from now on.
-    fn next(&mut self, share_of: impl Fn(Option<IpAddr>, usize) -> usize) -> Option<Next> {
+    fn next(
+        &mut self,
+        share_of: impl Fn(Option<IpAddr>, usize) -> usize,
+    ) -> Option<(Option<IpAddr>, oneshot::Sender<Permit>)> {
         let running = self.running;
         let eligible = self.clients.iter_mut().filter_map(|(&client, of)| {
             let first = of.waiting.front()?.ticket;
@@ -198,16 +201,8 @@ impl Requests {
         of.running += 1;
         self.running += 1;
         self.waiting -= 1;
-        Some(Next {
-            client,
-            turn: waiting.turn,
-        })
+        Some((client, waiting.turn))
     }
-}
-
-struct Next {
-    client: Option<IpAddr>,
-    turn: oneshot::Sender<Permit>,
 }
 
 impl Drop for Permit {
@@ -223,7 +218,7 @@ impl Drop for Permit {
             }
         };
         // Not under the lock: a permit that nobody takes any more is dropped, and passed on to the next.
-        if let Some(Next { client, turn }) = next {
+        if let Some((client, turn)) = next {
             let _ = turn.send(admission.permit(client));
         }
     }

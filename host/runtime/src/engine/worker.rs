@@ -130,9 +130,6 @@ impl WorkerState for Worker {
         // What shows in no answer any more is reported here: a trap, with its backtrace, and a stop after the answer had begun.
         if let (Err(error), Some(control)) = (&result, &control) {
             control.set_failed();
-            if !self.engine.stopped() {
-                control.count_late_failure();
-            }
             if self.engine.stopped() {
                 tracing::warn!(
                     component = &*self.settings.id,
@@ -140,10 +137,13 @@ impl WorkerState for Worker {
                     after_its_answer = control.answered(),
                     "the component was not done with the request when the host stopped"
                 );
-            } else if let Some(stop) = control.stop() {
-                control.reporter.report_stop(stop);
-            } else if !control.is_client_gone() {
-                control.reporter.report_trap(error);
+            } else {
+                control.count_late_failure();
+                match control.stop() {
+                    Some(stop) => control.reporter.report_stop(stop),
+                    None if control.is_client_gone() => {}
+                    None => control.reporter.report_trap(error),
+                }
             }
         }
         // It was taken for idle when it trapped.
