@@ -598,6 +598,25 @@ async fn an_endless_loop_does_not_keep_others_from_being_served() {
 }
 
 #[tokio::test]
+async fn an_upload_that_waits_for_its_turn_goes_on_a_little() {
+    let host = probe();
+    let others = tokio::spawn(reqwest::get(format!("{}/one/sleep", host.url)));
+    until(&host, "one", 1, 0).await;
+    let url = format!("{}/one/echo", host.url);
+    // More than the system's buffers take, sent by a client that gives up a connection that takes nothing for so long.
+    let body = "0123456789abcdef".repeat(500_000);
+    let client = common::client_builder().tcp_user_timeout(Duration::from_secs(30));
+    let client = client.build().unwrap();
+    let upload = tokio::spawn(client.post(url).body(body.clone()).send());
+    until(&host, "one", 1, 1).await;
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    others.abort();
+    let answer = common::answer(upload.await.unwrap().unwrap()).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.text == body);
+}
+
+#[tokio::test]
 async fn a_component_that_waits_for_ever_is_stopped_at_its_deadline() {
     let host = probe();
     let answer = host.get("/sleep").await;
@@ -1623,5 +1642,7 @@ async fn sigterm_waits_no_longer_than_its_limit() {
             .as_str()
             .is_some_and(|m| m.contains("--shutdown-timeout"))
     }));
+    let ended = "the host stopped before the request was answered";
+    assert!(log.iter().any(|line| line["message"] == ended), "{log:?}");
     assert!(log.iter().all(|line| line["level"] != "ERROR"), "{log:?}");
 }

@@ -23,9 +23,7 @@ async fn sixty_four_uploads_at_once_of_which_some_are_cut_off_some_garbage_some_
         let (url, address) = (format!("{}/analyze", host.url), host.address().to_owned());
         let long = long.clone();
         uploads.spawn(async move {
-            // What waits for its turn is not read, and reqwest gives up a connection that takes nothing for 30 s.
-            let client = common::client_builder().tcp_user_timeout(None);
-            let client = client.build().unwrap();
+            let client = common::client_builder().build().unwrap();
             let post = async |body: Vec<u8>| {
                 common::answer(client.post(&url).body(body).send().await.unwrap()).await
             };

@@ -267,7 +267,7 @@ pub fn lock_state(state_dir: &Path) -> anyhow::Result<std::fs::File> {
 
 /// Folders of the state folder with what can be made again, and how many bytes of it are kept.
 const KEPT: [(&str, u64); 4] = [
-    ("code", 4 << 30),
+    ("code", runtime::MAX_CODE_CACHE),
     ("files", 4 << 30),
     ("sources", 4 << 30),
     ("models", 32 << 30),

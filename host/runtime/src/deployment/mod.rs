@@ -8,13 +8,14 @@ mod record;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use http_body_util::Empty;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::application::{Application, Host, Present};
 use crate::manifest::{Component, HttpTrigger, Manifest, invalid_id};
@@ -28,6 +29,8 @@ pub struct Deployments {
     folder: Folder,
     /// What the application is made of. Whoever holds the lock changes the application and the record.
     parts: Mutex<Parts>,
+    /// Held while an application is loaded.
+    loading: Arc<std::sync::Mutex<()>>,
     /// What is deployed. Read without waiting for a change that is being made.
     record: ArcSwap<Record>,
     application: Arc<ArcSwap<Application>>,
@@ -101,6 +104,7 @@ impl Deployments {
             host: Arc::new(host),
             folder,
             parts: Mutex::new(Parts { manifest, served }),
+            loading: Arc::default(),
             record: ArcSwap::from_pointee(record),
             application: Arc::new(ArcSwap::from_pointee(application)),
         })
@@ -135,8 +139,10 @@ impl Deployments {
         let present = self.application.load_full();
         let served = only(&self.record.load(), &parts.served);
         let whole = effective(&manifest, &self.folder, &served).map_err(refused)?;
-        let (host, earlier) = (Arc::clone(&self.host), Arc::clone(&present));
-        let application = load(move || host.load(&whole, Present::WhatIsEqual(&earlier))).await?;
+        let earlier = Arc::clone(&present);
+        let application = self
+            .load(move |host| host.load(&whole, Present::WhatIsEqual(&earlier)))
+            .await?;
         let changed = application.changed_since(&present);
         application
             .instantiate_each(&changed)
@@ -259,13 +265,10 @@ impl Deployments {
         let manifest =
             effective(&parts.manifest, &self.folder, &only(&next, &served)).map_err(refused)?;
         let present = self.application.load_full();
-        let (host, earlier, id) = (
-            Arc::clone(&self.host),
-            Arc::clone(&present),
-            changed.to_owned(),
-        );
-        let application =
-            load(move || host.load(&manifest, Present::AllBut(&earlier, &id))).await?;
+        let (earlier, id) = (Arc::clone(&present), changed.to_owned());
+        let application = self
+            .load(move |host| host.load(&manifest, Present::AllBut(&earlier, &id)))
+            .await?;
         // Beside the component itself, those that were composed with it.
         application
             .instantiate_each(&application.changed_since(&present))
@@ -279,6 +282,27 @@ impl Deployments {
         self.record.store(Arc::new(next));
         parts.served = served;
         Ok(())
+    }
+
+    /// Loads an application. Compiling keeps the cores busy for a while: it is done one at a time, also where nobody waits for
+    /// one that has begun, on a thread that serves nobody.
+    async fn load(
+        &self,
+        load: impl FnOnce(&Host) -> anyhow::Result<Application> + Send + 'static,
+    ) -> Result<Application, DeployError> {
+        let (host, loading) = (Arc::clone(&self.host), Arc::clone(&self.loading));
+        let abandoned = CancellationToken::new();
+        let _guard = abandoned.clone().drop_guard();
+        let loaded = tokio::task::spawn_blocking(move || {
+            // One that has panicked leaves nothing behind.
+            let _alone = loading.lock().unwrap_or_else(PoisonError::into_inner);
+            anyhow::ensure!(!abandoned.is_cancelled(), "nobody waits for it any longer");
+            load(&host)
+        });
+        loaded
+            .await
+            .map_err(|error| DeployError::Failed(format!("loading the component failed: {error}")))?
+            .map_err(refused)
     }
 }
 
@@ -317,16 +341,6 @@ fn check_id(id: &str, manifest: &Manifest) -> Result<(), DeployError> {
         )));
     }
     Ok(())
-}
-
-/// Loads an application. Compiling keeps a core busy for a while: not one of those that serve.
-async fn load(
-    load: impl FnOnce() -> anyhow::Result<Application> + Send + 'static,
-) -> Result<Application, DeployError> {
-    tokio::task::spawn_blocking(load)
-        .await
-        .map_err(|error| DeployError::Failed(format!("loading the component failed: {error}")))?
-        .map_err(refused)
 }
 
 /// Calls the component's health path.

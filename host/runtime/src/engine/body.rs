@@ -1,6 +1,7 @@
 //! Bodies: a request's, watched for its size and its pauses, and an answer's, watched for its end.
 
-use std::pin::Pin;
+use std::collections::VecDeque;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,33 +19,40 @@ use super::control::{Control, Stop};
 use crate::manifest::Limits;
 use crate::timer::SharedTimer;
 
-/// A body whose first piece may be waited for, before anyone reads it.
+/// A body of which pieces may be taken before anyone reads it.
 struct Peeked {
-    first: Option<Result<Frame<Bytes>, Error>>,
+    taken: VecDeque<Result<Frame<Bytes>, Error>>,
     rest: WasiBody,
 }
 
 impl Peeked {
     fn new(body: WasiBody) -> Self {
         Self {
-            first: None,
+            taken: VecDeque::new(),
             rest: body,
         }
     }
 
     /// Waits for the first piece, or the end. Whether one of both has come in time.
     async fn peek(&mut self, within: Duration, timer: &SharedTimer) -> bool {
-        if self.first.is_some() || self.rest.is_end_stream() {
+        if !self.taken.is_empty() || self.rest.is_end_stream() {
             return true;
         }
-        let Some(first) = timer.timeout(within, self.rest.frame()).await else {
-            return false;
+        timer.timeout(within, self.take()).await.is_some()
+    }
+
+    /// Takes one more piece, and gives its length in bytes. Nothing is left to be taken after the end, or an error.
+    async fn take(&mut self) -> usize {
+        let piece = self.rest.frame().await;
+        let length = match &piece {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => {
+                self.rest = nothing();
+                0
+            }
         };
-        if first.is_none() {
-            self.rest = nothing();
-        }
-        self.first = first;
-        true
+        self.taken.extend(piece);
+        length
     }
 }
 
@@ -60,31 +68,33 @@ impl Body for Peeked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(first));
+        if let Some(piece) = self.taken.pop_front() {
+            return Poll::Ready(Some(piece));
         }
         Pin::new(&mut self.rest).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.rest.is_end_stream()
+        self.taken.is_empty() && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.rest.size_hint();
-        if let Some(Ok(first)) = &self.first
-            && let Some(data) = first.data_ref()
-        {
-            let first = data.len() as u64;
-            // The lower bound may not be above the upper one.
-            if let Some(upper) = hint.upper() {
-                hint.set_upper(upper.saturating_add(first));
-            }
-            hint.set_lower(hint.lower().saturating_add(first));
+        let taken = self.taken.iter().flatten().filter_map(Frame::data_ref);
+        let taken = taken.map(|data| data.len() as u64).sum();
+        // The lower bound may not be above the upper one.
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(taken));
         }
+        hint.set_lower(hint.lower().saturating_add(taken));
         hint
     }
 }
+
+/// How much of a body is taken while its request waits for its turn, and how often. A receiver tells of new room only once
+/// there is enough for a packet, which has 64 KiB on the loopback interface.
+const READ_AHEAD: usize = 128 << 10;
+const READ_AHEAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The body of a request, from whichever trigger.
 pub(crate) struct RequestBody(Peeked);
@@ -110,6 +120,27 @@ impl RequestBody {
     /// Waits until it has begun to arrive, or ended. Whether it has within `idle`.
     pub(crate) async fn begin(&mut self, idle: Duration, timer: &SharedTimer) -> bool {
         self.0.peek(idle, timer).await
+    }
+
+    /// Waits for `turn`, and takes a little of the body from time to time: many clients and proxies give up a connection
+    /// that takes nothing for half a minute.
+    pub(crate) async fn wait_for<T>(&mut self, turn: impl Future<Output = T>) -> T {
+        let mut turn = pin!(turn);
+        loop {
+            if let Ok(output) = tokio::time::timeout(READ_AHEAD_INTERVAL, &mut turn).await {
+                return output;
+            }
+            let read = async {
+                let mut read = 0;
+                while read < READ_AHEAD && !self.0.rest.is_end_stream() {
+                    read += self.0.take().await;
+                }
+            };
+            tokio::select! {
+                output = &mut turn => return output,
+                () = read => {}
+            }
+        }
     }
 
     /// The least that it will have, in bytes.
@@ -266,7 +297,7 @@ impl AnswerBody {
         if left != Some(0) {
             let body = answer.body_mut();
             body.peek(FIRST_BYTE, timer).await;
-            let broken = match &body.first {
+            let broken = match body.taken.front() {
                 Some(first) => first.is_err(),
                 // The body of an instance that is gone ends as if it were complete.
                 None => body.is_end_stream() && guard.control().is_some_and(Control::failed),

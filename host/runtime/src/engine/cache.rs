@@ -6,12 +6,16 @@
 
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
 use crate::state;
+
+/// Bytes of compiled code that are kept.
+pub const MAX_CODE_CACHE: u64 = 4 << 30;
 
 /// The form of an entry; another one is not looked at.
 const FORM: u32 = 2;
@@ -35,17 +39,14 @@ impl CodeCache {
         })
     }
 
-    /// The component of these bytes: from the cache, or compiled and put there.
-    pub(super) fn component(&self, wasm: &[u8]) -> anyhow::Result<Component> {
-        let digest = state::sha256(wasm);
-        let entry = self
-            .folder
-            .join(format!("{digest}-{:016x}.cwasm", self.compatibility));
+    /// The component of these bytes, from the cache or compiled; and whether it was in the cache.
+    pub(super) fn component(&self, wasm: &[u8]) -> anyhow::Result<(Component, bool)> {
+        let entry = self.entry(wasm);
         if entry.exists() {
             match self.load(&entry) {
                 Ok(component) => {
                     state::mark_used(&entry);
-                    return Ok(component);
+                    return Ok((component, true));
                 }
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "compiling again: unusable cache entry");
@@ -55,12 +56,17 @@ impl CodeCache {
         let started = std::time::Instant::now();
         let component = Component::new(&self.engine, wasm).map_err(anyhow::Error::from)?;
         tracing::info!(
-            digest = &digest[..12],
+            digest = &state::sha256(wasm)[..12],
             seconds = started.elapsed().as_secs_f64(),
             "compiled a component"
         );
-        self.store(&entry, &component);
-        Ok(component)
+        Ok((component, false))
+    }
+
+    fn entry(&self, wasm: &[u8]) -> PathBuf {
+        let (digest, compatibility) = (state::sha256(wasm), self.compatibility);
+        self.folder
+            .join(format!("{digest}-{compatibility:016x}.cwasm"))
     }
 
     fn load(&self, entry: &Path) -> anyhow::Result<Component> {
@@ -74,19 +80,21 @@ impl CodeCache {
         component.map_err(anyhow::Error::from)
     }
 
-    /// Writes an entry. A full disk costs the next start a compilation, nothing more, so it is only logged.
-    fn store(&self, entry: &Path, component: &Component) {
+    /// Puts a component into the cache. A full disk costs the next start a compilation, nothing more, so it is only logged.
+    pub(super) fn store(&self, wasm: &[u8], component: &Component) {
+        let entry = self.entry(wasm);
         let written = component
             .serialize()
             .map_err(anyhow::Error::from)
             .and_then(|mut code| {
                 let digest = Sha256::digest(&code);
                 code.extend_from_slice(&digest);
-                state::write_durably(entry, &code)
+                state::write_durably(&entry, &code)
             });
         if let Err(error) = written {
             tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "cannot write to the code cache");
         }
+        state::prune(&self.folder, MAX_CODE_CACHE, SystemTime::now());
     }
 }
 
@@ -101,7 +109,12 @@ mod tests {
         let engine = wasmtime::Engine::default();
         let cache = CodeCache::open(&folder, &engine).unwrap();
         let empty_component = b"\0asm\x0d\0\x01\0";
-        cache.component(empty_component).unwrap();
+        let make = || {
+            let (component, cached) = cache.component(empty_component).unwrap();
+            assert!(!cached);
+            cache.store(empty_component, &component);
+        };
+        make();
         let entry = std::fs::read_dir(&folder).unwrap().next().unwrap();
         let entry = entry.unwrap().path();
         let whole = std::fs::read(&entry).unwrap();
@@ -110,8 +123,8 @@ mod tests {
             damaged[at] ^= 1;
             std::fs::write(&entry, damaged).unwrap();
             assert!(cache.load(&entry).is_err(), "{at}");
-            cache.component(empty_component).unwrap();
-            cache.load(&entry).unwrap();
+            make();
+            assert!(cache.component(empty_component).unwrap().1);
         }
         std::fs::write(&entry, &whole[..20]).unwrap();
         assert!(cache.load(&entry).is_err());

@@ -12,6 +12,7 @@ use super::admission::{Admission, Permit, Refused};
 use super::body::{AnswerBody, RequestBody};
 use super::control::{Control, Reported, Stop};
 use super::figures::{Figures, Observed};
+use super::outline::Outline;
 use super::worker::Instances;
 use crate::capabilities::{Capabilities, Grants};
 use crate::error::{Code, Failure};
@@ -73,37 +74,39 @@ impl Component {
         wasm: &[u8],
     ) -> anyhow::Result<Self> {
         let entry = &manifest.components[id];
-        let compiled = engine
-            .cache
-            .component(wasm)
-            .with_context(|| format!("component {id} cannot be compiled"))?;
-        let imports: Vec<String> = compiled
-            .component_type()
-            .imports(&engine.wasmtime)
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        for import in &imports {
+        let not_compiled = || format!("component {id} cannot be compiled");
+        let outline = Outline::of(wasm).with_context(not_compiled)?;
+        for import in &outline.imports {
             if let Some(how) = grants.missing(import) {
                 anyhow::bail!(
                     "component {id} imports {import}, which its manifest entry does not grant: {how}"
                 );
             }
         }
+        let no_handler = || {
+            format!(
+                "component {id} exports no HTTP handler: neither {} nor {}",
+                Handler::Wasi02,
+                Handler::Wasi03
+            )
+        };
+        let is_http = |export: &String| export.starts_with("wasi:http/");
+        anyhow::ensure!(outline.exports.iter().any(is_http), no_handler());
+        let (compiled, cached) = engine.cache.component(wasm).with_context(not_compiled)?;
         let pre = engine
             .linker
             .instantiate_pre(&compiled)
-            .map_err(|error| not_provided(id, &imports, &error))?;
+            .map_err(|error| not_provided(id, &outline.imports, &error))?;
         let (pre, handler) = match wasmtime_wasi_http::p3::bindings::ServicePre::new(pre.clone()) {
             Ok(pre) => (ProxyPre::P3(pre), Handler::Wasi03),
             Err(_) => match wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre) {
                 Ok(pre) => (ProxyPre::P2(pre), Handler::Wasi02),
-                Err(_) => anyhow::bail!(
-                    "component {id} exports no HTTP handler: neither {} nor {}",
-                    Handler::Wasi02,
-                    Handler::Wasi03
-                ),
+                Err(_) => anyhow::bail!(no_handler()),
             },
         };
+        if !cached {
+            engine.cache.store(wasm, &compiled);
+        }
         let limits = entry.tool.whisper_host.limits.clone();
         let admission = Admission::new(limits.concurrency, limits.client_concurrency, limits.queue);
         let settings = Arc::new(Settings {
@@ -149,17 +152,21 @@ impl Component {
         if request.body().least() > limit {
             return Err(self.failure(Stop::BodyTooLarge));
         }
-        // A client that sends nothing of its body takes no place; one that waits to be asked is asked by the component.
-        if !request.headers().contains_key(http::header::EXPECT)
-            && !request.body_mut().begin(limits.body_idle, timer).await
-        {
-            return Err(self.failure(Stop::BodyIdle));
-        }
+        let turn = self.admit(client);
+        let admitted = match request.headers().contains_key(http::header::EXPECT) {
+            // The client waits to be asked for its body: the component asks.
+            true => turn.await,
+            false => {
+                let body = request.body_mut();
+                // A client that sends nothing of its body takes no place.
+                if !body.begin(limits.body_idle, timer).await {
+                    return Err(self.failure(Stop::BodyIdle));
+                }
+                body.wait_for(turn).await
+            }
+        };
         let observed = &self.settings.observed;
-        let (permits, waited) = self
-            .admit(client)
-            .await
-            .inspect_err(|_| observed.refuse())?;
+        let (permits, waited) = admitted.inspect_err(|_| observed.refuse())?;
         observed.request(waited);
         let control = Arc::new(Control::new(
             request_id,

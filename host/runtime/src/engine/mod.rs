@@ -11,9 +11,11 @@ mod compose;
 pub(crate) mod control;
 pub(crate) mod figures;
 mod instance;
+mod outline;
 mod output;
 mod worker;
 
+pub use self::cache::MAX_CODE_CACHE;
 pub(crate) use self::output::visible;
 use std::path::Path;
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{self, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -62,6 +63,8 @@ struct Shared {
     authority: Authority,
     clients: Arc<Clients>,
     config: ServerConfig,
+    /// Requests that are still under way end with the host.
+    stopped: AtomicBool,
 }
 
 impl Server {
@@ -85,6 +88,7 @@ impl Server {
                 authority,
                 clients,
                 config,
+                stopped: AtomicBool::new(false),
             }),
         })
     }
@@ -106,8 +110,11 @@ impl Server {
             shutdown_timeout: shared.config.shutdown_timeout,
         };
         // A future of some kilobytes, which hyper would move around.
-        let handle = move |request, client| Box::pin(Arc::clone(&shared).serve(request, client));
-        listener.serve(limits, stop, handle).await
+        let requests = Arc::clone(&shared);
+        let handle = move |request, client| Box::pin(Arc::clone(&requests).serve(request, client));
+        let finished = listener.serve(limits, stop, handle).await;
+        shared.stopped.store(true, Ordering::Relaxed);
+        finished
     }
 }
 
@@ -129,6 +136,7 @@ impl Shared {
             path: visible(parts.uri.path()),
             client: client.address.ip(),
             answered: false,
+            stopped: &self.stopped,
         };
         let head = parts.method == Method::HEAD;
         let own = own_routes(&parts.method, parts.uri.path());
@@ -195,16 +203,18 @@ impl Shared {
 }
 
 /// The line that the log has of each request, also of one whose client leaves before its answer.
-struct Line {
+struct Line<'a> {
     started: Instant,
     request_id: uuid::Uuid,
     method: Method,
     path: String,
     client: IpAddr,
     answered: bool,
+    /// Whether the host has stopped.
+    stopped: &'a AtomicBool,
 }
 
-impl Line {
+impl Line<'_> {
     fn log(mut self, status: StatusCode, component: Option<&str>) {
         self.answered = true;
         tracing::info!(
@@ -224,16 +234,20 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for Line<'_> {
     fn drop(&mut self) {
         if !self.answered {
+            let reason = match self.stopped.load(Ordering::Relaxed) {
+                true => "the host stopped before the request was answered",
+                false => "the client left before its request was answered",
+            };
             tracing::info!(
                 http.request.method = %self.method,
                 url.path = self.path,
                 duration_ms = self.milliseconds(),
                 client.address = %self.client,
                 request_id = %self.request_id,
-                "the client left before its request was answered"
+                "{reason}"
             );
         }
     }
