@@ -10,6 +10,7 @@ pub(crate) mod component;
 mod compose;
 pub(crate) mod control;
 pub(crate) mod figures;
+mod functions;
 mod instance;
 mod outline;
 mod output;
@@ -32,6 +33,7 @@ pub(crate) use compose::{Part, compose, interfaces};
 pub(crate) use instance::InstanceState;
 
 use self::admission::Admission;
+use self::functions::Functions;
 use crate::capabilities::{Capabilities, Grants};
 use crate::manifest::Manifest;
 
@@ -68,7 +70,7 @@ impl Engine {
         instances: u32,
         cache: &Path,
     ) -> anyhow::Result<Self> {
-        let (wasmtime, pooling) = match wasmtime::Engine::new(&config(Some(instances))) {
+        let (wasmtime, pooling) = match wasmtime::Engine::new(&config(Some(instances))?) {
             Ok(engine) => (engine, true),
             Err(error) => {
                 tracing::warn!(
@@ -76,7 +78,7 @@ impl Engine {
                     "cannot reserve address space for {instances} pooled instances; allocating each on demand, which is slower"
                 );
                 (
-                    wasmtime::Engine::new(&config(None)).map_err(anyhow::Error::from)?,
+                    wasmtime::Engine::new(&config(None)?).map_err(anyhow::Error::from)?,
                     false,
                 )
             }
@@ -138,10 +140,13 @@ impl Drop for Engine {
     }
 }
 
-fn config(pooled_instances: Option<u32>) -> Config {
+fn config(pooled_instances: Option<u32>) -> anyhow::Result<Config> {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.wasm_component_model_async(true);
+    config
+        .enable_incremental_compilation(Arc::new(Functions::default()))
+        .map_err(anyhow::Error::from)?;
     if let Some(instances) = pooled_instances {
         // The most of each that one component has. A composed one has a core instance and a table or two for each of its parts and
         // adapters, and a memory for each part. There is room for that in every place, so a component that takes much
@@ -170,7 +175,7 @@ fn config(pooled_instances: Option<u32>) -> Config {
             .pagemap_scan(Enabled::Auto);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
-    config
+    Ok(config)
 }
 
 /// Links WASI 0.2 and 0.3 together, then each capability.
