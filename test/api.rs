@@ -404,3 +404,29 @@ ai_models = ["whisper"]
     assert_eq!(answer.text.trim(), said_in("garden.flac").len().to_string());
     assert_eq!(host.post("/words", "not audio").await.status, 400);
 }
+
+#[tokio::test]
+async fn a_place_that_a_movie_does_not_have_is_no_reason_to_fail() {
+    let host = Host::start();
+    let movie = common::root().join("components/audio/tests/data/formats/aac_faststart.m4a");
+    let movie = std::fs::read(movie).unwrap();
+    let behind = |name: &[u8; 4]| movie.windows(4).position(|four| four == name).unwrap() + 4;
+    let heard = host.analyze("a.m4a", movie.clone(), &[]).await;
+    let heard = heard.transcription();
+    // The components compute with 32 bits: places at 2 GiB and beyond are no differences of two.
+    for beyond in [0x9000_0000_u32, 0xffff_fffe] {
+        let beyond = beyond.to_be_bytes();
+        // The beginning of a film of some gigabytes, whose download was broken off.
+        let mut cut_off = movie.clone();
+        let size = behind(b"mdat") - 8;
+        cut_off[size..size + 4].copy_from_slice(&beyond);
+        let answer = host.analyze("a.m4a", cut_off, &[]).await;
+        assert_eq!(answer.transcription(), heard);
+
+        let mut elsewhere = movie.clone();
+        let offset = behind(b"stco") + 8;
+        elsewhere[offset..offset + 4].copy_from_slice(&beyond);
+        let answer = host.analyze("a.m4a", elsewhere, &[]).await;
+        assert_eq!(answer.error(), (422, "undecodable_audio".into()));
+    }
+}

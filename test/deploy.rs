@@ -553,6 +553,72 @@ async fn a_component_too_large_by_its_length_is_refused_before_it_is_sent() {
     assert!(answer.contains("larger than 128 MiB"), "{answer}");
 }
 
+/// A section of a component.
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    let mut length = content.len();
+    let mut section = vec![id];
+    while length >= 0x80 {
+        section.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    section.push(length as u8);
+    [&section, content].concat()
+}
+
+/// A component of a few hundred bytes, with 2^26 instances: each of its components has two of the next inside.
+fn doubled() -> Vec<u8> {
+    let component = |sections: &[Vec<u8>]| [b"\0asm\x0d\0\x01\0", &*sections.concat()].concat();
+    let mut inner = component(&[]);
+    for _ in 0..26 {
+        let two_instances = [2, 0, 0, 0, 0, 0, 0];
+        inner = component(&[section(4, &inner), section(5, &two_instances)]);
+    }
+    let name = b"wasi:http/incoming-handler@0.2.0";
+    // One of the component, and an empty one, which is exported.
+    let instances = [2, 0, 0, 0, 1, 0];
+    let export = [&[1, 0, name.len() as u8], &name[..], &[5, 1, 0]].concat();
+    component(&[
+        section(4, &inner),
+        section(5, &instances),
+        section(11, &export),
+    ])
+}
+
+#[tokio::test]
+async fn what_is_too_much_to_compile_is_refused() {
+    let host = probe();
+    let path = host.state.path().join("doubled.wasm");
+    std::fs::write(&path, doubled()).unwrap();
+    let path = path.to_str().unwrap();
+    let said = run_refused(&host, &["deploy", path, "--id", "x", "--route", "/x"]).await;
+    assert!(said.contains("more than the 4 GiB of memory"), "{said}");
+    assert_eq!(host.get("/given/hello").await.text, "hello");
+}
+
+#[tokio::test]
+async fn a_deployment_that_is_given_up_is_not_compiled_any_further() {
+    let host = probe();
+    let compiling = async |expected| {
+        let id = host.id().to_string();
+        let found = common::eventually(async || {
+            let found = std::process::Command::new("pgrep")
+                .args(["-P", &id])
+                .output();
+            let found = found.unwrap().status.success();
+            (found == expected).then_some(())
+        });
+        found.await;
+    };
+    let url = format!("{}/v1/components/x?route=/x", host.admin);
+    let deployment = tokio::spawn(client().put(url).body(doubled()).send());
+    compiling(true).await;
+    deployment.abort();
+    compiling(false).await;
+    let log = host.log();
+    let ended = "the compiler was ended";
+    assert!(log.iter().all(|line| line["message"] != ended), "{log:?}");
+}
+
 #[tokio::test]
 async fn a_variable_that_no_environment_can_have_is_refused() {
     let host = Host::with_manifest(MANIFEST, &[]);

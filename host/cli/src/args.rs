@@ -46,6 +46,12 @@ pub enum Command {
     Models(Models),
     /// Print the JSON schema of manifests, for editors.
     Schema,
+    /// Compile the component on standard input: how the host calls itself.
+    #[command(name = runtime::COMPILE_COMPONENT, hide = true)]
+    CompileComponent {
+        /// Functions that were compiled before.
+        functions: PathBuf,
+    },
 }
 
 /// What every command needs to load an application.

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Push(options) => push::run(&options),
         Command::Models(options) => models::run(&options),
         Command::Schema => schema::run(),
+        Command::CompileComponent { functions } => Ok(runtime::compile_component(&functions)),
     };
     log::flush();
     match result {

@@ -9,6 +9,7 @@ use runtime::capabilities::{Capabilities, Files, Inference, OutboundHttp, Timese
 use runtime::manifest::Manifest;
 use runtime::sources::Sources;
 use runtime::{Application, Host, Present};
+use tokio_util::sync::CancellationToken;
 
 use crate::args::{Common, Device, Model, Precision};
 use crate::{models, progress};
@@ -107,7 +108,7 @@ pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<L
         store,
     } = parts(common, store).await?;
     let (host, application) = blocking(move || {
-        let application = host.load(&manifest, Present::Nothing)?;
+        let application = host.load(&manifest, Present::Nothing, &CancellationToken::new())?;
         Ok((host, application))
     })
     .await?;

@@ -35,6 +35,10 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     setup::raise_descriptor_limit(options.max_connections);
+    // A file that grows beyond what the system allows is to be an error, as one on a full disk; the signal's own meaning is to
+    // end the process.
+    let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    let _ignored = signal(file_size).context("cannot watch for SIGXFSZ")?;
 
     // The signal's own meaning is to end the process.
     let hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 use crate::capabilities::{Capabilities, selected};
 use crate::engine::body::{AnswerBody, RequestBody};
@@ -53,8 +54,14 @@ impl Host {
     /// count the requests under way.
     ///
     /// # Errors
-    /// When a source cannot be read, composed, compiled or linked, when it lacks a grant, or when routes clash.
-    pub fn load(&self, manifest: &Manifest, present: Present<'_>) -> anyhow::Result<Application> {
+    /// When a source cannot be read, composed, compiled or linked, when it lacks a grant, or when routes clash; or when it is
+    /// `abandoned` meanwhile.
+    pub fn load(
+        &self,
+        manifest: &Manifest,
+        present: Present<'_>,
+        abandoned: &CancellationToken,
+    ) -> anyhow::Result<Application> {
         let ids: BTreeSet<&str> = manifest
             .http
             .iter()
@@ -73,7 +80,7 @@ impl Host {
                 (Some(known), Present::AllBut(_, changed)) if !manifest.depends(id, changed) => {
                     known.clone()
                 }
-                _ => self.component(manifest, id, known)?,
+                _ => self.component(manifest, id, known, abandoned)?,
             };
             components.insert(id.to_owned(), loaded);
         }
@@ -104,6 +111,7 @@ impl Host {
         manifest: &Manifest,
         id: &str,
         known: Option<&Loaded>,
+        abandoned: &CancellationToken,
     ) -> anyhow::Result<Loaded> {
         let wasm = composed(manifest, id)?;
         let grants = self.engine.grants(manifest, id)?;
@@ -116,7 +124,7 @@ impl Host {
         if let Some(known) = known.filter(|known| *known.origin == origin) {
             return Ok(known.clone());
         }
-        let component = Component::prepare(&self.engine, manifest, id, grants, &wasm)?;
+        let component = Component::prepare(&self.engine, manifest, id, grants, &wasm, abandoned)?;
         Ok(Loaded {
             component: Arc::new(component),
             origin: Arc::new(origin),

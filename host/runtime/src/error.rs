@@ -19,6 +19,8 @@ pub enum Code {
     RequestTimeout,
     /// The body is over the component's limit.
     BodyTooLarge,
+    /// The method, path and headers are over their limit.
+    HeadersTooLarge,
     /// One client has more requests under way than its share.
     TooManyRequests,
     /// A component that was to be deployed cannot be served.
@@ -50,6 +52,10 @@ impl Code {
             Code::NotFound => ("not_found", StatusCode::NOT_FOUND),
             Code::RequestTimeout => ("request_timeout", StatusCode::REQUEST_TIMEOUT),
             Code::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
+            Code::HeadersTooLarge => (
+                "headers_too_large",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ),
             Code::TooManyRequests => ("too_many_requests", StatusCode::TOO_MANY_REQUESTS),
             Code::ComponentTrap => ("component_trap", StatusCode::INTERNAL_SERVER_ERROR),
             Code::ComponentError => ("component_error", StatusCode::INTERNAL_SERVER_ERROR),

@@ -18,8 +18,8 @@ mod state;
 mod timer;
 
 pub use application::{Application, ComponentReport, Host, Present, files_of};
-pub use engine::MAX_CODE_CACHE;
 pub use engine::body::AnswerBody;
 pub use engine::component::Handler;
 pub use engine::figures::{Figures, Line};
+pub use engine::{COMPILE_COMPONENT, MAX_CODE_CACHE, compile_component};
 pub use state::prune;

@@ -159,6 +159,19 @@ fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Bytes with their SHA-256 behind them.
+pub(crate) fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let digest = Sha256::digest(&bytes);
+    bytes.extend_from_slice(&digest);
+    bytes
+}
+
+/// The bytes that were [`sealed`]; none if these are not what was.
+pub(crate) fn unsealed(whole: &[u8]) -> Option<&[u8]> {
+    let (bytes, digest) = whole.split_last_chunk::<32>()?;
+    (Sha256::digest(bytes)[..] == *digest).then_some(bytes)
+}
+
 /// The SHA-256 of bytes, in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))

@@ -112,6 +112,7 @@ fn tracks(bytes: &Bytes, movie: Range<u64>) -> Vec<Track> {
 /// Hide from symphonia what it cannot read: tracks that are not audio or are demultiplexed here, and all sample entries but the one
 /// in use. Nothing is hidden in fragmented files, where other boxes refer to the tracks.
 pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
+    bound_offsets(bytes, &range);
     let Some((movie, false)) = movie(bytes, range) else {
         return;
     };
@@ -147,6 +148,88 @@ pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
         bytes.overwrite(place, &content);
         bytes.overwrite(place - 4, &1_u32.to_be_bytes());
     }
+}
+
+/// Let no place that symphonia seeks to lie behind the end of the file, as in a film of 3 GB that was cut off: where `usize` has 32
+/// bits, it panics at distances of 2 GiB and more.
+fn bound_offsets(bytes: &mut Bytes, range: &Range<u64>) {
+    let len = range.end - range.start;
+    // Numbers one after another, the bytes of each, and their bound.
+    let mut numbers: Vec<(Range<u64>, usize, u64)> = Vec::new();
+    // Signed offsets of fragments, and what they are relative to.
+    let mut offsets: Vec<(u64, u64)> = Vec::new();
+    for atom in atoms(bytes, range.clone()) {
+        let start = atom.named_at - 4;
+        if atom.content.end == range.end {
+            let (at, width) = match bytes.array_at(start).map(u32::from_be_bytes) {
+                Some(1) => (start + 8, 8),
+                _ => (start, 4),
+            };
+            numbers.push((at..at + width as u64, width, range.end - start));
+        }
+        let within = |outer: &Atom, name| {
+            let inner = atoms(bytes, outer.content.clone());
+            inner.filter(move |atom| atom.name == name)
+        };
+        match &atom.name {
+            b"moov" => {
+                for track in within(&atom, *b"trak") {
+                    let path = [b"mdia", b"minf", b"stbl"];
+                    let table = inside(bytes, track.content, &path).unwrap_or_default();
+                    for (name, width) in [(b"stco", 4), (b"co64", 8)] {
+                        if let Some(offsets) = inside(bytes, table.clone(), &[name]) {
+                            numbers.push((offsets.start + 8..offsets.end, width, len));
+                        }
+                    }
+                }
+            }
+            b"moof" => {
+                for track in within(&atom, *b"traf") {
+                    let mut base = start - range.start;
+                    for header in within(&track, *b"tfhd") {
+                        let at = header.content.start + 8;
+                        if has_offset(bytes, &header)
+                            && let Some(stated) = bytes.array_at(at).map(u64::from_be_bytes)
+                        {
+                            base = stated.min(len);
+                            numbers.push((at..at + 8, 8, len));
+                        }
+                    }
+                    let runs = within(&track, *b"trun").filter(|run| has_offset(bytes, run));
+                    offsets.extend(runs.map(|run| (run.content.start + 8, base)));
+                }
+            }
+            _ => {}
+        }
+    }
+    for (range, width, most) in numbers {
+        for at in range.clone().step_by(width) {
+            let number = match width {
+                4 => bytes.array_at(at).map(u32::from_be_bytes).map(u64::from),
+                _ => bytes.array_at(at).map(u64::from_be_bytes),
+            };
+            if at + width as u64 <= range.end && number.is_some_and(|number| number > most) {
+                bytes.overwrite(at, &most.to_be_bytes()[8 - width..]);
+            }
+        }
+    }
+    for (at, base) in offsets {
+        let Some(offset) = bytes.array_at(at).map(i32::from_be_bytes) else {
+            continue;
+        };
+        let target = base.saturating_add_signed(i64::from(offset)).min(len);
+        let bounded = (target as i64 - base as i64) as i32;
+        if bounded != offset {
+            bytes.overwrite(at, &bounded.to_be_bytes());
+        }
+    }
+}
+
+/// Whether a box of a fragment states an offset: the lowest flag of `tfhd` and of `trun`.
+fn has_offset(bytes: &Bytes, atom: &Atom) -> bool {
+    bytes
+        .array_at::<4>(atom.content.start)
+        .is_some_and(|flags| flags[3] & 1 != 0)
 }
 
 /// The first audio track that can be decoded; none if symphonia is to read it.

@@ -68,7 +68,8 @@ impl Deployments {
     pub fn open(host: Host, manifest: Manifest, state: &Path) -> anyhow::Result<Self> {
         let (folder, record) = Folder::open(state)?;
         folder.remove_unused(&record);
-        let mut application = host.load(&manifest, Present::Nothing)?;
+        let to_the_end = CancellationToken::new();
+        let mut application = host.load(&manifest, Present::Nothing, &to_the_end)?;
         let mut served = BTreeSet::new();
         // In whatever order they depend on each other.
         loop {
@@ -80,7 +81,9 @@ impl Deployments {
                 }
                 let next = intact(&folder, &record, id)
                     .and_then(|()| effective(&manifest, &folder, &only(&record, &served)))
-                    .and_then(|manifest| host.load(&manifest, Present::AllBut(&application, id)));
+                    .and_then(|manifest| {
+                        host.load(&manifest, Present::AllBut(&application, id), &to_the_end)
+                    });
                 match next {
                     Ok(next) => application = next,
                     Err(error) => {
@@ -141,7 +144,9 @@ impl Deployments {
         let whole = effective(&manifest, &self.folder, &served).map_err(refused)?;
         let earlier = Arc::clone(&present);
         let application = self
-            .load(move |host| host.load(&whole, Present::WhatIsEqual(&earlier)))
+            .load(move |host, abandoned| {
+                host.load(&whole, Present::WhatIsEqual(&earlier), abandoned)
+            })
             .await?;
         let changed = application.changed_since(&present);
         application
@@ -267,7 +272,9 @@ impl Deployments {
         let present = self.application.load_full();
         let (earlier, id) = (Arc::clone(&present), changed.to_owned());
         let application = self
-            .load(move |host| host.load(&manifest, Present::AllBut(&earlier, &id)))
+            .load(move |host, abandoned| {
+                host.load(&manifest, Present::AllBut(&earlier, &id), abandoned)
+            })
             .await?;
         // Beside the component itself, those that were composed with it.
         application
@@ -284,11 +291,11 @@ impl Deployments {
         Ok(())
     }
 
-    /// Loads an application. Compiling keeps the cores busy for a while: it is done one at a time, also where nobody waits for
-    /// one that has begun, on a thread that serves nobody.
+    /// Loads an application, on a thread that serves nobody. Compiling keeps the cores busy for a while: it is done one at a time,
+    /// and stops when this future is dropped.
     async fn load(
         &self,
-        load: impl FnOnce(&Host) -> anyhow::Result<Application> + Send + 'static,
+        load: impl FnOnce(&Host, &CancellationToken) -> anyhow::Result<Application> + Send + 'static,
     ) -> Result<Application, DeployError> {
         let (host, loading) = (Arc::clone(&self.host), Arc::clone(&self.loading));
         let abandoned = CancellationToken::new();
@@ -297,7 +304,7 @@ impl Deployments {
             // One that has panicked leaves nothing behind.
             let _alone = loading.lock().unwrap_or_else(PoisonError::into_inner);
             anyhow::ensure!(!abandoned.is_cancelled(), "nobody waits for it any longer");
-            load(&host)
+            load(&host, &abandoned)
         });
         loaded
             .await

@@ -145,12 +145,20 @@ impl Folder {
                         "it is of version {}, not {VERSION}",
                         record.version
                     );
+                    for (id, deployed) in &record.components {
+                        anyhow::ensure!(
+                            deployed.serving().is_some(),
+                            "of {id}, the revision {} that is served is not there",
+                            deployed.current
+                        );
+                    }
                     Ok(record)
                 })
                 .with_context(|| {
                     format!(
-                        "cannot use {}; move it away to start without what was deployed",
-                        file.display()
+                        "cannot use {}; repair it, or move {} away to start without what was deployed",
+                        file.display(),
+                        path.display()
                     )
                 })?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Record::default(),
@@ -220,5 +228,29 @@ impl Folder {
 
     fn file(&self) -> PathBuf {
         self.0.join("components.json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Folder;
+
+    #[test]
+    fn a_record_without_the_revision_that_is_served_is_refused_and_nothing_is_removed() {
+        let state = tempfile::tempdir().unwrap();
+        let (folder, _) = Folder::open(state.path()).unwrap();
+        let digest = folder.keep(b"a component").unwrap();
+        let component = r#"{"current": 1, "revisions": []}"#;
+        let record = format!(r#"{{"version": 1, "components": {{"mine": {component}}}}}"#);
+        std::fs::write(folder.file(), record).unwrap();
+        let refused = Folder::open(state.path()).err().unwrap();
+        let refused = format!("{refused:#}");
+        let path = state.path().display();
+        assert!(
+            refused.contains(&format!("repair it, or move {path} away")),
+            "{refused}"
+        );
+        assert!(refused.contains("of mine, the revision 1"), "{refused}");
+        folder.check(&digest).unwrap();
     }
 }

@@ -82,6 +82,10 @@ impl Body for Peeked {
         let mut hint = self.rest.size_hint();
         let taken = self.taken.iter().flatten().filter_map(Frame::data_ref);
         let taken = taken.map(|data| data.len() as u64).sum();
+        if self.taken.iter().any(Result::is_err) {
+            // Whoever takes it for complete would never ask for the error.
+            hint = SizeHint::new();
+        }
         // The lower bound may not be above the upper one.
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper.saturating_add(taken));
@@ -365,5 +369,63 @@ impl Body for AnswerBody {
             Inner::Host(body) => body.size_hint(),
             Inner::Guest { body, .. } => body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    fn body(pieces: Vec<Result<&'static [u8], &'static str>>) -> RequestBody {
+        let frames = pieces.into_iter();
+        let frames = frames.map(|piece| piece.map(|data| Frame::data(Bytes::from_static(data))));
+        RequestBody::new(StreamBody::new(futures::stream::iter(frames)))
+    }
+
+    /// What is left of the body, and whether it breaks off.
+    async fn read(mut body: RequestBody) -> (Vec<u8>, bool) {
+        let mut whole = Vec::new();
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut body.0).poll_frame(context)).await {
+            match frame {
+                Ok(frame) => whole.extend(frame.into_data().unwrap()),
+                Err(_) => return (whole, true),
+            }
+        }
+        (whole, false)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_taken_in_while_a_request_waits_is_the_beginning_of_its_body() {
+        static PIECE: [u8; READ_AHEAD] = [7; READ_AHEAD];
+        let mut long = body(vec![Ok(&PIECE), Ok(&PIECE), Ok(b"end")]);
+        long.wait_for(tokio::time::sleep(READ_AHEAD_INTERVAL * 3 / 2))
+            .await;
+        assert_eq!(long.0.taken.len(), 1);
+        assert_eq!(long.least(), READ_AHEAD as u64);
+        let (whole, broken) = read(long).await;
+        assert_eq!((whole.len(), broken), (2 * READ_AHEAD + 3, false));
+
+        let mut short = body(vec![Ok(b"all"), Ok(b" of it")]);
+        short
+            .wait_for(tokio::time::sleep(3 * READ_AHEAD_INTERVAL))
+            .await;
+        assert_eq!(short.0.size_hint().exact(), Some(9));
+        assert_eq!(read(short).await, (b"all of it".to_vec(), false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_breaks_off_while_its_request_waits_is_not_taken_for_complete() {
+        let mut broken = body(vec![Ok(b"part"), Err("gone"), Ok(b"never")]);
+        broken
+            .wait_for(tokio::time::sleep(3 * READ_AHEAD_INTERVAL))
+            .await;
+        assert_eq!(broken.least(), 4);
+        assert_eq!(broken.0.size_hint().upper(), None);
+        assert!(!broken.0.is_end_stream());
+        assert_eq!(read(broken).await, (b"part".to_vec(), true));
     }
 }

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::Component;
 
+use super::compile::Compiler;
 use crate::state;
 
 /// Bytes of compiled code that are kept.
@@ -23,11 +24,22 @@ const FORM: u32 = 2;
 pub(super) struct CodeCache {
     folder: PathBuf,
     engine: wasmtime::Engine,
+    compiler: Compiler,
     compatibility: u64,
 }
 
+/// A component, and its code if it is not in the cache yet.
+pub(super) struct Compiled {
+    pub(super) component: Component,
+    code: Option<Vec<u8>>,
+}
+
 impl CodeCache {
-    pub(super) fn open(folder: &Path, engine: &wasmtime::Engine) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        folder: &Path,
+        engine: &wasmtime::Engine,
+        compiler: Compiler,
+    ) -> anyhow::Result<Self> {
         state::private_folder(folder, "the code cache")?;
         let mut hasher = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -35,18 +47,26 @@ impl CodeCache {
         Ok(Self {
             folder: folder.to_path_buf(),
             engine: engine.clone(),
+            compiler,
             compatibility: hasher.finish(),
         })
     }
 
-    /// The component of these bytes, from the cache or compiled; and whether it was in the cache.
-    pub(super) fn component(&self, wasm: &[u8]) -> anyhow::Result<(Component, bool)> {
+    /// The component of these bytes, from the cache or compiled, unless that is abandoned.
+    pub(super) fn component(
+        &self,
+        wasm: &[u8],
+        abandoned: &CancellationToken,
+    ) -> anyhow::Result<Compiled> {
         let entry = self.entry(wasm);
         if entry.exists() {
             match self.load(&entry) {
                 Ok(component) => {
                     state::mark_used(&entry);
-                    return Ok((component, true));
+                    return Ok(Compiled {
+                        component,
+                        code: None,
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "compiling again: unusable cache entry");
@@ -54,13 +74,18 @@ impl CodeCache {
             }
         }
         let started = std::time::Instant::now();
-        let component = Component::new(&self.engine, wasm).map_err(anyhow::Error::from)?;
+        let functions = self.folder.join("functions");
+        let code = self.compiler.compile(wasm, &functions, abandoned)?;
+        let component = self.deserialize(&code)?;
         tracing::info!(
             digest = &state::sha256(wasm)[..12],
             seconds = started.elapsed().as_secs_f64(),
             "compiled a component"
         );
-        Ok((component, false))
+        Ok(Compiled {
+            component,
+            code: Some(code),
+        })
     }
 
     fn entry(&self, wasm: &[u8]) -> PathBuf {
@@ -71,27 +96,23 @@ impl CodeCache {
 
     fn load(&self, entry: &Path) -> anyhow::Result<Component> {
         let whole = std::fs::read(entry)?;
-        let code = whole
-            .split_last_chunk::<32>()
-            .and_then(|(code, digest)| (Sha256::digest(code)[..] == *digest).then_some(code))
-            .context("it is not what was written")?;
-        // SAFETY: this is what `serialize` made below; nobody else can write to the folder.
+        self.deserialize(state::unsealed(&whole).context("it is not what was written")?)
+    }
+
+    fn deserialize(&self, code: &[u8]) -> anyhow::Result<Component> {
+        // SAFETY: this is what the compiler wrote, through a pipe or to the folder, which nobody else can write to.
         let component = unsafe { Component::deserialize(&self.engine, code) };
         component.map_err(anyhow::Error::from)
     }
 
-    /// Puts a component into the cache. A full disk costs the next start a compilation, nothing more, so it is only logged.
-    pub(super) fn store(&self, wasm: &[u8], component: &Component) {
+    /// Puts a component into the cache that is not there yet. A full disk costs the next start a compilation, nothing more, so it
+    /// is only logged.
+    pub(super) fn store(&self, wasm: &[u8], compiled: Compiled) {
+        let Some(code) = compiled.code else {
+            return;
+        };
         let entry = self.entry(wasm);
-        let written = component
-            .serialize()
-            .map_err(anyhow::Error::from)
-            .and_then(|mut code| {
-                let digest = Sha256::digest(&code);
-                code.extend_from_slice(&digest);
-                state::write_durably(&entry, &code)
-            });
-        if let Err(error) = written {
+        if let Err(error) = state::write_durably(&entry, &state::sealed(code)) {
             tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "cannot write to the code cache");
         }
         state::prune(&self.folder, MAX_CODE_CACHE, SystemTime::now());
@@ -100,19 +121,26 @@ impl CodeCache {
 
 #[cfg(test)]
 mod tests {
-    use super::CodeCache;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{CodeCache, Compiler};
 
     #[test]
     fn damaged_code_is_compiled_again() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("code");
         let engine = wasmtime::Engine::default();
-        let cache = CodeCache::open(&folder, &engine).unwrap();
+        let here = Compiler::Here(engine.clone());
+        let cache = CodeCache::open(&folder, &engine, here).unwrap();
         let empty_component = b"\0asm\x0d\0\x01\0";
+        let component = || {
+            let abandoned = CancellationToken::new();
+            cache.component(empty_component, &abandoned).unwrap()
+        };
         let make = || {
-            let (component, cached) = cache.component(empty_component).unwrap();
-            assert!(!cached);
-            cache.store(empty_component, &component);
+            let compiled = component();
+            assert!(compiled.code.is_some());
+            cache.store(empty_component, compiled);
         };
         make();
         let entry = std::fs::read_dir(&folder).unwrap().next().unwrap();
@@ -124,7 +152,7 @@ mod tests {
             std::fs::write(&entry, damaged).unwrap();
             assert!(cache.load(&entry).is_err(), "{at}");
             make();
-            assert!(cache.component(empty_component).unwrap().1);
+            assert!(component().code.is_none());
         }
         std::fs::write(&entry, &whole[..20]).unwrap();
         assert!(cache.load(&entry).is_err());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::handler::{HandlerState as _, InstantiationError, ProxyHandler, ProxyPre};
 
 use super::Engine;
@@ -72,6 +73,7 @@ impl Component {
         id: &str,
         grants: Grants,
         wasm: &[u8],
+        abandoned: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let entry = &manifest.components[id];
         let not_compiled = || format!("component {id} cannot be compiled");
@@ -92,10 +94,13 @@ impl Component {
         };
         let is_http = |export: &String| export.starts_with("wasi:http/");
         anyhow::ensure!(outline.exports.iter().any(is_http), no_handler());
-        let (compiled, cached) = engine.cache.component(wasm).with_context(not_compiled)?;
+        let compiled = engine
+            .cache
+            .component(wasm, abandoned)
+            .with_context(not_compiled)?;
         let pre = engine
             .linker
-            .instantiate_pre(&compiled)
+            .instantiate_pre(&compiled.component)
             .map_err(|error| not_provided(id, &outline.imports, &error))?;
         let (pre, handler) = match wasmtime_wasi_http::p3::bindings::ServicePre::new(pre.clone()) {
             Ok(pre) => (ProxyPre::P3(pre), Handler::Wasi03),
@@ -104,9 +109,7 @@ impl Component {
                 Err(_) => anyhow::bail!(no_handler()),
             },
         };
-        if !cached {
-            engine.cache.store(wasm, &compiled);
-        }
+        engine.cache.store(wasm, compiled);
         let limits = entry.tool.whisper_host.limits.clone();
         let admission = Admission::new(limits.concurrency, limits.client_concurrency, limits.queue);
         let settings = Arc::new(Settings {

@@ -1,17 +1,24 @@
-//! Functions that were compiled before, in memory.
+//! Functions that were compiled before.
 //!
 //! A handler in JavaScript or Python carries an interpreter of thousands of functions, some of them more than once, and its next
-//! revision changes few. Only a component that is not in the cache on disk is compiled, so a host that deploys nothing keeps none.
+//! revision changes few.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::state;
 
 /// Bytes that are kept; the engine of JavaScript has 40 million. Beyond, all begins anew.
 const MAX_BYTES: usize = 128 << 20;
 
 #[derive(Debug, Default)]
-pub(super) struct Functions(Mutex<Kept>);
+pub(super) struct Functions {
+    kept: Mutex<Kept>,
+    changed: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -19,23 +26,73 @@ struct Kept {
     compiled: HashMap<Vec<u8>, Vec<u8>>,
 }
 
+impl Functions {
+    /// Those of a file, if it is as it was written.
+    pub(super) fn read(path: &Path) -> Self {
+        let mut kept = Kept::default();
+        if let Ok(whole) = std::fs::read(path)
+            && let Some(mut rest) = state::unsealed(&whole)
+        {
+            while let Some((key, after)) = split_field(rest)
+                && let Some((value, after)) = split_field(after)
+            {
+                kept.insert(key, value.to_vec());
+                rest = after;
+            }
+        }
+        Self {
+            kept: Mutex::new(kept),
+            changed: AtomicBool::new(false),
+        }
+    }
+
+    /// Writes them to a file, if there are new ones.
+    pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        if !self.changed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let kept = self.kept();
+        let mut whole = Vec::with_capacity(kept.bytes + 16 * kept.compiled.len());
+        for field in kept.compiled.iter().flat_map(|(key, value)| [key, value]) {
+            whole.extend_from_slice(&(field.len() as u64).to_le_bytes());
+            whole.extend_from_slice(field);
+        }
+        state::write_durably(path, &state::sealed(whole))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A field, which begins with its length, and what comes after it.
+fn split_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
+}
+
+impl Kept {
+    fn insert(&mut self, key: &[u8], value: Vec<u8>) {
+        let bytes = key.len() + value.len();
+        if self.bytes + bytes > MAX_BYTES {
+            *self = Self::default();
+        }
+        self.bytes += bytes;
+        if let Some(before) = self.compiled.insert(key.to_vec(), value) {
+            // Two threads have compiled it at once.
+            self.bytes -= key.len() + before.len();
+        }
+    }
+}
+
 impl wasmtime::CacheStore for Functions {
     fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.compiled.get(key).cloned().map(Cow::Owned)
+        self.kept().compiled.get(key).cloned().map(Cow::Owned)
     }
 
     fn insert(&self, key: &[u8], value: Vec<u8>) -> bool {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = key.len() + value.len();
-        if kept.bytes + bytes > MAX_BYTES {
-            *kept = Kept::default();
-        }
-        kept.bytes += bytes;
-        if let Some(before) = kept.compiled.insert(key.to_vec(), value) {
-            // Two threads have compiled it at once.
-            kept.bytes -= key.len() + before.len();
-        }
+        self.changed.store(true, Ordering::Relaxed);
+        self.kept().insert(key, value);
         true
     }
 }
@@ -70,21 +127,32 @@ mod tests {
         module.finish()
     }
 
+    /// How many functions are kept after a module was compiled with those of a file.
+    fn kept(file: &std::path::Path, functions: &[i32]) -> usize {
+        let known = Arc::new(Functions::read(file));
+        let mut config = wasmtime::Config::new();
+        let store = Arc::clone(&known);
+        config.enable_incremental_compilation(store).unwrap();
+        let engine = wasmtime::Engine::new(&config).unwrap();
+        engine.precompile_module(&module(functions)).unwrap();
+        known.write(file).unwrap();
+        known.kept().compiled.len()
+    }
+
     #[test]
     fn a_function_is_compiled_once() {
-        let functions = Arc::new(Functions::default());
-        let mut config = wasmtime::Config::new();
-        config
-            .enable_incremental_compilation(Arc::clone(&functions) as _)
-            .unwrap();
-        let engine = wasmtime::Engine::new(&config).unwrap();
-        let kept = |module: &[u8]| {
-            wasmtime::Module::new(&engine, module).unwrap();
-            functions.0.lock().unwrap().compiled.len()
-        };
-        let first = kept(&module(&[1, 2, 3, 1, 2, 3]));
-        assert_eq!(kept(&module(&[3, 2, 1])), first);
-        assert_eq!(kept(&module(&[1, 2, 4])), first + 1);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("functions");
+        let first = kept(&file, &[1, 2, 3, 1, 2, 3]);
+        let written = std::fs::read(&file).unwrap();
+        assert_eq!(kept(&file, &[3, 2, 1]), first);
+        assert_eq!(kept(&file, &[1, 2, 4]), first + 1);
+        // One that is damaged counts for nothing.
+        let mut damaged = written;
+        damaged[20] ^= 1;
+        std::fs::write(&file, damaged).unwrap();
+        assert!(Functions::read(&file).kept().compiled.is_empty());
+        assert_eq!(kept(&file, &[1, 2, 3]), first);
     }
 
     #[test]
@@ -97,6 +165,6 @@ mod tests {
         assert_eq!(functions.get(&[3]).unwrap()[..2], [3, 3]);
         functions.insert(&[3], vec![7; MAX_BYTES / 3]);
         assert_eq!(functions.get(&[3]).unwrap()[..2], [7, 7]);
-        assert!(functions.0.lock().unwrap().bytes <= MAX_BYTES);
+        assert!(functions.kept().bytes <= MAX_BYTES);
     }
 }

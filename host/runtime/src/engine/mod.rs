@@ -6,6 +6,7 @@
 mod admission;
 pub(crate) mod body;
 mod cache;
+mod compile;
 pub(crate) mod component;
 mod compose;
 pub(crate) mod control;
@@ -17,6 +18,7 @@ mod output;
 mod worker;
 
 pub use self::cache::MAX_CODE_CACHE;
+pub use self::compile::{COMPILE_COMPONENT, compile_component};
 pub(crate) use self::output::visible;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ pub(crate) use compose::{Part, compose, interfaces};
 pub(crate) use instance::InstanceState;
 
 use self::admission::Admission;
-use self::functions::Functions;
+use self::compile::Compiler;
 use crate::capabilities::{Capabilities, Grants};
 use crate::manifest::Manifest;
 
@@ -70,7 +72,7 @@ impl Engine {
         instances: u32,
         cache: &Path,
     ) -> anyhow::Result<Self> {
-        let (wasmtime, pooling) = match wasmtime::Engine::new(&config(Some(instances))?) {
+        let (wasmtime, pooling) = match wasmtime::Engine::new(&config(Some(instances))) {
             Ok(engine) => (engine, true),
             Err(error) => {
                 tracing::warn!(
@@ -78,7 +80,7 @@ impl Engine {
                     "cannot reserve address space for {instances} pooled instances; allocating each on demand, which is slower"
                 );
                 (
-                    wasmtime::Engine::new(&config(None)?).map_err(anyhow::Error::from)?,
+                    wasmtime::Engine::new(&config(None)).map_err(anyhow::Error::from)?,
                     false,
                 )
             }
@@ -86,7 +88,7 @@ impl Engine {
         let linker = link(&wasmtime)
             .map_err(anyhow::Error::from)
             .context("cannot link the host's interfaces")?;
-        let cache = cache::CodeCache::open(cache, &wasmtime)?;
+        let cache = cache::CodeCache::open(cache, &wasmtime, Compiler::Process)?;
         let stop_ticker = Arc::new(AtomicBool::new(false));
         start_ticker(&wasmtime, Arc::clone(&stop_ticker))?;
         Ok(Self {
@@ -140,13 +142,10 @@ impl Drop for Engine {
     }
 }
 
-fn config(pooled_instances: Option<u32>) -> anyhow::Result<Config> {
+fn config(pooled_instances: Option<u32>) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.wasm_component_model_async(true);
-    config
-        .enable_incremental_compilation(Arc::new(Functions::default()))
-        .map_err(anyhow::Error::from)?;
     if let Some(instances) = pooled_instances {
         // The most of each that one component has. A composed one has a core instance and a table or two for each of its parts and
         // adapters, and a memory for each part. There is room for that in every place, so a component that takes much
@@ -175,7 +174,7 @@ fn config(pooled_instances: Option<u32>) -> anyhow::Result<Config> {
             .pagemap_scan(Enabled::Auto);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
-    Ok(config)
+    config
 }
 
 /// Links WASI 0.2 and 0.3 together, then each capability.

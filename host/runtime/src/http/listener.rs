@@ -26,7 +26,7 @@ use super::timer::ConnectionTimer;
 use crate::timer::SharedTimer;
 
 /// Bytes of a request's headers, all together. More is answered 431.
-const MAX_HEADER_BYTES: usize = 64 << 10;
+pub(super) const MAX_HEADER_BYTES: usize = 64 << 10;
 /// A client that takes nothing of its answer for this long is cut off: it would hold its request's places for ever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 

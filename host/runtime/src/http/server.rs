@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{json_answer, to_answer};
 use super::clients::{Clients, Place};
 use super::drain::Drained;
-use super::listener::{Client, ConnectionLimits, Listener};
+use super::listener::{Client, ConnectionLimits, Listener, MAX_HEADER_BYTES};
 use crate::application::Application;
 use crate::engine::body::{AnswerBody, RequestBody};
 use crate::engine::visible;
@@ -280,6 +280,22 @@ fn own_routes(method: &Method, path: &str) -> Option<Response<AnswerBody>> {
 /// Makes of a request what a component may see: an absolute URI, and headers that only the host may set.
 fn prepare(parts: &mut Parts, own: &Authority) -> Result<(), Failure> {
     let bad = |message: &str| Failure::new(Code::BadRequest, message.to_owned());
+    // hyper's own limit is that of its buffer, which takes somewhat more.
+    let headers = parts.headers.iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or(0, |path| path.as_str().len());
+    if parts.method.as_str().len() + target + headers.sum::<usize>() > MAX_HEADER_BYTES {
+        return Err(Failure::new(
+            Code::HeadersTooLarge,
+            format!(
+                "method, path and headers have more than {} KiB; send less of them, or send it in the body",
+                MAX_HEADER_BYTES >> 10
+            ),
+        ));
+    }
     if parts.method == Method::CONNECT {
         return Err(bad("the host is no proxy: CONNECT is not for it"));
     }
