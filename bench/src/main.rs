@@ -14,13 +14,20 @@ mod stages;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
 mod serve;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
+    let mut called_with = std::env::args().skip(1);
+    if called_with.next().as_deref() == Some(runtime::COMPILE_COMPONENT)
+        && let Some(functions) = called_with.next()
+    {
+        return Ok(runtime::compile_component(Path::new(&functions)));
+    }
     let (state, config) =
         arguments().context("usage: bench STATE-DIR MODEL-DIR PRECISION THREADS")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -32,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     for line in std::io::stdin().lines() {
         print(&answer(&line?, &served, &stages)?)?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn arguments() -> anyhow::Result<(PathBuf, inference::Config)> {

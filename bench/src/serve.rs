@@ -37,9 +37,11 @@ pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Se
         files: Files::new(&state.join("files"))?,
     };
     let host = Host::new(capabilities, 64, &state.join("code"))?;
-    let application = Arc::new(ArcSwap::from_pointee(
-        host.load(&manifest, Present::Nothing)?,
-    ));
+    let application = Arc::new(ArcSwap::from_pointee(host.load(
+        &manifest,
+        Present::Nothing,
+        &CancellationToken::new(),
+    )?));
     let config = ServerConfig {
         max_connections: 1024,
         max_connections_per_client: 512,

@@ -28,6 +28,9 @@ pub struct Host {
 impl Host {
     /// Makes a host with room for `instances` component instances at once, and its compiled code in the folder `cache`.
     ///
+    /// Components are compiled by another process of the same program, which is called with
+    /// [`COMPILE_COMPONENT`](crate::COMPILE_COMPONENT) and has to call [`compile_component`](crate::compile_component) then.
+    ///
     /// # Errors
     /// When the engine cannot be set up or the folder cannot be written.
     pub fn new(capabilities: Capabilities, instances: u32, cache: &Path) -> anyhow::Result<Self> {
