@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::Component;
 
-use super::compile::Compiler;
+use super::compile::compile;
 use crate::state;
 
 /// Bytes of compiled code that are kept.
@@ -24,7 +24,6 @@ const FORM: u32 = 2;
 pub(super) struct CodeCache {
     folder: PathBuf,
     engine: wasmtime::Engine,
-    compiler: Compiler,
     compatibility: u64,
 }
 
@@ -35,11 +34,7 @@ pub(super) struct Compiled {
 }
 
 impl CodeCache {
-    pub(super) fn open(
-        folder: &Path,
-        engine: &wasmtime::Engine,
-        compiler: Compiler,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn open(folder: &Path, engine: &wasmtime::Engine) -> anyhow::Result<Self> {
         state::private_folder(folder, "the code cache")?;
         let mut hasher = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -47,7 +42,6 @@ impl CodeCache {
         Ok(Self {
             folder: folder.to_path_buf(),
             engine: engine.clone(),
-            compiler,
             compatibility: hasher.finish(),
         })
     }
@@ -75,7 +69,7 @@ impl CodeCache {
         }
         let started = std::time::Instant::now();
         let functions = self.folder.join("functions");
-        let code = self.compiler.compile(wasm, &functions, abandoned)?;
+        let code = compile(wasm, &functions, abandoned)?;
         let component = self.deserialize(&code)?;
         tracing::info!(
             digest = &state::sha256(wasm)[..12],
@@ -123,26 +117,21 @@ impl CodeCache {
 mod tests {
     use tokio_util::sync::CancellationToken;
 
-    use super::{CodeCache, Compiler};
+    use super::{CodeCache, Compiled};
 
     #[test]
-    fn damaged_code_is_compiled_again() {
+    fn damaged_code_is_not_loaded() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("code");
         let engine = wasmtime::Engine::default();
-        let here = Compiler::Here(engine.clone());
-        let cache = CodeCache::open(&folder, &engine, here).unwrap();
+        let cache = CodeCache::open(&folder, &engine).unwrap();
         let empty_component = b"\0asm\x0d\0\x01\0";
-        let component = || {
-            let abandoned = CancellationToken::new();
-            cache.component(empty_component, &abandoned).unwrap()
-        };
-        let make = || {
-            let compiled = component();
-            assert!(compiled.code.is_some());
-            cache.store(empty_component, compiled);
-        };
-        make();
+        let code = engine.precompile_component(empty_component).unwrap();
+        let component = cache.deserialize(&code).unwrap();
+        let code = Some(code);
+        cache.store(empty_component, Compiled { component, code });
+        let cached = || cache.component(empty_component, &CancellationToken::new());
+        assert!(cached().unwrap().code.is_none());
         let entry = std::fs::read_dir(&folder).unwrap().next().unwrap();
         let entry = entry.unwrap().path();
         let whole = std::fs::read(&entry).unwrap();
@@ -151,10 +140,10 @@ mod tests {
             damaged[at] ^= 1;
             std::fs::write(&entry, damaged).unwrap();
             assert!(cache.load(&entry).is_err(), "{at}");
-            make();
-            assert!(component().code.is_none());
         }
         std::fs::write(&entry, &whole[..20]).unwrap();
         assert!(cache.load(&entry).is_err());
+        std::fs::write(&entry, &whole).unwrap();
+        assert!(cached().unwrap().code.is_none());
     }
 }

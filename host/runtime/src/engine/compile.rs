@@ -16,7 +16,7 @@ use super::functions::Functions;
 /// What the program is called with to be the compiler: this, and the file of functions. See [`compile_component`].
 pub const COMPILE_COMPONENT: &str = "compile-component";
 
-/// What one component may cost to compile. A handler in JavaScript takes 16 seconds of processor time and half a gigabyte.
+/// What one component may cost to compile. A handler in JavaScript takes 16 seconds of processor time and 0.8 GB.
 const MAX_MEMORY: u64 = 4 << 30;
 const MAX_CPU: Duration = Duration::from_secs(300);
 
@@ -26,35 +26,11 @@ const MAX_THREADS: usize = 8;
 /// How often the host looks whether the compiler has ended, or nobody waits for it any longer.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Who compiles.
-pub(super) enum Compiler {
-    /// Another process of this program.
-    Process,
-    /// This process, in tests of what is made of the code.
-    #[cfg(test)]
-    Here(wasmtime::Engine),
-}
-
-impl Compiler {
-    /// Compiles a component, with a file of functions that were compiled before.
-    ///
-    /// # Errors
-    /// When it is not valid, costs too much, or is `abandoned`.
-    pub(super) fn compile(
-        &self,
-        wasm: &[u8],
-        functions: &Path,
-        abandoned: &CancellationToken,
-    ) -> anyhow::Result<Vec<u8>> {
-        match self {
-            Self::Process => in_process(wasm, functions, abandoned),
-            #[cfg(test)]
-            Self::Here(engine) => Ok(engine.precompile_component(wasm)?),
-        }
-    }
-}
-
-fn in_process(
+/// Compiles a component in another process, with a file of functions that were compiled before.
+///
+/// # Errors
+/// When it is not valid, costs too much, or is `abandoned`.
+pub(super) fn compile(
     wasm: &[u8],
     functions: &Path,
     abandoned: &CancellationToken,

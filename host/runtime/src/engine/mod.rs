@@ -35,7 +35,6 @@ pub(crate) use compose::{Part, compose, interfaces};
 pub(crate) use instance::InstanceState;
 
 use self::admission::Admission;
-use self::compile::Compiler;
 use crate::capabilities::{Capabilities, Grants};
 use crate::manifest::Manifest;
 
@@ -88,7 +87,7 @@ impl Engine {
         let linker = link(&wasmtime)
             .map_err(anyhow::Error::from)
             .context("cannot link the host's interfaces")?;
-        let cache = cache::CodeCache::open(cache, &wasmtime, Compiler::Process)?;
+        let cache = cache::CodeCache::open(cache, &wasmtime)?;
         let stop_ticker = Arc::new(AtomicBool::new(false));
         start_ticker(&wasmtime, Arc::clone(&stop_ticker))?;
         Ok(Self {
