@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A registry process on loopback. Dropping it ends it.
 struct Registry {
@@ -347,32 +348,154 @@ async fn what_is_no_component_is_neither_pushed_nor_served() {
     assert!(said.contains("the registry has no such artifact"), "{said}");
 }
 
-/// Serves `files` over HTTP on loopback.
-async fn web_server(files: Vec<(&'static str, Vec<u8>)>) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// What a server answers.
+enum Answer {
+    Found(Vec<u8>),
+    NotFound,
+    /// With a header, and its line's end.
+    Unauthorized(String),
+    Endless,
+}
+
+/// Serves over HTTP on loopback: `answer` is given the address and a request's line and headers.
+async fn http_server(answer: impl Fn(&str, &str) -> Answer + Send + 'static) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let of = address.clone();
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; 4096];
             let length = stream.read(&mut request).await.unwrap();
-            let request = String::from_utf8_lossy(&request[..length]).into_owned();
-            let path = request.split(' ').nth(1).unwrap_or_default();
-            let file = files.iter().find(|(name, _)| *name == path);
-            let (status, body) = match file {
-                Some((_, bytes)) => ("200 OK", &bytes[..]),
-                None => ("404 Not Found", &b""[..]),
+            let answer = answer(&address, &String::from_utf8_lossy(&request[..length]));
+            let (status, header, body) = match &answer {
+                Answer::Found(body) => ("200 OK", "", &body[..]),
+                Answer::NotFound => ("404 Not Found", "", &b""[..]),
+                Answer::Unauthorized(header) => ("401 Unauthorized", &**header, &b""[..]),
+                Answer::Endless => ("200 OK", "", &[b' '; 1 << 16][..]),
             };
-            let head = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                body.len()
-            );
+            let length = match answer {
+                Answer::Endless => String::new(),
+                _ => format!("Content-Length: {}\r\n", body.len()),
+            };
+            let head = format!("HTTP/1.1 {status}\r\n{header}{length}Connection: close\r\n\r\n");
             stream.write_all(head.as_bytes()).await.unwrap();
-            stream.write_all(body).await.unwrap();
+            while stream.write_all(body).await.is_ok() && matches!(answer, Answer::Endless) {}
         }
     });
-    format!("http://{address}")
+    of
+}
+
+/// The path of a request, with its query.
+fn path_of(request: &str) -> &str {
+    request.split(' ').nth(1).unwrap_or_default()
+}
+
+/// Serves `files` over HTTP on loopback.
+async fn web_server(files: Vec<(&'static str, Vec<u8>)>) -> String {
+    let answer = move |_: &str, request: &str| {
+        let mut files = files.iter();
+        match files.find(|(name, _)| *name == path_of(request)) {
+            Some((_, bytes)) => Answer::Found(bytes.clone()),
+            None => Answer::NotFound,
+        }
+    };
+    http_server(answer).await
+}
+
+/// What a registry says of an artifact with one layer.
+fn oci_manifest(wasm: &[u8]) -> Vec<u8> {
+    let described = |kind: &str, bytes: &[u8]| serde_json::json!({"mediaType": kind, "digest": sha256(bytes), "size": bytes.len()});
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": described("application/vnd.wasm.config.v0+json", b"{}"),
+        "layers": [described("application/wasm", wasm)],
+    });
+    manifest.to_string().into_bytes()
+}
+
+#[tokio::test]
+async fn no_answer_is_read_without_end() {
+    let server = http_server(|address, request| match path_of(request) {
+        "/v2/team/token/manifests/1" => Answer::Unauthorized(format!(
+            "WWW-Authenticate: Bearer realm=\"{address}/endless\"\r\n"
+        )),
+        "/v2/team/layer/manifests/1" => Answer::Found(oci_manifest(b"")),
+        _ => Answer::Endless,
+    });
+    let server = server.await;
+    let address = server.strip_prefix("http://").unwrap();
+    let package = format!("{{ registry = \"{address}\", package = \"a:b\", version = \"1.0.0\" }}");
+    for (source, most) in [
+        (package, "registry.json has more than 64 KiB"),
+        (
+            format!("\"oci://{address}/team/manifest:1\""),
+            "manifests/1 has more than 4096 KiB",
+        ),
+        (
+            format!("\"oci://{address}/team/token:1\""),
+            "pull has more than 64 KiB",
+        ),
+        (
+            format!("\"oci://{address}/team/layer:1\""),
+            "larger than the 128 MiB",
+        ),
+    ] {
+        let said = tokio::task::spawn_blocking(move || refused(state_dir().path(), &source));
+        let said = said.await.unwrap();
+        assert!(said.contains(most), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_server_is_shown_the_password_and_the_registry_the_token() {
+    let wasm = std::fs::read(component("probe-wasi02")).unwrap();
+    let blob = format!("/v2/team/hello/blobs/{}", sha256(&wasm));
+    let described = oci_manifest(&wasm);
+    let server = http_server(move |address, request| {
+        let lower = request.to_ascii_lowercase();
+        let shows = |what: &str| lower.contains(&format!("\r\nauthorization: {what}\r\n"));
+        match path_of(request) {
+            "/token?scope=repository%3Ateam%2Fhello%3Apull&service=it" => {
+                match shows(&format!("basic {}", BASIC.to_ascii_lowercase())) {
+                    true => Answer::Found(br#"{"token": "sesame"}"#.to_vec()),
+                    false => Answer::Unauthorized(String::new()),
+                }
+            }
+            _ if !shows("bearer sesame") => Answer::Unauthorized(format!(
+                "WWW-Authenticate: Bearer realm=\"{address}/token\",service=\"it\"\r\n"
+            )),
+            "/v2/team/hello/manifests/1" => Answer::Found(described.clone()),
+            path if path == blob => Answer::Found(wasm.clone()),
+            _ => Answer::NotFound,
+        }
+    });
+    let server = server.await;
+    let address = server.strip_prefix("http://").unwrap();
+    let docker = tempfile::tempdir().unwrap();
+    let state = state_dir();
+    let path = write_manifest(
+        state.path(),
+        &manifest(&format!("\"oci://{address}/team/hello:1\"")),
+    );
+    let check = async || {
+        let mut command = whisper_host();
+        command.args(["check", "-f", path.to_str().unwrap(), "--state-dir"]);
+        command
+            .arg(state.path())
+            .env("DOCKER_CONFIG", docker.path());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = output.await.unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), said)
+    };
+    let (good, said) = check().await;
+    assert!(!good && said.contains("use `docker login`"), "{said}");
+    let login = serde_json::json!({"auths": {address: {"auth": BASIC}}});
+    std::fs::write(docker.path().join("config.json"), login.to_string()).unwrap();
+    let (good, said) = check().await;
+    assert!(good, "{said}");
 }
 
 #[tokio::test]

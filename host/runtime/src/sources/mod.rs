@@ -118,14 +118,14 @@ impl Sources {
 
     /// The same, as the registry says now.
     async fn ask(&self, reference: &Reference, name: &str) -> anyhow::Result<Digest> {
-        let artifact = registry::resolve(reference).await?;
-        let digest = artifact.digest();
-        if self.kept.find(digest).is_none() {
+        let mut artifact = registry::resolve(&self.web, reference).await?;
+        let digest = artifact.digest().clone();
+        if self.kept.find(&digest).is_none() {
             let (length, bytes) = artifact.bytes().await?;
-            self.keep(name, digest, length, bytes).await?;
+            self.keep(name, &digest, length, bytes).await?;
         }
-        self.kept.remember(name, digest)?;
-        Ok(digest.clone())
+        self.kept.remember(name, &digest)?;
+        Ok(digest)
     }
 
     /// Takes the bytes in, and keeps them if they are what the digest says.

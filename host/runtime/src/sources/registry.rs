@@ -7,14 +7,16 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use futures::{Stream, StreamExt as _};
+use http_auth::ChallengeRef;
 use oci_client::Client;
 use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
 use oci_client::errors::OciErrorCode;
 use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
 use oci_client::secrets::RegistryAuth;
+use reqwest::header::{ACCEPT, HeaderMap, WWW_AUTHENTICATE};
+use reqwest::{Response, StatusCode, Url};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{Progress, web};
 use crate::engine::interfaces;
@@ -24,8 +26,10 @@ use crate::manifest::Digest;
 const LAYER: &str = "application/wasm";
 const CONFIGURATION: &str = "application/vnd.wasm.config.v0+json";
 
-/// What a registry may say of itself, in bytes.
+/// What a registry may say of itself, in bytes, and a token with what belongs to it.
 const MAX_METADATA: usize = 64 << 10;
+/// Bytes of a manifest: what registries take themselves (OCI Distribution Specification 1.1, "Pushing Manifests").
+const MAX_MANIFEST: usize = 4 << 20;
 
 /// How long a registry may take to say what a reference means.
 const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -100,6 +104,14 @@ struct OciMetadata {
     namespace_prefix: Option<String>,
 }
 
+/// As Docker has it, a registry on this machine needs no TLS.
+fn scheme_of(registry: &str) -> &'static str {
+    match is_loopback(registry) {
+        true => "http",
+        false => "https",
+    }
+}
+
 /// The artifact that a package is.
 pub(super) async fn reference_of(
     client: &reqwest::Client,
@@ -126,57 +138,181 @@ pub(super) async fn reference_of(
 }
 
 async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Metadata> {
-    let scheme = if is_loopback(registry) {
-        "http"
-    } else {
-        "https"
-    };
+    let scheme = scheme_of(registry);
     let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
     let response = client.get(&url).send().await?;
-    if response.status() == reqwest::StatusCode::NOT_FOUND {
+    if response.status() == StatusCode::NOT_FOUND {
         return Ok(Metadata::default());
     }
-    let mut text = Vec::new();
-    let mut pieces = response.error_for_status()?.bytes_stream();
-    while let Some(piece) = pieces.next().await {
-        text.extend_from_slice(&piece?);
-        anyhow::ensure!(
-            text.len() <= MAX_METADATA,
-            "{url} has more than {} KiB",
-            MAX_METADATA >> 10
-        );
-    }
+    let text = bounded(response.error_for_status()?, MAX_METADATA).await?;
     serde_json::from_slice(&text).with_context(|| format!("{url} has another form than expected"))
+}
+
+/// The body of an answer, of so many bytes at most.
+async fn bounded(response: Response, most: usize) -> anyhow::Result<Vec<u8>> {
+    let url = response.url().clone();
+    let mut body = Vec::new();
+    let mut pieces = response.bytes_stream();
+    while let Some(piece) = pieces.next().await {
+        body.extend_from_slice(&piece?);
+        anyhow::ensure!(body.len() <= most, "{url} has more than {} KiB", most >> 10);
+    }
+    Ok(body)
 }
 
 /// An artifact that a registry has.
 pub(super) struct Artifact {
-    client: Client,
-    reference: oci_client::Reference,
+    repository: Repository,
     layer: OciDescriptor,
     digest: Digest,
 }
 
+/// A repository, as it is pulled from (OCI Distribution Specification 1.1, "Pull"). oci-client reads answers of any length.
+struct Repository {
+    web: reqwest::Client,
+    name: String,
+    /// `https://REGISTRY/v2/NAME`.
+    url: String,
+    credentials: RegistryAuth,
+    /// By what it lets us in; none until it asks.
+    access: Option<Access>,
+}
+
+enum Access {
+    Basic,
+    Bearer(String),
+}
+
+/// What a token server answers (Distribution Registry, "Token Authentication Specification").
+#[derive(Deserialize)]
+struct Token {
+    #[serde(alias = "access_token")]
+    token: String,
+}
+
+impl Repository {
+    /// What is at a path of the repository.
+    async fn get(&mut self, path: &str, accept: &str) -> anyhow::Result<Response> {
+        let mut response = self.send(path, accept).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.access.is_none() {
+            self.access = self.authorize(response.headers()).await?;
+            response = self.send(path, accept).await?;
+        }
+        let advice = match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN,
+            StatusCode::NOT_FOUND => NO_ARTIFACT,
+            _ => FAILED,
+        };
+        response.error_for_status().context(advice)
+    }
+
+    async fn send(&self, path: &str, accept: &str) -> anyhow::Result<Response> {
+        let request = self.web.get(format!("{}/{path}", self.url));
+        let request = request.header(ACCEPT, accept);
+        let request = match (&self.access, &self.credentials) {
+            (Some(Access::Bearer(token)), _) => request.bearer_auth(token),
+            (Some(Access::Basic), RegistryAuth::Basic(name, password)) => {
+                request.basic_auth(name, Some(password))
+            }
+            _ => request,
+        };
+        request.send().await.map_err(|error| {
+            let advice = match error.is_connect() {
+                true => UNREACHABLE,
+                false => FAILED,
+            };
+            anyhow::Error::from(error).context(advice)
+        })
+    }
+
+    /// Answers the registry's challenge, if that is of a kind that is known.
+    async fn authorize(&self, headers: &HeaderMap) -> anyhow::Result<Option<Access>> {
+        let texts = headers.get_all(WWW_AUTHENTICATE).iter();
+        let texts = texts.filter_map(|text| text.to_str().ok());
+        let challenges: Vec<ChallengeRef<'_>> = texts
+            .filter_map(|text| http_auth::parse_challenges(text).ok())
+            .flatten()
+            .collect();
+        let of = |scheme: &str| {
+            let mut challenges = challenges.iter();
+            challenges.find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme))
+        };
+        let Some(bearer) = of("Bearer") else {
+            return Ok(of("Basic").map(|_| Access::Basic));
+        };
+        let parameter = |name: &str| {
+            let found = bearer.params.iter();
+            let mut found = found.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.next().map(|(_, value)| value.to_unescaped())
+        };
+        let realm = parameter("realm").context("the registry names no token server")?;
+        let realm = Url::parse(&realm).context("the registry's token server has no address")?;
+        anyhow::ensure!(
+            realm.scheme() == "https" || realm.host_str().is_some_and(is_loopback),
+            "the registry's token server {realm} has no TLS"
+        );
+        let mut request = self
+            .web
+            .get(realm)
+            .query(&[("scope", format!("repository:{}:pull", self.name))]);
+        if let Some(service) = parameter("service") {
+            request = request.query(&[("service", service)]);
+        }
+        if let RegistryAuth::Basic(name, password) = &self.credentials {
+            request = request.basic_auth(name, Some(password));
+        }
+        let response = request.send().await.context(UNREACHABLE)?;
+        let advice = match response.status() {
+            status if status.is_client_error() => NOT_LET_IN,
+            _ => FAILED,
+        };
+        let answer = response.error_for_status().context(advice)?;
+        let answer = bounded(answer, MAX_METADATA).await?;
+        let token: Token =
+            serde_json::from_slice(&answer).context("the registry gives no token")?;
+        Ok(Some(Access::Bearer(token.token)))
+    }
+}
+
 /// Asks the registry what a reference means.
-pub(super) async fn resolve(reference: &Reference) -> anyhow::Result<Artifact> {
-    let reference = reference.0.clone();
-    let client = client(&reference);
-    let auth = credentials(reference.resolve_registry().to_owned()).await?;
-    let asked = reference.clone();
-    // A task of its own, because oci-client 0.18 panics at a token that cannot be in a header.
-    let asking = tokio::spawn(async move {
-        let answer = client.pull_image_manifest(&asked, &auth).await;
-        answer.map(|(manifest, _)| (client, manifest))
-    });
-    let asking = AbortOnDropHandle::new(asking);
-    let (client, manifest) = tokio::time::timeout(RESOLVE_TIMEOUT, asking)
+pub(super) async fn resolve(
+    web: &reqwest::Client,
+    reference: &Reference,
+) -> anyhow::Result<Artifact> {
+    let reference = &reference.0;
+    let registry = reference.resolve_registry();
+    let mut repository = Repository {
+        web: web.clone(),
+        name: reference.repository().to_owned(),
+        url: format!(
+            "{}://{registry}/v2/{}",
+            scheme_of(registry),
+            reference.repository()
+        ),
+        credentials: credentials(registry.to_owned()).await?,
+        access: None,
+    };
+    let asking = async {
+        let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
+        let path = format!("manifests/{wanted}");
+        let answer = repository.get(&path, OCI_IMAGE_MEDIA_TYPE).await?;
+        let manifest = bounded(answer, MAX_MANIFEST).await?;
+        if let Some(digest) = reference.digest() {
+            let found = Digest::of(&manifest).to_string();
+            anyhow::ensure!(
+                found == digest,
+                "the registry sent another manifest, {found}"
+            );
+        }
+        serde_json::from_slice::<OciImageManifest>(&manifest)
+            .context("it is no component: its manifest has another form than expected")
+    };
+    let manifest = tokio::time::timeout(RESOLVE_TIMEOUT, asking)
         .await
         .with_context(|| {
             let within = humantime::format_duration(RESOLVE_TIMEOUT);
             format!("the registry did not say what it has within {within}")
-        })?
-        .context("the registry's answer cannot be used")?
-        .map_err(explain)?;
+        })??;
     let mut layers: Vec<OciDescriptor> = manifest.layers;
     let found = layers
         .iter()
@@ -194,8 +330,7 @@ pub(super) async fn resolve(reference: &Reference) -> anyhow::Result<Artifact> {
         .parse()
         .map_err(|why: String| anyhow::anyhow!(why))?;
     Ok(Artifact {
-        client,
-        reference,
+        repository,
         layer,
         digest,
     })
@@ -209,17 +344,16 @@ impl Artifact {
 
     /// The component's length and bytes.
     pub(super) async fn bytes(
-        &self,
+        &mut self,
     ) -> anyhow::Result<(
         Option<u64>,
         impl Stream<Item = anyhow::Result<Bytes>> + Unpin + use<>,
     )> {
-        let stream = self
-            .client
-            .pull_blob_stream(&self.reference, &self.layer)
-            .await
-            .map_err(explain)?;
-        let bytes = stream.map(|piece| piece.context("the connection broke off; try again"));
+        let path = format!("blobs/{}", self.layer.digest);
+        let response = self.repository.get(&path, "*/*").await?;
+        let bytes = response
+            .bytes_stream()
+            .map(|piece| piece.context("the connection broke off; try again"));
         Ok((u64::try_from(self.layer.size).ok(), bytes))
     }
 }
@@ -334,7 +468,7 @@ pub async fn push(
 /// Bytes that are sent, and reported, at once.
 const PIECE: usize = 256 << 10;
 
-/// A client for the registry of a reference. As Docker has it, a registry on this machine needs no TLS.
+/// A client that publishes at the registry of a reference.
 fn client(reference: &oci_client::Reference) -> Client {
     web::use_ring();
     let registry = reference.resolve_registry();
@@ -378,7 +512,12 @@ async fn credentials(registry: String) -> anyhow::Result<RegistryAuth> {
     }
 }
 
-/// A registry's error, with what to do about it.
+const NOT_LET_IN: &str = "the registry does not let us in: use `docker login`";
+const NO_ARTIFACT: &str = "the registry has no such artifact";
+const UNREACHABLE: &str = "the registry cannot be reached";
+const FAILED: &str = "the registry failed";
+
+/// A registry's error at publishing, with what to do about it.
 fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
     use oci_client::errors::OciDistributionError as Error;
     let said = |code: &OciErrorCode| match &error {
@@ -390,30 +529,22 @@ fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
         | Error::AuthenticationFailure(_)
         | Error::ServerError {
             code: 401 | 403, ..
-        } => "the registry does not let us in: use `docker login`",
-        _ if said(&OciErrorCode::Unauthorized) || said(&OciErrorCode::Denied) => {
-            "the registry does not let us in: use `docker login`"
-        }
-        Error::ImageManifestNotFoundError(_) => "the registry has no such artifact",
+        } => NOT_LET_IN,
+        _ if said(&OciErrorCode::Unauthorized) || said(&OciErrorCode::Denied) => NOT_LET_IN,
+        Error::ImageManifestNotFoundError(_) => NO_ARTIFACT,
         _ if said(&OciErrorCode::ManifestUnknown) || said(&OciErrorCode::NameUnknown) => {
-            "the registry has no such artifact"
+            NO_ARTIFACT
         }
-        Error::RequestError(error) if error.is_connect() => "the registry cannot be reached",
-        _ => "the registry failed",
+        Error::RequestError(error) if error.is_connect() => UNREACHABLE,
+        _ => FAILED,
     };
     anyhow::Error::from(error).context(advice)
 }
 
 /// Whether the registry could not be asked, or was not able to answer: another time it may.
 pub(super) fn is_unreachable(error: &anyhow::Error) -> bool {
-    use oci_client::errors::OciDistributionError as Error;
-    match error.downcast_ref::<Error>() {
-        Some(Error::RequestError(error)) => {
-            error.status().is_none_or(|status| status.is_server_error())
-        }
-        Some(Error::ServerError { code, .. }) => *code >= 500,
-        Some(Error::IoError(_)) => true,
-        Some(_) => false,
+    match error.downcast_ref::<reqwest::Error>() {
+        Some(error) => error.status().is_none_or(|status| status.is_server_error()),
         // A download that broke off.
         None => error.downcast_ref::<std::io::Error>().is_some(),
     }
