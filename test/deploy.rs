@@ -584,6 +584,36 @@ fn doubled() -> Vec<u8> {
     ])
 }
 
+#[test]
+fn a_component_has_bounds_together_with_its_dependencies() {
+    let state = state_dir();
+    let mut audio = std::fs::read(component("audio")).unwrap();
+    // A custom section without a name.
+    audio.extend(section(0, &vec![0; 127 << 20]));
+    let path = state.path().join("large.wasm");
+    std::fs::write(&path, audio).unwrap();
+    let manifest = format!(
+        r#"
+spin_manifest_version = 2
+application = {{ name = "large" }}
+[[trigger.http]]
+route = "/words"
+component = "words"
+[component.words]
+source = "{{components}}/word-count.wasm"
+ai_models = ["whisper"]
+[component.words.dependencies]
+"speech:pipeline/frontend" = {{ path = "{}" }}
+"#,
+        path.display()
+    );
+    let said = common::refused(state.path(), &manifest);
+    assert!(
+        said.contains("more than 128 MiB with its dependencies"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn what_is_too_much_to_compile_is_refused() {
     let host = probe();

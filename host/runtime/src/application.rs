@@ -18,6 +18,7 @@ use crate::engine::{Engine, Part, compose};
 use crate::error::Failure;
 use crate::http::{Client, Router, set_spin_headers};
 use crate::manifest::{self, Dependency, Digest, Implementation, Manifest, Source};
+use crate::sources::MAX_COMPONENT;
 use crate::timer::SharedTimer;
 
 /// The host: the engine, and what it lends to components.
@@ -116,7 +117,7 @@ impl Host {
         known: Option<&Loaded>,
         abandoned: &CancellationToken,
     ) -> anyhow::Result<Loaded> {
-        let wasm = composed(manifest, id)?;
+        let wasm = composed(manifest, id, &mut BTreeMap::new())?;
         let grants = self.engine.grants(manifest, id)?;
         let origin = Origin {
             entry: manifest.components[id].clone(),
@@ -184,13 +185,21 @@ pub fn files_of(manifest: &Manifest) -> Vec<PathBuf> {
     files
 }
 
-/// The bytes of a component, composed with what it depends on.
-fn composed(manifest: &Manifest, id: &str) -> anyhow::Result<Vec<u8>> {
+/// The bytes of a component, composed with what it depends on. Those `known` already are not composed again.
+fn composed(
+    manifest: &Manifest,
+    id: &str,
+    known: &mut BTreeMap<String, Vec<u8>>,
+) -> anyhow::Result<Vec<u8>> {
+    if let Some(wasm) = known.get(id) {
+        return Ok(wasm.clone());
+    }
     let entry = &manifest.components[id];
     let Source::Path(path) = entry.source.get_ref() else {
         anyhow::bail!("component {id}: {} was not fetched", entry.source.get_ref());
     };
     let wasm = read(manifest, path, id)?;
+    let mut whole = wasm.len() as u64;
     // One instance of a dependency answers all the imports that name it.
     let mut parts: BTreeMap<String, Part> = BTreeMap::new();
     for (import, dependency) in &entry.dependencies {
@@ -200,9 +209,15 @@ fn composed(manifest: &Manifest, id: &str) -> anyhow::Result<Vec<u8>> {
             std::collections::btree_map::Entry::Occupied(part) => part.into_mut(),
             std::collections::btree_map::Entry::Vacant(vacant) => {
                 let wasm = match &dependency.implementation {
-                    Implementation::Component(other) => composed(manifest, other.get_ref())?,
+                    Implementation::Component(other) => composed(manifest, other.get_ref(), known)?,
                     Implementation::Path(path) => read(manifest, path, id)?,
                 };
+                whole += wasm.len() as u64;
+                anyhow::ensure!(
+                    whole <= MAX_COMPONENT,
+                    "component {id} has more than {} MiB with its dependencies, and theirs; give it fewer of them",
+                    MAX_COMPONENT >> 20
+                );
                 vacant.insert(Part {
                     name,
                     wasm,
@@ -215,9 +230,11 @@ fn composed(manifest: &Manifest, id: &str) -> anyhow::Result<Vec<u8>> {
         part.answers
             .push((import.clone(), dependency.export.clone()));
     }
-    compose(id, wasm, parts.into_values().collect(), |import| {
+    let wasm = compose(id, wasm, parts.into_values().collect(), |import| {
         is_granted(entry, import)
-    })
+    })?;
+    known.insert(id.to_owned(), wasm.clone());
+    Ok(wasm)
 }
 
 /// Whether an interface gives access to something that the component is granted, and its dependencies are not by themselves.

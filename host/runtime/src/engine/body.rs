@@ -98,6 +98,8 @@ impl Body for Peeked {
 /// How much of a body is taken while its request waits for its turn, and how often. A receiver tells of new room only once
 /// there is enough for a packet, which has 64 KiB on the loopback interface.
 const READ_AHEAD: usize = 128 << 10;
+/// Pieces of that, at most: each takes memory of its own, however little is in it.
+const READ_AHEAD_PIECES: usize = 64;
 const READ_AHEAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The body of a request, from whichever trigger.
@@ -135,9 +137,13 @@ impl RequestBody {
                 return output;
             }
             let read = async {
-                let mut read = 0;
-                while read < READ_AHEAD && !self.0.rest.is_end_stream() {
+                let (mut read, mut pieces) = (0, 0);
+                while read < READ_AHEAD
+                    && pieces < READ_AHEAD_PIECES
+                    && !self.0.rest.is_end_stream()
+                {
                     read += self.0.take().await;
+                    pieces += 1;
                 }
             };
             tokio::select! {
@@ -408,6 +414,12 @@ mod tests {
         assert_eq!(long.least(), READ_AHEAD as u64);
         let (whole, broken) = read(long).await;
         assert_eq!((whole.len(), broken), (2 * READ_AHEAD + 3, false));
+
+        let mut tiny = body(vec![Ok(b"x"); 10_000]);
+        tiny.wait_for(tokio::time::sleep(READ_AHEAD_INTERVAL * 5 / 2))
+            .await;
+        assert_eq!(tiny.0.taken.len(), 2 * READ_AHEAD_PIECES);
+        assert_eq!(read(tiny).await, (vec![b'x'; 10_000], false));
 
         let mut short = body(vec![Ok(b"all"), Ok(b" of it")]);
         short

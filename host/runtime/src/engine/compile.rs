@@ -1,13 +1,14 @@
 //! Compilation, in a process of its own: how much time and memory it takes is up to the component.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
 use super::config;
@@ -94,6 +95,11 @@ pub(super) fn compile(
         None if abandoned.is_cancelled() => anyhow::bail!("nobody waits for it any longer"),
         None => {
             tracing::warn!(%status, message, "the compiler was ended");
+            let by_the_system = [Signal::KILL, Signal::TERM].map(|signal| Some(signal.as_raw()));
+            anyhow::ensure!(
+                !by_the_system.contains(&status.signal()),
+                "the system ended the compiler, most likely because memory is short; try again"
+            );
             anyhow::bail!(
                 "that takes more than the {} GiB of memory or the {} of processor time that it may take; let the component's own compiler optimize it, or split the component",
                 MAX_MEMORY >> 30,
@@ -143,22 +149,18 @@ pub fn compile_component(functions: &Path) -> ExitCode {
 /// Bounds what this process may take, and has it end with the host.
 fn bound_process() -> anyhow::Result<()> {
     let bound = |resource, most: u64| {
-        // No process may raise what it is bound to already.
-        let most = getrlimit(resource).maximum.unwrap_or(most).min(most);
-        setrlimit(
-            resource,
-            Rlimit {
-                current: Some(most),
-                maximum: Some(most),
-            },
-        )
+        // No process may raise what it is bound to already. Beyond the first limit of processor time is a signal of its own, beyond
+        // the second SIGKILL.
+        let mut limit = getrlimit(resource);
+        limit.current = Some(limit.current.unwrap_or(most).min(most));
+        setrlimit(resource, limit)
     };
     bound(Resource::Cpu, MAX_CPU.as_secs())?;
     bound(Resource::Core, 0)?;
     #[cfg(target_os = "linux")]
     {
         bound(Resource::As, MAX_MEMORY)?;
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // Where memory is short, the system ends this process and not the host. Not all systems let it be said.
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     }
