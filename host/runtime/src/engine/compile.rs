@@ -21,6 +21,9 @@ pub const COMPILE_COMPONENT: &str = "compile-component";
 const MAX_MEMORY: u64 = 4 << 30;
 const MAX_CPU: Duration = Duration::from_secs(300);
 
+/// Bytes of compiled code, which the host holds. A handler in JavaScript has 44 million.
+const MAX_CODE: u64 = 512 << 20;
+
 /// Threads of the compiler: with more of them, it takes more memory.
 const MAX_THREADS: usize = 8;
 
@@ -53,7 +56,7 @@ pub(super) fn compile(
         compiler.stdout.take(),
         compiler.stderr.take(),
     );
-    let (Some(mut input), Some(mut output), Some(mut errors)) = pipes else {
+    let (Some(mut input), Some(output), Some(mut errors)) = pipes else {
         anyhow::bail!("the compiler has no pipes");
     };
     let (status, code, message) = std::thread::scope(|scope| {
@@ -61,7 +64,8 @@ pub(super) fn compile(
         scope.spawn(move || input.write_all(wasm));
         let code = scope.spawn(move || {
             let mut code = Vec::new();
-            output.read_to_end(&mut code).map(|_| code)
+            let read = output.take(MAX_CODE + 1).read_to_end(&mut code);
+            read.map(|_| code)
         });
         let message = scope.spawn(move || {
             let mut message = Vec::new();
@@ -82,6 +86,11 @@ pub(super) fn compile(
         };
         anyhow::Ok((status, code?, message?))
     })?;
+    anyhow::ensure!(
+        code.len() as u64 <= MAX_CODE,
+        "it has more than {} MiB of compiled code; split the component",
+        MAX_CODE >> 20
+    );
     let message = String::from_utf8_lossy(&message);
     let message = message.trim();
     match status.code() {
@@ -91,7 +100,11 @@ pub(super) fn compile(
             }
             Ok(code)
         }
-        Some(_) => anyhow::bail!("{message}"),
+        Some(1) => anyhow::bail!("{message}"),
+        Some(_) => {
+            tracing::error!(message, "the compiler failed");
+            anyhow::bail!("the compiler failed; the reason is in the host's log");
+        }
         None if abandoned.is_cancelled() => anyhow::bail!("nobody waits for it any longer"),
         None => {
             tracing::warn!(%status, message, "the compiler was ended");
