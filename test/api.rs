@@ -413,7 +413,7 @@ async fn a_place_that_a_movie_does_not_have_is_no_reason_to_fail() {
     let behind = |name: &[u8; 4]| movie.windows(4).position(|four| four == name).unwrap() + 4;
     let heard = host.analyze("a.m4a", movie.clone(), &[]).await;
     let heard = heard.transcription();
-    // The components compute with 32 bits: places at 2 GiB and beyond are no differences of two.
+    // In a component, `isize` has 32 bits: a distance of 2 GiB does not fit.
     for beyond in [0x9000_0000_u32, 0xffff_fffe] {
         let beyond = beyond.to_be_bytes();
         // The beginning of a film of some gigabytes, whose download was broken off.

@@ -23,7 +23,7 @@ async fn sixty_four_uploads_at_once_of_which_some_are_cut_off_some_garbage_some_
         let (url, address) = (format!("{}/analyze", host.url), host.address().to_owned());
         let long = long.clone();
         uploads.spawn(async move {
-            let client = common::client_builder().build().unwrap();
+            let client = common::client();
             let post = async |body: Vec<u8>| {
                 common::answer(client.post(&url).body(body).send().await.unwrap()).await
             };

@@ -35,12 +35,9 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     setup::raise_descriptor_limit(options.max_connections);
-    // A file that grows beyond what the system allows is to be an error, as one on a full disk; the signal's own meaning is to
-    // end the process.
+    // The own meaning of these signals is to end the process. A write beyond a limit of file size is to fail, as one to a full disk.
     let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
     let _ignored = signal(file_size).context("cannot watch for SIGXFSZ")?;
-
-    // The signal's own meaning is to end the process.
     let hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
     let mut watch = options.watch.then(Watch::new).transpose()?;
     if let Some(watch) = &mut watch {

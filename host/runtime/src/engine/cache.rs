@@ -27,10 +27,10 @@ pub(super) struct CodeCache {
     compatibility: u64,
 }
 
-/// A component, and its code if it is not in the cache yet.
+/// A component, and its code with the entry to be, if it is not in the cache yet.
 pub(super) struct Compiled {
     pub(super) component: Component,
-    code: Option<Vec<u8>>,
+    new: Option<(PathBuf, Vec<u8>)>,
 }
 
 impl CodeCache {
@@ -52,14 +52,15 @@ impl CodeCache {
         wasm: &[u8],
         abandoned: &CancellationToken,
     ) -> anyhow::Result<Compiled> {
-        let entry = self.entry(wasm);
+        let digest = state::sha256(wasm);
+        let entry = self.entry(&digest);
         if entry.exists() {
             match self.load(&entry) {
                 Ok(component) => {
                     state::mark_used(&entry);
                     return Ok(Compiled {
                         component,
-                        code: None,
+                        new: None,
                     });
                 }
                 Err(error) => {
@@ -72,20 +73,20 @@ impl CodeCache {
         let code = compile(wasm, &functions, abandoned)?;
         let component = self.deserialize(&code)?;
         tracing::info!(
-            digest = &state::sha256(wasm)[..12],
+            digest = &digest[..12],
             seconds = started.elapsed().as_secs_f64(),
             "compiled a component"
         );
         Ok(Compiled {
             component,
-            code: Some(code),
+            new: Some((entry, code)),
         })
     }
 
-    fn entry(&self, wasm: &[u8]) -> PathBuf {
-        let (digest, compatibility) = (state::sha256(wasm), self.compatibility);
+    /// Where the code of the component with this digest lies.
+    fn entry(&self, digest: &str) -> PathBuf {
         self.folder
-            .join(format!("{digest}-{compatibility:016x}.cwasm"))
+            .join(format!("{digest}-{:016x}.cwasm", self.compatibility))
     }
 
     fn load(&self, entry: &Path) -> anyhow::Result<Component> {
@@ -101,11 +102,10 @@ impl CodeCache {
 
     /// Puts a component into the cache that is not there yet. A full disk costs the next start a compilation, nothing more, so it
     /// is only logged.
-    pub(super) fn store(&self, wasm: &[u8], compiled: Compiled) {
-        let Some(code) = compiled.code else {
+    pub(super) fn store(&self, compiled: Compiled) {
+        let Some((entry, code)) = compiled.new else {
             return;
         };
-        let entry = self.entry(wasm);
         if let Err(error) = state::write_durably(&entry, &state::sealed(code)) {
             tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "cannot write to the code cache");
         }
@@ -117,7 +117,7 @@ impl CodeCache {
 mod tests {
     use tokio_util::sync::CancellationToken;
 
-    use super::{CodeCache, Compiled};
+    use super::{CodeCache, Compiled, state};
 
     #[test]
     fn damaged_code_is_not_loaded() {
@@ -128,12 +128,11 @@ mod tests {
         let empty_component = b"\0asm\x0d\0\x01\0";
         let code = engine.precompile_component(empty_component).unwrap();
         let component = cache.deserialize(&code).unwrap();
-        let code = Some(code);
-        cache.store(empty_component, Compiled { component, code });
+        let entry = cache.entry(&state::sha256(empty_component));
+        let new = Some((entry.clone(), code));
+        cache.store(Compiled { component, new });
         let cached = || cache.component(empty_component, &CancellationToken::new());
-        assert!(cached().unwrap().code.is_none());
-        let entry = std::fs::read_dir(&folder).unwrap().next().unwrap();
-        let entry = entry.unwrap().path();
+        assert!(cached().unwrap().new.is_none());
         let whole = std::fs::read(&entry).unwrap();
         for at in [0, whole.len() / 2, whole.len() - 1] {
             let mut damaged = whole.clone();
@@ -144,6 +143,6 @@ mod tests {
         std::fs::write(&entry, &whole[..20]).unwrap();
         assert!(cache.load(&entry).is_err());
         std::fs::write(&entry, &whole).unwrap();
-        assert!(cached().unwrap().code.is_none());
+        assert!(cached().unwrap().new.is_none());
     }
 }

@@ -109,7 +109,7 @@ impl Component {
                 Err(_) => anyhow::bail!(no_handler()),
             },
         };
-        engine.cache.store(wasm, compiled);
+        engine.cache.store(compiled);
         let limits = entry.tool.whisper_host.limits.clone();
         let admission = Admission::new(limits.concurrency, limits.client_concurrency, limits.queue);
         let settings = Arc::new(Settings {
