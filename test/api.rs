@@ -430,3 +430,17 @@ async fn a_place_that_a_movie_does_not_have_is_no_reason_to_fail() {
         assert_eq!(answer.error(), (422, "undecodable_audio".into()));
     }
 }
+
+/// Components have 32 bits: an end that is no end must not become the beginning.
+#[tokio::test]
+async fn an_edit_that_lasts_to_the_end_plays_all_of_it() {
+    let host = Host::start();
+    let mut content = recording("home.m4a");
+    let list = content.windows(4).position(|four| four == b"elst").unwrap();
+    // Behind version, flags and count stands the length of the first edit; 0 is that of all the rest.
+    let length = list + 12..list + 16;
+    assert_ne!(content[length.clone()], [0; 4]);
+    content[length].fill(0);
+    let answer = host.analyze("home.m4a", content, &[]).await;
+    assert_eq!(words(&answer.transcription()), said_in("home.m4a"));
+}

@@ -8,9 +8,10 @@ use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::well_known::FORMAT_ID_ADTS;
 use symphonia::core::io::ReadBytes;
 use symphonia::core::packet::Packet;
+use symphonia::core::units::TimeBase;
 
 use crate::container::{
-    self, ContentEncoding, Failure, MAX_JUNK_BYTES, MAX_JUNK_BYTES_BETWEEN, Opened,
+    self, ContentEncoding, Edits, Failure, MAX_JUNK_BYTES, MAX_JUNK_BYTES_BETWEEN, Opened,
 };
 use crate::error::CONVERT;
 use crate::mix::Mixer;
@@ -33,6 +34,10 @@ pub struct Decoder {
     track_id: u32,
     /// How the track's packets are encoded.
     encoding: ContentEncoding,
+    /// What of the track is played, if not all.
+    edits: Option<Edits>,
+    /// What the packets' times count in; none: in samples.
+    time_base: Option<TimeBase>,
     /// Where the part ends by its header, in samples, if its reader goes on behind that.
     stated_end: Option<i64>,
     /// Where the next packet begins, in samples; kept only as far as `stated_end` needs it.
@@ -80,6 +85,8 @@ impl Decoder {
             decoder: chosen.decoder,
             track_id: chosen.id,
             encoding: chosen.encoding,
+            edits: chosen.edits,
+            time_base: chosen.time_base,
             format: chosen.format,
             decoded_packets: 0,
             skipped_packets: 0,
@@ -181,6 +188,13 @@ impl Decoder {
                             sample_rate,
                             &mut self.mono,
                         );
+                        if let Some(edits) = &self.edits {
+                            let start = first_sample(&packet, self.time_base, sample_rate);
+                            edits.apply(start, sample_rate, &mut self.mono);
+                            if self.mono.is_empty() {
+                                continue;
+                            }
+                        }
                         return Ok(Some(Block {
                             sample_rate,
                             samples: &self.mono,
@@ -211,6 +225,7 @@ impl Decoder {
         };
         if let Some(before) = &mut self.opened {
             opened.tracks = std::mem::take(&mut before.tracks);
+            opened.edits = std::mem::take(&mut before.edits);
         }
         let Ok(chosen) = choose_track(&opened) else {
             return false;
@@ -225,6 +240,8 @@ impl Decoder {
         self.track_id = chosen.id;
         self.decoder = chosen.decoder;
         self.encoding = chosen.encoding;
+        self.edits = chosen.edits;
+        self.time_base = chosen.time_base;
     }
 
     /// Go on with the file that is joined to the one just read; without one, this is the end.
@@ -263,6 +280,8 @@ impl Decoder {
         self.opened = Some(opened);
         if parts::continues(self.decoder.codec_params(), chosen.decoder.codec_params()) {
             self.track_id = chosen.id;
+            self.edits = chosen.edits;
+            self.time_base = chosen.time_base;
         } else {
             self.decode_with(chosen);
         }
@@ -285,6 +304,17 @@ fn is_end_of_file(error: &SymphoniaError) -> bool {
 /// symphonia-bundle-mp3 0.6.1 has no kind of error of its own for it.
 fn is_other_signal(error: &SymphoniaError) -> bool {
     matches!(error, SymphoniaError::DecodeError(text) if text.contains("signal spec"))
+}
+
+/// The number of the packet's first sample.
+fn first_sample(packet: &Packet, time_base: Option<TimeBase>, sample_rate: u32) -> i64 {
+    let time = packet.pts.get();
+    let Some(time_base) = time_base else {
+        return time;
+    };
+    let samples = i128::from(time) * i128::from(time_base.numer.get()) * i128::from(sample_rate)
+        / i128::from(time_base.denom.get());
+    i64::try_from(samples).unwrap_or(i64::MAX)
 }
 
 /// Where the packet ends, in samples, with what is to be trimmed.

@@ -8,9 +8,10 @@ use symphonia::core::codecs::audio::{
 };
 use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::Track;
+use symphonia::core::units::TimeBase;
 
 use crate::codec::codecs;
-use crate::container::{AacConfig, ContentEncoding, Opened};
+use crate::container::{AacConfig, ContentEncoding, Edits, Opened};
 use crate::error::{CONVERT, damaged, unsupported};
 use crate::format::{codec_name, unsupported_codec_name};
 use crate::{Error, Format};
@@ -26,6 +27,10 @@ pub(crate) struct Chosen {
     pub format: Format,
     /// How its packets are encoded.
     pub encoding: ContentEncoding,
+    /// What of it is played, if not all.
+    pub edits: Option<Edits>,
+    /// What the packets' times count in; none: in samples.
+    pub time_base: Option<TimeBase>,
 }
 
 /// The first audio track that can be decoded, ready to be.
@@ -48,11 +53,17 @@ pub(crate) fn choose_track(opened: &Opened) -> Result<Chosen, Error> {
             .iter()
             .find(|known| known.number == u64::from(track.id))
             .map_or(ContentEncoding::None, |known| known.encoding.clone());
-        let chosen = match encoding {
-            ContentEncoding::Unsupported(name) => {
+        let edits = opened.edits.iter().find(|(number, _)| *number == track.id);
+        let edits = edits.map(|(_, edits)| edits.clone());
+        let chosen = match (encoding, &edits) {
+            (ContentEncoding::Unsupported(name), _) => {
                 Err(unsupported(&format!("{name} in {container}")))
             }
-            encoding => open_track(container, track, parameters, codec, encoding),
+            (_, Some(Edits::Reordered)) => Err(unsupported(&format!(
+                "an edit list that plays parts of a recording twice, or in another order, in {container}"
+            ))),
+            (encoding, _) => open_track(container, track, parameters, codec, encoding)
+                .map(|chosen| Chosen { edits, ..chosen }),
         };
         match chosen {
             Ok(chosen) => return Ok(chosen),
@@ -130,6 +141,8 @@ fn open_track(
         decoder,
         format,
         encoding,
+        edits: None,
+        time_base: track.time_base,
     })
 }
 

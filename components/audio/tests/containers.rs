@@ -93,6 +93,35 @@ fn mpeg_frames_behind_the_signature_of_another_container_are_not_decoded() {
 }
 
 #[test]
+fn what_an_edit_list_cuts_away_is_not_played() {
+    for name in ["pcm_s24be.mov", "alac.m4a", "aac.m4a", "ima4.mov"] {
+        let of = |edits: &[(u32, i32)]| samples_of(&make::with_edits(file(name), edits)).unwrap();
+        // A length of 0 is that of all the rest.
+        let whole = of(&[(0, 0)]);
+        assert!(whole.len() >= 19_200, "{name}");
+        // An edit may last a millisecond more: its length was rounded.
+        let end = |milliseconds: usize| milliseconds * 16 + 16;
+        assert_eq!(
+            of(&[(500, 4_000)]),
+            whole[4_000..4_000 + end(500)],
+            "{name}"
+        );
+        // A pause before the track has no sound, and parts that follow each other are one.
+        let parts = of(&[(300, -1), (100, 1_600), (200, 8_000), (100, 11_200)]);
+        let kept = [
+            &whole[1_600..1_600 + end(100)],
+            &whole[8_000..11_200 + end(100)],
+        ]
+        .concat();
+        assert_eq!(parts, kept, "{name}");
+        assert_refused(
+            &make::with_edits(file(name), &[(100, 8_000), (100, 0)]),
+            "an edit list that plays parts of a recording twice, or in another order, in mp4",
+        );
+    }
+}
+
+#[test]
 fn what_is_not_audio_is_named() {
     let frames = file("mp3_vbr_bare.mp3");
     for (mark, name) in [

@@ -11,7 +11,9 @@ mod avi;
 mod boxes;
 mod caf;
 mod chunks;
+mod edits;
 mod flv;
+mod fragments;
 mod matroska;
 mod mp4;
 mod mpeg_frames;
@@ -36,6 +38,7 @@ use symphonia::default::formats::{AdtsReader, MpaReader};
 use symphonia::default::register_enabled_formats;
 
 pub(crate) use aac::Config as AacConfig;
+pub(crate) use edits::Edits;
 pub(crate) use matroska::ContentEncoding;
 pub(crate) use wav::joint_behind;
 
@@ -88,6 +91,8 @@ pub(crate) struct Opened {
     pub is_direct: bool,
     /// The audio tracks of Matroska.
     pub tracks: Vec<matroska::Track>,
+    /// By the number of the track, what of it is played, if not all.
+    pub edits: Vec<(u32, Edits)>,
 }
 
 /// Why a file cannot be opened.
@@ -174,6 +179,7 @@ fn open_known(
     range: Range<u64>,
     signature: Signature,
 ) -> Result<Opened, Failure> {
+    let mut edits = None;
     let content = match signature {
         Signature::NotAudio(name) => return Err(Failure::NotAudio(name)),
         Signature::Unsupported(name) => return Err(Failure::Unsupported(name)),
@@ -185,7 +191,12 @@ fn open_known(
         Signature::MpegPs => mpeg_ps::open(bytes, range.clone()).map(Some),
         Signature::MpegTs => mpeg_ts::open(bytes, range.clone()).map(Some),
         Signature::Caf => caf::open(bytes, range.clone()),
-        Signature::Mp4 => mp4::open(bytes, range.clone()),
+        Signature::Mp4 => mp4::open(bytes, range.clone()).map(|found| {
+            found.map(|(content, played)| {
+                edits = played;
+                content
+            })
+        }),
         Signature::Ogg => match ogg::refused(bytes, range.start) {
             Some(name) => Err(unsupported(&format!("the codec {name} in ogg"))),
             None => Ok(None),
@@ -193,11 +204,18 @@ fn open_known(
         Signature::Matroska | Signature::Flac => Ok(None),
     };
     match content.map_err(Failure::Refused)? {
-        Some(content) => content.open(bytes, range.start),
+        Some(content) => {
+            let mut opened = content.open(bytes, range.start)?;
+            let track = opened.reader.tracks().first().map(|track| track.id);
+            opened.edits.extend(track.zip(edits));
+            Ok(opened)
+        }
         None => {
             let mut opened = open_with_symphonia(bytes, range.clone())?;
-            if signature == Signature::Matroska {
-                opened.tracks = matroska::tracks(bytes, range);
+            match signature {
+                Signature::Matroska => opened.tracks = matroska::tracks(bytes, range),
+                Signature::Mp4 => opened.edits = mp4::edits(bytes, range),
+                _ => {}
             }
             Ok(opened)
         }
@@ -228,6 +246,7 @@ impl Content {
             start,
             is_direct: false,
             tracks: Vec::new(),
+            edits: Vec::new(),
         })
     }
 }
@@ -261,6 +280,7 @@ impl Opened {
             start,
             is_direct: true,
             tracks: Vec::new(),
+            edits: Vec::new(),
         }
     }
 }

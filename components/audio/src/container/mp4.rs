@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::boxes::{Atom, atoms, inside};
+use super::edits::Edits;
+use super::fragments;
 use super::sample_entry::{Kind, SampleEntry};
 use super::{Coding, Content};
 use crate::blocks::Blocks;
@@ -112,8 +114,12 @@ fn tracks(bytes: &Bytes, movie: Range<u64>) -> Vec<Track> {
 /// Hide from symphonia what it cannot read: tracks that are not audio or are demultiplexed here, and all sample entries but the one
 /// in use. Nothing is hidden in fragmented files, where other boxes refer to the tracks.
 pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
+    let found = movie(bytes, range.clone());
+    if let Some((movie, true)) = &found {
+        fragments::prepare(bytes, &range, movie.clone());
+    }
     bound_offsets(bytes, &range);
-    let Some((movie, false)) = movie(bytes, range) else {
+    let Some((movie, false)) = found else {
         return;
     };
     let mut hidden = Vec::new();
@@ -232,14 +238,17 @@ fn has_offset(bytes: &Bytes, atom: &Atom) -> bool {
         .is_some_and(|flags| flags[3] & 1 != 0)
 }
 
-/// The first audio track that can be decoded; none if symphonia is to read it.
-pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Option<Content>, Error> {
-    let Some((movie, is_fragmented)) = movie(bytes, range) else {
+/// The first audio track that can be decoded, and what of it is played, if not all; none if symphonia is to read it.
+pub(crate) fn open(
+    bytes: &Arc<Bytes>,
+    range: Range<u64>,
+) -> Result<Option<(Content, Option<Edits>)>, Error> {
+    let Some((movie, is_fragmented)) = movie(bytes, range.clone()) else {
         return Ok(None);
     };
     let mut refused = None;
     let hidden_too = |atom: &Atom| atom.name == *b"trak" || atom.name == *b"free";
-    let tracks = atoms(bytes, movie)
+    let tracks = atoms(bytes, movie.clone())
         .filter(hidden_too)
         .filter_map(|atom| Track::read(bytes, atom))
         .take(MAX_TRACKS);
@@ -253,7 +262,22 @@ pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Option<Conte
             continue;
         };
         match entry.kind {
-            Kind::Symphonia => return Ok(None),
+            Kind::Symphonia if is_fragmented => {
+                let number = fragments::track_number(bytes, &track.atom).unwrap_or(0);
+                return match fragments::refused(bytes, range, number) {
+                    Some(name) => Err(unsupported(&format!("an mp4 of {name}"))),
+                    None => Ok(None),
+                };
+            }
+            Kind::Symphonia => {
+                let has = |name| inside(bytes, track.table.clone(), &[name]).is_some();
+                return match has(b"stz2") && !has(b"stsz") {
+                    true => Err(unsupported(
+                        "an mp4 with sample sizes in compact form (stz2)",
+                    )),
+                    false => Ok(None),
+                };
+            }
             Kind::Named(name) => {
                 refused = refused.or(Some(unsupported(&format!("the codec {name} in mp4"))));
             }
@@ -261,10 +285,27 @@ pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Option<Conte
             Kind::Coding(_) if is_fragmented => {
                 refused = refused.or(Some(unsupported("PCM, G.711 or ADPCM in a fragmented mp4")));
             }
-            Kind::Coding(coding) => return Ok(Some(content(bytes, &track, coding))),
+            Kind::Coding(coding) => {
+                let edits = Edits::read(bytes, movie, &track.atom);
+                return Ok(Some((content(bytes, &track, coding), edits)));
+            }
         }
     }
     refused.map_or(Ok(None), Err)
+}
+
+/// The edit lists of all audio tracks that have one, by the number of the track.
+pub(crate) fn edits(bytes: &Bytes, range: Range<u64>) -> Vec<(u32, Edits)> {
+    let Some((movie, _)) = movie(bytes, range) else {
+        return Vec::new();
+    };
+    tracks(bytes, movie.clone())
+        .into_iter()
+        .filter_map(|track| {
+            let edits = Edits::read(bytes, movie.clone(), &track.atom)?;
+            Some((fragments::track_number(bytes, &track.atom)?, edits))
+        })
+        .collect()
 }
 
 fn content(bytes: &Arc<Bytes>, track: &Track, coding: Coding) -> Content {

@@ -247,6 +247,53 @@ pub fn two_descriptions(content: Vec<u8>) -> Vec<u8> {
     changed
 }
 
+/// MP4 with this edit list in place of its own: lengths in milliseconds, starts in units of the track's time scale. `moov` must be the
+/// last box, and its track the first.
+pub fn with_edits(mut content: Vec<u8>, edits: &[(u32, i32)]) -> Vec<u8> {
+    let find = |content: &[u8], name: &[u8; 4]| {
+        let found = content.windows(4).rposition(|four| four == name);
+        found.expect("a box of this name")
+    };
+    let at = find(&content, b"elst");
+    let size = |content: &[u8], at: usize| {
+        u32::from_be_bytes(content[at - 4..at].try_into().expect("four bytes")) as usize
+    };
+    let mut list = vec![0; 4];
+    list.extend(u32::try_from(edits.len()).expect("a few").to_be_bytes());
+    for (length, start) in edits {
+        list.extend(length.to_be_bytes());
+        list.extend(start.to_be_bytes());
+        list.extend([0, 1, 0, 0]);
+    }
+    let old = size(&content, at) - 8;
+    let grown = list.len() as i64 - old as i64;
+    content.splice(at + 4..at + 4 + old, list);
+    for name in [b"elst", b"edts", b"trak", b"moov"] {
+        let at = find(&content, name);
+        let size = size(&content, at) as i64 + grown;
+        let size = u32::try_from(size).expect("a small file");
+        content[at - 4..at].copy_from_slice(&size.to_be_bytes());
+    }
+    content
+}
+
+/// A fragmented film whose defaults of tracks are in another order than its tracks.
+pub fn swapped_defaults(mut content: Vec<u8>) -> Vec<u8> {
+    let places: Vec<usize> = content
+        .windows(4)
+        .enumerate()
+        .filter(|(_, four)| four == b"trex")
+        .map(|(at, _)| at + 4)
+        .collect();
+    let [one, other] = places[..] else {
+        panic!("the film has {} tracks", places.len());
+    };
+    for byte in 0..24 {
+        content.swap(one + byte, other + byte);
+    }
+    content
+}
+
 fn behind(junk: Vec<u8>, content: Vec<u8>) -> Vec<u8> {
     [junk, content].concat()
 }

@@ -1,0 +1,128 @@
+//! Edit lists of MP4 and QuickTime: which parts of a track are played (ISO/IEC 14496-12, 8.6.5 and 8.6.6). A recording that was
+//! trimmed without being encoded again still holds what was cut away.
+
+use std::ops::Range;
+
+use super::boxes::{Atom, inside};
+use crate::Bytes;
+
+/// How many edits of a track are read. A recording that was cut in an editor has a few dozen.
+const MAX_EDITS: u64 = 4096;
+
+/// What is played of a track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Edits {
+    /// Parts of its media, in ascending order, in units of its time scale.
+    Parts { parts: Vec<Range<u64>>, scale: u64 },
+    /// Parts in an order that is not that of the file, or more often than once.
+    Reordered,
+}
+
+impl Edits {
+    /// The edit list of a track, the box `trak`; none where all of the track is played. `movie` is the content of `moov`.
+    pub(crate) fn read(bytes: &Bytes, movie: Range<u64>, track: &Atom) -> Option<Self> {
+        let list = inside(bytes, track.content.clone(), &[b"edts", b"elst"])?;
+        let movie_scale = time_scale(bytes, inside(bytes, movie, &[b"mvhd"])?)?;
+        let scale = time_scale(
+            bytes,
+            inside(bytes, track.content.clone(), &[b"mdia", b"mdhd"])?,
+        )?;
+        let [version, ..] = bytes.array_at::<4>(list.start)?;
+        let count = u64::from(u32::from_be_bytes(bytes.array_at(list.start + 4)?));
+        let width = if version == 1 { 20 } else { 12 };
+        // The length of an edit is in units of the movie's time scale, and may be rounded down by almost one of them.
+        let unit = scale.div_ceil(movie_scale);
+        let mut parts: Vec<Range<u64>> = Vec::new();
+        for index in 0..count.min(MAX_EDITS) {
+            let at = list.start + 8 + index * width;
+            if at + width > list.end {
+                break;
+            }
+            let (length, start) = match version {
+                1 => (
+                    u64::from_be_bytes(bytes.array_at(at)?),
+                    i64::from_be_bytes(bytes.array_at(at + 8)?),
+                ),
+                _ => (
+                    u64::from(u32::from_be_bytes(bytes.array_at(at)?)),
+                    i64::from(i32::from_be_bytes(bytes.array_at(at + 4)?)),
+                ),
+            };
+            // An empty edit, a pause before the track begins, has no media.
+            let Ok(start) = u64::try_from(start) else {
+                continue;
+            };
+            let length = u128::from(length) * u128::from(scale) / u128::from(movie_scale);
+            let end = match u64::try_from(length) {
+                // To the end: so it is in fragmented files, whose length is not known beforehand.
+                Ok(0) | Err(_) => u64::MAX,
+                Ok(length) => start.saturating_add(length).saturating_add(unit),
+            };
+            match parts.last_mut() {
+                Some(last) if start.saturating_add(unit) < last.end.saturating_sub(unit) => {
+                    return Some(Self::Reordered);
+                }
+                Some(last) if start <= last.end => last.end = last.end.max(end),
+                _ => parts.push(start..end),
+            }
+        }
+        (!parts.is_empty()).then_some(Self::Parts { parts, scale })
+    }
+
+    /// Leave in `samples`, of `rate` Hz from the one numbered `start` on, those that are played.
+    pub(crate) fn apply(&self, start: i64, rate: u32, samples: &mut Vec<f32>) {
+        let Self::Parts { parts, scale } = self else {
+            return;
+        };
+        let number = |time: u64| {
+            let samples = u128::from(time) * u128::from(rate) / u128::from(*scale);
+            i64::try_from(samples).unwrap_or(i64::MAX)
+        };
+        let length = samples.len() as i64;
+        let place = |time: u64| number(time).saturating_sub(start).clamp(0, length) as usize;
+        let first = parts.partition_point(|part| number(part.end) <= start);
+        let kept: Vec<Range<usize>> = parts[first..]
+            .iter()
+            .map(|part| place(part.start)..place(part.end))
+            .take_while(|kept| kept.start < samples.len())
+            .collect();
+        let mut left = 0;
+        for range in kept {
+            let count = range.len();
+            samples.copy_within(range, left);
+            left += count;
+        }
+        samples.truncate(left);
+    }
+}
+
+/// Units of time in a second, as `mvhd` and `mdhd` state them; none for zero.
+fn time_scale(bytes: &Bytes, header: Range<u64>) -> Option<u64> {
+    let [version, ..] = bytes.array_at::<4>(header.start)?;
+    let at = header.start + if version == 1 { 20 } else { 12 };
+    let scale = u64::from(u32::from_be_bytes(bytes.array_at(at)?));
+    (scale > 0).then_some(scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(parts: &[(u64, u64)], start: i64, length: usize) -> Vec<f32> {
+        let mut samples = (0..length).map(|n| (start + n as i64) as f32).collect();
+        let parts = parts.iter().map(|&(start, end)| start..end).collect();
+        Edits::Parts { parts, scale: 2 }.apply(start, 4, &mut samples);
+        samples
+    }
+
+    #[test]
+    fn only_what_is_played_is_left() {
+        assert_eq!(applied(&[(1, 3)], 0, 10), [2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(applied(&[(1, 3)], 4, 10), [4.0, 5.0]);
+        let two = [(0, 1), (3, u64::MAX)];
+        assert_eq!(applied(&two, 0, 8), [0.0, 1.0, 6.0, 7.0]);
+        assert_eq!(applied(&[(1, 3)], 6, 10), [0.0; 0]);
+        assert_eq!(applied(&[(5, 9)], 0, 10), [0.0; 0]);
+        assert_eq!(applied(&[(0, 1)], -2, 5), [0.0, 1.0]);
+    }
+}

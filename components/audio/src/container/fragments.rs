@@ -1,0 +1,214 @@
+//! Movie fragments (ISO/IEC 14496-12, 8.8), which symphonia reads wrongly where a file has several tracks: it takes the defaults of a
+//! track by its place instead of its number, and every track's data to be counted from the start of the fragment.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::boxes::{Atom, atoms, inside};
+use crate::Bytes;
+
+/// Flags of `tfhd`.
+const BASE_DATA_OFFSET: u32 = 0x1;
+const SAMPLE_DESCRIPTION: u32 = 0x2;
+const DEFAULT_DURATION: u32 = 0x8;
+const DEFAULT_SIZE: u32 = 0x10;
+const BASE_IS_MOOF: u32 = 0x2_0000;
+
+/// Flags of `trun`.
+const DATA_OFFSET: u32 = 0x1;
+const FIRST_SAMPLE_FLAGS: u32 = 0x4;
+const SAMPLE_DURATION: u32 = 0x100;
+const SAMPLE_SIZE: u32 = 0x200;
+const SAMPLE_FLAGS: u32 = 0x400;
+const SAMPLE_COMPOSITION: u32 = 0x800;
+
+/// Bytes of the content of `trex`.
+const DEFAULTS: u64 = 24;
+
+/// How many tracks are put in order; films in many languages have a few dozen.
+const MAX_TRACKS: usize = 256;
+
+/// Change fragments to a form that symphonia reads as it is meant. `movie` is the content of `moov`, in the file `range`.
+pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>) {
+    order_defaults(bytes, movie.clone());
+    let sizes = default_sizes(bytes, movie);
+    let mut changes = Vec::new();
+    for fragment in named(bytes, range.clone(), *b"moof") {
+        let start = fragment.named_at - 4;
+        let mut base = start - range.start;
+        for track in named(bytes, fragment.content, *b"traf") {
+            let Some(header) = Header::read(bytes, &track) else {
+                continue;
+            };
+            let own = header.base.unwrap_or(match header.flags & BASE_IS_MOOF {
+                0 => base,
+                _ => start - range.start,
+            });
+            let default = sizes.get(&header.track).copied().unwrap_or(0);
+            let default = header.default_size.unwrap_or(default);
+            let mut end = own;
+            for run in named(bytes, track.content, *b"trun") {
+                let Some(flags) = flags(bytes, &run) else {
+                    continue;
+                };
+                if flags & DATA_OFFSET != 0
+                    && let Some(offset) = bytes.array_at(run.content.start + 8)
+                {
+                    end = own.saturating_add_signed(i64::from(i32::from_be_bytes(offset)));
+                    let counted_from = header.base.unwrap_or(start - range.start);
+                    if counted_from != own {
+                        changes.push((run.content.start + 8, end.wrapping_sub(counted_from)));
+                    }
+                }
+                end = end.saturating_add(size(bytes, &run, flags, default));
+            }
+            base = end;
+        }
+    }
+    for (at, offset) in changes {
+        // What has no place in 32 bits is behind the end of the file, or is bounded there.
+        let offset = i32::try_from(offset as i64).unwrap_or(i32::MAX);
+        bytes.overwrite(at, &offset.to_be_bytes());
+    }
+}
+
+/// Why the fragments of a track cannot be read; none if they can.
+pub(super) fn refused(bytes: &Bytes, range: Range<u64>, track: u32) -> Option<&'static str> {
+    for fragment in named(bytes, range, *b"moof") {
+        let mut seen = false;
+        for (index, of) in named(bytes, fragment.content, *b"traf").enumerate() {
+            let Some(header) = Header::read(bytes, &of).filter(|header| header.track == track)
+            else {
+                continue;
+            };
+            if std::mem::replace(&mut seen, true) {
+                return Some("fragments with one track twice");
+            }
+            let counts_from_another =
+                index > 0 && header.base.is_none() && header.flags & BASE_IS_MOOF == 0;
+            let first = named(bytes, of.content, *b"trun").next();
+            let states_offset = first
+                .and_then(|run| flags(bytes, &run))
+                .is_none_or(|flags| flags & DATA_OFFSET != 0);
+            if counts_from_another && !states_offset {
+                return Some("fragments whose tracks follow each other without offsets");
+            }
+        }
+    }
+    None
+}
+
+/// The number of a track, the box `trak`.
+pub(super) fn track_number(bytes: &Bytes, track: &Atom) -> Option<u32> {
+    let header = inside(bytes, track.content.clone(), &[b"tkhd"])?;
+    let [version, ..] = bytes.array_at::<4>(header.start)?;
+    let at = header.start + if version == 1 { 20 } else { 12 };
+    bytes.array_at(at).map(u32::from_be_bytes)
+}
+
+/// Bring the boxes `trex` into the order of the tracks.
+fn order_defaults(bytes: &mut Bytes, movie: Range<u64>) {
+    let order: Vec<u32> = named(bytes, movie.clone(), *b"trak")
+        .take(MAX_TRACKS)
+        .filter_map(|track| track_number(bytes, &track))
+        .collect();
+    let places: Vec<Range<u64>> = defaults(bytes, movie).collect();
+    let mut contents: Vec<(usize, Vec<u8>)> = places
+        .iter()
+        .map(|place| {
+            let number = bytes.array_at(place.start + 4).map(u32::from_be_bytes);
+            let at = order.iter().position(|track| Some(*track) == number);
+            (at.unwrap_or(usize::MAX), bytes.slice(place.clone()))
+        })
+        .collect();
+    if contents.is_sorted_by_key(|(at, _)| *at) {
+        return;
+    }
+    contents.sort_by_key(|(at, _)| *at);
+    for (place, (_, content)) in places.into_iter().zip(contents) {
+        bytes.overwrite(place.start, &content);
+    }
+}
+
+/// The size of a sample by track, where a fragment does not say.
+fn default_sizes(bytes: &Bytes, movie: Range<u64>) -> BTreeMap<u32, u32> {
+    defaults(bytes, movie)
+        .filter_map(|place| {
+            let number = bytes.array_at(place.start + 4).map(u32::from_be_bytes)?;
+            let size = bytes.array_at(place.start + 16).map(u32::from_be_bytes)?;
+            Some((number, size))
+        })
+        .collect()
+}
+
+/// The content of each box `trex`.
+fn defaults(bytes: &Bytes, movie: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+    let extends = inside(bytes, movie, &[b"mvex"]).unwrap_or_default();
+    named(bytes, extends, *b"trex")
+        .map(|atom| atom.content)
+        .filter(|content| content.end - content.start == DEFAULTS)
+        .take(MAX_TRACKS)
+}
+
+fn named(bytes: &Bytes, range: Range<u64>, name: [u8; 4]) -> impl Iterator<Item = Atom> + '_ {
+    atoms(bytes, range).filter(move |atom| atom.name == name)
+}
+
+/// The lower three bytes of the first four.
+fn flags(bytes: &Bytes, atom: &Atom) -> Option<u32> {
+    let word = bytes.array_at(atom.content.start).map(u32::from_be_bytes)?;
+    Some(word & 0x00FF_FFFF)
+}
+
+/// What `tfhd` says.
+struct Header {
+    track: u32,
+    flags: u32,
+    base: Option<u64>,
+    default_size: Option<u32>,
+}
+
+impl Header {
+    fn read(bytes: &Bytes, track: &Atom) -> Option<Self> {
+        let atom = named(bytes, track.content.clone(), *b"tfhd").next()?;
+        let flags = flags(bytes, &atom)?;
+        let number = bytes.array_at(atom.content.start + 4)?;
+        let mut at = atom.content.start + 8;
+        let mut base = None;
+        if flags & BASE_DATA_OFFSET != 0 {
+            base = Some(u64::from_be_bytes(bytes.array_at(at)?));
+            at += 8;
+        }
+        for flag in [SAMPLE_DESCRIPTION, DEFAULT_DURATION] {
+            at += if flags & flag != 0 { 4 } else { 0 };
+        }
+        let default_size = match flags & DEFAULT_SIZE {
+            0 => None,
+            _ => Some(u32::from_be_bytes(bytes.array_at(at)?)),
+        };
+        Some(Self {
+            track: u32::from_be_bytes(number),
+            flags,
+            base,
+            default_size,
+        })
+    }
+}
+
+/// Bytes of all samples of a run, the box `trun`.
+fn size(bytes: &Bytes, run: &Atom, flags: u32, default: u32) -> u64 {
+    let count = bytes.array_at(run.content.start + 4);
+    let count = count.map_or(0, u32::from_be_bytes);
+    if flags & SAMPLE_SIZE == 0 {
+        return u64::from(count) * u64::from(default);
+    }
+    let has = |flag: u32| if flags & flag != 0 { 4 } else { 0 };
+    let first = run.content.start + 8 + has(DATA_OFFSET) + has(FIRST_SAMPLE_FLAGS);
+    let step = 4 + has(SAMPLE_DURATION) + has(SAMPLE_FLAGS) + has(SAMPLE_COMPOSITION);
+    (0..u64::from(count))
+        .map(|sample| first + sample * step + has(SAMPLE_DURATION))
+        .take_while(|at| at + 4 <= run.content.end)
+        .filter_map(|at| bytes.array_at(at).map(u32::from_be_bytes))
+        .map(u64::from)
+        .sum()
+}
