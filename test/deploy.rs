@@ -634,16 +634,30 @@ async fn a_deployment_that_is_given_up_is_not_compiled_any_further() {
             let found = std::process::Command::new("pgrep")
                 .args(["-P", &id])
                 .output();
-            let found = found.unwrap().status.success();
-            (found == expected).then_some(())
+            let found = found.unwrap();
+            let compiler = String::from_utf8(found.stdout).unwrap();
+            (found.status.success() == expected).then_some(compiler)
         });
-        found.await;
+        found.await
     };
     let url = format!("{}/v1/components/x?route=/x", host.admin);
     let deployment = tokio::spawn(client().put(url).body(doubled()).send());
-    compiling(true).await;
+    let compiler = compiling(true).await;
+    // Tokens and variables of the host are none of the compiler's business.
+    let environment = std::fs::read_to_string(format!("/proc/{}/environ", compiler.trim()));
+    if let Ok(environment) = environment {
+        let names = environment.split_terminator('\0');
+        let names: Vec<&str> = names.map(|pair| pair.split('=').next().unwrap()).collect();
+        assert_eq!(names, ["RAYON_NUM_THREADS", "RUST_BACKTRACE"]);
+    }
     deployment.abort();
     compiling(false).await;
+    let blobs = host.state.path().join("deployments/blobs");
+    common::eventually(async || {
+        let left = std::fs::read_dir(&blobs).unwrap().count();
+        (left == 0).then_some(())
+    })
+    .await;
     let log = host.log();
     let ended = "the compiler was ended";
     assert!(log.iter().all(|line| line["message"] != ended), "{log:?}");

@@ -4,6 +4,9 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use common::{Host, client, component, eventually, root, state_dir, whisper_host, write_manifest};
 use futures::StreamExt as _;
@@ -354,7 +357,10 @@ enum Answer {
     NotFound,
     /// With a header, and its line's end.
     Unauthorized(String),
+    TooManyRequests,
     Endless,
+    /// A byte every second.
+    Dripping,
 }
 
 /// Serves over HTTP on loopback: `answer` is given the address and a request's line and headers.
@@ -372,15 +378,23 @@ async fn http_server(answer: impl Fn(&str, &str) -> Answer + Send + 'static) -> 
                 Answer::Found(body) => ("200 OK", "", &body[..]),
                 Answer::NotFound => ("404 Not Found", "", &b""[..]),
                 Answer::Unauthorized(header) => ("401 Unauthorized", &**header, &b""[..]),
+                Answer::TooManyRequests => ("429 Too Many Requests", "", &b""[..]),
                 Answer::Endless => ("200 OK", "", &[b' '; 1 << 16][..]),
+                Answer::Dripping => ("200 OK", "", &b" "[..]),
             };
             let length = match answer {
-                Answer::Endless => String::new(),
+                Answer::Endless | Answer::Dripping => String::new(),
                 _ => format!("Content-Length: {}\r\n", body.len()),
             };
             let head = format!("HTTP/1.1 {status}\r\n{header}{length}Connection: close\r\n\r\n");
             stream.write_all(head.as_bytes()).await.unwrap();
-            while stream.write_all(body).await.is_ok() && matches!(answer, Answer::Endless) {}
+            while stream.write_all(body).await.is_ok() {
+                match answer {
+                    Answer::Endless => {}
+                    Answer::Dripping => tokio::time::sleep(Duration::from_secs(1)).await,
+                    _ => break,
+                }
+            }
         }
     });
     of
@@ -499,6 +513,55 @@ async fn a_token_server_is_shown_the_password_and_the_registry_the_token() {
 }
 
 #[tokio::test]
+async fn where_a_registry_does_not_answer_now_its_last_answer_holds() {
+    const GOOD: usize = 0;
+    const BUSY: usize = 1;
+    const BUSY_TOKENS: usize = 2;
+    let wasm = std::fs::read(component("probe-wasi02")).unwrap();
+    let blob = format!("/v2/team/hello/blobs/{}", sha256(&wasm));
+    let described = oci_manifest(&wasm);
+    let mode = Arc::new(AtomicUsize::new(GOOD));
+    let now = Arc::clone(&mode);
+    let server = http_server(move |address, request| {
+        let is_token = path_of(request).starts_with("/token");
+        match (now.load(Ordering::SeqCst), path_of(request)) {
+            (BUSY, _) => Answer::TooManyRequests,
+            (BUSY_TOKENS, _) if is_token => Answer::TooManyRequests,
+            (BUSY_TOKENS, _) => Answer::Unauthorized(format!(
+                "WWW-Authenticate: Bearer realm=\"{address}/token\"\r\n"
+            )),
+            (_, "/v2/team/hello/manifests/1") => Answer::Found(described.clone()),
+            (_, path) if path == blob => Answer::Found(wasm.clone()),
+            _ => Answer::NotFound,
+        }
+    });
+    let server = server.await;
+    let address = server.strip_prefix("http://").unwrap().to_owned();
+    let (state, other) = (state_dir(), state_dir());
+    let checked = async |folder: &Path| {
+        let source = format!("\"oci://{address}/team/hello:1\"");
+        let path = write_manifest(folder, &manifest(&source));
+        let mut command = whisper_host();
+        command.args(["check", "-f", path.to_str().unwrap(), "--state-dir"]);
+        command.arg(folder);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = output.await.unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), said)
+    };
+    let (good, said) = checked(state.path()).await;
+    assert!(good, "{said}");
+    for busy in [BUSY, BUSY_TOKENS] {
+        mode.store(busy, Ordering::SeqCst);
+        let (good, said) = checked(state.path()).await;
+        assert!(good && said.contains("using what it said last"), "{said}");
+        let (good, said) = checked(other.path()).await;
+        assert!(!good && said.contains("429"), "{said}");
+        assert!(!said.contains("docker login"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_of_a_web_server_is_served_if_its_digest_is_right() {
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
     let digest = sha256(&wasm);
@@ -587,6 +650,23 @@ async fn watch_serves_what_changes_and_keeps_serving_when_the_change_is_broken()
     serves("hello").await;
     replace(&other, &component("probe-wasi03"));
     serves("hello from 0.3").await;
+}
+
+#[tokio::test]
+async fn a_reload_does_not_wait_for_what_is_no_longer_wanted() {
+    let server = http_server(|_, _| Answer::Dripping).await;
+    let local = "\"{components}/probe-wasi02.wasm\"";
+    let host = Host::with_manifest(&manifest(local), &[]);
+    let digest = sha256(b"");
+    let slow = format!("{{ url = \"{server}/slow.wasm\", digest = \"{digest}\" }}");
+    write_manifest(host.state.path(), &manifest(&slow));
+    host.signal(Signal::HUP);
+    host.wait_for_log(|line| line["message"] == "fetching a component")
+        .await;
+    let next = manifest(local).replace("/...", "/next/...");
+    write_manifest(host.state.path(), &next);
+    host.signal(Signal::HUP);
+    eventually(async || (host.get("/next/hello").await.text == "hello").then_some(())).await;
 }
 
 #[tokio::test]

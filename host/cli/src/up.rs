@@ -144,19 +144,23 @@ async fn reload_when_asked(
         Ok(sources) => sources,
         Err(error) => return error,
     };
+    let mut asked = false;
     loop {
-        let changed = async {
-            match &mut watch {
-                Some(watch) => watch.changed().await,
-                None => std::future::pending().await,
+        if !std::mem::take(&mut asked) {
+            next_change(&mut hangup, &mut watch).await;
+        }
+        tracing::info!("reloading the application");
+        let manifest = setup::read_manifest(&options.common, &sources);
+        let manifest = tokio::select! {
+            manifest = manifest => manifest,
+            // What is still being fetched is no longer what is wanted.
+            () = next_change(&mut hangup, &mut watch) => {
+                asked = true;
+                continue;
             }
         };
-        tokio::select! {
-            _ = hangup.recv() => {}
-            () = changed => {}
-        }
         let reloaded = async {
-            let manifest = setup::read_manifest(&options.common, &sources).await?;
+            let manifest = manifest?;
             if let Some(watch) = &mut watch {
                 watch.follow(watched(options, &manifest));
             }
@@ -169,6 +173,20 @@ async fn reload_when_asked(
                 "the application was not reloaded; the present one is still served"
             ),
         }
+    }
+}
+
+/// Waits for the next SIGHUP, or change of a file that is watched.
+async fn next_change(hangup: &mut Signal, watch: &mut Option<Watch>) {
+    let changed = async {
+        match watch {
+            Some(watch) => watch.changed().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = hangup.recv() => {}
+        () = changed => {}
     }
 }
 

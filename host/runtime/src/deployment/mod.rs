@@ -189,6 +189,8 @@ impl Deployments {
         let mut parts = self.parts.lock().await;
         check_id(id, &parts.manifest)?;
         let mut next = Record::clone(&self.record.load());
+        // The bytes of a component that is refused, or whose client leaves, are of no use.
+        let _clean = CleanUp(self);
         let digest = self.folder.keep(wasm).map_err(failed)?;
         let deployed = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -201,12 +203,8 @@ impl Deployments {
                 revisions: Vec::new(),
             })
             .add(digest, deployed, settings);
-        let result = self.publish(&mut parts, next, id).await;
-        if result.is_err() {
-            // The bytes of a refused component are of no use.
-            self.folder.remove_unused(&self.record.load());
-        }
-        result.map(|()| revision)
+        self.publish(&mut parts, next, id).await?;
+        Ok(revision)
     }
 
     /// Serves an earlier revision: the one given, or the one before the present one.
@@ -310,6 +308,15 @@ impl Deployments {
             .await
             .map_err(|error| DeployError::Failed(format!("loading the component failed: {error}")))?
             .map_err(refused)
+    }
+}
+
+/// Removes bytes that no record refers to, when a change has been made or given up.
+struct CleanUp<'a>(&'a Deployments);
+
+impl Drop for CleanUp<'_> {
+    fn drop(&mut self) {
+        self.0.folder.remove_unused(&self.0.record.load());
     }
 }
 

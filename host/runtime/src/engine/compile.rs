@@ -44,6 +44,8 @@ pub(super) fn compile(
     let mut compiler = Command::new(program()?)
         .arg(COMPILE_COMPONENT)
         .arg(functions)
+        // The host's has tokens, and values of variables.
+        .env_clear()
         .env("RAYON_NUM_THREADS", threads.to_string())
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::piped())

@@ -116,7 +116,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
-            Self::Url { url, .. } => f.write_str(url),
+            Self::Url { url, .. } => f.write_str(&without_secrets(url)),
             Self::Oci(reference) => reference.fmt(f),
             Self::Package(package) => write!(
                 f,
@@ -125,6 +125,17 @@ impl fmt::Display for Source {
             ),
         }
     }
+}
+
+/// A URL without what may be a secret: the user's name and password, and what follows the path.
+fn without_secrets(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let Some((scheme, rest)) = path.split_once("://") else {
+        return path.to_owned();
+    };
+    let (authority, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    format!("{scheme}://{host}{below}")
 }
 
 /// A SHA-256, written `sha256:` and 64 hexadecimal digits.
@@ -157,7 +168,7 @@ impl FromStr for Digest {
             )
         };
         let digits = text.strip_prefix(Self::PREFIX).ok_or_else(form)?;
-        if digits.len() != 64 || !digits.is_ascii() {
+        if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(form());
         }
         let mut bytes = [0; 32];
@@ -176,7 +187,7 @@ impl fmt::Display for Digest {
 
 #[cfg(test)]
 mod tests {
-    use super::Digest;
+    use super::{Digest, without_secrets};
 
     #[test]
     fn a_digest_is_that_of_fips_180_4() {
@@ -186,5 +197,24 @@ mod tests {
         assert_eq!(text.parse(), Ok(Digest::of(b"abc")));
         assert!(text.to_uppercase().parse::<Digest>().is_err());
         assert!(text[..70].parse::<Digest>().is_err());
+        assert!(
+            format!("sha256:{}", "+a".repeat(32))
+                .parse::<Digest>()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        for (url, shown) in [
+            ("https://a.example/b.wasm", "https://a.example/b.wasm"),
+            (
+                "https://me:secret@a.example:1/b?signature=x#y",
+                "https://a.example:1/b",
+            ),
+            ("http://a.example?x=@", "http://a.example"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
     }
 }

@@ -9,6 +9,7 @@ mod registry;
 mod web;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -136,7 +137,8 @@ impl Sources {
         length: Option<u64>,
         mut bytes: impl Stream<Item = anyhow::Result<Bytes>> + Unpin,
     ) -> anyhow::Result<()> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
+        tracing::info!(source = name, "fetching a component");
         let too_large = || {
             anyhow::anyhow!(
                 "it is larger than the {} MiB that a component may have",
@@ -147,8 +149,23 @@ impl Sources {
             return Err(too_large());
         }
         let mut whole = Vec::new();
+        let (mut since, mut before) = (begun, 0);
         while let Some(piece) = bytes.next().await {
             whole.extend_from_slice(&piece?);
+            if whole.len() as u64 - before >= web::PROGRESS {
+                (since, before) = (Instant::now(), whole.len() as u64);
+            }
+            if since.elapsed() >= web::READ_TIMEOUT {
+                let within = humantime::format_duration(web::READ_TIMEOUT);
+                return Err(std::io::Error::from(std::io::ErrorKind::TimedOut)).with_context(
+                    || {
+                        format!(
+                            "less than {} KiB arrived in {within}; try again",
+                            web::PROGRESS >> 10
+                        )
+                    },
+                );
+            }
             if whole.len() as u64 > MAX_COMPONENT {
                 return Err(too_large());
             }

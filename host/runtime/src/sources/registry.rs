@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Progress, web};
-use crate::engine::interfaces;
+use crate::engine::{interfaces, visible};
 use crate::http::is_loopback;
 use crate::manifest::Digest;
 
@@ -30,6 +30,10 @@ const CONFIGURATION: &str = "application/vnd.wasm.config.v0+json";
 const MAX_METADATA: usize = 64 << 10;
 /// Bytes of a manifest: what registries take themselves (OCI Distribution Specification 1.1, "Pushing Manifests").
 const MAX_MANIFEST: usize = 4 << 20;
+
+/// How much of what else an artifact has is told: types, and letters of each.
+const MAX_LISTED: usize = 5;
+const MAX_TYPE: usize = 100;
 
 /// How long a registry may take to say what a reference means.
 const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -118,8 +122,10 @@ pub(super) async fn reference_of(
     package: &Package,
 ) -> anyhow::Result<Reference> {
     let registry = &package.registry;
-    let metadata = metadata(client, registry)
+    let metadata = tokio::time::timeout(RESOLVE_TIMEOUT, metadata(client, registry))
         .await
+        .map_err(anyhow::Error::from)
+        .and_then(|metadata| metadata)
         .with_context(|| format!("cannot ask {registry} where its packages are"))?;
     if let Some(other) = metadata.preferred_protocol.filter(|name| name != "oci") {
         anyhow::ensure!(
@@ -144,8 +150,20 @@ async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Me
     if response.status() == StatusCode::NOT_FOUND {
         return Ok(Metadata::default());
     }
-    let text = bounded(response.error_for_status()?, MAX_METADATA).await?;
+    let text = bounded(successful(response)?, MAX_METADATA).await?;
     serde_json::from_slice(&text).with_context(|| format!("{url} has another form than expected"))
+}
+
+/// The answer, if it is what was asked for. A redirect that was not followed is not.
+fn successful(response: Response) -> anyhow::Result<Response> {
+    let response = response.error_for_status()?;
+    let status = response.status();
+    anyhow::ensure!(
+        status.is_success(),
+        "{} answered {status}, which leads nowhere",
+        response.url()
+    );
+    Ok(response)
 }
 
 /// The body of an answer, of so many bytes at most.
@@ -203,7 +221,7 @@ impl Repository {
             StatusCode::NOT_FOUND => NO_ARTIFACT,
             _ => FAILED,
         };
-        response.error_for_status().context(advice)
+        successful(response).context(advice)
     }
 
     async fn send(&self, path: &str, accept: &str) -> anyhow::Result<Response> {
@@ -263,10 +281,10 @@ impl Repository {
         }
         let response = request.send().await.context(UNREACHABLE)?;
         let advice = match response.status() {
-            status if status.is_client_error() => NOT_LET_IN,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN,
             _ => FAILED,
         };
-        let answer = response.error_for_status().context(advice)?;
+        let answer = successful(response).context(advice)?;
         let answer = bounded(answer, MAX_METADATA).await?;
         let token: Token =
             serde_json::from_slice(&answer).context("the registry gives no token")?;
@@ -316,7 +334,8 @@ pub(super) async fn resolve(
     let mut layers: Vec<OciDescriptor> = manifest.layers;
     let found = layers
         .iter()
-        .map(|layer| layer.media_type.as_str())
+        .take(MAX_LISTED)
+        .map(|layer| visible(&layer.media_type.chars().take(MAX_TYPE).collect::<String>()))
         .collect::<Vec<_>>()
         .join(", ");
     layers.retain(|layer| layer.media_type == LAYER);
@@ -544,15 +563,21 @@ fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
 /// Whether the registry could not be asked, or was not able to answer: another time it may.
 pub(super) fn is_unreachable(error: &anyhow::Error) -> bool {
     match error.downcast_ref::<reqwest::Error>() {
-        Some(error) => error.status().is_none_or(|status| status.is_server_error()),
-        // A download that broke off.
-        None => error.downcast_ref::<std::io::Error>().is_some(),
+        Some(error) => error.status().is_none_or(|status| {
+            status.is_server_error()
+                || matches!(
+                    status,
+                    StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+                )
+        }),
+        // A download that broke off, or an answer that did not come in time.
+        None => error.is::<std::io::Error>() || error.is::<tokio::time::error::Elapsed>(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Reference, is_loopback};
+    use super::{Reference, is_loopback, is_unreachable};
 
     #[test]
     fn references_name_a_registry_a_repository_and_a_tag_or_digest() {
@@ -573,6 +598,14 @@ mod tests {
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_says_nothing_in_time_is_unreachable() {
+        let never = tokio::time::timeout(std::time::Duration::ZERO, std::future::pending::<()>());
+        let error = anyhow::Error::from(never.await.unwrap_err()).context("asking it");
+        assert!(is_unreachable(&error));
+        assert!(!is_unreachable(&anyhow::anyhow!("no such artifact")));
     }
 
     #[test]

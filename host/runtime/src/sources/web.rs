@@ -10,6 +10,9 @@ use futures::{Stream, StreamExt as _};
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What must arrive of a component within [`READ_TIMEOUT`], if it has not ended: less is as good as nothing.
+pub(super) const PROGRESS: u64 = 64 << 10;
+
 /// The client. Servers prove themselves by the certificate authorities that the system trusts.
 pub(super) fn client() -> anyhow::Result<reqwest::Client> {
     use_ring();
@@ -34,16 +37,20 @@ pub(super) async fn get(
     Option<u64>,
     impl Stream<Item = anyhow::Result<Bytes>> + Unpin + use<>,
 )> {
+    // The URL may have a password, or a signature.
     let response = client
         .get(url)
         .send()
         .await
+        .map_err(reqwest::Error::without_url)
         .context("the server cannot be reached")?;
     let status = response.status();
     anyhow::ensure!(status.is_success(), "the server answered {status}");
     let length = response.content_length();
-    let bytes = response
-        .bytes_stream()
-        .map(|piece| piece.context("the connection broke off; try again"));
+    let bytes = response.bytes_stream().map(|piece| {
+        piece
+            .map_err(reqwest::Error::without_url)
+            .context("the connection broke off; try again")
+    });
     Ok((length, bytes))
 }
