@@ -358,6 +358,9 @@ enum Answer {
     /// With a header, and its line's end.
     Unauthorized(String),
     TooManyRequests,
+    Forbidden,
+    /// To this address.
+    Redirect(String),
     Endless,
     /// A byte every second.
     Dripping,
@@ -374,11 +377,17 @@ async fn http_server(answer: impl Fn(&str, &str) -> Answer + Send + 'static) -> 
             let mut request = vec![0; 4096];
             let length = stream.read(&mut request).await.unwrap();
             let answer = answer(&address, &String::from_utf8_lossy(&request[..length]));
+            let location = match &answer {
+                Answer::Redirect(address) => format!("Location: {address}\r\n"),
+                _ => String::new(),
+            };
             let (status, header, body) = match &answer {
                 Answer::Found(body) => ("200 OK", "", &body[..]),
                 Answer::NotFound => ("404 Not Found", "", &b""[..]),
                 Answer::Unauthorized(header) => ("401 Unauthorized", &**header, &b""[..]),
                 Answer::TooManyRequests => ("429 Too Many Requests", "", &b""[..]),
+                Answer::Forbidden => ("403 Forbidden", "", &b""[..]),
+                Answer::Redirect(_) => ("307 Temporary Redirect", &*location, &b""[..]),
                 Answer::Endless => ("200 OK", "", &[b' '; 1 << 16][..]),
                 Answer::Dripping => ("200 OK", "", &b" "[..]),
             };
@@ -435,7 +444,13 @@ async fn no_answer_is_read_without_end() {
         "/v2/team/token/manifests/1" => Answer::Unauthorized(format!(
             "WWW-Authenticate: Bearer realm=\"{address}/endless\"\r\n"
         )),
-        "/v2/team/layer/manifests/1" => Answer::Found(oci_manifest(b"")),
+        "/v2/team/layer/manifests/1" | "/v2/team/slow/manifests/1" => {
+            Answer::Found(oci_manifest(b""))
+        }
+        path if path.starts_with("/v2/team/slow/blobs/") => Answer::Unauthorized(format!(
+            "WWW-Authenticate: Bearer realm=\"{address}/dripping\"\r\n"
+        )),
+        path if path.starts_with("/dripping") => Answer::Dripping,
         _ => Answer::Endless,
     });
     let server = server.await;
@@ -449,16 +464,43 @@ async fn no_answer_is_read_without_end() {
         ),
         (
             format!("\"oci://{address}/team/token:1\""),
-            "pull has more than 64 KiB",
+            "/endless has more than 64 KiB",
         ),
         (
             format!("\"oci://{address}/team/layer:1\""),
             "larger than the 128 MiB",
         ),
+        (
+            format!("\"oci://{address}/team/slow:1\""),
+            "the registry did not say what it has within 30s",
+        ),
     ] {
         let said = tokio::task::spawn_blocking(move || refused(state_dir().path(), &source));
         let said = said.await.unwrap();
         assert!(said.contains(most), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn errors_do_not_tell_what_gives_access() {
+    let server = http_server(|address, request| match path_of(request) {
+        "/v2/team/moved/manifests/1" => {
+            Answer::Redirect(format!("{address}/storage?X-Amz-Signature=sesame"))
+        }
+        path if path.starts_with("/v2/") => Answer::Unauthorized(format!(
+            "WWW-Authenticate: Bearer realm=\"{}/token?key=sesame\"\r\n",
+            address.replace("http://", "http://user:sesame@"),
+        )),
+        _ => Answer::Forbidden,
+    });
+    let server = server.await;
+    let address = server.strip_prefix("http://").unwrap();
+    for (name, at) in [("moved", "/storage"), ("token", "/token")] {
+        let source = format!("\"oci://{address}/team/{name}:1\"");
+        let said = tokio::task::spawn_blocking(move || refused(state_dir().path(), &source));
+        let said = said.await.unwrap();
+        let shown = format!("403 Forbidden) for url ({server}{at})");
+        assert!(said.contains(&shown) && !said.contains("sesame"), "{said}");
     }
 }
 

@@ -59,9 +59,9 @@ pub(crate) fn choose_track(opened: &Opened) -> Result<Chosen, Error> {
             (ContentEncoding::Unsupported(name), _) => {
                 Err(unsupported(&format!("{name} in {container}")))
             }
-            (_, Some(Edits::Reordered)) => Err(unsupported(&format!(
-                "an edit list that plays parts of a recording twice, or in another order, in {container}"
-            ))),
+            (_, Some(Edits::Unsupported(name))) => {
+                Err(unsupported(&format!("{name} in {container}")))
+            }
             (encoding, _) => open_track(container, track, parameters, codec, encoding)
                 .map(|chosen| Chosen { edits, ..chosen }),
         };

@@ -118,6 +118,22 @@ fn what_an_edit_list_cuts_away_is_not_played() {
             &make::with_edits(file(name), &[(100, 8_000), (100, 0)]),
             "an edit list that plays parts of a recording twice, or in another order, in mp4",
         );
+        // An edit without a length plays nothing, unless it is the last.
+        assert_eq!(
+            of(&[(200, 1_600), (0, 6_400), (100, 11_200)]),
+            [
+                &whole[1_600..1_600 + end(200)],
+                &whole[11_200..11_200 + end(100)]
+            ]
+            .concat(),
+            "{name}"
+        );
+        let many = |distance: i32| (0..5_000).map(|n| (1, n * distance)).collect::<Vec<_>>();
+        assert_eq!(of(&many(3)), whole[..4_999 * 3 + end(1)], "{name}");
+        assert_refused(
+            &make::with_edits(file(name), &many(40)),
+            "an edit list of more than 4096 parts in mp4",
+        );
     }
 }
 

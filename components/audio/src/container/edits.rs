@@ -6,16 +6,16 @@ use std::ops::Range;
 use super::boxes::{Atom, inside};
 use crate::Bytes;
 
-/// How many edits of a track are read. A recording that was cut in an editor has a few dozen.
-const MAX_EDITS: u64 = 4096;
+/// How many parts of a track are played one after another. A recording that was cut in an editor has a few dozen.
+const MAX_PARTS: usize = 4096;
 
 /// What is played of a track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Edits {
     /// Parts of its media, in ascending order, in units of its time scale.
     Parts { parts: Vec<Range<u64>>, scale: u64 },
-    /// Parts in an order that is not that of the file, or more often than once.
-    Reordered,
+    /// What is not supported, by name.
+    Unsupported(&'static str),
 }
 
 impl Edits {
@@ -33,11 +33,9 @@ impl Edits {
         // The length of an edit is in units of the movie's time scale, and may be rounded down by almost one of them.
         let unit = scale.div_ceil(movie_scale);
         let mut parts: Vec<Range<u64>> = Vec::new();
-        for index in 0..count.min(MAX_EDITS) {
+        let count = count.min(list.end.saturating_sub(list.start + 8) / width);
+        for index in 0..count {
             let at = list.start + 8 + index * width;
-            if at + width > list.end {
-                break;
-            }
             let (length, start) = match version {
                 1 => (
                     u64::from_be_bytes(bytes.array_at(at)?),
@@ -54,15 +52,22 @@ impl Edits {
             };
             let length = u128::from(length) * u128::from(scale) / u128::from(movie_scale);
             let end = match u64::try_from(length) {
+                Ok(0) if index + 1 < count => continue,
                 // To the end: so it is in fragmented files, whose length is not known beforehand.
                 Ok(0) | Err(_) => u64::MAX,
                 Ok(length) => start.saturating_add(length).saturating_add(unit),
             };
+            let is_full = parts.len() == MAX_PARTS;
             match parts.last_mut() {
                 Some(last) if start.saturating_add(unit) < last.end.saturating_sub(unit) => {
-                    return Some(Self::Reordered);
+                    return Some(Self::Unsupported(
+                        "an edit list that plays parts of a recording twice, or in another order,",
+                    ));
                 }
                 Some(last) if start <= last.end => last.end = last.end.max(end),
+                _ if is_full => {
+                    return Some(Self::Unsupported("an edit list of more than 4096 parts"));
+                }
                 _ => parts.push(start..end),
             }
         }

@@ -1,11 +1,13 @@
 //! Movie fragments (ISO/IEC 14496-12, 8.8), which symphonia reads wrongly where a file has several tracks: it takes the defaults of a
-//! track by its place instead of its number, and every track's data to be counted from the start of the fragment.
+//! track by its place instead of its number, and every track's data to be counted from the start of the fragment. It also panics at
+//! some flags of a first sample, and goes through samples that have no bytes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::boxes::{Atom, atoms, inside};
-use crate::Bytes;
+use crate::error::{damaged, unsupported};
+use crate::{Bytes, Error};
 
 /// Flags of `tfhd`.
 const BASE_DATA_OFFSET: u32 = 0x1;
@@ -32,7 +34,10 @@ const MAX_TRACKS: usize = 256;
 pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>) {
     order_defaults(bytes, movie.clone());
     let sizes = default_sizes(bytes, movie);
-    let mut changes = Vec::new();
+    let len = range.end - range.start;
+    // Offsets and other numbers, by where they stand.
+    let mut offsets = Vec::new();
+    let mut numbers = Vec::new();
     for fragment in named(bytes, range.clone(), *b"moof") {
         let start = fragment.named_at - 4;
         let mut base = start - range.start;
@@ -57,7 +62,18 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>) 
                     end = own.saturating_add_signed(i64::from(i32::from_be_bytes(offset)));
                     let counted_from = header.base.unwrap_or(start - range.start);
                     if counted_from != own {
-                        changes.push((run.content.start + 8, end.wrapping_sub(counted_from)));
+                        offsets.push((run.content.start + 8, end.wrapping_sub(counted_from)));
+                    }
+                }
+                if flags & FIRST_SAMPLE_FLAGS != 0 {
+                    let at = run.content.start + 8 + if flags & DATA_OFFSET != 0 { 4 } else { 0 };
+                    numbers.push((at, 0));
+                }
+                if flags & SAMPLE_SIZE == 0 && default > 0 {
+                    // The last of these begins at the end of the file or behind it.
+                    let most = len.saturating_sub(end) / u64::from(default) + 1;
+                    if u64::from(count(bytes, &run)) > most {
+                        numbers.push((run.content.start + 4, most as u32));
                     }
                 }
                 end = end.saturating_add(size(bytes, &run, flags, default));
@@ -65,24 +81,42 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>) 
             base = end;
         }
     }
-    for (at, offset) in changes {
+    for (at, number) in numbers {
+        bytes.overwrite(at, &number.to_be_bytes());
+    }
+    for (at, offset) in offsets {
         // What has no place in 32 bits is behind the end of the file, or is bounded there.
         let offset = i32::try_from(offset as i64).unwrap_or(i32::MAX);
         bytes.overwrite(at, &offset.to_be_bytes());
     }
 }
 
-/// Why the fragments of a track cannot be read; none if they can.
-pub(super) fn refused(bytes: &Bytes, range: Range<u64>, track: u32) -> Option<&'static str> {
+/// Check that the fragments of a track, in the file `range`, can be read.
+pub(super) fn check(bytes: &Bytes, range: Range<u64>, track: u32) -> Result<(), Error> {
+    let named_error = |name| Err(unsupported(&format!("an mp4 of fragments {name}")));
+    let len = range.end - range.start;
+    // Those of all tracks whose sizes are not listed one by one. Symphonia goes through them even if they have no bytes.
+    let mut samples = 0;
     for fragment in named(bytes, range, *b"moof") {
         let mut seen = false;
         for (index, of) in named(bytes, fragment.content, *b"traf").enumerate() {
-            let Some(header) = Header::read(bytes, &of).filter(|header| header.track == track)
-            else {
+            let Some(header) = Header::read(bytes, &of) else {
                 continue;
             };
+            samples += named(bytes, of.content.clone(), *b"trun")
+                .filter(|run| flags(bytes, run).is_some_and(|flags| flags & SAMPLE_SIZE == 0))
+                .map(|run| u64::from(count(bytes, &run)))
+                .sum::<u64>();
+            if samples > len {
+                return Err(damaged(
+                    "the MP4 file states more samples than it has bytes",
+                ));
+            }
+            if header.track != track {
+                continue;
+            }
             if std::mem::replace(&mut seen, true) {
-                return Some("fragments with one track twice");
+                return named_error("with one track twice");
             }
             let counts_from_another =
                 index > 0 && header.base.is_none() && header.flags & BASE_IS_MOOF == 0;
@@ -91,11 +125,11 @@ pub(super) fn refused(bytes: &Bytes, range: Range<u64>, track: u32) -> Option<&'
                 .and_then(|run| flags(bytes, &run))
                 .is_none_or(|flags| flags & DATA_OFFSET != 0);
             if counts_from_another && !states_offset {
-                return Some("fragments whose tracks follow each other without offsets");
+                return named_error("whose tracks follow each other without offsets");
             }
         }
     }
-    None
+    Ok(())
 }
 
 /// The number of a track, the box `trak`.
@@ -195,10 +229,15 @@ impl Header {
     }
 }
 
-/// Bytes of all samples of a run, the box `trun`.
-fn size(bytes: &Bytes, run: &Atom, flags: u32, default: u32) -> u64 {
+/// How many samples a run has, the box `trun`.
+fn count(bytes: &Bytes, run: &Atom) -> u32 {
     let count = bytes.array_at(run.content.start + 4);
-    let count = count.map_or(0, u32::from_be_bytes);
+    count.map_or(0, u32::from_be_bytes)
+}
+
+/// Bytes of all samples of a run.
+fn size(bytes: &Bytes, run: &Atom, flags: u32, default: u32) -> u64 {
+    let count = count(bytes, run);
     if flags & SAMPLE_SIZE == 0 {
         return u64::from(count) * u64::from(default);
     }

@@ -112,14 +112,14 @@ fn tracks(bytes: &Bytes, movie: Range<u64>) -> Vec<Track> {
 }
 
 /// Hide from symphonia what it cannot read: tracks that are not audio or are demultiplexed here, and all sample entries but the one
-/// in use. Nothing is hidden in fragmented files, where other boxes refer to the tracks.
+/// in use. No track is hidden in fragmented files, where other boxes refer to them.
 pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
     let found = movie(bytes, range.clone());
     if let Some((movie, true)) = &found {
         fragments::prepare(bytes, &range, movie.clone());
     }
     bound_offsets(bytes, &range);
-    let Some((movie, false)) = found else {
+    let Some((movie, is_fragmented)) = found else {
         return;
     };
     let mut hidden = Vec::new();
@@ -132,12 +132,14 @@ pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
         match (track, entry) {
             (Some(track), Some(entry)) if matches!(entry.kind, Kind::Symphonia) => {
                 emptied.extend(entry.wave);
-                if track.entries.len() > 1
+                if !is_fragmented
+                    && track.entries.len() > 1
                     && let Some(used) = track.used
                 {
                     first.push((track.entries[0].start, track.entries[used].clone()));
                 }
             }
+            _ if is_fragmented => {}
             _ => hidden.push(atom.named_at),
         }
     }
@@ -262,12 +264,9 @@ pub(crate) fn open(
             continue;
         };
         match entry.kind {
-            Kind::Symphonia if is_fragmented => {
+            Kind::Symphonia | Kind::Coding(Coding::MpegAudio) if is_fragmented => {
                 let number = fragments::track_number(bytes, &track.atom).unwrap_or(0);
-                return match fragments::refused(bytes, range, number) {
-                    Some(name) => Err(unsupported(&format!("an mp4 of {name}"))),
-                    None => Ok(None),
-                };
+                return fragments::check(bytes, range, number).map(|()| None);
             }
             Kind::Symphonia => {
                 let has = |name| inside(bytes, track.table.clone(), &[name]).is_some();
@@ -281,7 +280,6 @@ pub(crate) fn open(
             Kind::Named(name) => {
                 refused = refused.or(Some(unsupported(&format!("the codec {name} in mp4"))));
             }
-            Kind::Coding(Coding::MpegAudio) if is_fragmented => return Ok(None),
             Kind::Coding(_) if is_fragmented => {
                 refused = refused.or(Some(unsupported("PCM, G.711 or ADPCM in a fragmented mp4")));
             }

@@ -65,9 +65,12 @@ fn check(ffmpeg: &Ffmpeg, row: &Row, content: &[u8]) -> Result<String, String> {
                 Err(format!("refused otherwise than as {name}: {text}"))
             };
         }
+        (Err(Error::Corrupt(text)), Expected::Damaged(name)) if text.contains(name) => {
+            return Ok(format!("damaged: {text}"));
+        }
         (Err(error), _) => return Err(format!("{error:?}")),
         (Ok((_, skipped)), _) if skipped > 0 => return Err(format!("{skipped} packets skipped")),
-        (Ok((samples, _)), Expected::Refused(name)) => {
+        (Ok((samples, _)), Expected::Refused(name) | Expected::Damaged(name)) => {
             return Err(format!("{} samples of what is {name}", samples.len()));
         }
         (Ok((samples, _)), _) => samples,
@@ -76,7 +79,7 @@ fn check(ffmpeg: &Ffmpeg, row: &Row, content: &[u8]) -> Result<String, String> {
         Expected::Same(tolerance) => same(&samples, &ffmpeg.decode(row.file)?, tolerance),
         Expected::Like(least) => like(&samples, &ffmpeg.decode(row.file)?, least),
         Expected::Speech(tolerance) => same(&samples, &make::samples(), tolerance),
-        Expected::Refused(_) => unreachable!("returned above"),
+        Expected::Refused(_) | Expected::Damaged(_) => unreachable!("returned above"),
     }
 }
 

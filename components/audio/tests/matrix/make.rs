@@ -277,6 +277,50 @@ pub fn with_edits(mut content: Vec<u8>, edits: &[(u32, i32)]) -> Vec<u8> {
     content
 }
 
+/// Behind the name of each box of this name.
+fn contents(content: &[u8], name: &[u8; 4]) -> Vec<usize> {
+    let found = content.windows(4).enumerate();
+    let found = found.filter(|(_, four)| four == name);
+    found.map(|(at, _)| at + 4).collect()
+}
+
+/// MP4 whose fragments state samples without bytes.
+pub fn samples_without_bytes(mut content: Vec<u8>) -> Vec<u8> {
+    for header in contents(&content, b"tfhd") {
+        let has = |flag: u8| {
+            if content[header + 3] & flag != 0 {
+                4
+            } else {
+                0
+            }
+        };
+        assert_ne!(has(0x10), 0, "the size of samples is stated");
+        let at = header + 8 + 2 * has(0x1) + has(0x2) + has(0x8);
+        content[at..at + 4].fill(0);
+    }
+    for run in contents(&content, b"trun") {
+        // Only the offset of the data is stated.
+        content[run..run + 4].copy_from_slice(&1_u32.to_be_bytes());
+        content[run + 4..run + 8].fill(0xff);
+    }
+    content
+}
+
+/// MP4 whose fragments state all flags of the first sample instead of the samples' durations.
+pub fn all_flags_of_first_samples(mut content: Vec<u8>) -> Vec<u8> {
+    for run in contents(&content, b"trun") {
+        let word = |at: usize| content[at..at + 4].try_into().expect("four bytes");
+        let count = u32::from_be_bytes(word(run + 4)) as usize;
+        // Durations and sizes alternate.
+        assert_eq!(word(run), 0x301_u32.to_be_bytes());
+        let sizes: Vec<u8> = (0..count).flat_map(|n| word(run + 16 + 8 * n)).collect();
+        content[run..run + 4].copy_from_slice(&0x205_u32.to_be_bytes());
+        content[run + 12..run + 16].fill(0xff);
+        content[run + 16..run + 16 + sizes.len()].copy_from_slice(&sizes);
+    }
+    content
+}
+
 /// A fragmented film whose defaults of tracks are in another order than its tracks.
 pub fn swapped_defaults(mut content: Vec<u8>) -> Vec<u8> {
     let places: Vec<usize> = content

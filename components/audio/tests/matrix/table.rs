@@ -29,11 +29,13 @@ pub enum Expected {
     Like(f64),
     /// The samples of the recording itself, within a tolerance: ffmpeg decodes this file otherwise, or not at all.
     Speech(f32),
-    /// Refused, with this in the message.
+    /// Refused as damaged, with this in the message.
+    Damaged(&'static str),
+    /// Refused as not supported, with this in the message.
     Refused(&'static str),
 }
 
-use Expected::{Like, Refused, Same, Speech};
+use Expected::{Damaged, Like, Refused, Same, Speech};
 use Made::{By, Changed, Here};
 
 /// Rounding to 16 bits, which some codecs do differently.
@@ -226,6 +228,9 @@ pub const ROWS: &[Row] = &[
     row("fragments_based_on_moof.mp4", By(film!("-c:a aac -movflags +default_base_moof+frag_keyframe+empty_moov")), Like(0.999)),
     row("fragments_swapped.mp4", Changed(film!("-c:a aac -movflags +frag_keyframe+empty_moov"), make::swapped_defaults), Like(0.999)),
     row("fragments_dash_swapped.mp4", Changed(film!("-c:a aac -movflags +dash+frag_keyframe+delay_moov"), make::swapped_defaults), Like(0.999)),
+    row("fragments_without_bytes.mp4", Changed("-c:a aac -movflags +frag_keyframe+empty_moov", make::samples_without_bytes), Damaged("more samples than it has bytes")),
+    row("fragments_flagged.mp4", Changed("-c:a aac -movflags +frag_keyframe+empty_moov", make::all_flags_of_first_samples), Like(0.999)),
+    row("alac_fragmented.mov", By("-c:a alac -movflags +frag_keyframe+empty_moov"), Same(0.0)),
     row("eac3_fragmented.mp4", By("-c:a eac3 -ar 48000 -movflags +frag_keyframe+empty_moov+delay_moov"), Refused("Enhanced AC-3")),
     row("s24_fragmented.mov", By("-c:a pcm_s24be -movflags +frag_keyframe+empty_moov"), Refused("fragmented")),
     row("mp3_fragmented.mp4", By("-c:a libmp3lame -ar 44100 -movflags +frag_keyframe+empty_moov"), Like(0.998)),

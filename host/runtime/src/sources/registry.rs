@@ -36,7 +36,7 @@ const MAX_LISTED: usize = 5;
 const MAX_TYPE: usize = 100;
 
 /// How long a registry may take to say what a reference means.
-const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Where an artifact is: `oci://REGISTRY/REPOSITORY:TAG`, or `@sha256:…` in the place of the tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,10 +122,8 @@ pub(super) async fn reference_of(
     package: &Package,
 ) -> anyhow::Result<Reference> {
     let registry = &package.registry;
-    let metadata = tokio::time::timeout(RESOLVE_TIMEOUT, metadata(client, registry))
+    let metadata = in_time(metadata(client, registry))
         .await
-        .map_err(anyhow::Error::from)
-        .and_then(|metadata| metadata)
         .with_context(|| format!("cannot ask {registry} where its packages are"))?;
     if let Some(other) = metadata.preferred_protocol.filter(|name| name != "oci") {
         anyhow::ensure!(
@@ -146,7 +144,7 @@ pub(super) async fn reference_of(
 async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Metadata> {
     let scheme = scheme_of(registry);
     let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
-    let response = client.get(&url).send().await?;
+    let response = client.get(&url).send().await.map_err(web::shown)?;
     if response.status() == StatusCode::NOT_FOUND {
         return Ok(Metadata::default());
     }
@@ -154,25 +152,35 @@ async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Me
     serde_json::from_slice(&text).with_context(|| format!("{url} has another form than expected"))
 }
 
+/// What a registry says, if it does within [`RESOLVE_TIMEOUT`].
+async fn in_time<T>(asking: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::time::timeout(RESOLVE_TIMEOUT, asking)
+        .await
+        .with_context(|| {
+            let within = humantime::format_duration(RESOLVE_TIMEOUT);
+            format!("the registry did not say what it has within {within}")
+        })?
+}
+
 /// The answer, if it is what was asked for. A redirect that was not followed is not.
 fn successful(response: Response) -> anyhow::Result<Response> {
-    let response = response.error_for_status()?;
+    let response = response.error_for_status().map_err(web::shown)?;
     let status = response.status();
     anyhow::ensure!(
         status.is_success(),
         "{} answered {status}, which leads nowhere",
-        response.url()
+        web::without_secrets(response.url().clone())
     );
     Ok(response)
 }
 
 /// The body of an answer, of so many bytes at most.
 async fn bounded(response: Response, most: usize) -> anyhow::Result<Vec<u8>> {
-    let url = response.url().clone();
+    let url = web::without_secrets(response.url().clone());
     let mut body = Vec::new();
     let mut pieces = response.bytes_stream();
     while let Some(piece) = pieces.next().await {
-        body.extend_from_slice(&piece?);
+        body.extend_from_slice(&piece.map_err(web::shown)?);
         anyhow::ensure!(body.len() <= most, "{url} has more than {} KiB", most >> 10);
     }
     Ok(body)
@@ -209,8 +217,12 @@ struct Token {
 }
 
 impl Repository {
-    /// What is at a path of the repository.
+    /// What is at a path of the repository, whose beginning comes in time.
     async fn get(&mut self, path: &str, accept: &str) -> anyhow::Result<Response> {
+        in_time(self.ask(path, accept)).await
+    }
+
+    async fn ask(&mut self, path: &str, accept: &str) -> anyhow::Result<Response> {
         let mut response = self.send(path, accept).await?;
         if response.status() == StatusCode::UNAUTHORIZED && self.access.is_none() {
             self.access = self.authorize(response.headers()).await?;
@@ -239,7 +251,7 @@ impl Repository {
                 true => UNREACHABLE,
                 false => FAILED,
             };
-            anyhow::Error::from(error).context(advice)
+            anyhow::Error::from(web::shown(error)).context(advice)
         })
     }
 
@@ -267,7 +279,8 @@ impl Repository {
         let realm = Url::parse(&realm).context("the registry's token server has no address")?;
         anyhow::ensure!(
             realm.scheme() == "https" || realm.host_str().is_some_and(is_loopback),
-            "the registry's token server {realm} has no TLS"
+            "the registry's token server {} has no TLS",
+            web::without_secrets(realm)
         );
         let mut request = self
             .web
@@ -279,7 +292,8 @@ impl Repository {
         if let RegistryAuth::Basic(name, password) = &self.credentials {
             request = request.basic_auth(name, Some(password));
         }
-        let response = request.send().await.context(UNREACHABLE)?;
+        let response = request.send().await;
+        let response = response.map_err(web::shown).context(UNREACHABLE)?;
         let advice = match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN,
             _ => FAILED,
@@ -325,12 +339,7 @@ pub(super) async fn resolve(
         serde_json::from_slice::<OciImageManifest>(&manifest)
             .context("it is no component: its manifest has another form than expected")
     };
-    let manifest = tokio::time::timeout(RESOLVE_TIMEOUT, asking)
-        .await
-        .with_context(|| {
-            let within = humantime::format_duration(RESOLVE_TIMEOUT);
-            format!("the registry did not say what it has within {within}")
-        })??;
+    let manifest = in_time(asking).await?;
     let mut layers: Vec<OciDescriptor> = manifest.layers;
     let found = layers
         .iter()
@@ -372,7 +381,7 @@ impl Artifact {
         let response = self.repository.get(&path, "*/*").await?;
         let bytes = response
             .bytes_stream()
-            .map(|piece| piece.context("the connection broke off; try again"));
+            .map(|piece| piece.map_err(web::shown).context(web::BROKE_OFF));
         Ok((u64::try_from(self.layer.size).ok(), bytes))
     }
 }
@@ -539,6 +548,10 @@ const FAILED: &str = "the registry failed";
 /// A registry's error at publishing, with what to do about it.
 fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
     use oci_client::errors::OciDistributionError as Error;
+    let error = match error {
+        Error::RequestError(error) => Error::RequestError(web::shown(error)),
+        error => error,
+    };
     let said = |code: &OciErrorCode| match &error {
         Error::RegistryError { envelope, .. } => envelope.errors.iter().any(|e| e.code == *code),
         _ => false,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
+use reqwest::Url;
 
 /// How long a server may take to accept a connection, and to send the next piece.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +30,26 @@ pub(super) fn use_ring() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+pub(super) const BROKE_OFF: &str = "the connection broke off; try again";
+
+/// A URL for people and logs: without a password, and without the query, where signatures and tokens stand.
+pub(super) fn without_secrets(mut url: Url) -> Url {
+    // Both fail for a URL that cannot have them.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}
+
+/// An error for people and logs.
+pub(super) fn shown(error: reqwest::Error) -> reqwest::Error {
+    match error.url().cloned() {
+        Some(url) => error.with_url(without_secrets(url)),
+        None => error,
+    }
+}
+
 /// The length, if the server tells, and the bytes of a file.
 pub(super) async fn get(
     client: &reqwest::Client,
@@ -37,20 +58,17 @@ pub(super) async fn get(
     Option<u64>,
     impl Stream<Item = anyhow::Result<Bytes>> + Unpin + use<>,
 )> {
-    // The URL may have a password, or a signature.
     let response = client
         .get(url)
         .send()
         .await
-        .map_err(reqwest::Error::without_url)
+        .map_err(shown)
         .context("the server cannot be reached")?;
     let status = response.status();
     anyhow::ensure!(status.is_success(), "the server answered {status}");
     let length = response.content_length();
-    let bytes = response.bytes_stream().map(|piece| {
-        piece
-            .map_err(reqwest::Error::without_url)
-            .context("the connection broke off; try again")
-    });
+    let bytes = response
+        .bytes_stream()
+        .map(|piece| piece.map_err(shown).context(BROKE_OFF));
     Ok((length, bytes))
 }
