@@ -43,8 +43,9 @@ test: setup test-model test-components handlers ## run all tests
 	@sh scripts/setup-registry.sh
 	cargo test --release --locked --target-dir target --workspace
 
-lint: ## formatting and clippy, over host and components
+lint: ## formatting, circles between files, and clippy, over host and components
 	cargo fmt --all --check
+	python3 scripts/check-circles.py
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 format: ## format all code

@@ -397,7 +397,7 @@ source = "{components}/word-count.wasm"
 ai_models = ["whisper"]
 
 [component.word-count.dependencies]
-"speech:pipeline/frontend" = { path = "{components}/audio.wasm" }
+"speech:pipeline/features" = { path = "{components}/audio.wasm" }
 "#;
     let host = Host::with_manifest(manifest, &[]);
     let answer = host.post("/words", recording("garden.flac")).await;

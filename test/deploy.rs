@@ -39,6 +39,18 @@ async fn run_refused(host: &Host, args: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// The SHA-256 of bytes, in hexadecimal.
+fn sha256(bytes: &[u8]) -> String {
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The manifest of a component that tells its number.
+fn numbered(number: u32) -> Value {
+    let environment = serde_json::json!({"environment": {"N": number.to_string()}});
+    common::fragment("mine", "/mine/...", environment)
+}
+
 /// An application of one component, so that hosts start quickly.
 fn probe() -> Host {
     Host::with_manifest(MANIFEST, &[])
@@ -102,7 +114,7 @@ async fn a_deployed_handler_may_use_the_model_and_components_of_the_application(
         &host,
         &[
             &args[..],
-            &["--dependency", "speech:pipeline/frontend=audio"],
+            &["--dependency", "speech:pipeline/features=audio"],
         ]
         .concat(),
     )
@@ -181,13 +193,13 @@ async fn what_cannot_be_served_is_refused_and_changes_nothing() {
     let said = run_refused(&host, &["deploy", &probe, "--route", "/x", "--id", "given"]).await;
     assert!(said.contains("belongs to the manifest"), "{said}");
     assert_eq!(host.get("/mine/hello").await.text, "hello");
-    let figures_aside = |text: &str| {
+    let without_metrics = |text: &str| {
         let mut value: Value = serde_json::from_str(text).unwrap();
-        value["figures"] = Value::Null;
+        value["metrics"] = Value::Null;
         value
     };
     let after = run_ok(&host, &["show", "mine", "--json"]).await;
-    assert_eq!(figures_aside(&after), figures_aside(&before));
+    assert_eq!(without_metrics(&after), without_metrics(&before));
     // Nothing of what was refused stays on disk.
     assert_eq!(
         std::fs::read_dir(host.state.path().join("deployments/blobs"))
@@ -279,9 +291,8 @@ async fn what_was_deployed_survives_a_kill_at_any_moment() {
     let deploying = tokio::spawn(async move {
         let mut answered = 0;
         for i in 1.. {
-            let url = format!("{admin}/v1/components/mine?route=/mine/...&env=N={i}");
-            match client().put(url).body(wasm.clone()).send().await {
-                Ok(answer) if answer.status() == 200 => answered = i,
+            match common::deploy(&admin, "mine", &numbered(i), &wasm).await {
+                Some(answer) if answer.status == 200 => answered = i,
                 _ => break,
             }
         }
@@ -320,12 +331,8 @@ async fn no_request_fails_while_revisions_come_and_go() {
     let host = probe();
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
     let deploy = async |n: u32| {
-        let url = format!(
-            "{}/v1/components/mine?route=/mine/...&env=N={n}",
-            host.admin
-        );
-        let answer = client().put(url).body(wasm.clone()).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
+        let answer = common::deploy(&host.admin, "mine", &numbered(n), &wasm).await;
+        assert_eq!(answer.unwrap().status, 200);
     };
     deploy(0).await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -389,11 +396,11 @@ async fn list_and_logs_show_what_components_do() {
         .find(|c| c["id"] == "mine")
         .unwrap();
     assert_eq!(mine["revision"], 1);
-    assert_eq!(mine["figures"]["requests"], 3);
-    assert_eq!(mine["figures"]["traps"], 1);
-    assert_eq!(mine["figures"]["running"], 0);
+    assert_eq!(mine["metrics"]["requests"], 3);
+    assert_eq!(mine["metrics"]["traps"], 1);
+    assert_eq!(mine["metrics"]["running"], 0);
     assert!(
-        mine["figures"]["memory_high_water"].as_u64().unwrap() >= 64 << 10,
+        mine["metrics"]["memory_high_water"].as_u64().unwrap() >= 64 << 10,
         "{mine}"
     );
     let table = run_ok(&host, &["list"]).await;
@@ -451,15 +458,15 @@ async fn what_another_component_depends_on_is_not_replaced_by_what_does_not_fit(
     let app = [
         &deploy[..],
         &["--id", "app", "--route", "/app", "--ai-model", "whisper"],
-        &["--dependency", "speech:pipeline/frontend=audio"],
-        &["--dependency", "speech:pipeline/recorder=rec"],
+        &["--dependency", "speech:pipeline/features=audio"],
+        &["--dependency", "speech:pipeline/calls=rec"],
     ]
     .concat();
     run_ok(&host, &app).await;
     let probe = component("probe-wasi02");
     let unfit = ["deploy", &probe, "--id", "rec", "--route", "/rec"];
     let said = run_refused(&host, &unfit).await;
-    assert!(said.contains("app") && said.contains("recorder"), "{said}");
+    assert!(said.contains("app") && said.contains("calls"), "{said}");
     assert!(run_refused(&host, &["remove", "rec"]).await.contains("app"));
 
     let host = Host::with(host.kill(), &[]);
@@ -475,7 +482,7 @@ async fn what_can_no_longer_be_loaded_does_not_keep_others_from_being_changed() 
         let route = format!("/{id}");
         let deploy = ["deploy", &words, "--id", id, "--route", &route];
         let given = ["--ai-model", "whisper", "--dependency"];
-        let audio = ["speech:pipeline/frontend=audio"];
+        let audio = ["speech:pipeline/features=audio"];
         run_ok(&host, &[&deploy[..], &given, &audio].concat()).await;
     }
     let state = host.kill();
@@ -512,15 +519,9 @@ async fn parameters_that_are_unknown_or_given_twice_are_refused() {
             "/given/rollback?revision=1&revision=2",
             "given twice",
         ),
-        ("PUT", "/x?route=/a&route=/b", "given twice"),
-        ("PUT", "/x?route=/a&timeseries=1", "neither true nor false"),
-        ("PUT", "/x?route=/a&force=true", "unknown parameter force"),
-        ("PUT", "/x?route=/a&env=A=1&env=A=2", "env=A is given twice"),
-        (
-            "PUT",
-            "/x?route=/a&dependency=a:b/c=x&dependency=a:b/c=y",
-            "given twice",
-        ),
+        ("PUT", "/x?health=/a&health=/b", "given twice"),
+        ("PUT", "/x?route=/a", "unknown parameter route"),
+        ("PUT", "/x?force=true", "unknown parameter force"),
     ] {
         let request = client().request(method.parse().unwrap(), url(path));
         let answer = common::answer(request.send().await.unwrap()).await;
@@ -538,12 +539,204 @@ async fn parameters_that_are_unknown_or_given_twice_are_refused() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_is_wrong_is_refused_and_the_message_says_what_is() {
+    let host = Host::with_manifest(MANIFEST, &[]);
+    let wasm = std::fs::read(component("probe-wasi02")).unwrap();
+    let of = |fields: Value| common::fragment("x", "/x", fields);
+    let trigger = |trigger: Value| serde_json::json!({"component": {"x": {}}, "trigger": trigger});
+    for (manifest, problem) in [
+        (serde_json::json!({}), "the manifest has no [component.x]"),
+        (
+            of(serde_json::json!({"source": "a.wasm"})),
+            "`source` is not allowed here",
+        ),
+        (
+            of(serde_json::json!({"enviroment": {}})),
+            "did you mean `environment`?",
+        ),
+        (
+            of(serde_json::json!({"tool": {"whisper-host": {"timeserie": true}}})),
+            "did you mean `timeseries`?",
+        ),
+        (
+            of(serde_json::json!({"tool": {"whisper-host": {"timeseries": 1}}})),
+            "where a boolean is expected",
+        ),
+        (
+            of(serde_json::json!({"tool": {"whisper-host": {"limits": {"timeout": "0s"}}}})),
+            "no time",
+        ),
+        (
+            of(serde_json::json!({"dependencies": {"a:b/c": {"component": "nobody"}}})),
+            "there is no [component.nobody]",
+        ),
+        (
+            of(serde_json::json!({"variables": {"a": "{{ missing }}"}})),
+            "which is not under [variables]",
+        ),
+        (
+            of(serde_json::json!({"files": ["nothing/*"]})),
+            "matches no file",
+        ),
+        (trigger(serde_json::json!({})), "nothing would call it"),
+        (
+            trigger(serde_json::json!({"redis": [{"component": "x"}]})),
+            "field `redis` of Spin's manifest is not supported",
+        ),
+        (
+            trigger(serde_json::json!({"http": [{"component": "x"}]})),
+            "missing field `route`",
+        ),
+        (
+            trigger(serde_json::json!({"http": [{"component": "x", "route": "x"}]})),
+            "must start with `/`",
+        ),
+        (
+            trigger(serde_json::json!({"http": [{"component": "y", "route": "/x"}]})),
+            "each trigger must name this component",
+        ),
+    ] {
+        let answer = common::deploy(&host.admin, "x", &manifest, &wasm)
+            .await
+            .unwrap();
+        assert_eq!(answer.error(), (422, "refused".into()), "{manifest}");
+        assert!(
+            answer.message().contains(problem),
+            "{manifest}: {}",
+            answer.text
+        );
+    }
+    let url = format!("{}/v1/components/x", host.admin);
+    let good = of(serde_json::json!({}));
+    let form = || reqwest::multipart::Form::new();
+    for (form, problem) in [
+        (
+            form().text("component", "x"),
+            "the part `manifest` is missing",
+        ),
+        (
+            form().text("manifest", good.to_string()),
+            "the part `component` is missing",
+        ),
+        (form().text("manifest", "{"), "the manifest is not JSON"),
+        (
+            common::deployment(&good, wasm.clone()).text("manifest", "{}"),
+            "given twice",
+        ),
+        (
+            common::deployment(&good, wasm.clone()).text("route", "/x"),
+            "unknown part route",
+        ),
+    ] {
+        let answer = client().put(&url).multipart(form).send().await.unwrap();
+        let answer = common::answer(answer).await;
+        assert_eq!(answer.error(), (400, "bad_request".into()), "{problem}");
+        assert!(answer.message().contains(problem), "{}", answer.text);
+    }
+    let raw = client().put(&url).body(wasm).send().await.unwrap();
+    let raw = common::answer(raw).await;
+    assert!(raw.message().contains("send a form"), "{}", raw.text);
+}
+
+#[tokio::test]
+async fn a_deployed_component_can_have_all_that_one_of_the_manifest_can() {
+    let state = common::state_dir();
+    std::fs::write(state.path().join("greeting.txt"), "hello from a file").unwrap();
+    let variables = format!("{MANIFEST}\n[variables]\ngreeting = {{ default = \"good day\" }}\n");
+    let path = common::write_manifest(state.path(), &variables);
+    let host = Host::with(state, &["-f", path.to_str().unwrap()]);
+    let manifest = host.state.path().join("mine.toml");
+    let text = format!(
+        r#"
+[[trigger.http]]
+route = "/one/..."
+component = "mine"
+[[trigger.http]]
+route = "/two/..."
+component = "mine"
+[component.mine]
+source = "{}"
+environment = {{ A = "1" }}
+variables = {{ words = "{{{{ greeting }}}}" }}
+files = ["greeting.txt"]
+[component.mine.tool.whisper-host.limits]
+request_body = "4B"
+"#,
+        component("probe-spin")
+    );
+    std::fs::write(&manifest, text).unwrap();
+    let deploy = ["deploy", "--manifest", manifest.to_str().unwrap()];
+    let said = run_ok(&host, &deploy).await;
+    assert_eq!(said, "mine: revision 1 serves /one/..., /two/...\n");
+    let host = Host::with(host.kill(), &["-f", path.to_str().unwrap()]);
+    for route in ["/one", "/two"] {
+        let said = host.get(&format!("{route}/spin-variable?words")).await.text;
+        assert_eq!(said, "Ok(\"good day\")");
+        let said = host.get(&format!("{route}/file?/greeting.txt")).await.text;
+        assert_eq!(said, "hello from a file");
+        let answer = host.post(&format!("{route}/spin-variable"), "12345").await;
+        assert_eq!(answer.error(), (413, "body_too_large".into()));
+    }
+}
+
+/// What the version before this one wrote.
+#[tokio::test]
+async fn a_record_of_the_first_form_is_carried_over() {
+    let state = common::state_dir();
+    let wasm = std::fs::read(component("probe-wasi02")).unwrap();
+    let digest = sha256(&wasm);
+    let blobs = state.path().join("deployments/blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::fs::write(blobs.join(format!("{digest}.wasm")), &wasm).unwrap();
+    let revision = |number: u32| {
+        serde_json::json!({"revision": number, "digest": digest, "deployed": 1, "settings": {
+            "route": "/mine/...", "environment": {"N": number.to_string()}, "allowed_outbound_hosts": [],
+            "ai_models": [], "timeseries": false, "dependencies": {}, "health": null,
+        }})
+    };
+    let record = serde_json::json!({"version": 1, "components": {
+        "mine": {"current": 2, "revisions": [revision(1), revision(2)]},
+    }});
+    let file = state.path().join("deployments/components.json");
+    std::fs::write(&file, record.to_string()).unwrap();
+    let path = common::write_manifest(state.path(), MANIFEST);
+    let host = Host::with(state, &["-f", path.to_str().unwrap()]);
+    assert_eq!(host.get("/mine/environment").await.text, "N=2");
+    run_ok(&host, &["rollback", "mine"]).await;
+    assert_eq!(host.get("/mine/environment").await.text, "N=1");
+    let file = host.state.path().join("deployments/components.json");
+    let record: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(record["version"], 2);
+    let revision = &record["components"]["mine"]["revisions"][0];
+    assert_eq!(
+        revision["manifest"],
+        common::fragment(
+            "mine",
+            "/mine/...",
+            serde_json::json!({"environment": {"N": "1"}})
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_page_of_the_admin_interface_may_use_it_without_a_token() {
+    let host = probe();
+    let url = format!("{}/v1/components", host.admin);
+    let own = client().get(&url).header("origin", &host.admin);
+    assert_eq!(own.send().await.unwrap().status(), 200);
+    for other in [&host.url, "https://pages.example", "null"] {
+        let page = client().get(&url).header("origin", other);
+        assert_eq!(page.send().await.unwrap().status(), 403, "{other}");
+    }
+}
+
+#[tokio::test]
 async fn a_component_too_large_by_its_length_is_refused_before_it_is_sent() {
     let host = Host::with_manifest(MANIFEST, &[]);
     let mut stream = TcpStream::connect(host.admin.strip_prefix("http://").unwrap())
         .await
         .unwrap();
-    let head = "PUT /v1/components/x?route=/x HTTP/1.1\r\nHost: localhost\r\n\
+    let head = "PUT /v1/components/x HTTP/1.1\r\nHost: localhost\r\n\
                 Content-Length: 1000000000000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 512];
@@ -603,7 +796,7 @@ component = "words"
 source = "{{components}}/word-count.wasm"
 ai_models = ["whisper"]
 [component.words.dependencies]
-"speech:pipeline/frontend" = {{ path = "{}" }}
+"speech:pipeline/features" = {{ path = "{}" }}
 "#,
         path.display()
     );
@@ -640,8 +833,10 @@ async fn a_deployment_that_is_given_up_is_not_compiled_any_further() {
         });
         found.await
     };
-    let url = format!("{}/v1/components/x?route=/x", host.admin);
-    let deployment = tokio::spawn(client().put(url).body(doubled()).send());
+    let url = format!("{}/v1/components/x", host.admin);
+    let manifest = common::fragment("x", "/x", serde_json::json!({}));
+    let form = common::deployment(&manifest, doubled());
+    let deployment = tokio::spawn(client().put(url).multipart(form).send());
     let compiler = compiling(true).await;
     // Tokens and variables of the host are none of the compiler's business.
     let environment = std::fs::read_to_string(format!("/proc/{}/environ", compiler.trim()));
@@ -667,11 +862,12 @@ async fn a_deployment_that_is_given_up_is_not_compiled_any_further() {
 async fn a_variable_that_no_environment_can_have_is_refused() {
     let host = Host::with_manifest(MANIFEST, &[]);
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
-    for variable in ["A%00B=1", "A=1%00", "=1"] {
-        let url = format!("{}/v1/components/x?route=/x&env={variable}", host.admin);
-        let request = client().put(url).body(wasm.clone());
-        let answer = common::answer(request.send().await.unwrap()).await;
-        assert_eq!(answer.error(), (422, "refused".into()), "{variable}");
+    for (name, value) in [("A\0B", "1"), ("A", "1\0"), ("", "1")] {
+        let environment = serde_json::json!({"environment": {name: value}});
+        let manifest = common::fragment("x", "/x", environment);
+        let answer = common::deploy(&host.admin, "x", &manifest, &wasm).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.error(), (422, "refused".into()), "{name:?}");
         assert!(answer.message().contains("NUL"), "{}", answer.text);
     }
 }

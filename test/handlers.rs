@@ -14,7 +14,7 @@ async fn counts_words(name: &str) {
     let mut command = whisper_host();
     command
         .args(["deploy", &file, "--route", &route, "--ai-model", "whisper"])
-        .args(["--dependency", "speech:pipeline/frontend=audio"])
+        .args(["--dependency", "speech:pipeline/features=audio"])
         .args(["--admin", &host.admin]);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap())
         .await

@@ -116,18 +116,18 @@ fn probe_with(args: &[&str]) -> Host {
 /// Waits until so many requests of a component run and wait.
 async fn until(host: &Host, id: &str, running: u64, waiting: u64) {
     eventually(async || {
-        let figures = figures(host, id).await;
-        (figures["running"] == running && figures["waiting"] == waiting).then_some(())
+        let metrics = metrics(host, id).await;
+        (metrics["running"] == running && metrics["waiting"] == waiting).then_some(())
     })
     .await;
 }
 
 /// What is counted of a component.
-async fn figures(host: &Host, id: &str) -> Value {
+async fn metrics(host: &Host, id: &str) -> Value {
     let url = format!("{}/v1/components/{id}", host.admin);
     common::answer(reqwest::get(&url).await.unwrap())
         .await
-        .json()["figures"]
+        .json()["metrics"]
         .take()
 }
 
@@ -335,7 +335,7 @@ ai_models = ["whisper"]
 environment = { TOKEN = "abc" }
 
 [component.probe.dependencies]
-"speech:pipeline/frontend" = { path = "{components}/audio.wasm" }
+"speech:pipeline/features" = { path = "{components}/audio.wasm" }
 "#;
     let said = common::refused(state.path(), manifest);
     assert!(
@@ -1445,10 +1445,9 @@ async fn no_backtrace_reaches_a_client() {
     let manifest = common::write_manifest(state.path(), &manifest);
     let backtraces = [("RUST_BACKTRACE", "full"), ("RUST_LIB_BACKTRACE", "1")];
     let host = Host::with_environment(state, &["-f", manifest.to_str().unwrap()], &backtraces);
-    let deploy = client()
-        .put(format!("{}/v1/components/mine?route=/mine", host.admin))
-        .body("no component");
-    let refused = common::answer(deploy.send().await.unwrap()).await;
+    let manifest = common::fragment("mine", "/mine", serde_json::json!({}));
+    let refused = common::deploy(&host.admin, "mine", &manifest, b"no component").await;
+    let refused = refused.unwrap();
     assert_eq!(refused.status, 422, "{}", refused.text);
     for answer in [refused, host.get("/trap").await, host.get("/error").await] {
         assert!(!answer.text.contains("backtrace"), "{}", answer.text);
@@ -1469,9 +1468,9 @@ async fn an_error_code_of_a_component_is_no_trap() {
         );
     }
     for component in ["probe", "three"] {
-        let figures = figures(&host, component).await;
-        assert_eq!(figures["traps"], 0, "{figures}");
-        assert_eq!(figures["requests"], 1, "{figures}");
+        let metrics = metrics(&host, component).await;
+        assert_eq!(metrics["traps"], 0, "{metrics}");
+        assert_eq!(metrics["requests"], 1, "{metrics}");
     }
 }
 
@@ -1613,7 +1612,7 @@ async fn a_trap_after_the_beginning_of_the_answer_is_counted() {
     let url = format!("{}/v1/components/one", host.admin);
     eventually(async || {
         let one: serde_json::Value = client().get(&url).send().await.ok()?.json().await.ok()?;
-        (one["figures"]["traps"] == 1).then_some(())
+        (one["metrics"]["traps"] == 1).then_some(())
     })
     .await;
 }
@@ -1626,8 +1625,8 @@ async fn memory_refused_after_the_beginning_of_the_answer_is_counted_as_a_limit(
         assert!(answer.text().await.is_err());
     }
     let counted = eventually(async || {
-        let figures = figures(&host, "one").await;
-        (figures["timeouts"] == 1).then_some(figures)
+        let metrics = metrics(&host, "one").await;
+        (metrics["timeouts"] == 1).then_some(metrics)
     })
     .await;
     assert_eq!(counted["traps"], 0);

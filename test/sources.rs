@@ -722,9 +722,9 @@ async fn a_reload_makes_anew_only_what_has_changed_and_keeps_what_is_deployed() 
     };
     let host = Host::with_manifest(&two("1"), &[]);
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
-    let deploy = format!("{}/v1/components/mine?route=/mine/...", host.admin);
-    let answer = client().put(deploy).body(wasm).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
+    let mine = common::fragment("mine", "/mine/...", serde_json::json!({}));
+    let answer = common::deploy(&host.admin, "mine", &mine, &wasm).await;
+    assert_eq!(answer.unwrap().status, 200);
     // A request that is under way goes on while its component is replaced.
     let url = format!("{}/other/echo", host.url);
     let (more, rest) = tokio::sync::oneshot::channel::<()>();
@@ -739,7 +739,7 @@ async fn a_reload_makes_anew_only_what_has_changed_and_keeps_what_is_deployed() 
     let running = format!("{}/v1/components/other", host.admin);
     eventually(async || {
         let answer = common::answer(client().get(&running).send().await.unwrap()).await;
-        (answer.json()["figures"]["running"] == 1).then_some(())
+        (answer.json()["metrics"]["running"] == 1).then_some(())
     })
     .await;
 

@@ -54,12 +54,12 @@ def divided(server: Instrumented, name: str, body: bytes) -> dict[str, float]:
     before = server.ask("counters")
     latency = request(server, body)
     after = server.ask("counters")
-    frontend, decode = (
-        median(server.ask(f"{command} {AUDIO / name}")["seconds"] for _ in range(3)) for command in ("frontend", "decode")
+    features, decode = (
+        median(server.ask(f"{command} {AUDIO / name}")["seconds"] for _ in range(3)) for command in ("features", "decode")
     )
     stages = {
         "decode": decode,
-        "log-mel": frontend - decode,
+        "log-mel": features - decode,
         "encoder": after["encoder"] - before["encoder"],
         "decoder": after["decoder"] - before["decoder"],
     }
@@ -75,7 +75,7 @@ def measure(rounds: int, state: Path) -> Section:
         for name, body in bodies.items():
             request(host, body)
             divided(open_host, name, body)
-        lengths = {name: open_host.ask(f"frontend {AUDIO / name}")["duration"] for name in RECORDINGS}
+        lengths = {name: open_host.ask(f"features {AUDIO / name}")["duration"] for name in RECORDINGS}
         for _ in range(rounds * REQUESTS):
             for name, body in bodies.items():
                 alone[name].append(request(host, body))

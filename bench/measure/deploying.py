@@ -1,6 +1,7 @@
 """Deploying to a running host: how soon a component answers, and what a thousand deployments do to others' requests."""
 
 import http.client
+import json
 import os
 import threading
 import time
@@ -27,10 +28,12 @@ def unlike_any_before(wasm: bytes) -> bytes:
     return wasm + bytes([0, len(payload)]) + payload
 
 
-def call(server: Server, method: str, path: str, body: bytes | None = None) -> bytes:
+def call(
+    server: Server, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> bytes:
     connection = http.client.HTTPConnection(server.host, server.port, timeout=120)
     try:
-        connection.request(method, path, body)
+        connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
         text = answer.read()
     finally:
@@ -40,11 +43,26 @@ def call(server: Server, method: str, path: str, body: bytes | None = None) -> b
     return text
 
 
-def until_first_answer(server: Server, admin: Server, wasm: bytes, settings: str, body: bytes | None = None) -> float:
+def deploy(admin: Server, component: bytes, fields: dict[str, object]) -> None:
+    """Deploys a component as a form, which has its manifest and its bytes."""
+    trigger = {"http": [{"route": ROUTE, "component": "mine"}]}
+    manifest = json.dumps({"trigger": trigger, "component": {"mine": fields}}).encode()
+    boundary = b"bench-" + os.urandom(8).hex().encode()
+    parts = [("manifest", b"application/json", manifest), ("component", b"application/wasm", component)]
+    body = b"".join(
+        b'--%b\r\nContent-Disposition: form-data; name="%b"\r\nContent-Type: %b\r\n\r\n%b\r\n'
+        % (boundary, name.encode(), kind, content)
+        for name, kind, content in parts
+    )
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary.decode()}"}
+    call(admin, "PUT", "/v1/components/mine", body + b"--" + boundary + b"--\r\n", headers)
+
+
+def until_first_answer(server: Server, admin: Server, wasm: bytes, fields: dict[str, object], body: bytes | None = None) -> float:
     """Seconds from the deployment's request to the end of the component's first answer."""
     component = unlike_any_before(wasm)
     begun = time.perf_counter()
-    call(admin, "PUT", f"/v1/components/mine?route={ROUTE}{settings}", component)
+    deploy(admin, component, fields)
     call(server, "POST" if body else "GET", "/mine/hello", body)
     return time.perf_counter() - begun
 
@@ -107,7 +125,7 @@ def change(admin: Server, wasm: bytes, callers: Callers, changes: int) -> None:
         if number % 2:
             deployed.append(number)
             callers.served = {serving, number}
-            call(admin, "PUT", f"/v1/components/mine?route={ROUTE}&env=N={number}", wasm)
+            deploy(admin, wasm, {"environment": {"N": str(number)}})
             serving = number
         else:
             callers.served = {serving, deployed[-2]}
@@ -121,13 +139,13 @@ def measure(rounds: int, state: Path) -> Section:
     options = ["-f", "bench/load.toml", "--log", "error"]
     with whisper_host(state / "deploying", *options) as server:
         admin = server.admin
-        small = [until_first_answer(server, admin, wasm, "") for _ in range(rounds)]
-        call(admin, "PUT", f"/v1/components/mine?route={ROUTE}&env=N=0", wasm)
+        small = [until_first_answer(server, admin, wasm, {}) for _ in range(rounds)]
+        deploy(admin, wasm, {"environment": {"N": "0"}})
         with Callers(server) as callers:
             change(admin, wasm, callers, 100)
         time.sleep(2)
         before = memory(server)
-        call(admin, "PUT", f"/v1/components/mine?route={ROUTE}&env=N=0", wasm)
+        deploy(admin, wasm, {"environment": {"N": "0"}})
         begun = time.perf_counter()
         with Callers(server) as callers:
             change(admin, wasm, callers, CHANGES)
@@ -139,8 +157,9 @@ def measure(rounds: int, state: Path) -> Section:
     rows = [[f"{SMALL.name}, {len(wasm) / 1e3:.0f} kB", f"{median(small) * 1e3:.0f} ms"]]
     with_engine = LARGE.read_bytes()
     with whisper_host(state / "deploying-large", "--log", "error") as server:
-        settings = "&ai_model=whisper&dependency=speech:pipeline/frontend%3Daudio"
-        large = [until_first_answer(server, server.admin, with_engine, settings, RECORDING) for _ in range(2)]
+        audio = {"speech:pipeline/features": {"component": "audio", "inherit_configuration": True}}
+        fields = {"ai_models": ["whisper"], "dependencies": audio}
+        large = [until_first_answer(server, server.admin, with_engine, fields, RECORDING) for _ in range(2)]
     rows.append([f"{LARGE.name}, {len(with_engine) / 1e6:.0f} MB", f"{median(large):.1f} s"])
     return Section(
         title="Deploying to a running host",

@@ -44,11 +44,11 @@ def measure(rounds: int, state: Path) -> Section:
 
     ours, decoding, theirs = [], [], []
     with instrumented(state / "instrumented") as host:
-        host.ask(f"frontend {path}")
+        host.ask(f"features {path}")
         host.ask(f"decode {path}")
         peer(samples[: 30 * 16_000])
         for _ in range(rounds):
-            ours.append(host.ask(f"frontend {path}")["seconds"])
+            ours.append(host.ask(f"features {path}")["seconds"])
             theirs.append(peer())
             decoding.append(host.ask(f"decode {path}")["seconds"])
     times_faster = ratio(theirs, ours)

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | (at the start) | `url`: where it serves |
 //! | `counters` | `encoder`, `decoder`: seconds that the model has worked so far; `windows`, and `batches` they were decoded in |
-//! | `frontend FILE` | `seconds` that the component `audio` takes from bytes to frames; `duration`: seconds of audio |
+//! | `features FILE` | `seconds` that the component `audio` takes from bytes to frames; `duration`: seconds of audio |
 //! | `decode FILE` | `seconds` that the same code takes to decode and resample, without the log-mel spectrum |
 
 mod stages;
@@ -68,9 +68,9 @@ fn answer(line: &str, served: &serve::Served, stages: &stages::Stages) -> anyhow
                 "batches": metrics.batches,
             }))
         }
-        ("frontend", file) => {
+        ("features", file) => {
             let n_mels = u32::try_from(served.model.model().n_mels)?;
-            let (time, duration) = stages.frontend(&read(file)?, n_mels)?;
+            let (time, duration) = stages.features(&read(file)?, n_mels)?;
             Ok(json!({ "seconds": time.as_secs_f64(), "duration": duration }))
         }
         ("decode", file) => {

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use runtime::capabilities::{Capabilities, Files, Inference, OutboundHttp, Timeseries, Variables};
-use runtime::http::{Server, ServerConfig};
-use runtime::manifest::Manifest;
-use runtime::{Host, Present};
+use manifest::Manifest;
+use runtime::capabilities::{
+    Capabilities, Environment, Files, Inference, OutboundHttp, Timeseries, Variables,
+};
+use runtime::triggers::http::{Server, ServerConfig};
+use runtime::{Host, Reuse};
 use tokio_util::sync::CancellationToken;
 
 /// What is being served, until the process ends.
@@ -22,7 +24,7 @@ pub struct Served {
 
 /// With this model; what `config` does not say is the default.
 pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Served> {
-    let manifest = Manifest::read(Path::new("spin.toml"))?;
+    let manifest = Manifest::read(Path::new("spin.toml"), &runtime::format())?;
     let model = Arc::new(inference::Engine::load(config)?);
     let store = Arc::new(timeseries::Store::open_sqlite(
         state.join("timeseries.sqlite"),
@@ -34,12 +36,13 @@ pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Se
         timeseries: Timeseries(store),
         outbound_http: OutboundHttp::new(variables.clone(), &[])?,
         variables,
+        environment: Environment,
         files: Files::new(&state.join("files"))?,
     };
     let host = Host::new(capabilities, 64, &state.join("code"))?;
     let application = Arc::new(ArcSwap::from_pointee(host.load(
         &manifest,
-        Present::Nothing,
+        Reuse::Nothing,
         &CancellationToken::new(),
     )?));
     let config = ServerConfig {

@@ -20,7 +20,7 @@ mod part {
     wasmtime::component::bindgen!({ path: "stages/stages.wit", world: "stages" });
 }
 
-use whole::exports::speech::pipeline::frontend::{Error, Hint};
+use whole::exports::speech::pipeline::features::{Error, Hint};
 
 pub struct Stages {
     engine: Engine,
@@ -69,20 +69,20 @@ impl Stages {
     }
 
     /// Bytes to log-mel frames: the time it takes, and seconds of audio.
-    pub fn frontend(&self, bytes: &[u8], n_mels: u32) -> anyhow::Result<(Duration, f64)> {
+    pub fn features(&self, bytes: &[u8], n_mels: u32) -> anyhow::Result<(Duration, f64)> {
         let mut store = self.store();
         let audio = self
             .audio
             .instantiate(&mut store)
             .map_err(anyhow::Error::from)?;
         let timed = |store: &mut Store<State>| -> wasmtime::Result<Result<(Duration, f64), Error>> {
-            let frontend = audio.speech_pipeline_frontend();
+            let features = audio.speech_pipeline_features();
             let begun = Instant::now();
             let hint = Hint {
                 media_type: None,
                 file_name: None,
             };
-            let recordings = frontend.recording();
+            let recordings = features.recording();
             let recording = recordings.call_constructor(&mut *store, &hint)?;
             recordings.call_append(&mut *store, recording, bytes)?;
             let frames = match recordings.call_open(&mut *store, recording, n_mels)? {
@@ -90,14 +90,14 @@ impl Stages {
                 Err(error) => return Ok(Err(error)),
             };
             loop {
-                match frontend.frames().call_read(&mut *store, frames)? {
+                match features.frames().call_read(&mut *store, frames)? {
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(error) => return Ok(Err(error)),
                 }
             }
             let time = begun.elapsed();
-            let duration = frontend.frames().call_duration(&mut *store, frames)?;
+            let duration = features.frames().call_duration(&mut *store, frames)?;
             Ok(Ok((time, duration)))
         };
         timed(&mut store)

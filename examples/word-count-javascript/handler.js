@@ -1,6 +1,6 @@
 // An example of a handler: `POST` a recording, and it answers how many words were said in it.
 
-import { Recording } from "speech:pipeline/frontend@0.1.0";
+import { Recording } from "speech:pipeline/features@0.1.0";
 import { Transcription, defaultOptions, models } from "speech:pipeline/inference@0.1.0";
 import { Fields, IncomingBody, OutgoingBody, OutgoingResponse, ResponseOutparam } from "wasi:http/types@0.2.12";
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from componentize_py_types import Err, Ok
 from wit_world import exports
 from wit_world.imports import inference
-from wit_world.imports.frontend import Hint, Recording
+from wit_world.imports.features import Hint, Recording
 from wit_world.imports.inference import Transcription
 from wit_world.imports.streams import StreamError_Closed
 from wit_world.imports.types import Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam

@@ -234,6 +234,33 @@ impl Drop for Host {
     }
 }
 
+/// The manifest of a component that is deployed on a route, with fields of its `[component.ID]`.
+pub fn fragment(id: &str, route: &str, fields: Value) -> Value {
+    serde_json::json!({
+        "trigger": {"http": [{"route": route, "component": id}]},
+        "component": {id: fields},
+    })
+}
+
+/// The form of a deployment.
+pub fn deployment(manifest: &Value, wasm: impl Into<Vec<u8>>) -> reqwest::multipart::Form {
+    let part = |bytes: Vec<u8>, kind| {
+        let part = reqwest::multipart::Part::bytes(bytes);
+        part.mime_str(kind).unwrap()
+    };
+    let manifest = manifest.to_string().into_bytes();
+    reqwest::multipart::Form::new()
+        .part("manifest", part(manifest, "application/json"))
+        .part("component", part(wasm.into(), "application/wasm"))
+}
+
+/// Deploys a component over the admin interface.
+pub async fn deploy(admin: &str, id: &str, manifest: &Value, wasm: &[u8]) -> Option<Answer> {
+    let url = format!("{admin}/v1/components/{id}");
+    let request = client().put(url).multipart(deployment(manifest, wasm));
+    Some(answer(request.send().await.ok()?).await)
+}
+
 pub fn client() -> reqwest::Client {
     client_builder().build().unwrap()
 }

@@ -1,9 +1,7 @@
 //! The JSON that goes back. Its names and types are a contract with everyone who reads it.
 
 use serde::Serialize;
-
-use crate::bindings::speech::pipeline::inference::{Segment, Timestamps};
-use crate::failure::Failure;
+use shared::bindings::speech::pipeline::inference::{Segment, Timestamps};
 
 #[derive(Serialize)]
 struct Transcription<'a> {
@@ -71,25 +69,6 @@ fn timed(segment: &Segment) -> TimedSegment<'_> {
     }
 }
 
-/// `{"error":{"code":"…","message":"…"}}`.
-pub fn error(failure: &Failure) -> String {
-    #[derive(Serialize)]
-    struct Envelope<'a> {
-        error: Body<'a>,
-    }
-    #[derive(Serialize)]
-    struct Body<'a> {
-        code: &'a str,
-        message: &'a str,
-    }
-    json(&Envelope {
-        error: Body {
-            code: failure.code.as_str(),
-            message: &failure.message,
-        },
-    })
-}
-
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings, numbers and lists always have a JSON form")
 }
@@ -101,8 +80,7 @@ fn two_decimals(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bindings::speech::pipeline::inference::Word;
-    use crate::failure::Code;
+    use shared::bindings::speech::pipeline::inference::Word;
 
     fn segment(start: f64, end: f64, text: &str) -> Segment {
         Segment {
@@ -159,12 +137,5 @@ mod tests {
         });
         let expected = r#""words":[{"start":0.1,"end":0.42,"text":"Hi","probability":0.99}]"#;
         assert!(transcription(&[hi], Timestamps::Word, None).contains(expected));
-    }
-
-    #[test]
-    fn an_error_has_a_code_and_a_message() {
-        let failure = Failure::new(Code::UnsupportedMedia, "not audio: \"x\"");
-        let expected = r#"{"error":{"code":"unsupported_media","message":"not audio: \"x\""}}"#;
-        assert_eq!(error(&failure), expected);
     }
 }

@@ -1,7 +1,8 @@
 //! The options of a request, as form fields or query parameters.
 
-use crate::bindings::speech::pipeline::inference::{self, Task, Timestamps};
-use crate::failure::Failure;
+use shared::bindings::speech::pipeline::inference::{self, Task, Timestamps};
+use shared::failure::Failure;
+use shared::form;
 
 /// The names that are known, as an error lists them.
 const NAMES: &str =
@@ -34,13 +35,48 @@ impl Options {
             .split_once('?')
             .map_or("", |(_, query)| query);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            options.set(&name, &value)?;
+            form::Options::set(&mut options, &name, &value)?;
         }
         Ok(options)
     }
 
+    /// These options, and where one is not given that of `other`.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            language: self.language.or(other.language),
+            task: self.task.or(other.task),
+            temperature: self.temperature.or(other.temperature),
+            beam_size: self.beam_size.or(other.beam_size),
+            prompt: self.prompt.or(other.prompt),
+            condition_on_previous_text: self
+                .condition_on_previous_text
+                .or(other.condition_on_previous_text),
+            timestamps: self.timestamps.or(other.timestamps),
+        }
+    }
+
+    /// The host's default options with these in their place.
+    pub fn apply_to(self, defaults: inference::Options) -> inference::Options {
+        inference::Options {
+            language: self.language.or(defaults.language),
+            task: self.task.unwrap_or(defaults.task),
+            temperatures: self
+                .temperature
+                .map_or(defaults.temperatures, |temperature| vec![temperature]),
+            beam_size: self.beam_size.unwrap_or(defaults.beam_size),
+            prompt: self.prompt.or(defaults.prompt),
+            condition_on_previous_text: self
+                .condition_on_previous_text
+                .unwrap_or(defaults.condition_on_previous_text),
+            timestamps: self.timestamps.unwrap_or(defaults.timestamps),
+            ..defaults
+        }
+    }
+}
+
+impl form::Options for Options {
     /// Take one option; an empty value is as good as none. Fails when it is not known, out of its range, or given before.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<(), Failure> {
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Failure> {
         match name {
             _ if value.is_empty() && NAMES.split(", ").any(|known| known == name) => Ok(()),
             "language" => once(&mut self.language, name, value.to_owned()),
@@ -88,39 +124,6 @@ impl Options {
             _ => Err(Failure::bad_request(format!(
                 "there is no option {name:?}: use {NAMES}, and `file` for the audio"
             ))),
-        }
-    }
-
-    /// These options, and where one is not given that of `other`.
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            language: self.language.or(other.language),
-            task: self.task.or(other.task),
-            temperature: self.temperature.or(other.temperature),
-            beam_size: self.beam_size.or(other.beam_size),
-            prompt: self.prompt.or(other.prompt),
-            condition_on_previous_text: self
-                .condition_on_previous_text
-                .or(other.condition_on_previous_text),
-            timestamps: self.timestamps.or(other.timestamps),
-        }
-    }
-
-    /// The host's default options with these in their place.
-    pub fn apply_to(self, defaults: inference::Options) -> inference::Options {
-        inference::Options {
-            language: self.language.or(defaults.language),
-            task: self.task.unwrap_or(defaults.task),
-            temperatures: self
-                .temperature
-                .map_or(defaults.temperatures, |temperature| vec![temperature]),
-            beam_size: self.beam_size.unwrap_or(defaults.beam_size),
-            prompt: self.prompt.or(defaults.prompt),
-            condition_on_previous_text: self
-                .condition_on_previous_text
-                .unwrap_or(defaults.condition_on_previous_text),
-            timestamps: self.timestamps.unwrap_or(defaults.timestamps),
-            ..defaults
         }
     }
 }

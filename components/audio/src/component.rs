@@ -1,4 +1,4 @@
-//! The WIT interface `frontend` on top of [`Frames`]: types across, nothing else.
+//! The WIT interface `features` on top of [`Frames`]: types across, nothing else.
 
 use std::cell::RefCell;
 
@@ -9,7 +9,7 @@ mod bindings {
     wit_bindgen::generate!({ world: "audio", path: "../../wit", generate_all });
 }
 
-use bindings::exports::speech::pipeline::frontend as wit;
+use bindings::exports::speech::pipeline::features as wit;
 
 struct Component;
 

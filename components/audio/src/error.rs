@@ -1,6 +1,6 @@
 //! Why a file cannot be used.
 
-/// The cases of the WIT variant `frontend.error`. The texts are for people and say what to do.
+/// The cases of the WIT variant `features.error`. The texts are for people and say what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The bytes are no audio container that is known.

@@ -4,7 +4,7 @@
 //! Bytes (chunks as they came) -> Decoder (container, codec) -> mono PCM -> Resampler (rubato, 16 kHz) -> LogMel (realfft)
 //! ```
 //!
-//! [`Frames`] joins these steps and is all that the WIT interface `frontend` exposes. Each step works on one block
+//! [`Frames`] joins these steps and is all that the WIT interface `features` exposes. Each step works on one block
 //! at a time, so apart from the file itself the memory used does not grow with the length of the recording.
 //!
 //! The crate knows neither HTTP nor models: whoever calls it says how many mel bins it wants.
@@ -34,7 +34,4 @@ pub use error::Error;
 pub use format::{Format, Hint};
 pub use frames::Frames;
 pub use log_mel::{LogMel, MAX_BLOCK_FRAMES};
-pub use resample::Resampler;
-
-/// Samples per second of everything after the resampler, in Hz.
-pub const SAMPLE_RATE: u32 = 16_000;
+pub use resample::{Resampler, SAMPLE_RATE};

@@ -3,7 +3,10 @@
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _};
 
-use crate::{Error, SAMPLE_RATE};
+use crate::Error;
+
+/// Samples per second of everything after the resampler, in Hz.
+pub const SAMPLE_RATE: u32 = 16_000;
 
 /// The anti-aliasing filter is as long as a block, so a block has at least this many samples: the longer, the
 /// steeper. At 1024 samples of 44.1 kHz the filter reaches from 7.6 to 8 kHz.

@@ -1,33 +1,39 @@
-//! The two exports: `recorder`, which writes to the store, and the handler of `/stats`, which reads from it.
+//! The two exports: `calls`, which writes to the store, and the handler of `/stats`, which reads from it.
+
+use shared::bindings::wasi::http::types::{IncomingRequest, Method, ResponseOutparam};
+use shared::failure::{Code, Failure};
+use shared::http::send;
+
+use crate::{AUDIO_LENGTH, LATENCY, MEASUREMENT, OUTCOME, Outcome, Summary, requested};
 
 mod bindings {
     #![allow(missing_docs)]
-    wit_bindgen::generate!({ world: "stats", path: "../../wit", generate_all });
+    wit_bindgen::generate!({
+        world: "stats",
+        path: "../../wit",
+        generate_all,
+        with: { "wasi:http/types@0.2.12": shared::bindings::wasi::http::types },
+    });
 }
 
-use bindings::exports::speech::pipeline::recorder;
+use bindings::exports::speech::pipeline::calls;
 use bindings::exports::wasi::http::incoming_handler;
 use bindings::speech::pipeline::timeseries::{self, Aggregation, Point, Query, Value};
-use bindings::wasi::http::types::{
-    Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
-};
-
-use crate::{AUDIO_LENGTH, LATENCY, MEASUREMENT, OUTCOME, Outcome, Question, Refusal, Summary};
 
 struct Component;
 
 bindings::export!(Component with_types_in bindings);
 
-impl recorder::Guest for Component {
-    fn record_call(call: recorder::Call) -> Result<(), recorder::Error> {
-        let entrance = match call.entrance {
-            recorder::Entrance::Http => "http",
-            recorder::Entrance::Message => "message",
+impl calls::Guest for Component {
+    fn record_call(call: calls::Call) -> Result<(), calls::Error> {
+        let trigger = match call.trigger {
+            calls::Trigger::Http => "http",
+            calls::Trigger::Message => "message",
         };
         let outcome = Outcome::of_status(&call.status).tag();
         let known = [("model", call.model), ("language", call.language)];
         let tags = [
-            ("entrance", entrance.to_owned()),
+            ("trigger", trigger.to_owned()),
             ("status", call.status),
             (OUTCOME, outcome.to_owned()),
         ]
@@ -49,7 +55,7 @@ impl recorder::Guest for Component {
             tags,
             fields,
         };
-        timeseries::write(&[point]).map_err(|error| recorder::Error::Unavailable(reason(error)))
+        timeseries::write(&[point]).map_err(|error| calls::Error::Unavailable(reason(error)))
     }
 }
 
@@ -57,35 +63,25 @@ impl incoming_handler::Guest for Component {
     fn handle(request: IncomingRequest, response_out: ResponseOutparam) {
         let method = method_name(&request.method());
         let path_with_query = request.path_with_query().unwrap_or_default();
-        let (status, body) = match Question::parse(&method, &path_with_query) {
-            Ok(question) => match summarize(question.outcome) {
-                Ok(summary) => (200, summary.to_json()),
-                Err(error) => {
-                    let text = format!(
+        let summary = requested(&method, &path_with_query).and_then(|outcome| {
+            let summary = summarize(outcome).map_err(|error| Failure {
+                retry_after: Some(RETRY_AFTER),
+                ..Failure::new(
+                    Code::Unavailable,
+                    format!(
                         "the record of calls cannot be read: {}; try again later",
                         reason(error)
-                    );
-                    (503, error_body("unavailable", &text))
-                }
-            },
-            Err(Refusal::Method) => (
-                405,
-                error_body("method_not_allowed", "use GET or POST for the statistics"),
-            ),
-            Err(Refusal::Query(text)) => (400, error_body("bad_request", &text)),
-        };
-        let mut headers = vec![("content-type", "application/json".to_owned())];
-        match status {
-            405 => headers.push(("allow", "GET, HEAD, POST".to_owned())),
-            503 => headers.push(("retry-after", RETRY_AFTER.to_owned())),
-            _ => {}
-        }
-        answer(response_out, status, headers, &body);
+                    ),
+                )
+            })?;
+            Ok(summary.to_json())
+        });
+        send(response_out, summary, "GET, HEAD, POST");
     }
 }
 
 /// Seconds after which a store that cannot be reached is worth another try.
-const RETRY_AFTER: &str = "5";
+const RETRY_AFTER: u32 = 5;
 
 fn summarize(outcome: Outcome) -> Result<Summary, timeseries::Error> {
     let aggregate = |field: &str, aggregation| {
@@ -110,10 +106,6 @@ fn reason(error: timeseries::Error) -> String {
     }
 }
 
-fn error_body(code: &str, message: &str) -> String {
-    serde_json::json!({ "error": { "code": code, "message": message } }).to_string()
-}
-
 fn method_name(method: &Method) -> String {
     match method {
         Method::Get => "GET",
@@ -128,32 +120,4 @@ fn method_name(method: &Method) -> String {
         Method::Other(name) => name,
     }
     .to_owned()
-}
-
-/// Send the answer. A client that has gone away is no error: nobody is left to tell.
-fn answer(out: ResponseOutparam, status: u16, headers: Vec<(&str, String)>, body: &str) {
-    let fields = Fields::new();
-    for (name, value) in headers
-        .into_iter()
-        .chain([("content-length", body.len().to_string())])
-    {
-        fields
-            .append(name, value.as_bytes())
-            .expect("names and values are our own and valid");
-    }
-    let response = OutgoingResponse::new(fields);
-    response
-        .set_status_code(status)
-        .expect("the status codes are our own and valid");
-    let outgoing = response.body().expect("the body is taken once");
-    ResponseOutparam::set(out, Ok(response));
-    let stream = outgoing.write().expect("the stream is taken once");
-    // The most that one call may write.
-    for chunk in body.as_bytes().chunks(4096) {
-        if stream.blocking_write_and_flush(chunk).is_err() {
-            return;
-        }
-    }
-    drop(stream);
-    let _ = OutgoingBody::finish(outgoing, None);
 }

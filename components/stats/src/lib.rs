@@ -3,16 +3,16 @@
 //! Both sides meet in one measurement of the time-series store, [`MEASUREMENT`]. The component knows neither which
 //! database is behind the store nor what the calls were about.
 
-mod question;
+mod outcome;
 mod summary;
 
 #[cfg(target_family = "wasm")]
 mod component;
 
-pub use question::{Outcome, Question, Refusal};
+pub use outcome::{Outcome, requested};
 pub use summary::Summary;
 
-/// The measurement that holds one point per call. Tags: `entrance`, `status`, `outcome` and, once known, `model` and `language`;
+/// The measurement that holds one point per call. Tags: `trigger`, `status`, `outcome` and, once known, `model` and `language`;
 /// fields: [`LATENCY`] and [`AUDIO_LENGTH`].
 pub const MEASUREMENT: &str = "calls";
 /// Seconds from the request's arrival to its answer.

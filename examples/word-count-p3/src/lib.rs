@@ -10,7 +10,7 @@ mod bindings {
             world handler {
                 include speech:wasi-p3/service@0.1.0;
                 import speech:pipeline/inference@0.1.0;
-                import speech:pipeline/frontend@0.1.0;
+                import speech:pipeline/features@0.1.0;
             }
         ",
         world: "example:word-count/handler",
@@ -19,7 +19,7 @@ mod bindings {
 }
 
 use bindings::exports::wasi::http0_3_0::handler::Guest;
-use bindings::speech::pipeline::frontend::{Hint, Recording};
+use bindings::speech::pipeline::features::{Hint, Recording};
 use bindings::speech::pipeline::inference::{self, Transcription};
 use bindings::wasi::http0_3_0::types::{ErrorCode, Fields, Request, Response};
 use wit_bindgen::StreamResult;

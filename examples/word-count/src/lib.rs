@@ -10,7 +10,7 @@ mod bindings {
 }
 
 use bindings::exports::wasi::http::incoming_handler::Guest;
-use bindings::speech::pipeline::frontend::{Hint, Recording};
+use bindings::speech::pipeline::features::{Hint, Recording};
 use bindings::speech::pipeline::inference::{self, Transcription};
 use bindings::wasi::http::types::{
     Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,

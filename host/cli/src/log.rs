@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::LogFormat;
+use crate::options::LogFormat;
 
 /// Lines that wait to be written.
 const QUEUE: usize = 4096;

@@ -2,25 +2,19 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-mod args;
-mod check;
+mod admin;
+mod commands;
+mod fetching;
 mod log;
-mod models;
-mod new;
+mod options;
 mod progress;
-mod push;
-mod remote;
 mod say;
-mod schema;
+mod scheduler;
 mod settings;
 mod setup;
-mod transcribe;
-mod up;
 mod watch;
 
 use std::process::ExitCode;
-
-use args::Command;
 
 /// A request makes and frees some hundred small things, on whichever thread: this allocator takes about half of the time
 /// for it that the system's takes (bench/, `load`).
@@ -28,26 +22,11 @@ use args::Command;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let args = match settings::parse() {
-        Ok(args) => args,
+    let cli = match settings::parse() {
+        Ok(cli) => cli,
         Err(error) => return failed(&error),
     };
-    let result = match args.command {
-        Command::Up(options) => up::run(&options),
-        Command::Check(options) => check::run(&options),
-        Command::Transcribe(options) => transcribe::run(&options),
-        Command::Deploy(options) => remote::deploy(&options),
-        Command::List(options) => remote::list(&options),
-        Command::Show(options) => remote::show(&options),
-        Command::Rollback(options) => remote::rollback(&options),
-        Command::Remove(options) => remote::remove(&options),
-        Command::Logs(options) => remote::logs(&options),
-        Command::New(options) => new::run(&options),
-        Command::Push(options) => push::run(&options),
-        Command::Models(options) => models::run(&options),
-        Command::Schema => schema::run(),
-        Command::CompileComponent { functions } => Ok(runtime::compile_component(&functions)),
-    };
+    let result = cli.command.run();
     log::flush();
     match result {
         Ok(code) => code,

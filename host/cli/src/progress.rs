@@ -5,8 +5,8 @@ use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use fetch::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use runtime::sources::Progress;
 
 const BYTES: &str = "{spinner} {msg} {wide_bar} {bytes}/{total_bytes}, {eta}";
 

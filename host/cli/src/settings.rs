@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _};
 
-use crate::args::Cli;
+use crate::commands::Cli;
 
 /// Looked for in the working folder, or wherever the environment variable says.
 const FILE: &str = "runtime-config.toml";
@@ -93,9 +93,9 @@ mod tests {
     use clap::{CommandFactory as _, FromArgMatches as _};
 
     use super::with_file;
-    use crate::args::{Cli, Command};
+    use crate::commands::{Cli, Command, Up};
 
-    fn up(file: &str, args: &[&str]) -> anyhow::Result<crate::args::Up> {
+    fn up(file: &str, args: &[&str]) -> anyhow::Result<Up> {
         let command = with_file(Cli::command(), file)?;
         let matches = command.try_get_matches_from([&["whisper-host", "up"], args].concat())?;
         match Cli::from_arg_matches(&matches)?.command {

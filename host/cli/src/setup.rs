@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use runtime::capabilities::{Capabilities, Files, Inference, OutboundHttp, Timeseries, Variables};
-use runtime::manifest::Manifest;
-use runtime::sources::Sources;
-use runtime::{Application, Host, Present};
+use fetch::components::Sources;
+use manifest::Manifest;
+use runtime::capabilities::{
+    Capabilities, Environment, Files, Inference, OutboundHttp, Timeseries, Variables,
+};
+use runtime::{Application, Host, Reuse};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Common, Device, Model, Precision};
-use crate::{models, progress};
+use crate::options::{Common, Device, Model, Precision};
+use crate::{fetching, progress};
 
 /// The parts, before an application is loaded.
 pub struct Parts {
@@ -108,7 +110,7 @@ pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<L
         store,
     } = parts(common, store).await?;
     let (host, application) = blocking(move || {
-        let application = host.load(&manifest, Present::Nothing, &CancellationToken::new())?;
+        let application = host.load(&manifest, Reuse::Nothing, &CancellationToken::new())?;
         Ok((host, application))
     })
     .await?;
@@ -160,6 +162,7 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
             timeseries,
             outbound_http: OutboundHttp::new(variables.clone(), &authorities)?,
             variables,
+            environment: Environment,
             files: Files::new(&files)?,
         };
         Ok((Host::new(capabilities, instances, &code)?, models))
@@ -186,7 +189,9 @@ pub fn sources(common: &Common) -> anyhow::Result<Sources> {
 /// # Errors
 /// When the manifest is wrong, or a component cannot be fetched.
 pub async fn read_manifest(common: &Common, sources: &Sources) -> anyhow::Result<Manifest> {
-    sources.localize(Manifest::read(&common.manifest)?).await
+    sources
+        .localize(Manifest::read(&common.manifest, &runtime::format())?)
+        .await
 }
 
 /// Runs what takes long off the scheduler's threads, so that signals are heard meanwhile.
@@ -202,15 +207,15 @@ pub async fn blocking<T: Send + 'static>(
 async fn model_configs(
     common: &Common,
 ) -> anyhow::Result<Vec<(String, PathBuf, inference::Config)>> {
-    let store = fetch::Store::new(&common.models.folder);
-    let precision = models::precision(common.precision, common.device);
+    let store = fetch::models::Store::new(&common.models.folder);
+    let precision = fetching::precision(common.precision, common.device);
     let mut configs: Vec<(String, PathBuf, inference::Config)> = Vec::new();
     for Model { id, wanted } in &common.model {
         anyhow::ensure!(
             configs.iter().all(|(other, _, _)| other != id),
             "two models are to be called `{id}`; give each an id of its own: --model {id}=… --model other={wanted}"
         );
-        let folder = models::here(&store, wanted, precision)
+        let folder = fetching::here(&store, wanted, precision)
             .await
             .with_context(|| format!("model {id}"))?;
         let config = model_config(common, &folder);
@@ -278,10 +283,10 @@ const KEPT: [(&str, u64); 4] = [
 /// used after `started` stays.
 pub fn tidy(state_dir: &Path, started: SystemTime) {
     for (name, bytes) in KEPT {
-        runtime::prune(&state_dir.join(name), bytes, started);
+        state::prune(&state_dir.join(name), bytes, started);
     }
     // Of these only what is unfinished goes: the record removes components itself.
-    runtime::prune(
+    state::prune(
         &state_dir.join("deployments"),
         u64::MAX,
         SystemTime::UNIX_EPOCH,
@@ -313,15 +318,4 @@ pub fn temporary_store() -> anyhow::Result<(tempfile::TempDir, timeseries::Store
 /// Where the store lies.
 pub fn store_path(state_dir: &Path) -> std::path::PathBuf {
     state_dir.join("timeseries.sqlite")
-}
-
-/// A tokio runtime on all cores.
-///
-/// # Errors
-/// When the system gives no threads.
-pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the scheduler's threads")
 }

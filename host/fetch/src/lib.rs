@@ -1,23 +1,13 @@
-//! Models by name: what a name stands for, where its files lie, and verified downloads of them.
+//! Verified downloads: [`components`] from web servers and OCI registries, and [`models`] by name from the Hugging Face hub.
 //!
-//! Files come from the Hugging Face hub and lie in the hub's own cache, in its own layout, so what other programs have fetched
-//! is used as it is, and they use what is fetched here. The crate knows which files make a model; it does not read them.
-//!
-//! `hf-hub` speaks to the hub. What it does not do is here: to go on with a download that broke off, and to compare every
-//! file with the digest that the hub states before it counts as there.
+//! Whatever is fetched has a digest, and counts only once its bytes have it.
 
-mod cache;
-mod digest;
-mod download;
-mod error;
-mod hub;
-mod names;
-mod repository;
-mod selection;
-mod store;
+pub mod components;
+mod loopback;
+pub mod models;
+mod progress;
+mod tls;
 
-pub use error::Error;
-pub use names::KNOWN;
-pub use repository::Repository;
-pub use selection::Precision;
-pub use store::{Listed, Located, Progress, Store, repository_of};
+pub use loopback::is_loopback;
+pub use progress::Progress;
+pub use tls::use_ring;

@@ -10,6 +10,8 @@
 //!
 //! The crate knows neither WebAssembly nor HTTP, and does not read audio files.
 
+mod admission;
+mod config;
 mod decode;
 mod engine;
 mod error;
@@ -19,11 +21,13 @@ mod language;
 mod model;
 mod options;
 mod scheduler;
+mod segmentation;
 mod session;
 mod transcription;
 mod weights;
 
-pub use engine::{Config, Device, Engine};
+pub use config::{Config, Device};
+pub use engine::Engine;
 pub use error::{Error, LoadError};
 pub use model::{Model, Precision};
 pub use options::{Options, Task, Timestamps};

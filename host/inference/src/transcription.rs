@@ -11,24 +11,18 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::admission::Permit;
+use crate::decode::Attempt;
 use crate::decode::seek::{Clock, divide};
-use crate::decode::window::Attempt;
-use crate::engine::{Place, Shared};
-use crate::features::{cut, is_silent, loudest};
 use crate::language;
-use crate::model::Sizes;
-use crate::scheduler::{Decoded, Window};
+use crate::model::{Dimensions, Whisper};
+use crate::scheduler::{Decoded, Recipient, Scheduler, Window};
+use crate::segmentation::{Segmenter, Stretch};
 use crate::{Error, Options};
 
 /// Above this temperature a window's text is too doubtful to go before the next one (as in the reference, where a window
 /// that fails at every temperature ends with the highest).
 const MAX_CONDITIONING_TEMPERATURE: f32 = 0.5;
-
-/// Seconds of quiet that a window is cut in: about the shortest pause between sentences.
-const PAUSE: f64 = 0.3;
-
-/// Seconds that no word is shorter than. A click is, and the rest of a recording that the last window has left.
-const SHORTEST: f64 = 0.1;
 
 /// A stretch of speech.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,15 +61,18 @@ pub struct Transcription {
 
 /// What a transcription and the scheduler's thread share. The transcription holds the only lasting reference.
 pub(crate) struct Stream {
-    shared: Arc<Shared>,
+    model: Arc<Whisper>,
+    scheduler: Arc<Scheduler>,
+    /// Frames kept before `push` waits.
+    max_buffered: usize,
     options: Arc<Options>,
     state: Mutex<State>,
     /// A segment, the end, or a failure.
-    news: Notify,
+    output: Notify,
     /// Room for more frames, or a failure.
     room: Notify,
     itself: Weak<Stream>,
-    _place: Place,
+    _permit: Permit,
 }
 
 struct State {
@@ -83,8 +80,7 @@ struct State {
     buffer: Vec<f32>,
     /// Frame at which the next window begins.
     seek: usize,
-    /// The loudest value of the windows so far.
-    loudest: f32,
+    segmenter: Segmenter,
     /// Frames pushed so far.
     pushed: usize,
     finished: bool,
@@ -112,13 +108,19 @@ impl State {
 }
 
 impl Transcription {
-    pub(crate) fn new(shared: Arc<Shared>, place: Place, options: Options) -> Result<Self, Error> {
-        let known = &shared.model.languages;
+    pub(crate) fn new(
+        model: Arc<Whisper>,
+        scheduler: Arc<Scheduler>,
+        permit: Permit,
+        max_buffered: usize,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let known = &model.info.languages;
         let language = language::resolve(options.language.as_deref(), known)?
             .or((known.len() == 1).then(|| known[0].as_str()))
             .map(str::to_owned);
         let prompt = options.prompt.as_deref().map(str::trim).unwrap_or_default();
-        if shared.vocabulary.sot_prev.is_none()
+        if model.vocabulary.sot_prev.is_none()
             && (!prompt.is_empty() || options.condition_on_previous_text)
         {
             return Err(Error::UnsupportedOption(
@@ -130,15 +132,15 @@ impl Transcription {
         let mut preceding = Vec::new();
         if !prompt.is_empty() {
             // Text inside a recording begins with a space.
-            preceding = shared.vocabulary.encode(&format!(" {prompt}"))?;
-            keep_last(&mut preceding, &shared.sizes);
+            preceding = model.vocabulary.encode(&format!(" {prompt}"))?;
+            keep_last(&mut preceding, &model.dimensions);
         }
         let stream = Arc::new_cyclic(|itself| Stream {
             options: Arc::new(options),
             state: Mutex::new(State {
                 buffer: Vec::new(),
                 seek: 0,
-                loudest: f32::NEG_INFINITY,
+                segmenter: Segmenter::new(&model.dimensions),
                 pushed: 0,
                 finished: false,
                 in_flight: None,
@@ -149,11 +151,13 @@ impl Transcription {
                 ready: VecDeque::new(),
                 failed: None,
             }),
-            news: Notify::new(),
+            output: Notify::new(),
             room: Notify::new(),
             itself: Weak::clone(itself),
-            shared,
-            _place: place,
+            model,
+            scheduler,
+            max_buffered,
+            _permit: permit,
         });
         Ok(Self { stream })
     }
@@ -165,7 +169,7 @@ impl Transcription {
     /// [`Error::InvalidFrames`], [`Error::InvalidState`] after `finish`, or the failure of a window before.
     pub async fn push(&self, frames: Vec<f32>) -> Result<(), Error> {
         let stream = &self.stream;
-        let n_mels = stream.shared.sizes.n_mels;
+        let n_mels = stream.model.dimensions.n_mels;
         if !frames.len().is_multiple_of(n_mels) {
             return Err(Error::InvalidFrames(format!(
                 "{} values are not whole rows of {n_mels} mel bins",
@@ -173,7 +177,7 @@ impl Transcription {
             )));
         }
         // Of what is kept, up to a window may be waiting for more.
-        let most = stream.shared.max_buffered - stream.shared.sizes.window;
+        let most = stream.max_buffered - stream.model.dimensions.window;
         if frames.len() > most * n_mels {
             return Err(Error::InvalidFrames(format!(
                 "{} frames at once are more than the {most} that are taken; push fewer at a time",
@@ -187,7 +191,7 @@ impl Transcription {
             )));
         }
         loop {
-            // Registered before the state is looked at, or news in between would be missed.
+            // Registered before the state is looked at, or a notification in between would be missed.
             let mut room = pin!(stream.room.notified());
             room.as_mut().enable();
             {
@@ -198,10 +202,10 @@ impl Transcription {
                 if state.finished {
                     return Err(Error::InvalidState("push after finish".into()));
                 }
-                if state.buffer.len() + frames.len() <= stream.shared.max_buffered * n_mels {
+                if state.buffer.len() + frames.len() <= stream.max_buffered * n_mels {
                     let count = frames.len() / n_mels;
                     state.pushed += count;
-                    let counters = &stream.shared.counters;
+                    let counters = &stream.scheduler.counters;
                     counters.pushed_frames.fetch_add(count as u64, Relaxed);
                     state.buffer.extend_from_slice(&frames);
                     stream.advance(&mut state);
@@ -234,8 +238,8 @@ impl Transcription {
     pub async fn next(&self) -> Result<Option<Segment>, Error> {
         let stream = &self.stream;
         loop {
-            let mut news = pin!(stream.news.notified());
-            news.as_mut().enable();
+            let mut output = pin!(stream.output.notified());
+            output.as_mut().enable();
             {
                 let mut state = stream.state.lock();
                 if let Some(segment) = state.ready.pop_front() {
@@ -256,7 +260,7 @@ impl Transcription {
                     };
                 }
             }
-            news.await;
+            output.await;
         }
     }
 
@@ -269,15 +273,15 @@ impl Transcription {
                 .as_ref()
                 .or(state.doubtful_language.as_ref())
                 .cloned(),
-            duration: state.pushed as f64 / self.stream.shared.sizes.frames_per_second,
+            duration: state.pushed as f64 / self.stream.model.dimensions.frames_per_second,
             windows: state.windows,
         }
     }
 }
 
-impl Stream {
+impl Recipient for Stream {
     /// Take the answer to the window in flight, and cut the next.
-    pub fn complete(&self, result: Result<Decoded, Error>) {
+    fn complete(&self, result: Result<Decoded, Error>) {
         let mut state = self.state.lock();
         let Some(frames) = state.in_flight.take() else {
             return;
@@ -290,18 +294,20 @@ impl Stream {
             }
             Err(error) => self.fail(&mut state, error),
         }
-        self.news.notify_waiters();
+        self.output.notify_waiters();
     }
+}
 
+impl Stream {
     /// Make segments of a decoded window, and say how many frames to go on by.
     fn read(&self, state: &mut State, frames: usize, decoded: Decoded) -> Result<usize, Error> {
         let Some(attempt) = decoded.attempt else {
             return Ok(frames);
         };
-        let vocabulary = &self.shared.vocabulary;
+        let vocabulary = &self.model.vocabulary;
         let clock = Clock {
             timestamp_begin: vocabulary.timestamp_begin,
-            frames_per_timestamp: self.shared.sizes.frames_per_timestamp(),
+            frames_per_timestamp: self.model.dimensions.frames_per_timestamp(),
         };
         let (pieces, advance) = divide(&attempt.tokens, frames, clock);
         let keeps_text = self.options.condition_on_previous_text
@@ -331,12 +337,12 @@ impl Stream {
                 &attempt,
             ));
         }
-        keep_last(&mut state.preceding, &self.shared.sizes);
+        keep_last(&mut state.preceding, &self.model.dimensions);
         Ok(advance)
     }
 
     fn segment(&self, text: &str, start: usize, end: usize, attempt: &Attempt) -> Segment {
-        let rate = self.shared.sizes.frames_per_second;
+        let rate = self.model.dimensions.frames_per_second;
         Segment {
             start: start as f64 / rate,
             end: end as f64 / rate,
@@ -350,47 +356,32 @@ impl Stream {
 
     /// Hand the next window to the scheduler, if none is with it and there are frames enough.
     fn advance(&self, state: &mut State) {
-        let n_mels = self.shared.sizes.n_mels;
         while state.in_flight.is_none() && state.failed.is_none() {
-            let Some(frames) = self.next_window(state) else {
-                return;
+            let frames = match state.segmenter.next(&state.buffer, state.finished) {
+                Some(Stretch::Speech(frames)) => frames,
+                Some(Stretch::Silence(frames)) => {
+                    // So long after it, what was said before would only be said again.
+                    state.preceding.clear();
+                    self.go_on(state, frames);
+                    continue;
+                }
+                Some(Stretch::Rest(frames)) => {
+                    self.go_on(state, frames);
+                    continue;
+                }
+                None => return,
             };
-            let values = &state.buffer[..frames * n_mels];
-            let level = loudest(values);
-            state.loudest = state.loudest.max(level);
-            let shortest = (SHORTEST * self.shared.sizes.frames_per_second) as usize;
-            let silent = is_silent(level, state.loudest);
-            if silent {
-                // So long after it, what was said before would only be said again.
-                state.preceding.clear();
-            }
-            if silent || frames < shortest {
-                self.go_on(state, frames);
-                continue;
-            }
+            let values = &state.buffer[..frames * self.model.dimensions.n_mels];
             let window = self.window(state, values.to_vec());
             state.in_flight = Some(frames);
-            if self.shared.queue.push(window).is_err() {
-                let error = Error::Internal("the engine has been shut down".into());
+            if let Err(error) = self.scheduler.submit(window) {
                 self.fail(state, error);
             }
         }
     }
 
-    /// The length of the next window in frames; none while more frames are needed, or after the last.
-    fn next_window(&self, state: &State) -> Option<usize> {
-        let sizes = &self.shared.sizes;
-        let available = state.buffer.len() / sizes.n_mels;
-        if available > sizes.window {
-            let pause = (PAUSE * sizes.frames_per_second) as usize;
-            let window = &state.buffer[..sizes.window * sizes.n_mels];
-            return Some(cut(window, sizes.n_mels, pause));
-        }
-        (state.finished && available > 0).then_some(available)
-    }
-
     fn window(&self, state: &State, frames: Vec<f32>) -> Window {
-        let vocabulary = &self.shared.vocabulary;
+        let vocabulary = &self.model.vocabulary;
         let language = state
             .language
             .as_deref()
@@ -409,16 +400,16 @@ impl Stream {
             detect,
             index: u64::from(state.windows),
             options: Arc::clone(&self.options),
-            stream: Weak::clone(&self.itself),
+            reply: self.itself.clone(),
         }
     }
 
     /// Go on by `frames`, and forget those before.
     fn go_on(&self, state: &mut State, frames: usize) {
         state.seek += frames;
-        let counters = &self.shared.counters;
+        let counters = &self.scheduler.counters;
         counters.done_frames.fetch_add(frames as u64, Relaxed);
-        state.buffer.drain(..frames * self.shared.sizes.n_mels);
+        state.buffer.drain(..frames * self.model.dimensions.n_mels);
         self.room.notify_waiters();
     }
 
@@ -432,7 +423,9 @@ impl Stream {
 
 /// Of the tokens that go before a window's text, those there is room for: half of the text context, less the token that
 /// announces them.
-fn keep_last(preceding: &mut Vec<u32>, sizes: &Sizes) {
-    let surplus = preceding.len().saturating_sub(sizes.text_context / 2 - 1);
+fn keep_last(preceding: &mut Vec<u32>, dimensions: &Dimensions) {
+    let surplus = preceding
+        .len()
+        .saturating_sub(dimensions.text_context / 2 - 1);
     preceding.drain(..surplus);
 }

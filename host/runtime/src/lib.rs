@@ -1,25 +1,25 @@
 //! From a manifest to a running application of WebAssembly components.
 //!
 //! A [`Host`] has the engine and the [`capabilities`] it lends; it loads a [`Manifest`](manifest::Manifest) into an
-//! [`Application`]; a [`Server`](http::Server) brings requests to it. Components run sandboxed: each reaches only what its
+//! [`Application`]; [`triggers`] call its components. Components run sandboxed: each reaches only what its
 //! manifest entry grants, within its [`Limits`](manifest::Limits), and none can hurt another's requests.
 //!
-//! wasmtime's types are named in `engine/` and `capabilities/` only.
+//! wasmtime's types are named in `engine/`, `capabilities/` and `triggers/` only.
 
+pub mod admin;
 mod application;
 pub mod capabilities;
 pub mod deployment;
 mod engine;
 pub mod error;
-pub mod http;
-pub mod manifest;
-pub mod sources;
-mod state;
+mod format;
+mod http;
+mod invocation;
+mod text;
 mod timer;
+pub mod triggers;
 
-pub use application::{Application, ComponentReport, Host, Present, files_of};
-pub use engine::body::AnswerBody;
-pub use engine::component::Handler;
-pub use engine::figures::{Figures, Line};
-pub use engine::{COMPILE_COMPONENT, MAX_CODE_CACHE, compile_component};
-pub use state::prune;
+pub use application::{Application, ComponentReport, Host, Reuse, files_of};
+pub use engine::{COMPILE_COMPONENT, MAX_CODE_CACHE, Outline, compile_component};
+pub use format::format;
+pub use invocation::{Line, Snapshot};

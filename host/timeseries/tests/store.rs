@@ -136,10 +136,10 @@ async fn the_start_of_a_range_is_in_it_and_the_stop_is_not() {
 async fn tags_select_the_points_that_carry_all_of_them() {
     let (_dir, store) = open();
     let calls = [
-        (&[("entrance", "http"), ("status", "ok")][..], 1.0),
-        (&[("status", "ok"), ("entrance", "http")][..], 2.0),
-        (&[("entrance", "message"), ("status", "ok")][..], 4.0),
-        (&[("entrance", "http"), ("status", "corrupt")][..], 8.0),
+        (&[("trigger", "http"), ("status", "ok")][..], 1.0),
+        (&[("status", "ok"), ("trigger", "http")][..], 2.0),
+        (&[("trigger", "message"), ("status", "ok")][..], 4.0),
+        (&[("trigger", "http"), ("status", "corrupt")][..], 8.0),
         (&[][..], 16.0),
     ];
     for (tags, value) in calls {
@@ -155,7 +155,7 @@ async fn tags_select_the_points_that_carry_all_of_them() {
     };
     assert_eq!(sum(&[]).await, 31.0);
     assert_eq!(sum(&[("status", "ok")]).await, 7.0);
-    assert_eq!(sum(&[("status", "ok"), ("entrance", "http")]).await, 3.0);
+    assert_eq!(sum(&[("status", "ok"), ("trigger", "http")]).await, 3.0);
     assert_eq!(sum(&[("status", "gone")]).await, 0.0);
 }
 

@@ -4,7 +4,7 @@
 use symphonia::core::codecs::audio::well_known::CODEC_ID_ADPCM_G722;
 use symphonia::core::codecs::registry::SupportedAudioCodec;
 
-use super::{Codec, saturate, supported};
+use super::decoder::{Codec, saturate, supported};
 
 /// Outputs of the inverse quantisers: lower band by all 6 bits, lower band by the upper 4, upper band.
 #[rustfmt::skip]

@@ -1,9 +1,14 @@
 //! GSM 06.10 full rate (ETSI EN 300 961): 160 samples at 8 kHz in 260 bits. As the recommendation demands, the arithmetic is in 16
 //! bits and saturates. Names in capitals are those of the recommendation's tables.
 
+use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::registry::SupportedAudioCodec;
+use symphonia::core::common::FourCc;
 
-use super::{CODEC_ID_GSM_MS, Codec, saturate, supported};
+use super::decoder::{Codec, saturate, supported};
+
+/// GSM 06.10 as packed in WAV: two frames in 65 bytes.
+pub(crate) const CODEC_ID_GSM_MS: AudioCodecId = AudioCodecId::new(FourCc::new(*b"gsm "));
 
 /// Samples per frame, and per sub-frame.
 const FRAME: usize = 160;

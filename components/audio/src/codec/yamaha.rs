@@ -1,8 +1,13 @@
 //! Yamaha ADPCM (ADPCM-B of the YM2608 Application Manual): four bits per sample, with an adaptive step.
 
+use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::registry::SupportedAudioCodec;
+use symphonia::core::common::FourCc;
 
-use super::{CODEC_ID_YAMAHA, Codec, saturate, supported};
+use super::decoder::{Codec, saturate, supported};
+
+/// The ADPCM of Yamaha's chips.
+pub(crate) const CODEC_ID_YAMAHA: AudioCodecId = AudioCodecId::new(FourCc::new(*b"yama"));
 
 /// Range of the step.
 const STEPS: std::ops::RangeInclusive<i32> = 127..=24_576;

@@ -6,7 +6,7 @@ use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::audio::well_known::*;
 
 use super::chunks::{Style, chunks};
-use super::{Coding, Content, four_letters};
+use super::content::{Coding, Content, four_letters};
 use crate::blocks::Blocks;
 use crate::error::{damaged, unsupported};
 use crate::payload::Single;

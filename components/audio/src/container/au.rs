@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use symphonia::core::codecs::audio::well_known::*;
 
-use super::{Coding, Content};
+use super::content::{Coding, Content};
 use crate::blocks::Blocks;
 use crate::error::{damaged, unsupported};
 use crate::payload::Single;

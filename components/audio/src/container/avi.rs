@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::aac;
 use super::chunks::{Chunk, Style, chunk_at, chunks};
+use super::content::{Coding, Content, no_audio};
 use super::wave_format::{MAX_LEN, WaveFormat};
-use super::{Coding, Content, aac, no_audio};
 use crate::error::damaged;
 use crate::payload::{Piece, Pieces};
 use crate::{Bytes, Error};

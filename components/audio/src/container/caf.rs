@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use symphonia::core::codecs::audio::well_known::*;
 
+use super::content::{Coding, Content, four_letters};
 use super::wave_format::pcm;
-use super::{Coding, Content, four_letters};
 use crate::blocks::Blocks;
 use crate::error::{damaged, unsupported};
 use crate::payload::Single;

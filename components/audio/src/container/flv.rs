@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use symphonia::core::codecs::audio::well_known::*;
 
-use super::{Coding, Content, aac, no_audio};
+use super::aac;
+use super::content::{Coding, Content, no_audio};
 use crate::blocks::Blocks;
 use crate::error::{damaged, unsupported};
 use crate::payload::{Piece, Pieces};

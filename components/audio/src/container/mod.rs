@@ -11,6 +11,7 @@ mod avi;
 mod boxes;
 mod caf;
 mod chunks;
+mod content;
 mod edits;
 mod flv;
 mod fragments;
@@ -42,12 +43,13 @@ pub(crate) use edits::Edits;
 pub(crate) use matroska::ContentEncoding;
 pub(crate) use wav::joint_behind;
 
-use crate::blocks::{BlockReader, Blocks};
+use crate::blocks::BlockReader;
 use crate::bytes::Reader;
 use crate::error::{CONVERT, damaged, unsupported};
 use crate::format::container_name;
-use crate::payload::{Payload, Pieces};
+use crate::payload::Payload;
 use crate::{Bytes, Error, Hint};
+use content::{Coding, Content};
 use signature::Signature;
 
 /// How many bytes of junk may precede the first frame. Some recorders write a little, and interrupted downloads leave zeros.
@@ -59,26 +61,6 @@ pub(crate) const MAX_JUNK_BYTES_BETWEEN: u64 = 4 * 1024;
 
 /// How far symphonia's probe searches, in bytes. What it is given begins with a container or a frame.
 const MARK_DEPTH: u32 = 32;
-
-/// The audio of a file, located in its container.
-pub(crate) struct Content {
-    /// Short name.
-    container: &'static str,
-    coding: Coding,
-    pieces: Box<dyn Pieces>,
-    /// Length of the audio in bytes, if it is known without reading it.
-    len: Option<u64>,
-}
-
-/// How the audio in a container is coded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Coding {
-    Blocks(Blocks),
-    /// Layers 1, 2, 3.
-    MpegAudio,
-    /// AAC, each frame with an ADTS header.
-    Adts,
-}
 
 /// A file, or a part of one, ready to be read.
 pub(crate) struct Opened {
@@ -285,13 +267,6 @@ impl Opened {
     }
 }
 
-/// What a container without an audio track is refused with.
-fn no_audio(container: &str) -> Error {
-    Error::UnsupportedCodec(format!(
-        "the {container} file has no audio track: send a recording with sound"
-    ))
-}
-
 fn stream(source: impl MediaSource + 'static) -> MediaSourceStream<'static> {
     MediaSourceStream::new(Box::new(source), Default::default())
 }
@@ -316,9 +291,4 @@ fn is_not_found(error: &SymphoniaError) -> bool {
         error,
         SymphoniaError::Unsupported("core (probe): no suitable format reader found")
     )
-}
-
-/// A four-character code in quotation marks, with unprintable bytes escaped.
-fn four_letters(name: &[u8; 4]) -> String {
-    format!("\"{}\"", name.escape_ascii())
 }

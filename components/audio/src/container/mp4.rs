@@ -8,10 +8,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::boxes::{Atom, atoms, inside};
+use super::content::{Coding, Content};
 use super::edits::Edits;
 use super::fragments;
 use super::sample_entry::{Kind, SampleEntry};
-use super::{Coding, Content};
 use crate::blocks::Blocks;
 use crate::error::{damaged, unsupported};
 use crate::payload::{Piece, Pieces};

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Coding, Content, no_audio, pes};
+use super::content::{Coding, Content, no_audio};
+use super::pes;
 use crate::error::unsupported;
 use crate::payload::{Piece, Pieces};
 use crate::{Bytes, Error};

@@ -7,8 +7,8 @@ use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::audio::well_known::*;
 
 use super::boxes::{atoms, inside};
+use super::content::{Coding, four_letters};
 use super::wave_format::pcm;
-use super::{Coding, four_letters};
 use crate::Bytes;
 use crate::blocks::Blocks;
 

@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::chunks::{Chunk, Style, chunk_at, chunks};
+use super::content::{Coding, Content};
 use super::wave_format::{MAX_LEN, WaveFormat};
-use super::{Coding, Content};
 use crate::error::{damaged, unsupported};
 use crate::payload::Single;
 use crate::{Bytes, Error};

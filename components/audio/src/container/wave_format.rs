@@ -3,7 +3,7 @@
 use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::audio::well_known::*;
 
-use super::Coding;
+use super::content::Coding;
 use crate::Error;
 use crate::blocks::Blocks;
 use crate::codec::{CODEC_ID_GSM_MS, CODEC_ID_YAMAHA};

@@ -5,7 +5,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-use super::window::Attempt;
+use super::attempt::Attempt;
 use crate::Options;
 
 /// Length of the text's UTF-8 over the length of its zlib stream: high for text that repeats itself.

@@ -12,9 +12,14 @@
 //! the quietest pause of its later half, if that is clearly quieter than the window, so that no sentence is cut through;
 //! inside the window, time stamps count as in the reference.
 
+mod attempt;
 pub(crate) mod fallback;
+mod row;
 pub(crate) mod rules;
 pub(crate) mod sampler;
 pub(crate) mod search;
 pub(crate) mod seek;
 pub(crate) mod window;
+
+pub(crate) use attempt::Attempt;
+pub(crate) use row::Row;

@@ -12,9 +12,9 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::row::Row;
 use super::rules::Rules;
 use super::sampler::{draw, likeliest_few, log_sum_exp};
-use super::window::Row;
 use crate::Error;
 
 /// Share of the best hypothesis's probability.

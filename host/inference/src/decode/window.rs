@@ -1,41 +1,14 @@
 //! The loop over a batch of windows: prompt in, token by token out, for all rows at once.
 
+use super::attempt::Attempt;
 use super::fallback::compression_ratio;
+use super::row::Row;
 use super::rules::Rules;
 use super::sampler::{likeliest, probability};
 use super::search::Search;
 use crate::Error;
 use crate::model::Vocabulary;
 use crate::session::{Decoder, Logits, States};
-
-/// One row of a batch.
-pub(crate) struct Row {
-    /// Tokens before the text. The same length in every row of a batch.
-    pub prompt: Vec<u32>,
-    /// Where in the prompt the start of the transcript is.
-    pub sot: usize,
-    /// 0.0 is a search for the likeliest text; above, texts are drawn.
-    pub temperature: f32,
-    /// Most hypotheses that are followed at temperature 0.0, where 1 is greedy, and the texts that are drawn above.
-    pub beam_size: usize,
-    /// Seed of the sampling above temperature 0.0.
-    pub seed: u64,
-}
-
-/// What came of decoding one window once.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Attempt {
-    /// Text tokens and time stamps, without the end of text.
-    pub tokens: Vec<u32>,
-    /// Mean natural-log probability per token, the end of text included.
-    pub avg_logprob: f32,
-    /// The model's probability that the window holds no speech.
-    pub no_speech_prob: f32,
-    /// Compression ratio of the text.
-    pub compression_ratio: f32,
-    /// The temperature it was decoded with.
-    pub temperature: f32,
-}
 
 /// What the loop needs of the model beside the decoder.
 pub(crate) struct Context<'a> {

@@ -12,7 +12,7 @@ use std::arch::x86_64::*;
 use std::cell::RefCell;
 
 use super::avx512::{LANES, LEVELS, exp2, larger, load, scale_of};
-use super::{HEAD_DIM, ZERO_POINT, is_available};
+use super::target::{HEAD_DIM, ZERO_POINT, is_available};
 
 /// Queries that share each load of the keys.
 const QUERIES: usize = 8;

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-pub(super) use super::LANES;
+pub(super) use super::target::LANES;
 
 /// The largest magnitude of a quantised number.
 pub(super) const LEVELS: f32 = 127.0;

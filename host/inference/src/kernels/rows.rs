@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::avx512::{LANES, exp2, larger, load, scale_of, store};
-use super::{EPSILON, ZERO_POINT, is_available};
+use super::target::{EPSILON, ZERO_POINT, is_available};
 
 /// A row as the product of quantised rows gives it: `values * scale + bias` is what it stands for.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::LANES;
+use super::target::LANES;
 
 /// The keys and values of one layer.
 #[derive(Debug)]
@@ -209,8 +209,9 @@ mod x86 {
     use std::f32::consts::LOG2_E;
 
     use super::Text;
+    use crate::kernels::HEAD_DIM;
     use crate::kernels::avx512::{exp2, load, store};
-    use crate::kernels::{HEAD_DIM, LANES};
+    use crate::kernels::target::LANES;
 
     const REGISTERS: usize = HEAD_DIM / LANES;
 

@@ -1,4 +1,4 @@
-//! The sizes that a model's files state, checked against one another.
+//! The dimensions that a model's files state, checked against one another.
 
 use std::path::Path;
 
@@ -15,9 +15,9 @@ const HEAD_DIM: usize = 64;
 /// Hypotheses of the beam search where a model's settings say nothing: faster-whisper's default.
 const BEAM_SIZE: usize = 5;
 
-/// The sizes of a model. Those that the ONNX graphs state as well are compared when these are loaded.
+/// The dimensions of a model. Those that the ONNX graphs state as well are compared when these are loaded.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Sizes {
+pub(crate) struct Dimensions {
     /// Mel bins per frame.
     pub n_mels: usize,
     /// Sampling rate over hop length.
@@ -42,7 +42,7 @@ pub(crate) struct Sizes {
     pub condition_on_previous_text: bool,
 }
 
-impl Sizes {
+impl Dimensions {
     /// Of a checkpoint: its tensors' shapes say most of it, and `config.json`, `preprocessor_config.json` and
     /// `generation_config.json`, where they are there, must agree.
     pub fn of_checkpoint(

@@ -4,36 +4,17 @@
 
 mod config;
 mod folder;
+mod info;
 mod json;
+mod precision;
 mod tokenizer;
 mod tokens;
+mod whisper;
 
-pub(crate) use config::Sizes;
+pub(crate) use config::Dimensions;
 pub(crate) use folder::{Contents, DecoderFiles, OnnxFiles, Weights};
 pub(crate) use tokens::Vocabulary;
+pub(crate) use whisper::Whisper;
 
-pub use folder::Precision;
-
-/// What a loaded model is, for those who choose between models and prepare frames for one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Model {
-    /// Mel bins of each frame.
-    pub n_mels: usize,
-    /// Frames per second; 100 for every Whisper model.
-    pub frames_per_second: f64,
-    /// Length of the window, in seconds.
-    pub window: f64,
-    /// Languages it knows, as codes (`en`, `de`, `haw`).
-    pub languages: Vec<String>,
-    /// Whether it can translate into English.
-    pub translates: bool,
-    /// Hypotheses of the beam search that its `generation_config.json` asks for (`num_beams`), or 5; at most
-    /// [`crate::Config::max_batch`].
-    pub beam_size: u32,
-    /// The precision in use.
-    pub precision: Precision,
-    /// Names of the files that hold its weights.
-    pub files: Vec<String>,
-    /// The device in use: `cpu` or `cuda`.
-    pub device: &'static str,
-}
+pub use info::Model;
+pub use precision::Precision;

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use tokenizers::Tokenizer;
 
+use super::config::Dimensions;
 use super::json::JsonFile;
-use super::{Sizes, tokenizer};
+use super::tokenizer;
 use crate::options::Task;
 use crate::{Error, LoadError};
 
@@ -50,38 +51,38 @@ pub(crate) struct Vocabulary {
 
 impl Vocabulary {
     /// Of ONNX files: what `generation_config.json` says of the tokens.
-    pub fn of_onnx(folder: &Path, sizes: &Sizes) -> Result<Self, LoadError> {
+    pub fn of_onnx(folder: &Path, dimensions: &Dimensions) -> Result<Self, LoadError> {
         let generation = JsonFile::open(folder, "generation_config.json")?;
-        Self::read(folder, sizes, &generation, SUPPRESS)
+        Self::read(folder, dimensions, &generation, SUPPRESS)
     }
 
     /// Of transformers' model: what `generation_config.json` says, or `config.json`, which says it in older ones.
-    pub fn of_transformers(folder: &Path, sizes: &Sizes) -> Result<Self, LoadError> {
+    pub fn of_transformers(folder: &Path, dimensions: &Dimensions) -> Result<Self, LoadError> {
         let generation = JsonFile::optional(folder, "generation_config.json")?;
         let vocabulary = if generation.has("decoder_start_token_id") {
-            Self::read(folder, sizes, &generation, SUPPRESS)?
+            Self::read(folder, dimensions, &generation, SUPPRESS)?
         } else {
             let config = JsonFile::open(folder, "config.json")?;
-            Self::read(folder, sizes, &config, SUPPRESS)?
+            Self::read(folder, dimensions, &config, SUPPRESS)?
         };
-        vocabulary.check_size(folder, sizes)?;
+        vocabulary.check_size(folder, dimensions)?;
         Ok(vocabulary)
     }
 
     /// Of faster-whisper's model: `config.json` says what is suppressed, and the tokens' names the rest.
     pub fn of_ctranslate2(
         folder: &Path,
-        sizes: &Sizes,
+        dimensions: &Dimensions,
         config: &JsonFile,
     ) -> Result<Self, LoadError> {
-        let vocabulary = Self::read(folder, sizes, config, SUPPRESS_OF_CTRANSLATE2)?;
-        vocabulary.check_size(folder, sizes)?;
+        let vocabulary = Self::read(folder, dimensions, config, SUPPRESS_OF_CTRANSLATE2)?;
+        vocabulary.check_size(folder, dimensions)?;
         Ok(vocabulary)
     }
 
     fn read(
         folder: &Path,
-        sizes: &Sizes,
+        dimensions: &Dimensions,
         generation: &JsonFile,
         [suppress, begin_suppress]: [&str; 2],
     ) -> Result<Self, LoadError> {
@@ -118,7 +119,7 @@ impl Vocabulary {
                 .find_map(|name| tokenizer.token_to_id(name)),
             no_timestamps,
             timestamp_begin: no_timestamps.saturating_add(1),
-            languages: languages(generation, &tokenizer, sot, sizes)?,
+            languages: languages(generation, &tokenizer, sot, dimensions)?,
             tasks,
             suppress: generation.tokens(suppress)?,
             begin_suppress: generation.tokens(begin_suppress)?,
@@ -127,17 +128,17 @@ impl Vocabulary {
                 .or(Some(MAX_INITIAL_TIMESTAMP)),
             tokenizer,
         };
-        vocabulary.check(generation, sizes)?;
+        vocabulary.check(generation, dimensions)?;
         Ok(vocabulary)
     }
 
     /// Check that the tokenizer belongs to the weights: the time stamps are the last tokens of every Whisper, but for those that
     /// somebody added and for rows that round the number up.
-    fn check_size(&self, folder: &Path, sizes: &Sizes) -> Result<(), LoadError> {
-        let stamps_end = self.timestamp_begin as usize + sizes.positions + 1;
+    fn check_size(&self, folder: &Path, dimensions: &Dimensions) -> Result<(), LoadError> {
+        let stamps_end = self.timestamp_begin as usize + dimensions.positions + 1;
         let known = stamps_end.max(self.tokenizer.get_vocab_size(true));
-        let is_padded = sizes.vocabulary > known && sizes.vocabulary.is_multiple_of(8);
-        if sizes.vocabulary == known || is_padded {
+        let is_padded = dimensions.vocabulary > known && dimensions.vocabulary.is_multiple_of(8);
+        if dimensions.vocabulary == known || is_padded {
             return Ok(());
         }
         Err(LoadError::Folder {
@@ -145,12 +146,12 @@ impl Vocabulary {
             what: format!(
                 "the tokenizer has {known} tokens with its time stamps, but the weights have {}: it belongs to another model; copy \
                  the tokenizer's files there from where the weights come from",
-                sizes.vocabulary
+                dimensions.vocabulary
             ),
         })
     }
 
-    fn check(&self, generation: &JsonFile, sizes: &Sizes) -> Result<(), LoadError> {
+    fn check(&self, generation: &JsonFile, dimensions: &Dimensions) -> Result<(), LoadError> {
         let listed = |field: &'static str, ids: &[u32]| -> Vec<(&'static str, u32)> {
             ids.iter().map(|&id| (field, id)).collect()
         };
@@ -166,17 +167,17 @@ impl Vocabulary {
         used.extend(listed("begin_suppress_tokens", &self.begin_suppress));
         if let Some((field, id)) = used
             .into_iter()
-            .find(|(_, id)| *id as usize >= sizes.vocabulary)
+            .find(|(_, id)| *id as usize >= dimensions.vocabulary)
         {
             return Err(generation.error(
                 field,
                 format!(
                     "has the token {id}, but `vocab_size` of config.json is {}",
-                    sizes.vocabulary
+                    dimensions.vocabulary
                 ),
             ));
         }
-        if self.timestamp_begin as usize >= sizes.vocabulary {
+        if self.timestamp_begin as usize >= dimensions.vocabulary {
             return Err(generation.error(
                 "no_timestamps_token_id",
                 format!(
@@ -263,11 +264,11 @@ fn languages(
     generation: &JsonFile,
     tokenizer: &Tokenizer,
     sot: u32,
-    sizes: &Sizes,
+    dimensions: &Dimensions,
 ) -> Result<Vec<(String, u32)>, LoadError> {
     let is_multilingual = generation
         .flag("is_multilingual")?
-        .unwrap_or(sizes.vocabulary >= MULTILINGUAL_VOCABULARY);
+        .unwrap_or(dimensions.vocabulary >= MULTILINGUAL_VOCABULARY);
     let code = |name: &str| Some(name.strip_prefix("<|")?.strip_suffix("|>")?.to_owned());
     let mut languages = generation
         .token_map("lang_to_id")?

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use super::{Decoded, Window};
+use super::handle::Scheduler;
+use super::queue::Entry as _;
+use super::window::{Decoded, Window};
 use crate::Error;
-use crate::decode::fallback;
 use crate::decode::rules::Rules;
-use crate::decode::window::{Attempt, Context, Listener, Row, decode, detect_languages};
-use crate::engine::Shared;
+use crate::decode::window::{Context, Listener, decode, detect_languages};
+use crate::decode::{Attempt, Row, fallback};
 use crate::error::panic_text;
+use crate::model::Whisper;
 use crate::session::{Sessions, States};
 
 /// A window of fewer seconds, not a recording's first, whose text is unlikely at every temperature holds no word: it is the
@@ -20,7 +22,10 @@ const SHORT: f64 = 1.0;
 
 /// The scheduler's thread.
 pub(crate) struct Worker {
-    shared: Arc<Shared>,
+    scheduler: Arc<Scheduler>,
+    model: Arc<Whisper>,
+    /// Most rows of a batch; 1 where windows are decoded one by one.
+    max_batch: usize,
     sessions: Sessions,
     rules: Rules,
 }
@@ -38,15 +43,22 @@ impl Slot {
     fn is_wanted(&self) -> bool {
         self.window
             .as_ref()
-            .is_some_and(|window| window.stream.strong_count() > 0)
+            .is_some_and(|window| window.is_wanted())
     }
 }
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>, sessions: Sessions) -> Self {
-        let rules = Rules::new(&shared.vocabulary);
+    pub fn new(
+        scheduler: Arc<Scheduler>,
+        model: Arc<Whisper>,
+        max_batch: usize,
+        sessions: Sessions,
+    ) -> Self {
+        let rules = Rules::new(&model.vocabulary);
         Self {
-            shared,
+            scheduler,
+            model,
+            max_batch,
             sessions,
             rules,
         }
@@ -54,8 +66,8 @@ impl Worker {
 
     /// Decode batches until the queue is closed.
     pub fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
-        while let Some(windows) = shared.queue.take(shared.max_batch) {
+        let scheduler = Arc::clone(&self.scheduler);
+        while let Some(windows) = scheduler.queue.take(self.max_batch) {
             let mut slots: Vec<Slot> = windows
                 .into_iter()
                 .map(|window| Slot {
@@ -65,7 +77,7 @@ impl Worker {
                 })
                 .collect();
             // Before its answers, so that whoever has one finds its batch counted.
-            shared.counters.batches.fetch_add(1, Relaxed);
+            scheduler.counters.batches.fetch_add(1, Relaxed);
             // The slots outlive a panic, so that those concerned get an answer and the thread goes on.
             let result = catch_unwind(AssertUnwindSafe(|| self.batch(&mut slots)));
             let failure = match result {
@@ -108,7 +120,7 @@ impl Worker {
             .map(|window| window.frames.as_slice())
             .collect();
         let (states, time) = self.sessions.encoder.encode(&windows)?;
-        self.shared.counters.add_encoder(time);
+        self.scheduler.counters.add_encoder(time);
         Ok(states)
     }
 
@@ -118,7 +130,7 @@ impl Worker {
         if !slots.iter().any(asks) {
             return Ok(());
         }
-        let vocabulary = &self.shared.vocabulary;
+        let vocabulary = &self.model.vocabulary;
         let languages = detect_languages(&mut self.sessions.decoder, vocabulary, states)?;
         for (slot, language) in slots.iter_mut().zip(languages) {
             if let Some(window) = slot.window.as_mut().filter(|window| window.detect) {
@@ -143,15 +155,16 @@ impl Worker {
             .map(|window| self.row(window, round))
             .collect();
         let context = Context {
-            vocabulary: &self.shared.vocabulary,
+            vocabulary: &self.model.vocabulary,
             rules: &self.rules,
-            text_context: self.shared.sizes.text_context,
+            text_context: self.model.dimensions.text_context,
         };
-        let mut desk = Desk {
-            shared: &self.shared,
+        let mut round = Round {
+            scheduler: &self.scheduler,
+            model: &self.model,
             slots,
             pending,
-            round,
+            number: round,
         };
         let begun = Instant::now();
         let tokens = decode(
@@ -159,15 +172,15 @@ impl Worker {
             &context,
             states,
             &rows,
-            &mut desk,
+            &mut round,
         )?;
-        self.shared.counters.add_decoder(begun.elapsed());
-        self.shared.counters.tokens.fetch_add(tokens, Relaxed);
+        self.scheduler.counters.add_decoder(begun.elapsed());
+        self.scheduler.counters.tokens.fetch_add(tokens, Relaxed);
         Ok(())
     }
 
     fn row(&self, window: &Window, round: usize) -> Row {
-        let vocabulary = &self.shared.vocabulary;
+        let vocabulary = &self.model.vocabulary;
         let mut prompt = Vec::with_capacity(window.prompt_length);
         if !window.preceding.is_empty() {
             prompt.extend(vocabulary.sot_prev);
@@ -186,15 +199,17 @@ impl Worker {
     }
 }
 
-/// Judges the rows of one round as they end, and answers those that are done.
-struct Desk<'a> {
-    shared: &'a Shared,
+/// One round of decoding: judges its rows as they end, and answers those that are done.
+struct Round<'a> {
+    scheduler: &'a Scheduler,
+    model: &'a Whisper,
     slots: &'a mut [Slot],
     pending: &'a [usize],
-    round: usize,
+    /// Which of the temperatures it decodes at.
+    number: usize,
 }
 
-impl Listener for Desk<'_> {
+impl Listener for Round<'_> {
     fn is_wanted(&self, row: usize) -> bool {
         self.slots[self.pending[row]].is_wanted()
     }
@@ -218,13 +233,13 @@ impl Listener for Desk<'_> {
             Some(best) if failed => fallback::better(best, attempt, options),
             _ => attempt,
         };
-        if failed && self.round + 1 < options.temperatures.len() {
+        if failed && self.number + 1 < options.temperatures.len() {
             slot.best = Some(attempt);
             slot.window = Some(window);
             return;
         }
         let seconds = window.frames.len() as f64
-            / (self.shared.sizes.n_mels as f64 * self.shared.sizes.frames_per_second);
+            / (self.model.dimensions.n_mels as f64 * self.model.dimensions.frames_per_second);
         let attempt = if fallback::is_silence(&attempt, options) {
             None
         } else if failed && seconds < SHORT && window.index > 0 {
@@ -233,10 +248,10 @@ impl Listener for Desk<'_> {
         } else {
             Some(attempt)
         };
-        self.shared.counters.windows.fetch_add(1, Relaxed);
+        self.scheduler.counters.windows.fetch_add(1, Relaxed);
         let language = slot
             .detected
-            .map(|index| self.shared.vocabulary.languages[index].0.clone());
+            .map(|index| self.model.vocabulary.languages[index].0.clone());
         window.answer(Ok(Decoded {
             language,
             attempt,

@@ -8,8 +8,8 @@ use ort::value::{
     DynValue, Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType,
 };
 
-use super::Session;
-use super::load::Settings;
+use super::bound::Session;
+use super::settings::Settings;
 
 const ROWS: &str = "rows";
 

@@ -128,9 +128,14 @@ fn the_width_of_large_v3_works_in_fp32_and_int8() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path());
     let (mut exact, contents) = load_with(folder.path(), Precision::Fp32, None).unwrap();
-    let sizes = &contents.sizes;
+    let dimensions = &contents.dimensions;
     assert_eq!(
-        (sizes.n_mels, sizes.heads, sizes.head_dim, sizes.layers),
+        (
+            dimensions.n_mels,
+            dimensions.heads,
+            dimensions.head_dim,
+            dimensions.layers
+        ),
         (MELS, HEADS, 64, DECODER_LAYERS)
     );
     let mut rng = StdRng::seed_from_u64(1);

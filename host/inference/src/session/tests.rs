@@ -5,7 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use half::f16;
+
 use super::*;
+use crate::LoadError;
 use crate::model::{Contents, Precision};
 use crate::{Config, Device};
 
@@ -520,15 +523,16 @@ fn attention(
     let crate::model::Weights::Checkpoint(checkpoint) = &contents.weights else {
         panic!("a checkpoint is expected");
     };
-    let settings = load::Settings::of(&library(), 2, false).unwrap();
+    let environment = environment::environment(&library(), built::register_operators).unwrap();
+    let settings = settings::Settings::new(environment, 2, false);
     let heads = [(1, 0), (1, 1)];
-    let sizes = &contents.sizes;
+    let dimensions = &contents.dimensions;
     let (mut encoder, mut decoder) =
-        built::load(&settings, checkpoint, sizes, precision, None, &heads).unwrap();
+        built::load(&settings, checkpoint, dimensions, precision, None, &heads).unwrap();
     let mut states = encoder.encode(&[frames]).unwrap();
     let attention = decoder.attention(tokens.to_vec(), &mut states);
-    assert_eq!(attention.len(), 2 * tokens.len() * sizes.positions);
-    (attention, sizes.positions)
+    assert_eq!(attention.len(), 2 * tokens.len() * dimensions.positions);
+    (attention, dimensions.positions)
 }
 
 #[test]

@@ -10,13 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
-use wasmtime::component::Linker;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use super::Capability;
-use crate::engine::InstanceState;
-use crate::manifest::{self, Component, Limits, Manifest, Pattern};
-use crate::state;
+use super::capability::Capability;
+use manifest::{self, Component, Limits, Manifest, Pattern};
 
 /// The folder of copies.
 pub struct Files(PathBuf);
@@ -29,7 +26,7 @@ pub(crate) struct Mount {
 
 impl Mount {
     /// Where the copies are, under a name made of their content.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 }
@@ -102,7 +99,7 @@ fn digest(
             digest.update(part);
         }
     }
-    Ok(state::hex(&digest.finalize()))
+    Ok(hex::encode(digest.finalize()))
 }
 
 /// Whether a folder of copies holds what its name says.
@@ -127,13 +124,13 @@ fn flush_folders<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> s
 
 impl Capability for Files {
     /// Most toolchains import the file system whether it is used or not; without a grant it is empty.
-    const RESTRICTED: &'static [&'static str] = &[];
+    const OPEN: &'static [&'static str] = &["wasi:filesystem/preopens"];
     const HOW_TO_GRANT: &'static str = "name the files in `files`";
     type Grant = Mount;
     type State = ();
 
-    fn link(_: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
-        Ok(())
+    fn is_granted(component: &Component) -> bool {
+        !component.files.is_empty()
     }
 
     fn grant(&self, manifest: &Manifest, component: &Component) -> anyhow::Result<Option<Mount>> {
@@ -324,7 +321,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::{Files, Selection};
-    use crate::manifest::Component;
+    use manifest::Component;
 
     /// A folder with `a/one.txt`, `a/two.md`, `a/b/three.txt` and `top.txt`.
     fn folder() -> tempfile::TempDir {

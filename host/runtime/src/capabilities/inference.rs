@@ -6,10 +6,10 @@ use std::sync::Arc;
 use inference::Engine;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
-use super::Capability;
 use super::bindings::speech::pipeline::inference as wit;
-use crate::engine::InstanceState;
-use crate::manifest::{Component, Limits, Manifest};
+use super::capability::{self, Capability};
+use super::transcription::Transcription;
+use manifest::{Component, Limits, Manifest};
 
 /// The loaded models, by the id that `ai_models` grants them under.
 pub struct Inference(pub BTreeMap<String, Arc<Engine>>);
@@ -24,12 +24,6 @@ const MAX_TRANSCRIPTIONS: usize = 4;
 pub(crate) struct State {
     models: Models,
     transcriptions: usize,
-}
-
-/// One recording that is being transcribed, and the id of its model.
-pub struct Transcription {
-    model: String,
-    inner: inference::Transcription,
 }
 
 /// An instance's models and its table of resources.
@@ -51,11 +45,15 @@ impl Capability for Inference {
     type Grant = Models;
     type State = State;
 
-    fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
-        wit::add_to_linker::<_, Access>(linker, |instance| View {
-            state: &mut instance.states.inference,
-            table: &mut instance.table,
+    fn link<T: capability::Access<Self>>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+        wit::add_to_linker::<_, Access>(linker, |instance| {
+            let (state, table) = instance.access();
+            View { state, table }
         })
+    }
+
+    fn is_granted(component: &Component) -> bool {
+        !component.ai_models.is_empty()
     }
 
     fn grant(&self, _: &Manifest, component: &Component) -> anyhow::Result<Option<Models>> {

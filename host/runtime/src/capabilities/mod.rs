@@ -3,59 +3,33 @@
 //!
 //! To add one: a module that implements [`Capability`], and a line in the list below.
 
+mod bindings;
+mod capability;
+mod environment;
 mod files;
 mod inference;
 mod outbound_http;
 mod timeseries;
+mod transcription;
 mod variables;
 
 use std::path::Path;
 
-use wasmtime::component::Linker;
-use wasmtime_wasi::WasiCtxBuilder;
+use manifest::{Component, Limits, Manifest, Section};
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime_wasi::{WasiCtxBuilder, WasiView};
+use wasmtime_wasi_http::WasiHttpView;
 
-use crate::engine::InstanceState;
-use crate::manifest::{Component, Limits, Manifest};
+use capability::{Access, Capability};
 
+pub use environment::Environment;
 pub use files::Files;
-pub(crate) use files::selected;
+pub(crate) use files::{Mount, selected};
 pub use inference::Inference;
 pub use outbound_http::OutboundHttp;
+pub(crate) use outbound_http::State as OutboundState;
 pub use timeseries::Timeseries;
 pub use variables::Variables;
-
-/// One capability.
-pub(crate) trait Capability {
-    /// Interfaces that a component may import only when it is granted the capability, without versions.
-    const RESTRICTED: &'static [&'static str];
-    /// What to write into the manifest to grant it.
-    const HOW_TO_GRANT: &'static str;
-    /// What the manifest grants one component.
-    type Grant: Send + Sync;
-    /// What one instance gets.
-    type State: Send;
-
-    /// Adds the interfaces to the linker.
-    fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()>;
-
-    /// Reads the grant from the component's manifest entry; none if it is not granted.
-    fn grant(
-        &self,
-        manifest: &Manifest,
-        component: &Component,
-    ) -> anyhow::Result<Option<Self::Grant>>;
-
-    /// One line on a grant, for people.
-    fn describe(grant: &Self::Grant) -> String;
-
-    /// What an instance of a component with this grant gets.
-    fn state(&self, grant: Option<&Self::Grant>, limits: &Limits) -> Self::State;
-
-    /// Adds to an instance's WASI context what the grant gives through WASI itself.
-    fn extend(_: &Self::Grant, _: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
-        Ok(())
-    }
-}
 
 macro_rules! capabilities {
     ($($name:ident: $capability:ty,)*) => {
@@ -78,7 +52,14 @@ macro_rules! capabilities {
         }
 
         impl Capabilities {
-            pub(crate) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+            /// What each capability has under `[component.ID.tool.whisper-host]`.
+            pub(crate) fn sections() -> Vec<Section> {
+                let mut sections = Vec::new();
+                $(sections.extend(<$capability as Capability>::section());)*
+                sections
+            }
+
+            pub(crate) fn link<T: HasStates>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
                 $(<$capability as Capability>::link(linker)?;)*
                 Ok(())
             }
@@ -97,14 +78,35 @@ macro_rules! capabilities {
 
             /// Whether an interface may be imported only when it is granted.
             pub(crate) fn is_restricted(interface: &str) -> bool {
-                $(provides::<$capability>(interface))||*
+                $(contains(<$capability as Capability>::RESTRICTED, interface))||*
+            }
+
+            /// Whether an interface gives access to something that is granted to the component with this manifest entry, or might be.
+            pub(crate) fn gives(component: &Component, interface: &str) -> bool {
+                $(contains(<$capability as Capability>::RESTRICTED, interface)
+                    || contains(<$capability as Capability>::OPEN, interface)
+                        && <$capability as Capability>::is_granted(component))||*
             }
         }
+
+        impl States {
+            /// The instance begins another invocation.
+            pub(crate) fn begin(&mut self) {
+                $(<$capability as Capability>::begin(&mut self.$name);)*
+            }
+        }
+
+        $(impl<T: HasStates> Access<$capability> for T {
+            fn access(&mut self) -> (&mut <$capability as Capability>::State, &mut ResourceTable) {
+                let (states, table) = self.states();
+                (&mut states.$name, table)
+            }
+        })*
 
         impl Grants {
             /// How to grant the interface `import`, where that is needed and was not done.
             pub(crate) fn missing(&self, import: &str) -> Option<&'static str> {
-                $(if self.$name.is_none() && provides::<$capability>(import) {
+                $(if self.$name.is_none() && contains(<$capability as Capability>::RESTRICTED, import) {
                     return Some(<$capability as Capability>::HOW_TO_GRANT);
                 })*
                 None
@@ -133,28 +135,23 @@ capabilities! {
     timeseries: Timeseries,
     outbound_http: OutboundHttp,
     variables: Variables,
+    environment: Environment,
     files: Files,
 }
 
 impl Grants {
     /// The folder, named by its content, of the files that the component sees.
     pub(crate) fn files(&self) -> Option<&Path> {
-        self.files.as_ref().map(files::Mount::folder)
+        self.files.as_ref().map(Mount::folder)
     }
 }
 
-fn provides<C: Capability>(interface: &str) -> bool {
-    let name = interface.split('@').next().unwrap_or(interface);
-    C::RESTRICTED.contains(&name)
+/// An instance that has a state of each capability.
+pub(crate) trait HasStates: WasiView + WasiHttpView + Send + 'static {
+    fn states(&mut self) -> (&mut States, &mut ResourceTable);
 }
 
-/// The host's side of `wit/`.
-#[allow(missing_docs)]
-mod bindings {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "speech:pipeline/host",
-        imports: { default: async | trappable },
-        with: { "speech:pipeline/inference.transcription": super::inference::Transcription },
-    });
+fn contains(interfaces: &[&str], interface: &str) -> bool {
+    let name = interface.split('@').next().unwrap_or(interface);
+    interfaces.contains(&name)
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker};
 
-use super::Capability;
 use super::bindings::speech::pipeline::timeseries as wit;
-use crate::engine::InstanceState;
-use crate::manifest::{Component, Limits, Manifest};
+use super::capability::{self, Capability};
+use manifest::{Component, Limits, Manifest, Section};
+
+/// `timeseries = true`.
+const FIELD: &str = "timeseries";
 
 /// The store that the host was started with.
 pub struct Timeseries(pub Arc<timeseries::Store>);
@@ -28,12 +30,21 @@ impl Capability for Timeseries {
     type Grant = ();
     type State = State;
 
-    fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
-        wit::add_to_linker::<_, Access>(linker, |instance| &mut instance.states.timeseries)
+    fn link<T: capability::Access<Self>>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+        wit::add_to_linker::<_, Access>(linker, |instance| instance.access().0)
+    }
+
+    fn section() -> Option<Section> {
+        Some(Section::of::<bool>(FIELD))
+    }
+
+    fn is_granted(component: &Component) -> bool {
+        let grants = &component.tool.whisper_host.grants;
+        grants.get(FIELD).and_then(toml::Value::as_bool) == Some(true)
     }
 
     fn grant(&self, _: &Manifest, component: &Component) -> anyhow::Result<Option<()>> {
-        Ok(component.tool.whisper_host.timeseries.then_some(()))
+        Ok(Self::is_granted(component).then_some(()))
     }
 
     fn describe((): &()) -> String {

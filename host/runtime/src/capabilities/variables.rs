@@ -11,9 +11,8 @@ use anyhow::Context as _;
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
-use super::Capability;
-use crate::engine::InstanceState;
-use crate::manifest::{Component, Limits, Manifest, Template, Variable, invalid_name};
+use super::capability::{self, Capability};
+use manifest::{Component, Limits, Manifest, Template, Variable, invalid_name};
 
 /// What stands in front of a variable's name, in capitals, in the host's environment. Spin's own prefix: these values
 /// belong to the application, which may run under either.
@@ -88,13 +87,17 @@ impl Capability for Variables {
     type Grant = Arc<Values>;
     type State = State;
 
-    fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+    fn link<T: capability::Access<Self>>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
         wasmtime_wasi_config::add_to_linker(linker, |instance| {
-            WasiConfig::new(&instance.states.variables.0.wasi)
+            WasiConfig::new(&instance.access().0.0.wasi)
         })?;
         bindings::fermyon::spin::variables::add_to_linker::<_, Access>(linker, |instance| {
-            &mut instance.states.variables
+            instance.access().0
         })
+    }
+
+    fn is_granted(component: &Component) -> bool {
+        !component.variables.is_empty()
     }
 
     fn grant(
@@ -109,7 +112,7 @@ impl Capability for Variables {
             .variables
             .iter()
             .map(|(name, template)| {
-                let value = self.resolve(manifest, template.get_ref())?;
+                let value = self.resolve(manifest, template)?;
                 Ok((name.clone(), value))
             })
             .collect::<anyhow::Result<BTreeMap<_, _>>>()?;
@@ -165,7 +168,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt as _;
 
     use super::Variables;
-    use crate::manifest::Variable;
+    use manifest::Variable;
 
     fn variables(environment: &[(&str, &[u8])]) -> Variables {
         Variables::from_environment(

@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::component::Component;
 
 use super::compile::compile;
-use crate::state;
 
 /// Bytes of compiled code that are kept.
 pub const MAX_CODE_CACHE: u64 = 4 << 30;
@@ -117,7 +116,7 @@ impl CodeCache {
 mod tests {
     use tokio_util::sync::CancellationToken;
 
-    use super::{CodeCache, Compiled, state};
+    use super::{CodeCache, Compiled};
 
     #[test]
     fn damaged_code_is_not_loaded() {

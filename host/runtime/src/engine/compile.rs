@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
-use super::config;
+use super::config::config;
 use super::functions::Functions;
 
 /// What the program is called with to be the compiler: this, and the file of functions. See [`compile_component`].

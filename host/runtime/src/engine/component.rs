@@ -1,81 +1,56 @@
-//! A component that is ready to take requests: compiled, linked, pre-instantiated, within its limits.
+//! A component that is ready to be instantiated: compiled and linked.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
-use wasmtime_wasi_http::handler::{HandlerState as _, InstantiationError, ProxyHandler, ProxyPre};
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
 
-use super::Engine;
-use super::admission::{Admission, Permit, Refused};
-use super::body::{AnswerBody, RequestBody};
-use super::control::{Control, Reported, Stop};
-use super::figures::{Figures, Observed};
+use super::cache::Compiled;
+use super::current::{Current, lock};
+use super::instance::{InstanceState, Settings};
 use super::outline::Outline;
-use super::worker::Instances;
+use super::shared::Engine;
 use crate::capabilities::{Capabilities, Grants};
-use crate::error::{Code, Failure};
-use crate::manifest::{Limits, Manifest};
-use crate::timer::SharedTimer;
+use crate::invocation::{Stop, Target};
 
-/// What a component is called, given, and held to.
-pub(crate) struct Settings {
-    pub(crate) id: Arc<str>,
-    pub(crate) environment: Vec<(String, String)>,
-    pub(crate) grants: Grants,
-    pub(crate) limits: Limits,
-    pub(crate) observed: Arc<Observed>,
-}
-
-/// Which generation of WASI's HTTP handler a component exports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Handler {
-    /// `wasi:http/incoming-handler@0.2`.
-    Wasi02,
-    /// `wasi:http/handler@0.3`.
-    Wasi03,
-}
-
-impl std::fmt::Display for Handler {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Handler::Wasi02 => "wasi:http/incoming-handler@0.2",
-            Handler::Wasi03 => "wasi:http/handler@0.3",
-        })
-    }
-}
-
-/// A component that takes HTTP requests.
+/// A component, whatever triggers it.
 pub(crate) struct Component {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) handler: Handler,
-    proxy: ProxyHandler<Instances>,
-    admission: Arc<Admission>,
+    engine: Arc<Engine>,
+    settings: Settings,
+    pre: InstancePre<InstanceState>,
 }
 
-/// How long the host asks an overloaded client to stay away.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Compiled code that is not in the cache yet.
+pub(crate) struct NewCode(Compiled);
 
-/// How long a request without an answer waits for the report of a trap.
-const TRAP_REPORT: Duration = Duration::from_millis(100);
+/// An instance, until it is dropped.
+pub(crate) struct Started<T> {
+    pub(crate) store: Store<InstanceState>,
+    pub(crate) exports: T,
+    pub(crate) current: Current,
+    /// Held until the instance is freed.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
 
 impl Component {
-    /// Prepares the component `id` of the manifest from its composed bytes and what it is granted.
+    /// Compiles a component, and links it to what it is granted. `is_called` tells of what it exports whether any trigger can call
+    /// it: only then it is worth being compiled.
     ///
     /// # Errors
-    /// When the bytes are no component, when it imports what the host does not provide or the manifest does not grant,
-    /// or when it exports no HTTP handler. Each message says what is missing and what would provide it.
+    /// When the bytes are not a component, or it imports what the host does not provide or the manifest does not grant. Each message
+    /// says what is missing and what would provide it.
     pub(crate) fn prepare(
         engine: &Arc<Engine>,
-        manifest: &Manifest,
-        id: &str,
+        target: Arc<Target>,
         grants: Grants,
         wasm: &[u8],
+        is_called: impl FnOnce(&Outline) -> anyhow::Result<()>,
         abandoned: &CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let entry = &manifest.components[id];
+    ) -> anyhow::Result<(Self, NewCode)> {
+        let id = &target.id;
         let not_compiled = || format!("component {id} cannot be compiled");
         let outline = Outline::of(wasm).with_context(not_compiled)?;
         for import in &outline.imports {
@@ -85,15 +60,7 @@ impl Component {
                 );
             }
         }
-        let no_handler = || {
-            format!(
-                "component {id} exports no HTTP handler: neither {} nor {}",
-                Handler::Wasi02,
-                Handler::Wasi03
-            )
-        };
-        let is_http = |export: &String| export.starts_with("wasi:http/");
-        anyhow::ensure!(outline.exports.iter().any(is_http), no_handler());
+        is_called(&outline)?;
         let compiled = engine
             .cache
             .component(wasm, abandoned)
@@ -102,287 +69,87 @@ impl Component {
             .linker
             .instantiate_pre(&compiled.component)
             .map_err(|error| not_provided(id, &outline.imports, &error))?;
-        let (pre, handler) = match wasmtime_wasi_http::p3::bindings::ServicePre::new(pre.clone()) {
-            Ok(pre) => (ProxyPre::P3(pre), Handler::Wasi03),
-            Err(_) => match wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre) {
-                Ok(pre) => (ProxyPre::P2(pre), Handler::Wasi02),
-                Err(_) => anyhow::bail!(no_handler()),
-            },
+        let component = Self {
+            engine: Arc::clone(engine),
+            settings: Settings { target, grants },
+            pre,
         };
-        engine.cache.store(compiled);
-        let limits = entry.tool.whisper_host.limits.clone();
-        let admission = Admission::new(limits.concurrency, limits.client_concurrency, limits.queue);
-        let settings = Arc::new(Settings {
-            id: id.into(),
-            environment: entry.environment.clone().into_iter().collect(),
-            grants,
-            limits,
-            observed: engine.observed.of(id),
-        });
-        Ok(Self {
-            proxy: ProxyHandler::new(Instances {
-                engine: Arc::clone(engine),
-                settings: Arc::clone(&settings),
-                pre,
+        Ok((component, NewCode(compiled)))
+    }
+
+    /// Puts new code into the cache: a component that can be served is worth it.
+    pub(crate) fn keep(&self, code: NewCode) {
+        self.engine.cache.store(code.0);
+    }
+
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.settings.target
+    }
+
+    pub(crate) fn grants(&self) -> &Grants {
+        &self.settings.grants
+    }
+
+    pub(crate) fn pre(&self) -> &InstancePre<InstanceState> {
+        &self.pre
+    }
+
+    /// Makes an instance, with `instantiate`, within the time that an invocation has.
+    ///
+    /// # Errors
+    /// What the component's own initialization does wrong; with a [`Stop`] in its context where the host had no room, or ended it at
+    /// a limit.
+    pub(crate) async fn start<T>(
+        &self,
+        instantiate: impl AsyncFnOnce(&mut Store<InstanceState>) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<Started<T>> {
+        let limits = &self.settings.target.limits;
+        // There are as many as the pool has room for, so none is ever missing.
+        let permit = Arc::clone(&self.engine.instances).acquire_owned();
+        let permit = tokio::time::timeout(limits.queue_timeout, permit)
+            .await
+            .map_err(|_| {
+                wasmtime::format_err!(
+                    "all places for instances were in use for {}",
+                    humantime::format_duration(limits.queue_timeout)
+                )
+                .context(Stop::NoPlace)
+            })??;
+        let current = Current::default();
+        let mut store = InstanceState::store(
+            &self.engine.wasmtime,
+            &self.engine.capabilities,
+            &self.settings,
+            &current,
+        )?;
+        let started = tokio::time::timeout(limits.timeout, instantiate(&mut store))
+            .await
+            .unwrap_or_else(|_| {
+                lock(&current).failed_to_start = Some(Stop::Timeout);
+                Err(wasmtime::format_err!(
+                    "its own initialization took too long"
+                ))
+            });
+        let stopped = lock(&current).failed_to_start;
+        match (started, stopped) {
+            (Ok(exports), _) => Ok(Started {
+                store,
+                exports,
+                current,
+                permit,
             }),
-            settings,
-            handler,
-            admission: Arc::new(admission),
-        })
+            (Err(error), None) => Err(error),
+            (Err(error), Some(stop)) => Err(error.context(stop)),
+        }
     }
 
     /// Makes an instance and drops it.
     pub(crate) async fn instantiate(&self) -> anyhow::Result<()> {
-        self.proxy
-            .state()
-            .instantiate()
-            .await
-            .map(drop)
-            .map_err(anyhow::Error::from)
+        let started = self
+            .start(async |store| self.pre.instantiate_async(store).await)
+            .await;
+        started.map(drop).map_err(anyhow::Error::from)
     }
-
-    /// Handles one request of a client, or of the host itself; `timer` is its connection's. Dropping the future, or the answer's body before its end, stops the
-    /// component's work.
-    pub(crate) async fn handle(
-        &self,
-        request_id: uuid::Uuid,
-        client: Option<IpAddr>,
-        timer: &SharedTimer,
-        mut request: http::Request<RequestBody>,
-    ) -> Result<http::Response<AnswerBody>, Failure> {
-        let limits = &self.settings.limits;
-        let limit = limits.request_body.as_u64();
-        if request.body().least() > limit {
-            return Err(self.failure(Stop::BodyTooLarge));
-        }
-        let turn = self.admit(client);
-        let admitted = match request.headers().contains_key(http::header::EXPECT) {
-            // The client waits to be asked for its body: the component asks.
-            true => turn.await,
-            false => {
-                let body = request.body_mut();
-                // A client that sends nothing of its body takes no place.
-                if !body.begin(limits.body_idle, timer).await {
-                    return Err(self.failure(Stop::BodyIdle));
-                }
-                body.wait_for(turn).await
-            }
-        };
-        let observed = &self.settings.observed;
-        let (permits, waited) = admitted.inspect_err(|_| observed.refuse())?;
-        observed.request(waited);
-        let control = Arc::new(Control::new(
-            request_id,
-            Arc::clone(&self.settings),
-            permits,
-            self.proxy.state().engine.under_way.token(),
-        ));
-        // Stops the instance when the caller loses interest before there is an answer.
-        let mut guard = ClientGuard(Some(Arc::clone(&control)));
-
-        let method = request.method().clone();
-        let request = request.map(|body| body.watched(&control, limits));
-        let result = self.proxy.handle(Arc::clone(&control), request).await;
-        // A component that was stopped may still answer in the little time it has left, and a component whose body was
-        // cut off may blame the client: the host knows better.
-        let answer = match (result, control.stop()) {
-            (_, Some(stop)) => return Err(self.stopped(&control, stop)),
-            (Ok(answer), None) => answer,
-            (Err(error), None) => {
-                guard.keep_instance();
-                return Err(self.explain(&control, &error).await);
-            }
-        };
-        if answer.status().is_informational() {
-            let status = answer.status().as_u16();
-            control.reporter.report(
-                Reported::NoAnswer,
-                &format!("status {status} is not a final one"),
-            );
-            observed.trap();
-            return Err(self.failed(request_id));
-        }
-        match (
-            AnswerBody::guest(answer, &method, guard, timer).await,
-            control.stop(),
-        ) {
-            (Some(answer), _) => {
-                control.set_responded();
-                Ok(answer)
-            }
-            (None, Some(stop)) => Err(self.stopped(&control, stop)),
-            (None, None) => {
-                observed.trap();
-                Err(self.failed(request_id))
-            }
-        }
-    }
-
-    /// What is counted of the component.
-    pub(crate) fn figures(&self) -> Figures {
-        let (running, waiting) = self.admission.counts();
-        self.settings.observed.figures(running, waiting)
-    }
-
-    /// Waits until the request may run: in this component, and among those of all. Gives how long that was, too.
-    async fn admit(&self, client: Option<IpAddr>) -> Result<([Permit; 2], Duration), Failure> {
-        let timeout = self.settings.limits.queue_timeout;
-        let of_component = self.admission.acquire(client, timeout).await;
-        let (of_component, waited) = of_component.map_err(|refused| self.refused(refused))?;
-        let of_all = &self.proxy.state().engine.admission;
-        match of_all.acquire(client, timeout).await {
-            Ok((of_all, again)) => Ok(([of_component, of_all], waited + again)),
-            Err(_) => Err(self.failure(Stop::NoPlace)),
-        }
-    }
-
-    fn refused(&self, refused: Refused) -> Failure {
-        let (limits, id) = (&self.settings.limits, &self.settings.id);
-        let message = match refused {
-            Refused::Full => format!(
-                "{} requests of component {id} run and {} more wait, which is all it may have; try again shortly",
-                limits.concurrency, limits.queue
-            ),
-            Refused::Displaced => format!(
-                "{} requests of component {id} wait, which is all it may have, and this client has the most of them; try again shortly",
-                limits.queue
-            ),
-            Refused::TimedOut => format!(
-                "the request waited for its turn at component {id} for {}; try again shortly",
-                humantime::format_duration(limits.queue_timeout)
-            ),
-        };
-        Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER)
-    }
-
-    /// The answer to a request that the host stopped.
-    fn failure(&self, stop: Stop) -> Failure {
-        let limits = &self.settings.limits;
-        match stop {
-            Stop::Timeout => Failure::new(
-                Code::Deadline,
-                format!(
-                    "the request took longer than the {} that component {} has; send less at once, or let the operator raise `timeout`",
-                    humantime::format_duration(limits.timeout),
-                    self.settings.id
-                ),
-            ),
-            Stop::NoPlace => Failure::new(
-                Code::Overloaded,
-                format!(
-                    "all places that the host has for instances were in use for {}; try again shortly",
-                    humantime::format_duration(limits.queue_timeout)
-                ),
-            )
-            .retry_after(RETRY_AFTER),
-            Stop::Cpu => Failure::new(
-                Code::Deadline,
-                format!(
-                    "component {} computed for longer than the {} it has for one request; send less at once, or let the operator raise `cpu`",
-                    self.settings.id,
-                    humantime::format_duration(limits.cpu)
-                ),
-            ),
-            Stop::Memory => Failure::new(
-                Code::MemoryLimit,
-                format!(
-                    "component {} needed more than the {} of memory it has; send less at once, or let the operator raise `memory`",
-                    self.settings.id, limits.memory
-                ),
-            ),
-            Stop::BodyTooLarge => Failure::new(
-                Code::BodyTooLarge,
-                format!(
-                    "the request's body is larger than the {} that component {} takes; compress or split it, or let the operator raise `request_body`",
-                    limits.request_body, self.settings.id
-                ),
-            ),
-            Stop::BodyIdle => Failure::new(
-                Code::RequestTimeout,
-                format!(
-                    "less than {} of the request's body arrived in {}; send it again over a better connection",
-                    limits.body_progress,
-                    humantime::format_duration(limits.body_idle)
-                ),
-            ),
-        }
-    }
-
-    /// The answer to a request that the host stopped before its answer had begun.
-    fn stopped(&self, control: &Control, stop: Stop) -> Failure {
-        self.settings.observed.timeout();
-        control.reporter.report_stop(stop);
-        self.failure(stop)
-    }
-
-    /// The answer to a request whose component failed by itself. The trap and its backtrace are for the log alone.
-    async fn explain(&self, control: &Control, error: &wasmtime::Error) -> Failure {
-        let observed = &self.settings.observed;
-        if let Some(stop) = failed_to_start(error) {
-            match stop {
-                Stop::NoPlace => observed.refuse(),
-                _ => observed.trap(),
-            }
-            control.reporter.report_stop(stop);
-            return self.failure(stop);
-        }
-        if let Some(code) = error_code(error) {
-            control.reporter.report(Reported::ErrorCode, &code);
-            return Failure::new(
-                Code::ComponentError,
-                format!(
-                    "component {} answered with the error {code} instead of a response",
-                    self.settings.id
-                ),
-            );
-        }
-        let starting = error.downcast_ref::<InstantiationError<Arc<Control>>>();
-        let error = starting.map_or(error, |starting| &*starting.error);
-        if error.is::<wasmtime::Trap>() || error.is::<wasmtime::WasmBacktrace>() {
-            control.reporter.report_trap(error);
-        } else {
-            // A trap shows here as a missing answer if it ends the instance before the call: then who frees the instance has it.
-            control.reporter.wait(TRAP_REPORT).await;
-            control
-                .reporter
-                .report(Reported::NoAnswer, &format!("{error:#}"));
-        }
-        if control.memory_refused() {
-            observed.timeout();
-            return self.failure(Stop::Memory);
-        }
-        observed.trap();
-        self.failed(control.request_id)
-    }
-
-    fn failed(&self, request_id: uuid::Uuid) -> Failure {
-        Failure::new(
-            Code::ComponentTrap,
-            format!(
-                "component {} failed; the reason is in the host's log under request {request_id}",
-                self.settings.id
-            ),
-        )
-    }
-}
-
-/// Why the host did not let an instance start, if that is what went wrong.
-fn failed_to_start(error: &wasmtime::Error) -> Option<Stop> {
-    error
-        .downcast_ref::<InstantiationError<Arc<Control>>>()
-        .and_then(|starting| starting.error.downcast_ref::<Stop>())
-        .copied()
-}
-
-/// The error code of `wasi:http` that a component answered with, if that is what went wrong.
-fn error_code(error: &wasmtime::Error) -> Option<String> {
-    use wasmtime_wasi_http::{p2, p3};
-
-    let code = error.downcast_ref::<p2::bindings::http::types::ErrorCode>();
-    code.map(|code| format!("{code:?}")).or_else(|| {
-        let code = error.downcast_ref::<p3::bindings::http::types::ErrorCode>();
-        code.map(|code| format!("{code:?}"))
-    })
 }
 
 /// Names the imports that nobody provides.
@@ -401,34 +168,4 @@ fn not_provided(id: &str, imports: &[String], error: &wasmtime::Error) -> anyhow
         "component {id} imports {}, which this host does not provide; if another component does, name that one under [component.{id}.dependencies]",
         foreign.join(" and ")
     )
-}
-
-/// Tells the instance that its client has gone, unless the answer was complete by then.
-pub(crate) struct ClientGuard(Option<Arc<Control>>);
-
-impl ClientGuard {
-    /// The instance has failed by itself: let it end, and report why.
-    pub(super) fn keep_instance(&mut self) {
-        self.0 = None;
-    }
-
-    /// The answer is complete.
-    pub(crate) fn complete(&mut self) {
-        if let Some(control) = self.0.take() {
-            control.set_answered();
-        }
-    }
-
-    /// The request, while its answer is not complete.
-    pub(crate) fn control(&self) -> Option<&Control> {
-        self.0.as_deref()
-    }
-}
-
-impl Drop for ClientGuard {
-    fn drop(&mut self) {
-        if let Some(control) = &self.0 {
-            control.client_gone();
-        }
-    }
 }

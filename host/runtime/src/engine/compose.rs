@@ -11,7 +11,7 @@ pub(crate) struct Part {
     pub(crate) wasm: Vec<u8>,
     /// Whether it may use what the other component is granted.
     pub(crate) inherits: bool,
-    /// Which imports it answers: an interface (`speech:pipeline/frontend`, with or without a version), or a package,
+    /// Which imports it answers: an interface (`speech:pipeline/features`, with or without a version), or a package,
     /// for all of its interfaces; and the export to answer with, if it has another name.
     pub(crate) answers: Vec<(String, Option<String>)>,
 }
@@ -114,18 +114,6 @@ pub(crate) fn compose(
         .with_context(|| format!("cannot compose component {name} with its dependencies"))
 }
 
-/// The names of what a component imports and exports.
-pub(crate) fn interfaces(wasm: &[u8]) -> anyhow::Result<(Vec<String>, Vec<String>)> {
-    let mut graph = CompositionGraph::new();
-    let package = Package::from_bytes("component", None, wasm.to_vec(), graph.types_mut())
-        .context("it is not a WebAssembly component")?;
-    let world = &graph.types()[package.ty()];
-    Ok((
-        world.imports.keys().cloned().collect(),
-        world.exports.keys().cloned().collect(),
-    ))
-}
-
 fn connect(
     graph: &mut CompositionGraph,
     socket: NodeId,
@@ -177,22 +165,22 @@ mod tests {
     #[test]
     fn a_dependency_names_an_interface_or_a_package_with_or_without_a_version() {
         assert!(answers(
-            "speech:pipeline/frontend",
-            "speech:pipeline/frontend@0.1.0"
+            "speech:pipeline/features",
+            "speech:pipeline/features@0.1.0"
         ));
         assert!(answers(
-            "speech:pipeline/frontend@0.1.0",
-            "speech:pipeline/frontend@0.1.0"
+            "speech:pipeline/features@0.1.0",
+            "speech:pipeline/features@0.1.0"
         ));
-        assert!(answers("speech:pipeline", "speech:pipeline/frontend@0.1.0"));
+        assert!(answers("speech:pipeline", "speech:pipeline/features@0.1.0"));
         assert!(!answers(
-            "speech:pipeline/frontend@0.2.0",
-            "speech:pipeline/frontend@0.1.0"
+            "speech:pipeline/features@0.2.0",
+            "speech:pipeline/features@0.1.0"
         ));
-        assert!(!answers("speech:pipe", "speech:pipeline/frontend@0.1.0"));
+        assert!(!answers("speech:pipe", "speech:pipeline/features@0.1.0"));
         assert!(!answers(
             "speech:pipeline/front",
-            "speech:pipeline/frontend@0.1.0"
+            "speech:pipeline/features@0.1.0"
         ));
     }
 

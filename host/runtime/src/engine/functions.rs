@@ -9,8 +9,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::state;
-
 /// Bytes that are kept; the engine of JavaScript has 40 million. Beyond, all begins anew.
 const MAX_BYTES: usize = 128 << 20;
 

@@ -1,20 +1,31 @@
 //! What can be said of a component before it is compiled: what it imports and exports.
 
-use wasmparser::{Parser, Payload};
+use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
-/// A component, from outside.
-pub(crate) struct Outline {
-    /// The names of what it imports.
-    pub(crate) imports: Vec<String>,
-    /// The names of what it exports.
-    pub(crate) exports: Vec<String>,
+/// The names of what a component imports and exports.
+#[derive(Debug)]
+pub struct Outline {
+    /// What it needs.
+    pub imports: Vec<String>,
+    /// What others may use of it.
+    pub exports: Vec<String>,
 }
 
 impl Outline {
+    /// Reads a component, and validates all of it.
+    ///
+    /// # Errors
+    /// When the bytes are not a valid component.
+    pub fn validated(wasm: &[u8]) -> anyhow::Result<Self> {
+        let outline = Self::of(wasm)?;
+        Validator::new_with_features(WasmFeatures::all()).validate_all(wasm)?;
+        Ok(outline)
+    }
+
     /// Reads a component.
     ///
     /// # Errors
-    /// When the bytes are no component.
+    /// When the bytes are not a component.
     pub(crate) fn of(wasm: &[u8]) -> anyhow::Result<Self> {
         anyhow::ensure!(
             Parser::is_component(wasm),

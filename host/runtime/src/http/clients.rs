@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnet::Ipv6Net;
 
 /// Counts by network, see [`network`].
-pub(super) struct Clients {
+pub(crate) struct Clients {
     share: usize,
     counts: Mutex<BTreeMap<IpAddr, usize>>,
 }
 
 /// One request of a client; dropping it makes room for another.
-pub(super) struct Place {
+pub(crate) struct Permit {
     clients: Arc<Clients>,
     network: IpAddr,
 }
@@ -29,22 +29,22 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 
 impl Clients {
     /// `share`: how many requests one client may have under way.
-    pub(super) fn new(share: usize) -> Arc<Self> {
+    pub(crate) fn new(share: usize) -> Arc<Self> {
         Arc::new(Self {
             share,
             counts: Mutex::new(BTreeMap::new()),
         })
     }
 
-    /// Takes a place, if the client of this network has one left.
-    pub(super) fn admit(self: &Arc<Self>, network: IpAddr) -> Option<Place> {
+    /// None where the client of this network has used up its share.
+    pub(crate) fn admit(self: &Arc<Self>, network: IpAddr) -> Option<Permit> {
         let mut counts = self.counts();
         let count = counts.entry(network).or_insert(0);
         if *count >= self.share {
             return None;
         }
         *count += 1;
-        Some(Place {
+        Some(Permit {
             clients: Arc::clone(self),
             network,
         })
@@ -56,7 +56,7 @@ impl Clients {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = self.clients.counts();
         if let Some(count) = counts.get_mut(&self.network) {

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 /// while they send stop at once; the others are worth no more of the host's bandwidth.
 const LINGER: Duration = Duration::from_secs(10);
 
-pub(super) struct Drained {
+pub(crate) struct Drained {
     /// None once it is being drained.
     body: Option<Incoming>,
     /// Whether the client sends the body without being asked to: not when it said `Expect: 100-continue` and nobody has
@@ -25,7 +25,7 @@ pub(super) struct Drained {
 }
 
 impl Drained {
-    pub(super) fn new(body: Incoming, headers: &http::HeaderMap) -> Self {
+    pub(crate) fn new(body: Incoming, headers: &http::HeaderMap) -> Self {
         Self {
             body: Some(body),
             sends: !headers.contains_key(http::header::EXPECT),

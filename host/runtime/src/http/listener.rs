@@ -26,12 +26,12 @@ use super::timer::ConnectionTimer;
 use crate::timer::SharedTimer;
 
 /// Bytes of a request's headers, all together. More is answered 431.
-pub(super) const MAX_HEADER_BYTES: usize = 64 << 10;
+pub(crate) const MAX_HEADER_BYTES: usize = 64 << 10;
 /// A client that takes nothing of its answer for this long is cut off: it would hold its request's places for ever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An address that is bound but not served yet.
-pub(super) struct Listener {
+pub(crate) struct Listener {
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -41,10 +41,10 @@ pub(super) struct Listener {
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// What tells clients apart.
-    pub(super) network: IpAddr,
+    pub(crate) network: IpAddr,
     /// Address and port.
     pub(crate) as_header: HeaderValue,
-    pub(super) timer: SharedTimer,
+    pub(crate) timer: SharedTimer,
 }
 
 impl Client {
@@ -61,15 +61,15 @@ impl Client {
 
 /// How a listener treats its clients.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ConnectionLimits {
+pub(crate) struct ConnectionLimits {
     /// Connections open at once. Where one more client comes, an idle one is closed; if none is idle, it waits in the system's queue.
-    pub(super) max_connections: usize,
+    pub(crate) max_connections: usize,
     /// Connections of one client; if none of them is idle, one more is closed at once.
-    pub(super) max_connections_per_client: usize,
+    pub(crate) max_connections_per_client: usize,
     /// How long a client may take to send its request's headers, or leave a connection idle between two requests.
-    pub(super) header_timeout: Duration,
+    pub(crate) header_timeout: Duration,
     /// How long requests under way may go on after the stop signal.
-    pub(super) shutdown_timeout: Duration,
+    pub(crate) shutdown_timeout: Duration,
 }
 
 impl Listener {
@@ -77,7 +77,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the address is taken or not this machine's.
-    pub(super) async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| {
             format!("cannot listen on {address}; choose another address with {flag}")
         })?;
@@ -87,13 +87,13 @@ impl Listener {
         Ok(Self { listener, address })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Hands requests to `handle` until `stop` is cancelled; then takes no more connections, and lets requests
     /// under way finish. Answers whether all of them did in time.
-    pub(super) async fn serve<H, F, B>(
+    pub(crate) async fn serve<H, F, B>(
         self,
         limits: ConnectionLimits,
         stop: CancellationToken,

@@ -3,7 +3,7 @@
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, Transaction, params_from_iter};
 
-use super::INTEGER;
+use super::kind::INTEGER;
 use super::rollup::Bucket;
 use crate::{Aggregation, Error, Query};
 

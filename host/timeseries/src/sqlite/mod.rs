@@ -2,6 +2,9 @@
 //! that reads do not wait for writes.
 
 mod aggregate;
+mod call;
+mod connection;
+mod kind;
 mod reader;
 mod retention;
 mod rollup;
@@ -12,31 +15,14 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
+use self::call::{Read, Write, call, stopped};
+use self::connection::connect;
 use crate::{Error, Point, Query};
 
 /// Calls that may wait for a thread; beyond, callers wait to queue theirs.
 const QUEUE: usize = 1024;
-
-/// How long to wait for another process that writes to the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Kinds of a value, as the tables have them. The first two are numbers.
-const FLOAT: i64 = 0;
-const INTEGER: i64 = 1;
-const TEXT: i64 = 2;
-const BOOLEAN: i64 = 3;
-
-/// A call on its way to a thread, with the place for its answer.
-struct Call<T, R> {
-    what: T,
-    answer: oneshot::Sender<Result<R, Error>>,
-}
-
-type Write = Call<Vec<Point>, ()>;
-type Read = Call<Query, Option<f64>>;
 
 /// An open SQLite store.
 pub(crate) struct Sqlite {
@@ -129,54 +115,4 @@ impl Drop for Sqlite {
             tracing::error!(%error, "the store did not close");
         }
     }
-}
-
-async fn call<T, R>(thread: Option<&mpsc::Sender<Call<T, R>>>, what: T) -> Result<R, Error> {
-    let (answer, answered) = oneshot::channel();
-    let thread = thread.ok_or_else(stopped)?;
-    thread
-        .send(Call { what, answer })
-        .await
-        .map_err(|_| stopped())?;
-    answered.await.unwrap_or_else(|_| Err(stopped()))
-}
-
-fn stopped() -> Error {
-    Error::Unavailable("the store's thread has stopped; the log has the reason".into())
-}
-
-/// A connection with the settings that every one needs.
-fn connect(path: &Path) -> Result<Connection, Error> {
-    let connection = Connection::open(path).map_err(|error| unavailable(path, &error))?;
-    let set = || -> rusqlite::Result<()> {
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        // In WAL mode only `full` flushes the log at every commit, so that an acknowledged point outlives a power cut.
-        connection.pragma_update(None, "synchronous", "full")
-    };
-    set().map_err(|error| unavailable(path, &error))?;
-    Ok(connection)
-}
-
-/// An error of the database, with what to do about it.
-fn unavailable(path: &Path, error: &rusqlite::Error) -> Error {
-    let path = path.display();
-    let advice = match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => {
-            "it is no SQLite database; move it away or choose another path"
-        }
-        Some(ErrorCode::DatabaseCorrupt) => {
-            "it is damaged; restore it from a backup or move it away"
-        }
-        Some(ErrorCode::CannotOpen) => "check that its folder exists and may be written",
-        Some(ErrorCode::DiskFull) => "make room on the disk",
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            "make the file and its folder writable"
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another process holds it; try again"
-        }
-        _ => "the reason is the database's",
-    };
-    Error::Unavailable(format!("time-series store `{path}`: {error}; {advice}"))
 }

@@ -6,7 +6,8 @@ use rusqlite::Connection;
 use tokio::sync::mpsc::Receiver;
 
 use super::aggregate::aggregate;
-use super::{Read, unavailable};
+use super::call::Read;
+use super::connection::unavailable;
 
 /// Answer queries until every sender is gone.
 pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<Read>) {

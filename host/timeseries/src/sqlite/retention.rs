@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
+use super::connection::unavailable;
 use super::rollup::Changes;
-use super::unavailable;
 use crate::point::now;
 
 /// How often to look: what is removed may have been kept for as much longer.

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use rusqlite::types::ValueRef;
 use rusqlite::{Transaction, params};
 
+use super::kind;
+
 /// The tables.
 pub(super) const TABLES: &str = "
 CREATE TABLE total (
@@ -123,8 +125,8 @@ impl Changes {
         let total = self.totals.entry((field, series)).or_default();
         total.count += by;
         let (number, least) = match (kind, value) {
-            (super::FLOAT, ValueRef::Real(number)) => (number, number),
-            (super::INTEGER, ValueRef::Integer(number)) => (number as f64, floor(number)),
+            (kind::FLOAT, ValueRef::Real(number)) => (number, number),
+            (kind::INTEGER, ValueRef::Integer(number)) => (number as f64, floor(number)),
             _ => return,
         };
         total.numbers += by;

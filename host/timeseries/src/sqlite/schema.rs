@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{rollup, unavailable};
+use super::connection::unavailable;
+use super::rollup;
 use crate::Error;
 
 /// Marks a file as this store's: "TSPT" in ASCII.

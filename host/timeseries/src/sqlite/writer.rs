@@ -8,8 +8,10 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::mpsc::Receiver;
 
+use super::call::Write;
+use super::connection::unavailable;
+use super::kind::{BOOLEAN, FLOAT, INTEGER, TEXT};
 use super::rollup::Changes;
-use super::{BOOLEAN, FLOAT, INTEGER, TEXT, Write, unavailable};
 use crate::point::now;
 use crate::{Point, Value};
 

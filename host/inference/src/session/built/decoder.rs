@@ -8,13 +8,14 @@ use ort::memory::{Allocator, MemoryInfo};
 use ort::operator::Attribute;
 use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
 
+use super::caches::{CROSS, Cross, KEY_VALUE, PAST, PRESENT, Shape, cache_name};
 use super::graph::{Arithmetic, FUSED, Graph, OWN, integers};
 use super::layers::Residual;
-use super::{CROSS, Cross, KEY_VALUE, PAST, PRESENT, Shape, cache_name};
 use crate::Error;
+use crate::session::batch::{Cache, Logits, States};
+use crate::session::bound::Session;
 use crate::session::rows::Rows;
 use crate::session::slots::Slots;
-use crate::session::{Cache, Logits, Session, States};
 use crate::weights::Checkpoint;
 
 const TOKENS: &str = "input_ids";

@@ -5,11 +5,13 @@ use ort::memory::{Allocator, MemoryInfo};
 use ort::operator::Attribute;
 use ort::value::{DynTensor, DynValue, TensorElementType, TensorRefMut};
 
+use super::caches::{CROSS, Cross, KEY_VALUE, Shape, cache_name};
 use super::graph::{Arithmetic, FUSED, Graph, OWN};
 use super::layers::{Residual, part};
-use super::{CROSS, Cross, KEY_VALUE, Shape, cache_name};
 use crate::Error;
-use crate::session::{Frames, Session, States};
+use crate::session::batch::States;
+use crate::session::bound::Session;
+use crate::session::frames::Frames;
 use crate::weights::{Affine, Checkpoint, KERNEL};
 
 const INPUT: &str = "input_features";

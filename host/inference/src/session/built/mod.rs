@@ -3,6 +3,7 @@
 //! The operators are ONNX Runtime's fused ones, and in int8 some of our own. A window's states are the keys and values of every
 //! layer's attention to it, so that no step makes them again.
 
+mod caches;
 mod decoder;
 mod encoder;
 mod graph;
@@ -18,98 +19,31 @@ use ort::environment::Environment;
 use ort::session::builder::SessionBuilder;
 use ort::value::TensorElementType;
 
+use self::caches::{Cross, PAST, PRESENT, Shape, cache_names};
 use self::decoder::Text;
 use self::graph::{Arithmetic, Built};
-use super::load::{Settings, failed, memory};
+use super::bound::Session;
+use super::frames::Frames;
 use super::rows::Rows;
-use super::{Frames, Session};
-use crate::model::{Precision, Sizes};
+use super::settings::{Settings, failed, memory};
+use crate::model::{Dimensions, Precision};
 use crate::weights::{Checkpoint, Prepared};
 use crate::{LoadError, kernels};
-
-/// The two tensors of an attention cache, in the order of the graphs' inputs and outputs.
-const KEY_VALUE: [&str; 2] = ["key", "value"];
-
-/// The names of all layers' keys and values, in the order of the graphs' inputs and outputs; `kind` is the first part of each.
-fn cache_names(layers: usize, kind: &str) -> Vec<String> {
-    (0..layers)
-        .flat_map(|layer| KEY_VALUE.map(|what| cache_name(kind, layer, what)))
-        .collect()
-}
-
-/// The name of one of them. The encoder gives those of the kind [`CROSS`], and the decoder takes them.
-fn cache_name(kind: &str, layer: usize, what: &str) -> String {
-    format!("{kind}.{layer}.{what}")
-}
-
-/// What takes the place of both where they are quantised and packed.
-const PACKED: &str = "packed";
-
-/// The kinds of caches: of a window, of the text before a run, and of the text after it.
-const CROSS: &str = "cross";
-const PAST: &str = "past";
-const PRESENT: &str = "present";
-
-/// What the weights alone do not say.
-#[derive(Clone, Copy)]
-struct Shape {
-    heads: usize,
-    head_dim: usize,
-    positions: usize,
-}
-
-/// The tensors that the encoder gives and the decoder takes, one for each window.
-#[derive(Clone)]
-struct Cross {
-    names: Vec<String>,
-    element: TensorElementType,
-    /// Of one window.
-    shape: [usize; 3],
-    /// Whether keys and values are quantised, and in one tensor.
-    packed: bool,
-}
-
-impl Cross {
-    fn new(layers: usize, shape: Shape, element: TensorElementType, packed: bool) -> Self {
-        if packed {
-            return Self {
-                names: (0..layers)
-                    .map(|layer| cache_name(CROSS, layer, PACKED))
-                    .collect(),
-                element: TensorElementType::Uint8,
-                shape: [shape.heads, 1, kernels::packed_size(shape.positions)],
-                packed,
-            };
-        }
-        Self {
-            names: cache_names(layers, CROSS),
-            element,
-            shape: [shape.heads, shape.positions, shape.head_dim],
-            packed,
-        }
-    }
-
-    /// The shape for any number of windows.
-    fn dimensions(&self) -> [i64; 4] {
-        let [one, two, three] = self.shape.map(|size| size as i64);
-        [-1, one, two, three]
-    }
-}
 
 /// Build both graphs and make sessions of them. Quantised weights are kept in `cache`, if there is one. With `alignment` heads
 /// (layer and head), the decoder gives their attention as well.
 pub(super) fn load(
     settings: &Settings,
     checkpoint: &Checkpoint,
-    sizes: &Sizes,
+    dimensions: &Dimensions,
     precision: Precision,
     cache: Option<&Path>,
     alignment: &[(usize, usize)],
 ) -> Result<(Encoder, Decoder), LoadError> {
     let shape = Shape {
-        heads: sizes.heads,
-        head_dim: sizes.head_dim,
-        positions: sizes.positions,
+        heads: dimensions.heads,
+        head_dim: dimensions.head_dim,
+        positions: dimensions.positions,
     };
     let cuda = settings.cuda;
     let element = match precision {
@@ -183,7 +117,7 @@ pub(super) fn load(
             session: session(encoder)?,
             memory: memory(cuda)?,
             element,
-            frames: Frames::new(sizes),
+            frames: Frames::new(dimensions),
             cross: cross.clone(),
             one_by_one: !cuda,
         },

@@ -7,10 +7,11 @@
 use ort::memory::{Allocator, MemoryInfo};
 use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
 
-use crate::model::Sizes;
+use crate::model::Dimensions;
+use crate::session::batch::{Cache, Logits, States};
+use crate::session::bound::Session;
 use crate::session::rows::Rows;
 use crate::session::slots::Slots;
-use crate::session::{Cache, Logits, Session, States};
 use crate::{Error, LoadError};
 
 const TOKENS: &str = "input_ids";
@@ -61,12 +62,12 @@ impl Decoder {
         memory: MemoryInfo<'static>,
         host: MemoryInfo<'static>,
         rows: impl Fn(TensorElementType, usize, usize) -> Result<Rows, LoadError>,
-        sizes: &Sizes,
+        dimensions: &Dimensions,
     ) -> Result<Self, LoadError> {
         let first = &graphs.first;
         let next = graphs.next.as_ref().unwrap_or(first);
         for graph in [first, next] {
-            check_graph(graph, sizes)?;
+            check_graph(graph, dimensions)?;
         }
         if graphs.next.is_none() {
             first.require(first.input(BRANCH), "input", BRANCH)?;
@@ -79,7 +80,12 @@ impl Decoder {
             .map(|input| {
                 next.check_shape(
                     input,
-                    &[None, Some(sizes.heads), None, Some(sizes.head_dim)],
+                    &[
+                        None,
+                        Some(dimensions.heads),
+                        None,
+                        Some(dimensions.head_dim),
+                    ],
                 )?;
                 let past = input.name().to_owned();
                 let present = past.replacen(PAST, PRESENT, 1);
@@ -100,14 +106,14 @@ impl Decoder {
             })
             .collect::<Result<Vec<_>, LoadError>>()?;
         // Key and value, of the text and of the encoder's states, per layer.
-        if caches.len() != 4 * sizes.layers {
+        if caches.len() != 4 * dimensions.layers {
             return Err(next.error(
                 format!("inputs `{PAST}.*`"),
                 format!(
                     "are {}, but `decoder_layers` of config.json is {}, which needs {}",
                     caches.len(),
-                    sizes.layers,
-                    4 * sizes.layers
+                    dimensions.layers,
+                    4 * dimensions.layers
                 ),
             ));
         }
@@ -121,15 +127,15 @@ impl Decoder {
         let states = first.require(first.input(STATES), "input", STATES)?;
         let states = states.dtype().tensor_type().unwrap_or(element);
         Ok(Self {
-            growing: rows(element, 4, 2 * sizes.layers)?,
+            growing: rows(element, 4, 2 * dimensions.layers)?,
             constant: rows(element, 4, 1)?,
             states: rows(states, 3, 1)?,
             graphs,
             caches,
             memory,
             host,
-            heads: sizes.heads,
-            head_dim: sizes.head_dim,
+            heads: dimensions.heads,
+            head_dim: dimensions.head_dim,
         })
     }
 
@@ -268,12 +274,15 @@ impl Decoder {
 }
 
 /// Check what both forms have: logits of the right size, and no input that nobody would fill.
-fn check_graph(graph: &Session, sizes: &Sizes) -> Result<(), LoadError> {
+fn check_graph(graph: &Session, dimensions: &Dimensions) -> Result<(), LoadError> {
     graph.require(graph.input(TOKENS), "input", TOKENS)?;
     let logits = graph.require(graph.output(LOGITS), "output", LOGITS)?;
-    graph.check_shape(logits, &[None, None, Some(sizes.vocabulary)])?;
+    graph.check_shape(logits, &[None, None, Some(dimensions.vocabulary)])?;
     if let Some(states) = graph.input(STATES) {
-        graph.check_shape(states, &[None, None, Some(sizes.heads * sizes.head_dim)])?;
+        graph.check_shape(
+            states,
+            &[None, None, Some(dimensions.heads * dimensions.head_dim)],
+        )?;
     }
     let known = |name: &str| [TOKENS, STATES, BRANCH].contains(&name) || name.starts_with(PAST);
     match graph

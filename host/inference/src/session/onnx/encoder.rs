@@ -3,8 +3,10 @@
 use ort::memory::MemoryInfo;
 use ort::value::TensorElementType;
 
-use crate::model::Sizes;
-use crate::session::{Frames, Session, States};
+use crate::model::Dimensions;
+use crate::session::batch::States;
+use crate::session::bound::Session;
+use crate::session::frames::Frames;
 use crate::{Error, LoadError};
 
 const INPUT: &str = "input_features";
@@ -22,10 +24,13 @@ impl Encoder {
     pub(in crate::session) fn new(
         session: Session,
         memory: MemoryInfo<'static>,
-        sizes: &Sizes,
+        dimensions: &Dimensions,
     ) -> Result<Self, LoadError> {
         let input = session.require(session.input(INPUT), "input", INPUT)?;
-        session.check_shape(input, &[None, Some(sizes.n_mels), Some(sizes.window)])?;
+        session.check_shape(
+            input,
+            &[None, Some(dimensions.n_mels), Some(dimensions.window)],
+        )?;
         let element = input.dtype().tensor_type();
         let element = match element {
             Some(element @ (TensorElementType::Float32 | TensorElementType::Float16)) => element,
@@ -40,15 +45,15 @@ impl Encoder {
             output,
             &[
                 None,
-                Some(sizes.positions),
-                Some(sizes.heads * sizes.head_dim),
+                Some(dimensions.positions),
+                Some(dimensions.heads * dimensions.head_dim),
             ],
         )?;
         Ok(Self {
             session,
             memory,
             element,
-            frames: Frames::new(sizes),
+            frames: Frames::new(dimensions),
         })
     }
 

@@ -29,13 +29,13 @@ use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{
-    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
+    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
     WasiHttpHooks,
 };
 
-use super::{Capability, Variables};
-use crate::engine::InstanceState;
-use crate::manifest::{Component, Limits, Manifest};
+use super::capability::{Access, Capability};
+use super::variables::Variables;
+use manifest::{Component, Limits, Manifest};
 
 use allowed::AllowedHost;
 use networks::{NoAddress, Private, Resolver};
@@ -56,8 +56,14 @@ pub(crate) struct Servers {
     pools: Mutex<HashMap<Vec<IpNet>, Pool>>,
 }
 
-/// What one instance may reach.
+/// What one instance has of `wasi:http`.
 pub(crate) struct State {
+    pub(crate) hooks: Hooks,
+    pub(crate) context: WasiHttpCtx,
+}
+
+/// What one instance may reach.
+pub(crate) struct Hooks {
     servers: Option<Arc<Servers>>,
     /// A place for each request that may be under way.
     places: Arc<Semaphore>,
@@ -130,14 +136,18 @@ fn pool(tls: &rustls::ClientConfig, granted: &[IpNet]) -> Pool {
 }
 
 impl Capability for OutboundHttp {
-    const RESTRICTED: &'static [&'static str] = &[];
+    const OPEN: &'static [&'static str] = &["wasi:http/outgoing-handler", "wasi:http/client"];
     const HOW_TO_GRANT: &'static str = "name the server in `allowed_outbound_hosts`";
     type Grant = Arc<Servers>;
     type State = State;
 
-    fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+    fn link<T: Access<Self>>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
         wasmtime_wasi_http::p3::add_to_linker(linker)
+    }
+
+    fn is_granted(component: &Component) -> bool {
+        !component.allowed_outbound_hosts.is_empty()
     }
 
     fn grant(
@@ -149,8 +159,8 @@ impl Capability for OutboundHttp {
             .allowed_outbound_hosts
             .iter()
             .map(|entry| {
-                let text = self.variables.resolve(manifest, entry.get_ref())?;
-                AllowedHost::parse(&text, &entry.get_ref().to_string())
+                let text = self.variables.resolve(manifest, entry)?;
+                AllowedHost::parse(&text, &entry.to_string())
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         if allowed.is_empty() {
@@ -169,7 +179,9 @@ impl Capability for OutboundHttp {
     }
 
     fn state(&self, grant: Option<&Self::Grant>, limits: &Limits) -> State {
-        State {
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(MAX_FIELDS_SIZE);
+        let hooks = Hooks {
             servers: grant.cloned(),
             places: Arc::new(Semaphore::new(
                 limits.outbound_concurrency.min(Semaphore::MAX_PERMITS),
@@ -178,23 +190,23 @@ impl Capability for OutboundHttp {
             timeout: limits.outbound_timeout.min(limits.timeout / 10 * 9),
             may_write_ahead: limits.memory.as_u64() / 4,
             ahead: 0,
-        }
+        };
+        State { hooks, context }
+    }
+
+    fn begin(state: &mut State) {
+        state.hooks.ahead = state.hooks.may_write_ahead;
     }
 }
 
 /// Requests that still wait for a place when their instance ends are not to have those that its other requests leave.
-impl Drop for State {
+impl Drop for Hooks {
     fn drop(&mut self) {
         self.places.close();
     }
 }
 
-impl State {
-    /// Another request begins.
-    pub(crate) fn begin_request(&mut self) {
-        self.ahead = self.may_write_ahead;
-    }
-
+impl Hooks {
     /// The pool that a request may use; none where it may not be sent.
     fn pool_for(&self, uri: &Uri) -> Option<Pool> {
         let servers = self.servers.as_deref()?;
@@ -213,6 +225,9 @@ impl State {
 /// wasmtime's own list. Its own check makes the list anew for each header of each request, inbound ones too.
 static FORBIDDEN_HEADERS: LazyLock<[HeaderName; 9]> = LazyLock::new(|| DEFAULT_FORBIDDEN_HEADERS);
 
+/// Size of the headers that one instance holds in one `fields` resource, in memory.
+const MAX_FIELDS_SIZE: usize = 64 << 10;
+
 /// Chunks of a body that a component writes: as wasmtime's own server has them, so that a component that writes 2 MiB before it hands
 /// the body over works here, too. wasmtime holds two of them.
 const BODY_CHUNK: u64 = 1 << 20;
@@ -220,7 +235,7 @@ const BODY_CHUNK: u64 = 1 << 20;
 /// Once a request has used up what its bodies may have. With it, no resource of an instance holds more than `MAX_FIELDS_SIZE`.
 const SMALL_BODY_CHUNK: usize = 32 << 10;
 
-impl WasiHttpHooks for State {
+impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
         FORBIDDEN_HEADERS.contains(name)
     }

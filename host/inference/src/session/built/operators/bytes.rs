@@ -5,7 +5,9 @@ use ort::operator::{
 };
 use ort::value::{TensorElementType, ValueRef};
 
-use super::{FLOATS, GIVES_FLOATS, Shared, caught, inputs, output, parallel, signature, sizes};
+use super::operator::{
+    FLOATS, GIVES_FLOATS, Shared, caught, inputs, output, parallel, signature, sizes,
+};
 use crate::kernels::HEAD_DIM;
 use crate::kernels::attention::{HeadRows, Layout, Output, attend, pack};
 use crate::kernels::rows::{Product, gelu, normalise, quantise};

@@ -8,7 +8,9 @@ use ort::operator::{
 use ort::value::TensorElementType;
 use parking_lot::Mutex;
 
-use super::{FLOATS, GIVES_FLOATS, Shared, caught, inputs, output, parallel, signature, sizes};
+use super::operator::{
+    FLOATS, GIVES_FLOATS, Shared, caught, inputs, output, parallel, signature, sizes,
+};
 use crate::kernels::text::{TextCache, Tokens};
 
 const LONGS: OperatorInput = OperatorInput::required(TensorElementType::Int64);

@@ -1,0 +1,12 @@
+//! What handlers of speech have in common: reading a request with a recording ([`form`]), transcribing it ([`transcribe()`]), and
+//! answering in JSON ([`http`], [`failure`]).
+
+pub mod arrival;
+pub mod bindings;
+pub mod failure;
+pub mod form;
+#[cfg(target_family = "wasm")]
+pub mod http;
+mod transcribe;
+
+pub use transcribe::{CallInfo, transcribe};

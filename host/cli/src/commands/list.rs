@@ -1,0 +1,65 @@
+//! `whisper-host list`: what a running host serves.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use reqwest::Method;
+use runtime::admin::api::Components;
+
+use crate::admin::Remote;
+use crate::say::say;
+use crate::scheduler;
+
+#[derive(Args)]
+pub struct List {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Lists all components with their metrics.
+///
+/// # Errors
+/// What the host says, or that it cannot be reached.
+pub fn run(options: &List) -> anyhow::Result<ExitCode> {
+    let listing = options.remote.call(Method::GET, &[], |request| request);
+    let (json, Components { components }) = scheduler::start()?.block_on(listing)?;
+    if options.remote.json {
+        say!("{json}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    say!(
+        "{:20} {:>8} {:>9} {:>7} {:>7} {:>6} {:>8} {:>7} {:>9} {:>9} {:>10}  ROUTES",
+        "COMPONENT",
+        "REVISION",
+        "REQUESTS",
+        "RUNNING",
+        "WAITING",
+        "TRAPS",
+        "TIMEOUTS",
+        "REFUSED",
+        "RAN",
+        "QUEUED",
+        "MEMORY"
+    );
+    for component in components {
+        let metrics = component.metrics.unwrap_or_default();
+        say!(
+            "{:20} {:>8} {:>9} {:>7} {:>7} {:>6} {:>8} {:>7} {:>7.1} s {:>7.1} s {:>6} KiB  {}",
+            component.id,
+            component
+                .revision
+                .map_or("-".to_owned(), |revision| revision.to_string()),
+            metrics.requests,
+            metrics.running,
+            metrics.waiting,
+            metrics.traps,
+            metrics.timeouts,
+            metrics.refused,
+            metrics.instance_seconds,
+            metrics.queue_seconds,
+            metrics.memory_high_water >> 10,
+            component.routes.join(", "),
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,140 @@
+//! `whisper-host models`: the names of models, and what of them is here; and how a model that is named gets here.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use fetch::models::{self, Listed, Located, Store};
+use indicatif::HumanBytes;
+
+use crate::fetching::precision;
+use crate::options::{Device, LogFormat, ModelsFolder, Precision};
+use crate::say::say;
+use crate::{progress, scheduler};
+
+#[derive(Args)]
+pub struct Models {
+    #[command(flatten)]
+    pub models: ModelsFolder,
+
+    #[command(subcommand)]
+    pub command: ModelsCommand,
+}
+
+#[derive(Subcommand)]
+pub enum ModelsCommand {
+    /// List the names that can be given, with what is here already.
+    List {
+        /// Print one JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a model into the hub's cache, or bring it up to date.
+    ///
+    /// HF_ENDPOINT names another hub, HF_TOKEN a token, HF_HUB_CACHE another folder for the cache.
+    Pull {
+        /// A name, or a repository of the hub.
+        #[arg(value_name = "MODEL")]
+        wanted: String,
+
+        /// Which of a repository's ONNX files to fetch. auto: int8, if there is.
+        #[arg(long, value_enum, default_value_t = Precision::Auto)]
+        precision: Precision,
+    },
+    /// Remove a model from the hub's cache.
+    Remove {
+        /// A name, or a repository of the hub.
+        #[arg(value_name = "MODEL")]
+        wanted: String,
+    },
+    /// Print the folder of a model that is here.
+    Path {
+        /// A name, or a repository of the hub.
+        #[arg(value_name = "MODEL")]
+        wanted: String,
+    },
+}
+
+/// Lists, fetches or removes models.
+///
+/// # Errors
+/// When there is no such model, or it cannot be fetched or removed.
+pub fn run(options: &Models) -> anyhow::Result<ExitCode> {
+    crate::log::start("warn", LogFormat::Text)?;
+    let store = Store::new(&options.models.folder);
+    let any = precision(Precision::Auto, Device::Auto);
+    scheduler::start()?.block_on(async {
+        match &options.command {
+            ModelsCommand::List { json } => {
+                let listed = store.list().await?;
+                if *json {
+                    let listed: Vec<_> = listed.iter().map(self::json).collect();
+                    say!("{}", serde_json::Value::from(listed));
+                } else {
+                    table(&listed);
+                }
+            }
+            ModelsCommand::Pull {
+                wanted,
+                precision: chosen,
+            } => {
+                let precision = precision(*chosen, Device::Auto);
+                let repository = models::repository_of(wanted)?;
+                let folder = store
+                    .pull(&repository, precision, &*progress::bytes())
+                    .await?;
+                say!("{}", folder.display());
+            }
+            ModelsCommand::Remove { wanted } => {
+                let (repository, freed) = store.remove(wanted)?;
+                match freed {
+                    Some(bytes) => say!("removed {repository}: {} freed", HumanBytes(bytes)),
+                    None => say!("{repository} is not in the cache"),
+                }
+            }
+            ModelsCommand::Path { wanted } => match store.locate(wanted, any).await? {
+                Located::Here(folder) => say!("{}", folder.display()),
+                Located::Absent(repository) => anyhow::bail!(
+                    "{repository} is not here; run `whisper-host models pull {wanted}`"
+                ),
+            },
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn table(listed: &[Listed]) {
+    let width = |column: fn(&Listed) -> &Option<String>| {
+        let cells = listed.iter().filter_map(|listed| column(listed).as_ref());
+        cells.map(String::len).max().unwrap_or(0)
+    };
+    let (names, repositories) = (
+        width(|listed| &listed.name),
+        width(|listed| &listed.repository),
+    );
+    for listed in listed {
+        let line = format!(
+            "{:names$}  {:repositories$}  {}",
+            listed.name.as_deref().unwrap_or("-"),
+            listed.repository.as_deref().unwrap_or("-"),
+            match &listed.here {
+                Some((folder, bytes)) => format!(
+                    "{:>10}  {}",
+                    HumanBytes(*bytes).to_string(),
+                    folder.display()
+                ),
+                None => String::new(),
+            }
+        );
+        say!("{}", line.trim_end());
+    }
+}
+
+fn json(listed: &Listed) -> serde_json::Value {
+    let (path, bytes) = listed.here.clone().unzip();
+    serde_json::json!({
+        "name": listed.name,
+        "repository": listed.repository,
+        "path": path,
+        "bytes": bytes,
+    })
+}

@@ -1,0 +1,223 @@
+//! `whisper-host transcribe`: the application's own pipeline on files, without a server.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use http_body_util::BodyExt as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use runtime::Application;
+use runtime::triggers::http::HasRoutes as _;
+use serde_json::{Value, json};
+
+use crate::options::Common;
+use crate::say::{complain, say};
+use crate::scheduler;
+use crate::setup::{self, LoadedModel};
+
+#[derive(Args)]
+pub struct Transcribe {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Audio files.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Language of the speech, e.g. `en`. Without it the model detects the language.
+    #[arg(long, value_name = "CODE")]
+    pub language: Option<String>,
+
+    /// What to do with the speech: `transcribe`, or `translate` into English.
+    #[arg(long, value_name = "TASK", default_value = "transcribe")]
+    pub task: String,
+
+    /// Text that precedes the recording, for spelling and style.
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+
+    /// Hypotheses of the beam search; 1 is greedy decoding. Without it, as many as the model's own settings ask for.
+    #[arg(long, value_name = "N")]
+    pub beam_size: Option<u32>,
+
+    /// Print the times of segments.
+    #[arg(long)]
+    pub timestamps: bool,
+
+    /// The application's route that transcribes.
+    #[arg(long, value_name = "PATH", default_value = "/analyze")]
+    pub route: String,
+
+    /// Print one JSON object a line: `file`, and the answer or `error`.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Transcribes every file; a file that fails does not keep the others from being tried, but the exit code is 1.
+///
+/// # Errors
+/// When the application cannot be loaded.
+pub fn run(options: &Transcribe) -> anyhow::Result<ExitCode> {
+    crate::log::start(&options.common.log, options.common.log_format)?;
+    scheduler::start()?.block_on(async {
+        let (_folder, store) = setup::temporary_store()?;
+        let loaded = setup::load(&options.common, store).await?;
+        let mut code = ExitCode::SUCCESS;
+        for file in &options.files {
+            let result = transcribe(options, &loaded.application, &loaded.models, file).await;
+            if result.is_err() {
+                code = ExitCode::FAILURE;
+            }
+            print(options, file, result);
+        }
+        loaded.close().await?;
+        Ok(code)
+    })
+}
+
+async fn transcribe(
+    options: &Transcribe,
+    application: &Application,
+    models: &[LoadedModel],
+    file: &Path,
+) -> anyhow::Result<Value> {
+    let audio = tokio::fs::read(file).await.context("cannot be read")?;
+    let request = http::Request::post(uri(options)?)
+        .header(http::header::CONTENT_TYPE, "application/octet-stream")
+        .body(http_body_util::Full::new(bytes::Bytes::from(audio)))
+        .context("the request is malformed")?;
+    let progress = progress(file, models.to_vec());
+    let answer = async {
+        let response = application
+            .routes()
+            .call(request)
+            .await
+            .map_err(|failure| anyhow::anyhow!(failure.message))?;
+        let status = response.status();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .context("the answer broke off")?
+            .to_bytes();
+        anyhow::Ok((status, body))
+    }
+    .await;
+    progress.abort();
+    let (status, body) = answer?;
+    let answer: Value = serde_json::from_slice(&body).context("the answer is not JSON")?;
+    match answer["error"]["message"].as_str() {
+        Some(message) => anyhow::bail!("{message}"),
+        None if answer["transcription"].is_string() => Ok(answer),
+        None if status.is_success() => {
+            anyhow::bail!(
+                "{} does not answer with a transcription; choose another --route",
+                options.route
+            )
+        }
+        None => anyhow::bail!("the application answered {status}"),
+    }
+}
+
+/// The route with the options as its query.
+fn uri(options: &Transcribe) -> anyhow::Result<http::Uri> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("task", &options.task);
+    query.append_pair(
+        "timestamps",
+        if options.timestamps {
+            "segment"
+        } else {
+            "none"
+        },
+    );
+    for (name, value) in [("language", &options.language), ("prompt", &options.prompt)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    if let Some(beam_size) = options.beam_size {
+        query.append_pair("beam_size", &beam_size.to_string());
+    }
+    http::Uri::builder()
+        .scheme("http")
+        .authority("localhost")
+        .path_and_query(format!("{}?{}", options.route, query.finish()))
+        .build()
+        .context("--route is not a path, or an option is too long for a URL")
+}
+
+/// A bar of seconds of audio: how many the models have done, of those that are decoded so far.
+fn progress(file: &Path, models: Vec<LoadedModel>) -> tokio::task::JoinHandle<()> {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
+        .with_message(file.display().to_string());
+    // The template is a constant; where it is malformed, the bar's own style is as good.
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len} s of audio, {elapsed}")
+    {
+        bar.set_style(style);
+    }
+    tokio::spawn(async move {
+        if models.is_empty() || !std::io::stderr().is_terminal() {
+            return;
+        }
+        // One file goes through one model, which the application chooses.
+        let seconds = || {
+            models.iter().fold((0.0, 0.0), |(pushed, done), model| {
+                let metrics = model.engine.metrics();
+                (pushed + metrics.pushed_seconds, done + metrics.done_seconds)
+            })
+        };
+        let before = seconds();
+        // The bar goes when this task is aborted and drops it.
+        let bar = Clearing(bar);
+        loop {
+            let now = seconds();
+            bar.0.set_length((now.0 - before.0) as u64);
+            bar.0.set_position((now.1 - before.1) as u64);
+            bar.0.tick();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+}
+
+struct Clearing(ProgressBar);
+
+impl Drop for Clearing {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn print(options: &Transcribe, file: &Path, result: anyhow::Result<Value>) {
+    let name = file.display().to_string();
+    match (result, options.json) {
+        (Ok(mut answer), true) => {
+            answer["file"] = json!(name);
+            say!("{answer}");
+        }
+        (Err(error), true) => say!("{}", json!({"file": name, "error": format!("{error:#}")})),
+        (Ok(answer), false) => {
+            if options.files.len() > 1 {
+                say!("{name}:");
+            }
+            match answer["segments"].as_array() {
+                Some(segments) => {
+                    for segment in segments {
+                        say!(
+                            "[{:8.2} – {:8.2}]  {}",
+                            segment["start"].as_f64().unwrap_or_default(),
+                            segment["end"].as_f64().unwrap_or_default(),
+                            segment["text"].as_str().unwrap_or_default()
+                        );
+                    }
+                }
+                None => say!("{}", answer["transcription"].as_str().unwrap_or_default()),
+            }
+        }
+        (Err(error), false) => complain(format_args!("{name}: {error:#}")),
+    }
+}

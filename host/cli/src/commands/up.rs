@@ -1,0 +1,351 @@
+//! `whisper-host up`: serves until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use clap::Args;
+use manifest::Manifest;
+use runtime::admin::Admin;
+use runtime::deployment::Deployments;
+use runtime::triggers::http::{Server, ServerConfig};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::options::{Common, at_least_one};
+use crate::scheduler;
+use crate::setup::{self, LoadedModel, Parts};
+use crate::watch::Watch;
+
+#[derive(Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Load the application again whenever the manifest or a file that it names has changed. SIGHUP does it once.
+    #[arg(long, env = "WHISPER_HOST_WATCH")]
+    pub watch: bool,
+
+    /// Address to serve on.
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8000",
+        env = "WHISPER_HOST_LISTEN"
+    )]
+    pub listen: SocketAddr,
+
+    /// Address of the admin interface: deploying, listing, logs. Anything but loopback needs a token.
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8001",
+        env = "WHISPER_HOST_ADMIN_LISTEN"
+    )]
+    pub admin_listen: SocketAddr,
+
+    /// Token that the admin interface asks for.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "WHISPER_HOST_ADMIN_TOKEN",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    pub admin_token: Option<String>,
+
+    /// Connections open at once. Where one more comes, an idle one is closed; if none is, the new one waits.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = at_least_one, default_value_t = 1024,
+        env = "WHISPER_HOST_MAX_CONNECTIONS"
+    )]
+    pub max_connections: usize,
+
+    /// Connections of one client, an IPv4 address or a /64 of IPv6. Where one more comes, one of them that is idle is closed;
+    /// if none is, the new one.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = at_least_one, default_value_t = 512,
+        env = "WHISPER_HOST_MAX_CONNECTIONS_PER_CLIENT"
+    )]
+    pub max_connections_per_client: usize,
+
+    /// Requests that one client, an IPv4 address or a /64 of IPv6, may have under way; one more is answered 429.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = at_least_one, default_value_t = 256,
+        env = "WHISPER_HOST_MAX_REQUESTS_PER_CLIENT"
+    )]
+    pub max_requests_per_client: usize,
+
+    /// How long a client may take to send the headers of a request, or leave its connection idle.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_HEADER_TIMEOUT")]
+    pub header_timeout: Duration,
+
+    /// How long a call counts for /stats, such as `90d`. Older ones are removed, within a minute. Unset: for ever.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, env = "WHISPER_HOST_STATS_RETENTION")]
+    pub stats_retention: Option<Duration>,
+
+    /// How long requests under way may go on after SIGTERM.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_SHUTDOWN_TIMEOUT")]
+    pub shutdown_timeout: Duration,
+}
+
+/// Serves. Exits with 0 after SIGTERM or SIGINT.
+///
+/// # Errors
+/// When anything cannot be loaded, or the address cannot be bound.
+pub fn run(options: &Up) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    crate::log::start(&options.common.log, options.common.log_format)?;
+    let runtime = scheduler::start()?;
+    let ended = runtime.block_on(serve(options, started));
+    // A model that is still being loaded when the host is stopped is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
+    // From here on a signal stops the host in an orderly way, also while it still loads.
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop)?;
+    setup::raise_descriptor_limit(options.max_connections);
+    // The own meaning of these signals is to end the process. A write beyond a limit of file size is to fail, as one to a full disk.
+    let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    let _ignored = signal(file_size).context("cannot watch for SIGXFSZ")?;
+    let hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
+    let mut watch = options.watch.then(Watch::new).transpose()?;
+    if let Some(watch) = &mut watch {
+        watch.follow([options.common.manifest.clone()]);
+    }
+    let _lock = setup::lock_state(&options.common.state_dir)?;
+    let store = setup::open_store(&options.common.state_dir, options.stats_retention).await?;
+    let loading = async {
+        let Parts {
+            manifest,
+            host,
+            models,
+            store,
+        } = setup::parts(&options.common, store).await?;
+        if let Some(watch) = &mut watch {
+            watch.follow(watched(options, &manifest));
+        }
+        let state = options.common.state_dir.join("deployments");
+        let deployments =
+            setup::blocking(move || Deployments::open(host, manifest, &state)).await?;
+        deployments.instantiate_all().await?;
+        anyhow::Ok((Arc::new(deployments), models, store))
+    };
+    let (deployments, models, store) = tokio::select! {
+        loaded = loading => loaded?,
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
+    let state = options.common.state_dir.clone();
+    tokio::task::spawn_blocking(move || setup::tidy(&state, SystemTime::now() - started.elapsed()));
+    // What it took to load models and to compile components is much more than what requests need.
+    // SAFETY: it may be called at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+    let summary = summary(options, &deployments, &models);
+    let config = ServerConfig {
+        max_connections: options.max_connections,
+        max_connections_per_client: options.max_connections_per_client,
+        max_requests_per_client: options.max_requests_per_client,
+        header_timeout: options.header_timeout,
+        shutdown_timeout: options.shutdown_timeout,
+    };
+    let server = Server::bind(
+        options.listen,
+        Arc::clone(deployments.application()),
+        config,
+    )
+    .await?;
+    let admin = Admin::bind(
+        options.admin_listen,
+        options.admin_token.as_deref(),
+        Arc::clone(&deployments),
+        stop.clone(),
+    )
+    .await?;
+    let address = server.address();
+    let banner = format!(
+        "{summary}\n  admin   http://{}\nready on http://{address} after {:.0} ms",
+        admin.address(),
+        started.elapsed().as_secs_f64() * 1e3
+    );
+    // On a thread of its own: a reader that has stopped must not stop the host.
+    std::thread::spawn(move || {
+        if let Err(error) = crate::say::write(format_args!("{banner}")) {
+            tracing::warn!(%error, "standard output is closed, but the host serves");
+        }
+    });
+    tracing::info!(%address, admin = %admin.address(), "ready");
+
+    let reloading = reload_when_asked(options, &deployments, hangup, watch);
+    let serving = async {
+        let stopped = async {
+            stop.cancelled().await;
+            Instant::now()
+        };
+        let (answered, (), stopped) =
+            tokio::join!(server.serve(stop.clone()), admin.serve(), stopped);
+        // Components may have something left to do after their answers.
+        let left = options.shutdown_timeout.saturating_sub(stopped.elapsed());
+        deployments.host().finish(left).await && answered
+    };
+    let all_finished = tokio::select! {
+        finished = serving => finished,
+        error = reloading => return Err(error),
+    };
+    if !all_finished {
+        tracing::warn!(
+            "stopped with requests still under way; raise --shutdown-timeout to let them finish"
+        );
+    }
+    drop((deployments, models));
+    setup::close_store(store).await?;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Loads the application again at each SIGHUP and, with `--watch`, whenever its files change. Never ends but with an error
+/// of the host's own.
+async fn reload_when_asked(
+    options: &Up,
+    deployments: &Deployments,
+    mut hangup: Signal,
+    mut watch: Option<Watch>,
+) -> anyhow::Error {
+    let sources = match setup::sources(&options.common) {
+        Ok(sources) => sources,
+        Err(error) => return error,
+    };
+    let mut asked = false;
+    loop {
+        if !std::mem::take(&mut asked) {
+            next_change(&mut hangup, &mut watch).await;
+        }
+        tracing::info!("reloading the application");
+        let manifest = setup::read_manifest(&options.common, &sources);
+        let manifest = tokio::select! {
+            manifest = manifest => manifest,
+            // What is still being fetched is no longer what is wanted.
+            () = next_change(&mut hangup, &mut watch) => {
+                asked = true;
+                continue;
+            }
+        };
+        let reloaded = async {
+            let manifest = manifest?;
+            if let Some(watch) = &mut watch {
+                watch.follow(watched(options, &manifest));
+            }
+            anyhow::Ok(deployments.reload(manifest).await?)
+        };
+        match reloaded.await {
+            Ok(changed) => tracing::info!(changed = changed.join(", "), "reloaded the application"),
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "the application was not reloaded; the present one is still served"
+            ),
+        }
+    }
+}
+
+/// Waits for the next SIGHUP, or change of a file that is watched.
+async fn next_change(hangup: &mut Signal, watch: &mut Option<Watch>) {
+    let changed = async {
+        match watch {
+            Some(watch) => watch.changed().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = hangup.recv() => {}
+        () = changed => {}
+    }
+}
+
+/// The files that `--watch` watches.
+fn watched(options: &Up, manifest: &Manifest) -> Vec<PathBuf> {
+    let mut files = runtime::files_of(manifest);
+    files.push(options.common.manifest.clone());
+    files
+}
+
+/// Cancels `stop` at the first SIGTERM or SIGINT; the second ends the process at once.
+fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let mut wait = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        let name = wait().await;
+        stop.cancel();
+        tracing::info!(signal = name, "stopping: finishing the requests under way");
+        let name = wait().await;
+        tracing::warn!(signal = name, "stopping at once");
+        crate::log::flush();
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+/// The block that start-up prints.
+fn summary(options: &Up, deployments: &Deployments, models: &[LoadedModel]) -> String {
+    use std::fmt::Write as _;
+    let (application, host) = (deployments.application().load(), deployments.host());
+    let mut text = format!("{} {}\n", application.name(), env!("CARGO_PKG_VERSION"));
+    for component in application.report() {
+        for route in &component.routes {
+            let _ = writeln!(
+                text,
+                "  route   {:20} -> {} ({})",
+                route,
+                component.id,
+                component.interfaces.join(", ")
+            );
+        }
+    }
+    for LoadedModel { id, folder, engine } in models {
+        let model = engine.model();
+        let _ = writeln!(
+            text,
+            "  model   {id}: {} ({}; {})",
+            folder.display(),
+            model.files.join(", "),
+            model.languages.join(" ")
+        );
+        let _ = writeln!(text, "  device  {}", model.device);
+    }
+    if models.is_empty() {
+        let _ = writeln!(text, "  model   none: no component is granted one");
+    }
+    let _ = writeln!(
+        text,
+        "  store   {} (SQLite)",
+        setup::store_path(&options.common.state_dir).display()
+    );
+    let _ = write!(
+        text,
+        "  pool    {} component instances{}",
+        options.common.max_instances,
+        if host.pooling() {
+            ""
+        } else {
+            ", allocated on demand"
+        }
+    );
+    text
+}

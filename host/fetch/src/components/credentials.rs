@@ -1,0 +1,33 @@
+//! Credentials for registries, as Docker keeps them.
+
+use anyhow::Context as _;
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use oci_client::secrets::RegistryAuth;
+
+/// What `docker login` has kept for a registry.
+pub(super) async fn credentials(registry: String) -> anyhow::Result<RegistryAuth> {
+    let server = match registry.as_str() {
+        // The name that Docker keeps its own registry's credentials under.
+        "index.docker.io" | "docker.io" => "https://index.docker.io/v1/".to_owned(),
+        _ => registry.clone(),
+    };
+    // A credential helper is a program that may take its time.
+    let found =
+        tokio::task::spawn_blocking(move || docker_credential::get_credential(&server)).await?;
+    match found {
+        Ok(DockerCredential::UsernamePassword(name, password)) => {
+            Ok(RegistryAuth::Basic(name, password))
+        }
+        Ok(DockerCredential::IdentityToken(_)) => anyhow::bail!(
+            "Docker's configuration has an identity token for {registry}, which is not supported; use `docker login` with a name and a password or access token"
+        ),
+        Err(
+            CredentialRetrievalError::ConfigNotFound
+            | CredentialRetrievalError::ConfigReadError
+            | CredentialRetrievalError::NoCredentialConfigured,
+        ) => Ok(RegistryAuth::Anonymous),
+        Err(error) => Err(error).with_context(|| {
+            format!("Docker's configuration has no usable credentials for {registry}")
+        }),
+    }
+}

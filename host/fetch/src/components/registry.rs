@@ -1,0 +1,364 @@
+//! Pulls components from OCI registries, where they are artifacts in the form of the CNCF's TAG Runtime ("Wasm OCI Artifact
+//! layout"): one layer of type `application/wasm`, and a configuration.
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http_auth::ChallengeRef;
+use manifest::{Digest, Package, Reference};
+use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
+use oci_client::secrets::RegistryAuth;
+use reqwest::header::{ACCEPT, HeaderMap, WWW_AUTHENTICATE};
+use reqwest::{Response, StatusCode, Url};
+use serde::Deserialize;
+
+use super::credentials::credentials;
+use super::web;
+use crate::loopback::is_loopback;
+
+/// Media type of the layer that is the component.
+pub(super) const LAYER: &str = "application/wasm";
+
+/// What a registry may say of itself, in bytes, and a token with what belongs to it.
+const MAX_METADATA: usize = 64 << 10;
+/// Bytes of a manifest: what registries take themselves (OCI Distribution Specification 1.1, "Pushing Manifests").
+const MAX_MANIFEST: usize = 4 << 20;
+
+/// How much of what else an artifact has is told: types, and letters of each.
+const MAX_LISTED: usize = 5;
+const MAX_TYPE: usize = 100;
+
+/// How long a registry may take to say what a reference means.
+const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What a registry says of itself under `/.well-known/wasm-pkg/registry.json`: in which OCI registry its packages lie, and
+/// below which name.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    preferred_protocol: Option<String>,
+    oci: Option<OciMetadata>,
+    oci_registry: Option<String>,
+    oci_namespace_prefix: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OciMetadata {
+    registry: Option<String>,
+    namespace_prefix: Option<String>,
+}
+
+/// As Docker has it, a registry on this machine needs no TLS.
+fn scheme_of(registry: &str) -> &'static str {
+    match is_loopback(registry) {
+        true => "http",
+        false => "https",
+    }
+}
+
+/// The artifact that a package is.
+pub(super) async fn reference_of(
+    client: &reqwest::Client,
+    package: &Package,
+) -> anyhow::Result<Reference> {
+    let registry = &package.registry;
+    let metadata = in_time(metadata(client, registry))
+        .await
+        .with_context(|| format!("cannot ask {registry} where its packages are"))?;
+    if let Some(other) = metadata.preferred_protocol.filter(|name| name != "oci") {
+        anyhow::ensure!(
+            metadata.oci.is_some() || metadata.oci_registry.is_some(),
+            "the registry {registry} offers its packages by the protocol \"{other}\" only, which is not supported: only \"oci\" is"
+        );
+    }
+    let oci = metadata.oci.unwrap_or_default();
+    let host = oci.registry.or(metadata.oci_registry);
+    let host = host.as_deref().unwrap_or(registry);
+    let prefix = oci.namespace_prefix.or(metadata.oci_namespace_prefix);
+    let prefix = prefix.unwrap_or_default();
+    let path = package.package.replace(':', "/");
+    let text = format!("{host}/{prefix}{path}:{}", package.version);
+    text.parse().map_err(|why: String| anyhow::anyhow!(why))
+}
+
+async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Metadata> {
+    let scheme = scheme_of(registry);
+    let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
+    let response = client.get(&url).send().await.map_err(web::shown)?;
+    if response.status() == StatusCode::NOT_FOUND {
+        return Ok(Metadata::default());
+    }
+    let text = bounded(successful(response)?, MAX_METADATA).await?;
+    serde_json::from_slice(&text).with_context(|| format!("{url} has another form than expected"))
+}
+
+/// What a registry says, if it does within [`RESOLVE_TIMEOUT`].
+async fn in_time<T>(asking: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::time::timeout(RESOLVE_TIMEOUT, asking)
+        .await
+        .with_context(|| {
+            let within = humantime::format_duration(RESOLVE_TIMEOUT);
+            format!("the registry did not say what it has within {within}")
+        })?
+}
+
+/// The answer, if it is what was asked for. A redirect that was not followed is not.
+fn successful(response: Response) -> anyhow::Result<Response> {
+    let response = response.error_for_status().map_err(web::shown)?;
+    let status = response.status();
+    anyhow::ensure!(
+        status.is_success(),
+        "{} answered {status}, which leads nowhere",
+        web::without_secrets(response.url().clone())
+    );
+    Ok(response)
+}
+
+/// The body of an answer, of so many bytes at most.
+async fn bounded(response: Response, most: usize) -> anyhow::Result<Vec<u8>> {
+    let url = web::without_secrets(response.url().clone());
+    let mut body = Vec::new();
+    let mut pieces = response.bytes_stream();
+    while let Some(piece) = pieces.next().await {
+        body.extend_from_slice(&piece.map_err(web::shown)?);
+        anyhow::ensure!(body.len() <= most, "{url} has more than {} KiB", most >> 10);
+    }
+    Ok(body)
+}
+
+/// An artifact that a registry has.
+pub(super) struct Artifact {
+    repository: Repository,
+    layer: OciDescriptor,
+    digest: Digest,
+}
+
+/// A repository, as it is pulled from (OCI Distribution Specification 1.1, "Pull"). oci-client reads answers of any length.
+struct Repository {
+    web: reqwest::Client,
+    name: String,
+    /// `https://REGISTRY/v2/NAME`.
+    url: String,
+    credentials: RegistryAuth,
+    /// By what it lets us in; none until it asks.
+    access: Option<Access>,
+}
+
+enum Access {
+    Basic,
+    Bearer(String),
+}
+
+/// What a token server answers (Distribution Registry, "Token Authentication Specification").
+#[derive(Deserialize)]
+struct Token {
+    #[serde(alias = "access_token")]
+    token: String,
+}
+
+impl Repository {
+    /// What is at a path of the repository, whose beginning comes in time.
+    async fn get(&mut self, path: &str, accept: &str) -> anyhow::Result<Response> {
+        in_time(self.ask(path, accept)).await
+    }
+
+    async fn ask(&mut self, path: &str, accept: &str) -> anyhow::Result<Response> {
+        let mut response = self.send(path, accept).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.access.is_none() {
+            self.access = self.authorize(response.headers()).await?;
+            response = self.send(path, accept).await?;
+        }
+        let advice = match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN,
+            StatusCode::NOT_FOUND => NO_ARTIFACT,
+            _ => FAILED,
+        };
+        successful(response).context(advice)
+    }
+
+    async fn send(&self, path: &str, accept: &str) -> anyhow::Result<Response> {
+        let request = self.web.get(format!("{}/{path}", self.url));
+        let request = request.header(ACCEPT, accept);
+        let request = match (&self.access, &self.credentials) {
+            (Some(Access::Bearer(token)), _) => request.bearer_auth(token),
+            (Some(Access::Basic), RegistryAuth::Basic(name, password)) => {
+                request.basic_auth(name, Some(password))
+            }
+            _ => request,
+        };
+        request.send().await.map_err(|error| {
+            let advice = match error.is_connect() {
+                true => UNREACHABLE,
+                false => FAILED,
+            };
+            anyhow::Error::from(web::shown(error)).context(advice)
+        })
+    }
+
+    /// Answers the registry's challenge, if that is of a kind that is known.
+    async fn authorize(&self, headers: &HeaderMap) -> anyhow::Result<Option<Access>> {
+        let texts = headers.get_all(WWW_AUTHENTICATE).iter();
+        let texts = texts.filter_map(|text| text.to_str().ok());
+        let challenges: Vec<ChallengeRef<'_>> = texts
+            .filter_map(|text| http_auth::parse_challenges(text).ok())
+            .flatten()
+            .collect();
+        let of = |scheme: &str| {
+            let mut challenges = challenges.iter();
+            challenges.find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme))
+        };
+        let Some(bearer) = of("Bearer") else {
+            return Ok(of("Basic").map(|_| Access::Basic));
+        };
+        let parameter = |name: &str| {
+            let found = bearer.params.iter();
+            let mut found = found.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.next().map(|(_, value)| value.to_unescaped())
+        };
+        let realm = parameter("realm").context("the registry names no token server")?;
+        let realm = Url::parse(&realm).context("the registry's token server has no address")?;
+        anyhow::ensure!(
+            realm.scheme() == "https" || realm.host_str().is_some_and(is_loopback),
+            "the registry's token server {} has no TLS",
+            web::without_secrets(realm)
+        );
+        let mut request = self
+            .web
+            .get(realm)
+            .query(&[("scope", format!("repository:{}:pull", self.name))]);
+        if let Some(service) = parameter("service") {
+            request = request.query(&[("service", service)]);
+        }
+        if let RegistryAuth::Basic(name, password) = &self.credentials {
+            request = request.basic_auth(name, Some(password));
+        }
+        let response = request.send().await;
+        let response = response.map_err(web::shown).context(UNREACHABLE)?;
+        let advice = match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN,
+            _ => FAILED,
+        };
+        let answer = successful(response).context(advice)?;
+        let answer = bounded(answer, MAX_METADATA).await?;
+        let token: Token =
+            serde_json::from_slice(&answer).context("the registry gives no token")?;
+        Ok(Some(Access::Bearer(token.token)))
+    }
+}
+
+/// Asks the registry what a reference means.
+pub(super) async fn resolve(
+    web: &reqwest::Client,
+    reference: &Reference,
+) -> anyhow::Result<Artifact> {
+    let reference = reference.oci();
+    let registry = reference.resolve_registry();
+    let mut repository = Repository {
+        web: web.clone(),
+        name: reference.repository().to_owned(),
+        url: format!(
+            "{}://{registry}/v2/{}",
+            scheme_of(registry),
+            reference.repository()
+        ),
+        credentials: credentials(registry.to_owned()).await?,
+        access: None,
+    };
+    let asking = async {
+        let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
+        let path = format!("manifests/{wanted}");
+        let answer = repository.get(&path, OCI_IMAGE_MEDIA_TYPE).await?;
+        let manifest = bounded(answer, MAX_MANIFEST).await?;
+        if let Some(digest) = reference.digest() {
+            let found = Digest::of(&manifest).to_string();
+            anyhow::ensure!(
+                found == digest,
+                "the registry sent another manifest, {found}"
+            );
+        }
+        serde_json::from_slice::<OciImageManifest>(&manifest)
+            .context("it is no component: its manifest has another form than expected")
+    };
+    let manifest = in_time(asking).await?;
+    let mut layers: Vec<OciDescriptor> = manifest.layers;
+    let found = layers
+        .iter()
+        .take(MAX_LISTED)
+        .map(|layer| {
+            let printable = layer.media_type.chars().filter(char::is_ascii_graphic);
+            printable.take(MAX_TYPE).collect::<String>()
+        })
+        .collect::<Vec<_>>()
+        .join(", ");
+    layers.retain(|layer| layer.media_type == LAYER);
+    let (Some(layer), true) = (layers.pop(), layers.is_empty()) else {
+        anyhow::bail!(
+            "it is no component: it has layers of the types {found}, not one of type {LAYER}; publish components with `whisper-host push`"
+        );
+    };
+    let digest = layer
+        .digest
+        .parse()
+        .map_err(|why: String| anyhow::anyhow!(why))?;
+    Ok(Artifact {
+        repository,
+        layer,
+        digest,
+    })
+}
+
+impl Artifact {
+    /// That of the component's bytes.
+    pub(super) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The component's length and bytes.
+    pub(super) async fn bytes(
+        &mut self,
+    ) -> anyhow::Result<(
+        Option<u64>,
+        impl Stream<Item = anyhow::Result<Bytes>> + Unpin + use<>,
+    )> {
+        let path = format!("blobs/{}", self.layer.digest);
+        let response = self.repository.get(&path, "*/*").await?;
+        let bytes = response
+            .bytes_stream()
+            .map(|piece| piece.map_err(web::shown).context(web::BROKE_OFF));
+        Ok((u64::try_from(self.layer.size).ok(), bytes))
+    }
+}
+
+pub(super) const NOT_LET_IN: &str = "the registry does not let us in: use `docker login`";
+pub(super) const NO_ARTIFACT: &str = "the registry has no such artifact";
+pub(super) const UNREACHABLE: &str = "the registry cannot be reached";
+pub(super) const FAILED: &str = "the registry failed";
+
+/// Whether the registry could not be asked, or was not able to answer: another time it may.
+pub(super) fn is_unreachable(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<reqwest::Error>() {
+        Some(error) => error.status().is_none_or(|status| {
+            status.is_server_error()
+                || matches!(
+                    status,
+                    StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+                )
+        }),
+        // A download that broke off, or an answer that did not come in time.
+        None => error.is::<std::io::Error>() || error.is::<tokio::time::error::Elapsed>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_unreachable;
+
+    #[tokio::test]
+    async fn a_registry_that_says_nothing_in_time_is_unreachable() {
+        let never = tokio::time::timeout(std::time::Duration::ZERO, std::future::pending::<()>());
+        let error = anyhow::Error::from(never.await.unwrap_err()).context("asking it");
+        assert!(is_unreachable(&error));
+        assert!(!is_unreachable(&anyhow::anyhow!("no such artifact")));
+    }
+}

@@ -1,0 +1,152 @@
+//! The hub's cache on disk, as its clients in all languages share it: `models--OWNER--NAME` with `blobs/` named by digest,
+//! `snapshots/COMMIT/` of links to them, and `refs/main` with the commit.
+//!
+//! The client's own functions that write it are private to it. A repository counts once `refs/main` says so and its files are
+//! complete, so the reference is written last.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::digest::Digest;
+use super::error::Error;
+use super::hub::REVISION;
+use super::repository::Repository;
+
+/// One repository's part of the cache.
+pub(crate) struct CachedRepository {
+    folder: PathBuf,
+    locks: PathBuf,
+}
+
+impl CachedRepository {
+    pub fn new(cache: &Path, repository: &Repository) -> Self {
+        let name = format!("models--{}--{}", repository.owner, repository.name);
+        Self {
+            folder: cache.join(&name),
+            locks: cache.join(".locks").join(name),
+        }
+    }
+
+    /// Where the content with this digest lies.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("blobs").join(digest.digits())
+    }
+
+    /// Where it lies while it arrives.
+    pub fn partial(&self, digest: &Digest) -> PathBuf {
+        self.blob(digest).with_extension("incomplete")
+    }
+
+    /// The folder of a revision's files.
+    pub fn snapshot(&self, commit: &str) -> PathBuf {
+        self.folder.join("snapshots").join(commit)
+    }
+
+    /// Waits until no other process fetches this content. Holds until the file is dropped.
+    pub async fn lock(&self, digest: &Digest) -> Result<File, Error> {
+        let path = self.locks.join(format!("{}.lock", digest.digits()));
+        let blobs = self.folder.join("blobs");
+        fs::create_dir_all(&blobs).map_err(Error::write(&blobs))?;
+        fs::create_dir_all(&self.locks).map_err(Error::write(&self.locks))?;
+        let file = File::create(&path).map_err(Error::write(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                tracing::warn!(
+                    "another process is fetching the same file: waiting for it to finish"
+                );
+                let waiting = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
+                waiting
+                    .await
+                    .unwrap_or_else(|error| Err(io::Error::other(error)))
+                    .map_err(Error::write(&path))
+            }
+            Err(TryLockError::Error(error)) => Err(Error::write(&path)(error)),
+        }
+    }
+
+    /// Puts a file of a revision in its place, as a link to its content.
+    pub fn link(&self, commit: &str, file: &str, digest: &Digest) -> Result<(), Error> {
+        let link = self.snapshot(commit).join(file);
+        let up = "../".repeat(2 + file.matches('/').count());
+        let target = format!("{up}blobs/{}", digest.digits());
+        let put = || {
+            fs::create_dir_all(link.parent().unwrap_or(&link))?;
+            match fs::remove_file(&link) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            std::os::unix::fs::symlink(&target, &link)
+        };
+        put().map_err(Error::write(&link))
+    }
+
+    /// Makes a revision the one that is used.
+    pub fn use_revision(&self, commit: &str) -> Result<(), Error> {
+        let reference = self.folder.join("refs").join(REVISION);
+        let new = reference.with_extension("new");
+        let put = || {
+            fs::create_dir_all(self.folder.join("refs"))?;
+            fs::write(&new, commit)?;
+            fs::rename(&new, &reference)
+        };
+        put().map_err(Error::write(&reference))
+    }
+
+    /// Removes the repository with all of its revisions, and returns how many bytes that frees. None where it is not there.
+    pub fn remove(&self) -> Result<Option<u64>, Error> {
+        if !self.folder.is_dir() {
+            return Ok(None);
+        }
+        let size = size(&self.folder).map_err(Error::read(&self.folder))?;
+        // What says that it is there goes first, so that nothing half removed is taken for a model.
+        for path in [
+            &self.folder.join("refs"),
+            &self.folder.join("snapshots"),
+            &self.folder,
+            &self.locks,
+        ] {
+            match fs::remove_dir_all(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::write(path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(Some(size))
+    }
+}
+
+/// The paths of all files in a folder and in its `onnx/`, where no link leads to nothing.
+pub(crate) fn files(folder: &Path) -> io::Result<Vec<String>> {
+    let mut files = Vec::new();
+    for below in ["", "onnx/"] {
+        let entries = match fs::read_dir(folder.join(below)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if let (Some(name), true) = (entry.file_name().to_str(), entry.path().is_file()) {
+                files.push(format!("{below}{name}"));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Bytes of all files below a folder. Links are not followed.
+pub(crate) fn size(folder: &Path) -> io::Result<u64> {
+    let mut size = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            size += self::size(&entry.path())?;
+        } else if kind.is_file() {
+            size += entry.metadata()?.len();
+        }
+    }
+    Ok(size)
+}

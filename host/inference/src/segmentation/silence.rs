@@ -1,0 +1,36 @@
+//! Whether there can be speech in a stretch of audio.
+
+/// A window whose loudest mel value is below this has nothing in it. The rounding noise of 16-bit samples reaches -8.6, and
+/// one random bit in each of ten minutes' samples -6.9; speech whose peak is at -80 dB of full scale still reaches -6.1.
+const SILENCE: f32 = -6.5;
+
+/// Speech is within this many powers of ten (50 dB) of the loudest part of its recording; what is below is the
+/// recording's own noise, which normalising would make as loud as speech.
+const LOUDNESS_RANGE: f32 = 5.0;
+
+/// Whether a window whose loudest value is `window` has nothing in it that could be speech, in a recording whose loudest
+/// value so far is `recording`.
+pub(super) fn is_silent(window: f32, recording: f32) -> bool {
+    window < SILENCE || window < recording - LOUDNESS_RANGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_silent;
+    use crate::features::loudest;
+
+    #[test]
+    fn rounding_noise_and_a_recordings_own_noise_are_silent_and_a_whisper_is_not() {
+        assert!(is_silent(loudest(&[-10.0, -9.4, -8.6]), -8.6));
+        assert!(is_silent(-4.5, 1.0));
+        assert!(!is_silent(-4.0, -4.0));
+        assert!(!is_silent(-3.5, 1.0));
+    }
+
+    #[test]
+    fn one_random_bit_is_silent_and_speech_far_below_full_scale_is_not() {
+        // Ten minutes of 16-bit samples that are 0 or 1 reach -6.93, speech whose peak is at -80 dB -6.07.
+        assert!(is_silent(-6.93, -6.93));
+        assert!(!is_silent(-6.07, -6.07));
+    }
+}

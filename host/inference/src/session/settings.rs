@@ -1,0 +1,58 @@
+//! Settings of sessions.
+
+use std::path::Path;
+
+use ort::environment::Environment;
+use ort::ep::CUDA;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::builder::SessionBuilder;
+
+use crate::LoadError;
+
+/// What all sessions of a model have in common.
+pub(super) struct Settings {
+    environment: Environment,
+    pub threads: usize,
+    pub cuda: bool,
+}
+
+impl Settings {
+    pub fn new(environment: Environment, threads: usize, cuda: bool) -> Self {
+        Self {
+            environment,
+            threads,
+            cuda,
+        }
+    }
+
+    /// A session's settings, to which a graph is still to be given.
+    pub fn builder(&self, threads: usize) -> ort::Result<SessionBuilder> {
+        // Threads that spin between windows would take the cores from the audio decoding and the components.
+        let mut builder = ort::session::Session::builder(&self.environment)?
+            .with_intra_threads(threads)?
+            .with_intra_op_spinning(false)?;
+        if self.cuda {
+            builder =
+                builder.with_execution_providers([CUDA::default().build().error_on_failure()])?;
+        }
+        Ok(builder)
+    }
+}
+
+/// Host memory, or the device's.
+pub(super) fn memory(cuda: bool) -> ort::Result<MemoryInfo<'static>> {
+    let (device, kind) = if cuda {
+        (AllocationDevice::CUDA, MemoryType::Default)
+    } else {
+        (AllocationDevice::CPU, MemoryType::CPUOutput)
+    };
+    MemoryInfo::new(device, 0, AllocatorType::Device, kind)
+}
+
+/// Of which file ONNX Runtime says what.
+pub(super) fn failed<E: std::fmt::Display>(file: &Path) -> impl Fn(E) -> LoadError {
+    move |error| LoadError::Session {
+        file: file.to_owned(),
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,111 @@
+//! A component that is deployed, with what calls it: a part of a manifest.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::component::Component;
+use super::error::unknown_field;
+use super::form::ShortOr;
+use super::format::{Format, Section, valid};
+use super::trigger::{COMMON, Trigger, TriggerForm};
+
+/// A `[component.ID]` with its triggers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fragment {
+    /// The component. Its source is an empty path: its bytes are given beside.
+    pub component: Component,
+    /// What calls it; at least one.
+    pub triggers: Vec<Trigger>,
+}
+
+/// A fragment as it is written: `trigger` and `component` as in a manifest.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    trigger: BTreeMap<String, Vec<TriggerForm>>,
+    component: BTreeMap<String, Component>,
+}
+
+impl Fragment {
+    /// Reads the fragment of the component `id`, JSON of the same shape as a manifest:
+    /// `{"component": {"ID": {…}}, "trigger": {"http": [{"route": "/…", "component": "ID"}]}}`, without a `source`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write instead.
+    pub fn from_json(id: &str, json: &Value, format: &Format) -> Result<Self, String> {
+        let mut json = json.clone();
+        let Some(component) = json["component"].get_mut(id).and_then(Value::as_object_mut) else {
+            return Err(format!("the manifest has no [component.{id}]"));
+        };
+        if component.contains_key("source") {
+            return Err(
+                "`source` is not allowed here: the component's bytes are sent along".into(),
+            );
+        }
+        component.insert("source".into(), "".into());
+        let form: Form = toml::Value::try_from(&json)
+            .map_err(|error| format!("the manifest is not of the form of spin.toml: {error}"))?
+            .try_into()
+            .map_err(|error: toml::de::Error| super::error::readable(error.message(), &[]))?;
+        let mut components = form.component;
+        let component = components
+            .remove(id)
+            .ok_or_else(|| format!("the manifest has no [component.{id}]"))?;
+        if let Some(other) = components.keys().next() {
+            return Err(format!(
+                "the manifest has a component {other} beside {id}: deploy one at a time"
+            ));
+        }
+        let grants = &component.tool.whisper_host.grants;
+        for (name, value) in grants {
+            let section = section(&format.grants, &["limits"], name)?;
+            check(section, value.clone(), &[])?;
+        }
+        let mut triggers = Vec::new();
+        for (kind, entries) in form.trigger {
+            for entry in entries {
+                let section = section(&format.triggers, &[], &kind)?;
+                check(section, entry.config.clone().into(), &COMMON)?;
+                match entry.component {
+                    Some(ShortOr::Short(other)) if other == id => {}
+                    _ => {
+                        return Err(format!(
+                            "each trigger must name this component: `component = \"{id}\"`"
+                        ));
+                    }
+                }
+                triggers.push(Trigger {
+                    kind: kind.clone(),
+                    component: id.to_owned(),
+                    config: entry.config,
+                });
+            }
+        }
+        if triggers.is_empty() {
+            return Err(format!(
+                "component {id} has no trigger: nothing would call it"
+            ));
+        }
+        Ok(Self {
+            component,
+            triggers,
+        })
+    }
+}
+
+fn section<'s>(
+    sections: &'s [Section],
+    others: &[&str],
+    name: &str,
+) -> Result<&'s Section, String> {
+    let mut known = sections.iter();
+    known
+        .find(|section| section.name == name)
+        .ok_or_else(|| unknown_field(name, &valid(sections, others)))
+}
+
+fn check(section: &Section, value: toml::Value, common: &[&str]) -> Result<(), String> {
+    (section.check_value)(value).map_err(|error| super::error::readable(error.message(), common))
+}

@@ -1,0 +1,399 @@
+//! The admin interface: what is served, and how it is changed. On a listener of its own.
+//!
+//! | request | does |
+//! |---|---|
+//! | `GET /v1/components` | lists all components with their metrics |
+//! | `GET /v1/components/ID` | one of them, with its revisions |
+//! | `PUT /v1/components/ID?health=PATH` | deploys a component as a new revision: a form with `manifest` and `component` |
+//! | `POST /v1/components/ID/rollback?revision=N` | serves an earlier revision |
+//! | `DELETE /v1/components/ID` | takes a deployed component out |
+//! | `GET /v1/components/ID/logs?follow=true` | what it printed, one JSON object a line |
+//!
+//! Answers and errors have the form of the public listener's. Where a token is set, every request needs
+//! `Authorization: Bearer TOKEN`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Request, Response, StatusCode};
+use axum::response::{IntoResponse, Json};
+use axum::routing::{get, post};
+use fetch::components::MAX_COMPONENT;
+use futures::StreamExt as _;
+use futures::stream;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use serde_json::Value;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::access::Access;
+use super::api::{COMPONENT, Components, Details, MANIFEST, Removed, Serving, Summary};
+use super::parameters::{Parameters, bad, flag, none, one};
+use crate::application::{Application, ComponentReport};
+use crate::deployment::{DeployError, Deployed, Deployments};
+use crate::error::{Code, Failure};
+use crate::http::{Client, ConnectionLimits, Drained, Listener};
+use crate::invocation::Line;
+
+/// The admin listener, bound but not serving yet.
+pub struct Admin {
+    listener: Listener,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    deployments: Arc<Deployments>,
+    access: Access,
+    stop: CancellationToken,
+}
+
+impl Admin {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, or is not a loopback address and there is no token.
+    pub async fn bind(
+        address: SocketAddr,
+        token: Option<&str>,
+        deployments: Arc<Deployments>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            address.ip().is_loopback() || token.is_some(),
+            "the admin interface may listen on {address} with a token only: whoever reaches it can run code; set WHISPER_HOST_ADMIN_TOKEN, or listen on 127.0.0.1"
+        );
+        anyhow::ensure!(token != Some(""), "the admin token is empty");
+        let listener = Listener::bind(address, "--admin-listen").await?;
+        Ok(Self {
+            listener,
+            shared: Arc::new(Shared {
+                deployments,
+                access: Access::new(token),
+                stop,
+            }),
+        })
+    }
+
+    /// The address it is bound to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Serves until the stop signal.
+    pub async fn serve(self) {
+        let limits = ConnectionLimits {
+            max_connections: 64,
+            max_connections_per_client: 32,
+            header_timeout: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_secs(5),
+        };
+        let (shared, stop) = (Arc::clone(&self.shared), self.shared.stop.clone());
+        let router = router(Arc::clone(&shared));
+        let handle =
+            move |request, client| answer(Arc::clone(&shared), router.clone(), request, client);
+        if !self.listener.serve(limits, stop, handle).await {
+            tracing::warn!("stopped with requests of the admin interface under way");
+        }
+    }
+}
+
+/// One request, and the line that the log has of it.
+async fn answer(
+    shared: Arc<Shared>,
+    router: Router,
+    request: Request<Incoming>,
+    client: Client,
+) -> Response<Body> {
+    let (mut parts, body) = request.into_parts();
+    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    // Whatever the answer is, a client that still sends is to get it.
+    let body = Drained::new(body, &parts.headers);
+    let answer = match shared.access.check(&parts) {
+        Ok(()) => {
+            parts.uri = without_slash(&parts.uri);
+            let request = Request::from_parts(parts, Body::new(body));
+            match router.oneshot(request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            }
+        }
+        Err(failure) => failure.into_response(),
+    };
+    tracing::info!(
+        http.request.method = %method,
+        url.path = path,
+        http.response.status_code = answer.status().as_u16(),
+        client.address = %client.address.ip(),
+        "admin request"
+    );
+    answer
+}
+
+/// The URI without slashes at the end of its path.
+fn without_slash(uri: &http::Uri) -> http::Uri {
+    let path = uri.path().trim_end_matches('/');
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    text.parse().unwrap_or_else(|_| uri.clone())
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/components", get(list))
+        .route("/v1/components/{id}", get(show).put(deploy).delete(remove))
+        .route("/v1/components/{id}/rollback", post(rollback))
+        .route("/v1/components/{id}/logs", get(logs))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_path)
+        // Bodies are bounded where they are read.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(shared)
+}
+
+type Answer<T> = Result<T, Failure>;
+type Shares = State<Arc<Shared>>;
+
+async fn no_such_path() -> Failure {
+    Failure::new(
+        Code::NotFound,
+        "the admin interface has /v1/components, /v1/components/ID, and below the latter /rollback and /logs".into(),
+    )
+}
+
+async fn list(
+    State(shared): Shares,
+    Query(parameters): Query<Parameters>,
+) -> Answer<Json<Components>> {
+    none(&parameters)?;
+    let record = shared.deployments.record();
+    let application = shared.deployments.application().load_full();
+    let components = application
+        .report()
+        .into_iter()
+        .map(|report| {
+            let deployed = record.components.get(&report.id);
+            summary(report, deployed)
+        })
+        .collect();
+    Ok(Json(Components { components }))
+}
+
+async fn show(
+    State(shared): Shares,
+    Path(id): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Answer<Json<Details>> {
+    none(&parameters)?;
+    let record = shared.deployments.record();
+    let application = shared.deployments.application().load_full();
+    let deployed = record.components.get(&id);
+    let report = application
+        .report()
+        .into_iter()
+        .find(|report| report.id == id);
+    let summary = match (report, deployed) {
+        (Some(report), _) => summary(report, deployed),
+        // Deployed, but it could not be loaded after a restart.
+        (None, Some(deployed)) => Summary {
+            id,
+            loaded: false,
+            deployed: true,
+            revision: Some(deployed.current),
+            routes: Vec::new(),
+            handler: None,
+            grants: Vec::new(),
+            metrics: None,
+        },
+        (None, None) => return Err(no_component(&id, &application)),
+    };
+    Ok(Json(Details {
+        summary,
+        revisions: deployed.map_or_else(Vec::new, |deployed| deployed.revisions.clone()),
+    }))
+}
+
+async fn deploy(
+    State(shared): Shares,
+    Path(id): Path<String>,
+    Query(parameters): Query<Parameters>,
+    request: axum::extract::Request,
+) -> Answer<Json<Serving>> {
+    let health = one(&parameters, "health")?.map(str::to_owned);
+    // With room for the manifest and for what a form has around its parts.
+    if request.body().size_hint().lower() > MAX_COMPONENT + MAX_MANIFEST {
+        return Err(too_large());
+    }
+    let form = Multipart::from_request(request, &()).await.map_err(|_| {
+        bad("send a form: `manifest`, as JSON or TOML, and `component`, the bytes; `whisper-host deploy` does so")
+    })?;
+    let (manifest, wasm) = parts(&id, form).await?;
+    let deployed = shared.deployments.deploy(&id, &wasm, manifest, health);
+    let revision = deployed.await.map_err(failure)?;
+    Ok(Json(Serving { id, revision }))
+}
+
+/// Bytes of the manifest that comes with a component.
+const MAX_MANIFEST: u64 = 1 << 20;
+
+fn too_large() -> Failure {
+    let message = format!("the component is larger than {} MiB", MAX_COMPONENT >> 20);
+    Failure::new(Code::BodyTooLarge, message)
+}
+
+/// The manifest and the bytes of a component, from a form.
+async fn parts(id: &str, mut form: Multipart) -> Answer<(Value, Vec<u8>)> {
+    let incomplete = |_| bad("the component did not arrive whole; send it again");
+    let (mut manifest, mut wasm) = (None, None);
+    while let Some(mut field) = form.next_field().await.map_err(incomplete)? {
+        let name = field.name().unwrap_or_default().to_owned();
+        let most = match name.as_str() {
+            MANIFEST if manifest.is_none() => MAX_MANIFEST,
+            COMPONENT if wasm.is_none() => MAX_COMPONENT,
+            MANIFEST | COMPONENT => return Err(bad(&format!("the part {name} is given twice"))),
+            _ => {
+                return Err(bad(&format!(
+                    "unknown part {name}; there are manifest and component"
+                )));
+            }
+        };
+        let is_toml = field.content_type() == Some("application/toml");
+        let mut content = Vec::new();
+        while let Some(piece) = field.chunk().await.map_err(incomplete)? {
+            content.extend_from_slice(&piece);
+            if content.len() as u64 > most {
+                return Err(match name.as_str() {
+                    COMPONENT => too_large(),
+                    _ => bad("the manifest is larger than 1 MiB"),
+                });
+            }
+        }
+        match name.as_str() {
+            COMPONENT => wasm = Some(content),
+            _ => manifest = Some(parse(&content, is_toml)?),
+        }
+    }
+    let manifest = manifest.ok_or_else(|| {
+        bad(&format!(
+            "the part `manifest` is missing: what calls the component and what it may use, like {{\"component\": {{\"{id}\": {{}}}}, \"trigger\": {{\"http\": [{{\"route\": \"/{id}\", \"component\": \"{id}\"}}]}}}}"
+        ))
+    })?;
+    let wasm = wasm.ok_or_else(|| bad("the part `component` is missing: the component's bytes"))?;
+    Ok((manifest, wasm))
+}
+
+fn parse(content: &[u8], is_toml: bool) -> Answer<Value> {
+    let text = std::str::from_utf8(content).map_err(|_| bad("the manifest is not UTF-8"))?;
+    match is_toml {
+        true => {
+            toml::from_str(text).map_err(|error| bad(&format!("the manifest is not TOML: {error}")))
+        }
+        false => serde_json::from_str(text)
+            .map_err(|error| bad(&format!("the manifest is not JSON: {error}"))),
+    }
+}
+
+async fn remove(
+    State(shared): Shares,
+    Path(id): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Answer<Json<Removed>> {
+    none(&parameters)?;
+    shared.deployments.remove(&id).await.map_err(failure)?;
+    Ok(Json(Removed { id, removed: true }))
+}
+
+async fn rollback(
+    State(shared): Shares,
+    Path(id): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Answer<Json<Serving>> {
+    let revision = one(&parameters, "revision")?
+        .map(|value| value.parse().map_err(|_| bad("revision must be a number")))
+        .transpose()?;
+    let revision = shared.deployments.rollback(&id, revision).await;
+    let revision = revision.map_err(failure)?;
+    Ok(Json(Serving { id, revision }))
+}
+
+async fn logs(
+    State(shared): Shares,
+    Path(id): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Answer<Response<Body>> {
+    let follow = match one(&parameters, "follow")? {
+        Some(value) => flag("follow", value)?,
+        None => false,
+    };
+    let application = shared.deployments.application().load_full();
+    let (last, live) = application
+        .lines(&id)
+        .ok_or_else(|| no_component(&id, &application))?;
+    let text = |line: &Line| serde_json::to_string(line).map(|text| format!("{text}\n"));
+    let last = stream::iter(last.iter().map(text).collect::<Vec<_>>());
+    let body = if follow {
+        let to_come = stream::unfold(live, move |mut live| async move {
+            loop {
+                match live.recv().await {
+                    Ok(line) => return Some((text(&line), live)),
+                    // The reader is slower than the component prints: it is told by what comes next.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        });
+        let stop = shared.stop.clone();
+        Body::from_stream(last.chain(to_come).take_until(stop.cancelled_owned()))
+    } else {
+        Body::from_stream(last)
+    };
+    let kind = [(CONTENT_TYPE, "application/x-ndjson")];
+    Ok((StatusCode::OK, kind, body).into_response())
+}
+
+fn summary(report: ComponentReport, deployed: Option<&Deployed>) -> Summary {
+    Summary {
+        id: report.id,
+        loaded: true,
+        deployed: deployed.is_some(),
+        revision: deployed.map(|deployed| deployed.current),
+        routes: report.routes,
+        handler: Some(report.interfaces.join(", ")),
+        grants: report.grants,
+        metrics: Some(report.metrics),
+    }
+}
+
+fn no_component(id: &str, application: &Application) -> Failure {
+    let report = application.report().into_iter();
+    let ids: Vec<String> = report.map(|report| report.id).collect();
+    Failure::new(
+        Code::NotFound,
+        format!("there is no component {id}; there are {}", ids.join(", ")),
+    )
+}
+
+fn failure(error: DeployError) -> Failure {
+    let code = match &error {
+        DeployError::Refused(_) => Code::Refused,
+        DeployError::NotFound(_) => Code::NotFound,
+        DeployError::Failed(_) => Code::Internal,
+    };
+    Failure::new(code, error.to_string())
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response<Body> {
+        let kind = [(CONTENT_TYPE, "application/json")];
+        (self.code.parts().1, kind, self.json()).into_response()
+    }
+}

@@ -1,0 +1,104 @@
+//! The bytes of a component: read from files, and composed with what it depends on.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use fetch::components::{MAX_COMPONENT, check_component};
+use manifest::{Dependency, Implementation, Manifest, Source};
+
+use crate::capabilities::{Capabilities, selected};
+use crate::engine::{Part, compose};
+
+/// The files of this machine that an application is made of, beside its manifest. Those that cannot be found are left
+/// out: loading says what is wrong with them.
+#[must_use]
+pub fn files_of(manifest: &Manifest) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for component in manifest.components.values() {
+        if let Source::Path(path) = &component.source {
+            files.push(manifest.folder.join(path));
+        }
+        let paths = component.dependencies.values().filter_map(|dependency| {
+            match &dependency.implementation {
+                Implementation::Path(path) => Some(path),
+                Implementation::Component(_) => None,
+            }
+        });
+        files.extend(paths.map(|path| manifest.folder.join(path)));
+        files.extend(selected(manifest, component).unwrap_or_default());
+    }
+    files
+}
+
+/// The bytes of a component, composed with what it depends on. Those `known` already are not composed again.
+pub(super) fn composed(
+    manifest: &Manifest,
+    id: &str,
+    known: &mut BTreeMap<String, Vec<u8>>,
+) -> anyhow::Result<Vec<u8>> {
+    if let Some(wasm) = known.get(id) {
+        return Ok(wasm.clone());
+    }
+    let entry = &manifest.components[id];
+    let Source::Path(path) = &entry.source else {
+        anyhow::bail!("component {id}: {} was not fetched", &entry.source);
+    };
+    let wasm = read(manifest, path, id)?;
+    let mut whole = wasm.len() as u64;
+    // One instance of a dependency answers all the imports that name it.
+    let mut parts: BTreeMap<String, Part> = BTreeMap::new();
+    for (import, dependency) in &entry.dependencies {
+        let name = dependency_name(dependency);
+        let inherits = dependency.inherit_configuration || entry.dependencies_inherit_configuration;
+        let part = match parts.entry(name.clone()) {
+            Entry::Occupied(part) => part.into_mut(),
+            Entry::Vacant(vacant) => {
+                let wasm = match &dependency.implementation {
+                    Implementation::Component(other) => composed(manifest, other, known)?,
+                    Implementation::Path(path) => read(manifest, path, id)?,
+                };
+                whole += wasm.len() as u64;
+                anyhow::ensure!(
+                    whole <= MAX_COMPONENT,
+                    "component {id} has more than {} MiB with its dependencies, and theirs; give it fewer of them",
+                    MAX_COMPONENT >> 20
+                );
+                vacant.insert(Part {
+                    name,
+                    wasm,
+                    inherits,
+                    answers: Vec::new(),
+                })
+            }
+        };
+        part.inherits &= inherits;
+        part.answers
+            .push((import.clone(), dependency.export.clone()));
+    }
+    let wasm = compose(id, wasm, parts.into_values().collect(), |import| {
+        Capabilities::gives(entry, import)
+    })?;
+    known.insert(id.to_owned(), wasm.clone());
+    Ok(wasm)
+}
+
+fn dependency_name(dependency: &Dependency) -> String {
+    match &dependency.implementation {
+        Implementation::Component(other) => other.clone(),
+        Implementation::Path(path) => path.display().to_string(),
+    }
+}
+
+fn read(manifest: &Manifest, source: &Path, id: &str) -> anyhow::Result<Vec<u8>> {
+    let path = manifest.folder.join(source);
+    let wasm = std::fs::read(&path).with_context(|| {
+        format!(
+            "component {id}: cannot read {}; build it, or correct `source`",
+            path.display()
+        )
+    })?;
+    check_component(&wasm).with_context(|| format!("component {id}: {}", path.display()))?;
+    Ok(wasm)
+}

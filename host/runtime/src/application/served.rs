@@ -1,0 +1,121 @@
+//! An application: a manifest whose components are composed, compiled and ready. It never changes; to change what is
+//! served, build another one aside and swap it in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use manifest::Limits;
+use tokio::sync::broadcast;
+
+use super::loaded::Loaded;
+use crate::invocation::{Line, Snapshot};
+use crate::triggers::Tables;
+use crate::triggers::http::{HasRoutes, Routes};
+
+/// A loaded application.
+pub struct Application {
+    pub(super) name: String,
+    pub(super) tables: Tables,
+    pub(super) components: BTreeMap<String, Loaded>,
+}
+
+/// What one component is and may do, for people.
+#[derive(Debug)]
+pub struct ComponentReport {
+    /// Its id.
+    pub id: String,
+    /// The interfaces that its triggers call.
+    pub interfaces: Vec<String>,
+    /// What leads to it: routes.
+    pub routes: Vec<String>,
+    /// What it may use.
+    pub grants: Vec<String>,
+    /// What it is held to.
+    pub limits: Limits,
+    /// Its metrics.
+    pub metrics: Snapshot,
+}
+
+impl Application {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A report on each component, by id.
+    #[must_use]
+    pub fn report(&self) -> Vec<ComponentReport> {
+        let report = |(id, loaded): (&String, &Loaded)| {
+            let target = loaded.component.target();
+            ComponentReport {
+                id: id.clone(),
+                interfaces: loaded.handlers.interfaces(),
+                routes: self.tables.describe(id),
+                grants: loaded.component.grants().describe(),
+                limits: target.limits.clone(),
+                metrics: target.metrics(),
+            }
+        };
+        self.components.iter().map(report).collect()
+    }
+
+    /// The last lines that a component printed, and those to come.
+    pub(crate) fn lines(&self, id: &str) -> Option<(Vec<Line>, broadcast::Receiver<Line>)> {
+        self.components
+            .get(id)
+            .map(|loaded| loaded.component.target().telemetry.lines.subscribe())
+    }
+
+    /// The ids of components that are not in `earlier`, or have been made anew since.
+    pub(crate) fn changed_since(&self, earlier: &Application) -> Vec<String> {
+        let same = |id: &String, loaded: &Loaded| {
+            let before = earlier.components.get(id);
+            before.is_some_and(|before| Arc::ptr_eq(&before.component, &loaded.component))
+        };
+        self.components
+            .iter()
+            .filter(|(id, loaded)| !same(id, loaded))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    pub(super) fn loaded(&self, id: &str) -> Option<&Loaded> {
+        self.components.get(id)
+    }
+
+    /// Makes an instance of each component and drops it.
+    ///
+    /// # Errors
+    /// The first component that cannot be instantiated, and why.
+    pub async fn instantiate_all(&self) -> anyhow::Result<()> {
+        self.instantiate_each(self.components.keys()).await
+    }
+
+    /// As [`instantiate_all`](Self::instantiate_all), of some.
+    pub(crate) async fn instantiate_each(
+        &self,
+        ids: impl IntoIterator<Item = &String>,
+    ) -> anyhow::Result<()> {
+        for id in ids {
+            self.instantiate(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes an instance of a component and drops it: what its own initialization does wrong shows here.
+    async fn instantiate(&self, id: &str) -> anyhow::Result<()> {
+        let made = match self.components.get(id) {
+            Some(loaded) => loaded.component.instantiate().await,
+            None => Err(anyhow::anyhow!("no trigger names it")),
+        };
+        made.with_context(|| format!("component {id} cannot be instantiated"))
+    }
+}
+
+impl HasRoutes for Application {
+    fn routes(&self) -> &Routes {
+        &self.tables.http
+    }
+}

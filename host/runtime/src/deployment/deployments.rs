@@ -1,0 +1,421 @@
+//! The application that is served, and changes of it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use http_body_util::Empty;
+use manifest::{Fragment, Manifest, Source, invalid_id};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::folder::Folder;
+use super::record::{Deployed, Record};
+use crate::application::{Application, Host, Reuse};
+use crate::format::format;
+use crate::triggers::http::HasRoutes as _;
+
+/// The application that is served, and what changes it.
+pub struct Deployments {
+    host: Arc<Host>,
+    folder: Folder,
+    /// What the application is made of. Whoever holds the lock changes the application and the record.
+    parts: Mutex<Parts>,
+    /// Held while an application is loaded.
+    loading: Arc<std::sync::Mutex<()>>,
+    /// What is deployed. Read without waiting for a change that is being made.
+    record: ArcSwap<Record>,
+    application: Arc<ArcSwap<Application>>,
+}
+
+struct Parts {
+    /// The components of `spin.toml`, which deployed ones are added to.
+    manifest: Manifest,
+    /// The deployed components that could be loaded. What the others lack is no reason to refuse a change of these.
+    served: BTreeSet<String>,
+}
+
+/// Why a change was refused. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The component or what was said with it is at fault; the text says what to change.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such component or revision.
+    #[error("{0}")]
+    NotFound(String),
+    /// The host is at fault.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Deployments {
+    /// Loads the manifest, and what was deployed before from the folder `state`.
+    ///
+    /// A deployed component that can no longer be loaded, because the manifest or the host's models have changed, is left
+    /// out with an error in the log; it stays deployed, and can be rolled back or replaced.
+    ///
+    /// # Errors
+    /// When the manifest cannot be loaded, or the folder holds something else.
+    pub fn open(host: Host, manifest: Manifest, state: &Path) -> anyhow::Result<Self> {
+        let (folder, record) = Folder::open(state)?;
+        folder.remove_unused(&record);
+        let to_the_end = CancellationToken::new();
+        let mut application = host.load(&manifest, Reuse::Nothing, &to_the_end)?;
+        let mut served = BTreeSet::new();
+        for id in by_dependency(&record) {
+            served.insert(id.clone());
+            let next = intact(&folder, &record, &id)
+                .and_then(|()| effective(&manifest, &folder, &only(&record, &served)))
+                .and_then(|manifest| {
+                    host.load(&manifest, Reuse::Except(&application, &id), &to_the_end)
+                });
+            match next {
+                Ok(next) => application = next,
+                Err(error) => {
+                    served.remove(&id);
+                    tracing::error!(
+                        component = id,
+                        error = format!("{error:#}"),
+                        "a deployed component cannot be loaded"
+                    );
+                }
+            }
+        }
+        Ok(Self {
+            host: Arc::new(host),
+            folder,
+            parts: Mutex::new(Parts { manifest, served }),
+            loading: Arc::default(),
+            record: ArcSwap::from_pointee(record),
+            application: Arc::new(ArcSwap::from_pointee(application)),
+        })
+    }
+
+    /// Makes an instance of each component once, as `Application::instantiate_all`. A deployed one that fails is served all
+    /// the same, with an error in the log: what it lacks may come back, and it can be replaced meanwhile.
+    ///
+    /// # Errors
+    /// The first component of the manifest that cannot be instantiated, and why.
+    pub async fn instantiate_all(&self) -> anyhow::Result<()> {
+        let parts = self.parts.lock().await;
+        let application = self.application.load_full();
+        for report in application.report() {
+            match application.instantiate_each([&report.id]).await {
+                Err(error) if parts.served.contains(&report.id) => {
+                    tracing::error!(error = format!("{error:#}"), "a deployed component fails");
+                }
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts another manifest in the place of the present one. Components that have not changed go on as they are. Answers
+    /// the ids of those that were made anew.
+    ///
+    /// # Errors
+    /// [`DeployError::Refused`] when it cannot be loaded as a whole, together with what is deployed and served now.
+    pub async fn reload(&self, manifest: Manifest) -> Result<Vec<String>, DeployError> {
+        let mut parts = self.parts.lock().await;
+        let present = self.application.load_full();
+        let served = only(&self.record.load(), &parts.served);
+        let whole = effective(&manifest, &self.folder, &served).map_err(refused)?;
+        let earlier = Arc::clone(&present);
+        let application = self
+            .load(move |host, abandoned| host.load(&whole, Reuse::Unchanged(&earlier), abandoned))
+            .await?;
+        let changed = application.changed_since(&present);
+        application
+            .instantiate_each(&changed)
+            .await
+            .map_err(refused)?;
+        self.application.store(Arc::new(application));
+        parts.manifest = manifest;
+        Ok(changed)
+    }
+
+    /// The host that components run on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The application, as it is at any moment.
+    #[must_use]
+    pub fn application(&self) -> &Arc<ArcSwap<Application>> {
+        &self.application
+    }
+
+    /// What is deployed.
+    #[must_use]
+    pub fn record(&self) -> Arc<Record> {
+        self.record.load_full()
+    }
+
+    /// Makes bytes a new revision of the component `id`, and serves it.
+    ///
+    /// # Errors
+    /// [`DeployError::Refused`] says which import, grant, route or probe is at fault.
+    pub async fn deploy(
+        &self,
+        id: &str,
+        wasm: &[u8],
+        manifest: Value,
+        health: Option<String>,
+    ) -> Result<u32, DeployError> {
+        let mut parts = self.parts.lock().await;
+        check_id(id, &parts.manifest)?;
+        Fragment::from_json(id, &manifest, &format()).map_err(DeployError::Refused)?;
+        let mut next = Record::clone(&self.record.load());
+        // The bytes of a component that is refused, or whose client leaves, are of no use.
+        let _clean = CleanUp(self);
+        let digest = self.folder.keep(wasm).map_err(failed)?;
+        let deployed = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let revision = next
+            .components
+            .entry(id.to_owned())
+            .or_insert_with(|| Deployed {
+                current: 0,
+                revisions: Vec::new(),
+            })
+            .add(digest, deployed, manifest, health);
+        self.publish(&mut parts, next, id).await?;
+        Ok(revision)
+    }
+
+    /// Serves an earlier revision: the one given, or the one before the present one.
+    ///
+    /// # Errors
+    /// [`DeployError::NotFound`], or [`DeployError::Refused`] when it can no longer be loaded.
+    pub async fn rollback(&self, id: &str, revision: Option<u32>) -> Result<u32, DeployError> {
+        let mut parts = self.parts.lock().await;
+        let mut next = Record::clone(&self.record.load());
+        let deployed = next
+            .components
+            .get_mut(id)
+            .ok_or_else(|| not_deployed(id))?;
+        let found = match revision {
+            Some(revision) => deployed.find(revision),
+            None => deployed.previous(),
+        };
+        let Some(found) = found.map(|found| found.revision) else {
+            let kept: Vec<String> = deployed
+                .revisions
+                .iter()
+                .map(|r| r.revision.to_string())
+                .collect();
+            return Err(DeployError::NotFound(format!(
+                "component {id} has no {} revision; it has {}, and serves {}",
+                revision.map_or_else(|| "earlier".to_owned(), |r| r.to_string()),
+                kept.join(", "),
+                deployed.current
+            )));
+        };
+        deployed.current = found;
+        intact(&self.folder, &next, id).map_err(refused)?;
+        self.publish(&mut parts, next, id).await?;
+        Ok(found)
+    }
+
+    /// Takes a deployed component out, with all its revisions.
+    ///
+    /// # Errors
+    /// [`DeployError::NotFound`], or [`DeployError::Refused`] when another deployed component depends on it.
+    pub async fn remove(&self, id: &str) -> Result<(), DeployError> {
+        let mut parts = self.parts.lock().await;
+        let mut next = Record::clone(&self.record.load());
+        next.components.remove(id).ok_or_else(|| not_deployed(id))?;
+        self.publish(&mut parts, next, id).await
+    }
+
+    /// Builds the application of a record aside, and puts both in place.
+    async fn publish(
+        &self,
+        parts: &mut Parts,
+        next: Record,
+        changed: &str,
+    ) -> Result<(), DeployError> {
+        let mut served = parts.served.clone();
+        let deployed = next.components.get(changed).and_then(Deployed::serving);
+        match deployed {
+            Some(_) => served.insert(changed.to_owned()),
+            None => served.remove(changed),
+        };
+        let manifest =
+            effective(&parts.manifest, &self.folder, &only(&next, &served)).map_err(refused)?;
+        let present = self.application.load_full();
+        let (earlier, id) = (Arc::clone(&present), changed.to_owned());
+        let application = self
+            .load(move |host, abandoned| {
+                host.load(&manifest, Reuse::Except(&earlier, &id), abandoned)
+            })
+            .await?;
+        // Beside the component itself, those that were composed with it.
+        application
+            .instantiate_each(&application.changed_since(&present))
+            .await
+            .map_err(refused)?;
+        if let Some(health) = deployed.and_then(|revision| revision.health.as_deref()) {
+            probe(&application, changed, health).await?;
+        }
+        self.folder.replace(&next).map_err(failed)?;
+        self.application.store(Arc::new(application));
+        self.record.store(Arc::new(next));
+        parts.served = served;
+        Ok(())
+    }
+
+    /// Loads an application, on a thread that serves nobody. Compiling keeps the cores busy for a while: it is done one at a time,
+    /// and stops when this future is dropped.
+    async fn load(
+        &self,
+        load: impl FnOnce(&Host, &CancellationToken) -> anyhow::Result<Application> + Send + 'static,
+    ) -> Result<Application, DeployError> {
+        let (host, loading) = (Arc::clone(&self.host), Arc::clone(&self.loading));
+        let abandoned = CancellationToken::new();
+        let _guard = abandoned.clone().drop_guard();
+        let loaded = tokio::task::spawn_blocking(move || {
+            // One that has panicked leaves nothing behind.
+            let _alone = loading.lock().unwrap_or_else(PoisonError::into_inner);
+            anyhow::ensure!(!abandoned.is_cancelled(), "nobody waits for it any longer");
+            load(&host, &abandoned)
+        });
+        loaded
+            .await
+            .map_err(|error| DeployError::Failed(format!("loading the component failed: {error}")))?
+            .map_err(refused)
+    }
+}
+
+/// Removes bytes that no record refers to, when a change has been made or given up.
+struct CleanUp<'a>(&'a Deployments);
+
+impl Drop for CleanUp<'_> {
+    fn drop(&mut self) {
+        self.0.folder.remove_unused(&self.0.record.load());
+    }
+}
+
+/// That the bytes of the revision to be served are as they were deployed.
+fn intact(folder: &Folder, record: &Record, id: &str) -> anyhow::Result<()> {
+    match record.components.get(id).and_then(Deployed::serving) {
+        Some(revision) => folder.check(&revision.digest),
+        None => Ok(()),
+    }
+}
+
+/// Of what is deployed, the components of these ids.
+fn only(record: &Record, ids: &BTreeSet<String>) -> Record {
+    let mut record = record.clone();
+    record.components.retain(|id, _| ids.contains(id));
+    record
+}
+
+/// Letters of an id.
+const MAX_ID: usize = 64;
+
+fn check_id(id: &str, manifest: &Manifest) -> Result<(), DeployError> {
+    if manifest.components.contains_key(id) {
+        return Err(DeployError::Refused(format!(
+            "component {id} belongs to the manifest; change it there, or choose another id"
+        )));
+    }
+    if let Some(reason) = invalid_id(id) {
+        return Err(DeployError::Refused(format!(
+            "\"{id}\" is not an id: {reason}"
+        )));
+    }
+    if id.len() > MAX_ID {
+        return Err(DeployError::Refused(format!(
+            "\"{id}\" is too long for an id: use at most {MAX_ID} letters"
+        )));
+    }
+    Ok(())
+}
+
+/// Calls the component's health path.
+async fn probe(application: &Application, id: &str, path: &str) -> Result<(), DeployError> {
+    if application.routes().owner(path) != Some(id) {
+        return Err(DeployError::Refused(format!(
+            "the health path {path} does not lead to component {id}"
+        )));
+    }
+    let request = http::Request::get(format!("http://localhost{path}"))
+        .body(Empty::new())
+        .map_err(|error| DeployError::Refused(format!("{path} is not a path: {error}")))?;
+    match application.routes().call(request).await {
+        Ok(response) if response.status().as_u16() < 500 => Ok(()),
+        Ok(response) => Err(DeployError::Refused(format!(
+            "the health path {path} of component {id} answered {}",
+            response.status()
+        ))),
+        Err(failure) => Err(DeployError::Refused(format!(
+            "the health path {path} of component {id} failed: {}",
+            failure.message
+        ))),
+    }
+}
+
+/// The manifest with what is deployed.
+fn effective(manifest: &Manifest, folder: &Folder, record: &Record) -> anyhow::Result<Manifest> {
+    let mut manifest = manifest.clone();
+    for (id, deployed) in &record.components {
+        let Some(revision) = deployed.serving() else {
+            continue;
+        };
+        let fragment = Fragment::from_json(id, &revision.manifest, &format());
+        let mut fragment = fragment.map_err(|error| anyhow::anyhow!("component {id}: {error}"))?;
+        let blob = std::path::absolute(folder.blob(&revision.digest))?;
+        fragment.component.source = Source::Path(blob);
+        let with = manifest.with(id, fragment.component, fragment.triggers);
+        manifest = with.map_err(anyhow::Error::msg)?;
+    }
+    manifest.check().map_err(anyhow::Error::msg)?;
+    Ok(manifest)
+}
+
+/// The ids of what is deployed, each after those that it depends on.
+fn by_dependency(record: &Record) -> Vec<String> {
+    fn visit(record: &Record, id: &str, ordered: &mut Vec<String>, seen: &mut BTreeSet<String>) {
+        let Some(deployed) = record.components.get(id) else {
+            return;
+        };
+        // One that depends on itself is refused when it is loaded.
+        if !seen.insert(id.to_owned()) {
+            return;
+        }
+        let dependencies = deployed
+            .serving()
+            .and_then(|revision| revision.manifest["component"][id]["dependencies"].as_object());
+        for dependency in dependencies.into_iter().flat_map(|of| of.values()) {
+            if let Some(other) = dependency["component"].as_str() {
+                visit(record, other, ordered, seen);
+            }
+        }
+        ordered.push(id.to_owned());
+    }
+
+    let (mut ordered, mut seen) = (Vec::new(), BTreeSet::new());
+    for id in record.components.keys() {
+        visit(record, id, &mut ordered, &mut seen);
+    }
+    ordered
+}
+
+fn not_deployed(id: &str) -> DeployError {
+    DeployError::NotFound(format!("no component {id} is deployed"))
+}
+
+fn refused(error: anyhow::Error) -> DeployError {
+    DeployError::Refused(format!("{error:#}"))
+}
+
+fn failed(error: anyhow::Error) -> DeployError {
+    DeployError::Failed(format!("{error:#}"))
+}

@@ -1,0 +1,67 @@
+//! What a component prints for one invocation: logged up to a limit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::lines::Line;
+use super::target::Target;
+use crate::text::visible;
+
+/// What a line costs beside its bytes: about what time, level, component and request take in the log.
+const LINE_COST: u64 = 128;
+
+/// How much of its output one request has had logged, and what was dropped beyond its limit. Says so when it is dropped itself.
+pub(crate) struct Output {
+    target: Arc<Target>,
+    /// None while an instance starts, and while it is idle.
+    request_id: Option<uuid::Uuid>,
+    used: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Output {
+    pub(crate) fn new(target: Arc<Target>, request_id: Option<uuid::Uuid>) -> Self {
+        Self {
+            target,
+            request_id,
+            used: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Logs a line, if there is room for it within the limits of the request and of the component.
+    pub(crate) fn line(&self, stream: &'static str, line: &[u8]) {
+        let cost = line.len() as u64 + LINE_COST;
+        let limit = self.target.limits.output.as_u64();
+        let within = self.used.fetch_add(cost, Relaxed) + cost <= limit;
+        if !within || !self.target.telemetry.lines.may_print(cost) {
+            self.dropped.fetch_add(line.len() as u64, Relaxed);
+            return;
+        }
+        let text = visible(String::from_utf8_lossy(line).trim_end());
+        let line = Line::now(stream, self.request_id, text);
+        tracing::info!(
+            target: "component",
+            component = &*self.target.id,
+            stream,
+            request_id = line.request_id,
+            "{}",
+            line.text
+        );
+        self.target.telemetry.lines.print(line);
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let dropped = self.dropped.load(Relaxed);
+        if dropped > 0 {
+            tracing::warn!(
+                component = &*self.target.id,
+                request_id = self.request_id.map(tracing::field::display),
+                dropped_bytes = dropped,
+                "the component printed more than its limit `output` allows; the rest was dropped"
+            );
+        }
+    }
+}

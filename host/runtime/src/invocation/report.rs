@@ -1,0 +1,108 @@
+//! Why an invocation failed, reported once: in the log, and among the component's own lines.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::lines::Line;
+use super::stop::Stop;
+use super::target::Target;
+use crate::text::visible;
+
+/// How an invocation failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The component trapped.
+    Trap,
+    /// It returned, and had not answered.
+    NoAnswer,
+    /// It answered with an error code of its trigger's protocol.
+    ErrorCode,
+    /// It left its answer incomplete.
+    BrokenAnswer,
+    /// The host stopped it at a limit.
+    Stop,
+}
+
+/// Reports the failure of one invocation. It may outlive the invocation, whose permits it does not hold: an instance may be found
+/// to have trapped only after its answer has gone.
+pub(crate) struct Reporter {
+    pub(super) target: Arc<Target>,
+    request_id: uuid::Uuid,
+    /// The component was refused memory. That is not a failure by itself, since it may cope; it explains a trap.
+    memory_refused: AtomicBool,
+    reported: AtomicBool,
+    /// Wakes whoever waits for the report.
+    waiting: Notify,
+}
+
+impl Reporter {
+    pub(super) fn new(target: Arc<Target>, request_id: uuid::Uuid) -> Self {
+        Self {
+            target,
+            request_id,
+            memory_refused: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
+            waiting: Notify::new(),
+        }
+    }
+
+    pub(super) fn set_memory_refused(&self) {
+        self.memory_refused.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn memory_refused(&self) -> bool {
+        self.memory_refused.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the failure is reported, for so long.
+    pub(crate) async fn wait(&self, within: Duration) {
+        let _ = tokio::time::timeout(within, self.waiting.notified()).await;
+    }
+
+    /// Reports the failure, unless one was reported before. `after_its_answer`: the answer was complete by then.
+    pub(crate) fn report(&self, fault: Fault, after_its_answer: bool, error: &str) {
+        if self.reported.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (component, request_id) = (&*self.target.id, self.request_id);
+        let message = match fault {
+            Fault::Trap => "the component trapped",
+            Fault::NoAnswer => "the component gave no answer",
+            Fault::ErrorCode => "the component answered with an error",
+            Fault::BrokenAnswer => "the answer broke off",
+            Fault::Stop => "the component was stopped",
+        };
+        match fault {
+            Fault::Trap | Fault::NoAnswer => {
+                tracing::error!(component, %request_id, after_its_answer, error, "{message}");
+            }
+            Fault::ErrorCode | Fault::BrokenAnswer | Fault::Stop => {
+                tracing::warn!(component, %request_id, after_its_answer, error, "{message}");
+            }
+        }
+        for text in format!("{message}: {error}").lines() {
+            let line = Line::now("host", Some(request_id), visible(text));
+            self.target.telemetry.lines.print(line);
+        }
+        self.waiting.notify_one();
+    }
+
+    /// Reports a trap, or that the component was refused memory, which is why.
+    pub(crate) fn report_trap(&self, after_its_answer: bool, error: &str) {
+        match self.memory_refused() {
+            true => {
+                let error = format!("{}; {error}", Stop::Memory);
+                self.report(Fault::Stop, after_its_answer, &error);
+            }
+            false => self.report(Fault::Trap, after_its_answer, error),
+        }
+    }
+
+    /// Reports that the invocation was stopped, and at which limit.
+    pub(crate) fn report_stop(&self, after_its_answer: bool, stop: Stop) {
+        self.report(Fault::Stop, after_its_answer, &stop.to_string());
+    }
+}

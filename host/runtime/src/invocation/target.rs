@@ -1,0 +1,156 @@
+//! The component that an invocation goes to.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use manifest::Limits;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::admission::{Admission, Permit, Refused};
+use super::invocations::Invocations;
+use super::metrics::Snapshot;
+use super::stop::Stop;
+use super::telemetry::Telemetry;
+use crate::error::{Code, Failure};
+
+/// What all invocations of a component have in common, whatever triggers them.
+pub(crate) struct Target {
+    pub(crate) id: Arc<str>,
+    pub(crate) limits: Limits,
+    pub(crate) telemetry: Arc<Telemetry>,
+    admission: Arc<Admission>,
+    invocations: Arc<Invocations>,
+}
+
+/// How long an overloaded client is asked to stay away.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Target {
+    pub(crate) fn new(id: &str, limits: Limits, invocations: &Arc<Invocations>) -> Self {
+        let admission = Admission::new(limits.concurrency, limits.client_concurrency, limits.queue);
+        Self {
+            id: id.into(),
+            telemetry: invocations.telemetry.of(id),
+            limits,
+            admission: Arc::new(admission),
+            invocations: Arc::clone(invocations),
+        }
+    }
+
+    /// Waits until an invocation may run: of those of this component, and of all. Gives how long that was, too. `client`: none for
+    /// the host itself, which has no share.
+    ///
+    /// # Errors
+    /// [`Failure`] when too many run and wait already, or the wait is too long.
+    pub(crate) async fn admit(
+        &self,
+        client: Option<IpAddr>,
+    ) -> Result<([Permit; 2], Duration), Failure> {
+        let timeout = self.limits.queue_timeout;
+        let of_component = self.admission.acquire(client, timeout).await;
+        let (of_component, waited) = of_component.map_err(|refused| self.overloaded(refused))?;
+        match self.invocations.admission.acquire(client, timeout).await {
+            Ok((of_all, again)) => Ok(([of_component, of_all], waited + again)),
+            Err(_) => Err(self.failure(Stop::NoPlace)),
+        }
+    }
+
+    /// Counts an invocation as under way until the token is dropped.
+    pub(super) fn under_way(&self) -> TaskTrackerToken {
+        self.invocations.token()
+    }
+
+    /// Whether the host waits for no invocation any more.
+    pub(crate) fn host_has_stopped(&self) -> bool {
+        self.invocations.have_stopped()
+    }
+
+    pub(crate) fn metrics(&self) -> Snapshot {
+        let (running, waiting) = self.admission.counts();
+        self.telemetry.metrics.snapshot(running, waiting)
+    }
+
+    fn overloaded(&self, refused: Refused) -> Failure {
+        let (limits, id) = (&self.limits, &self.id);
+        let message = match refused {
+            Refused::Full => format!(
+                "{} requests of component {id} run and {} more wait, which is all it may have; try again shortly",
+                limits.concurrency, limits.queue
+            ),
+            Refused::Displaced => format!(
+                "{} requests of component {id} wait, which is all it may have, and this client has the most of them; try again shortly",
+                limits.queue
+            ),
+            Refused::TimedOut => format!(
+                "the request waited for its turn at component {id} for {}; try again shortly",
+                humantime::format_duration(limits.queue_timeout)
+            ),
+        };
+        Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER)
+    }
+
+    /// What the caller of an invocation is told that was stopped.
+    pub(crate) fn failure(&self, stop: Stop) -> Failure {
+        let limits = &self.limits;
+        match stop {
+            Stop::Timeout => Failure::new(
+                Code::Deadline,
+                format!(
+                    "the request took longer than the {} that component {} has; send less at once, or let the operator raise `timeout`",
+                    humantime::format_duration(limits.timeout),
+                    self.id
+                ),
+            ),
+            Stop::NoPlace => Failure::new(
+                Code::Overloaded,
+                format!(
+                    "all places that the host has for instances were in use for {}; try again shortly",
+                    humantime::format_duration(limits.queue_timeout)
+                ),
+            )
+            .retry_after(RETRY_AFTER),
+            Stop::Cpu => Failure::new(
+                Code::Deadline,
+                format!(
+                    "component {} computed for longer than the {} it has for one request; send less at once, or let the operator raise `cpu`",
+                    self.id,
+                    humantime::format_duration(limits.cpu)
+                ),
+            ),
+            Stop::Memory => Failure::new(
+                Code::MemoryLimit,
+                format!(
+                    "component {} needed more than the {} of memory it has; send less at once, or let the operator raise `memory`",
+                    self.id, limits.memory
+                ),
+            ),
+            Stop::BodyTooLarge => Failure::new(
+                Code::BodyTooLarge,
+                format!(
+                    "the request's body is larger than the {} that component {} takes; compress or split it, or let the operator raise `request_body`",
+                    limits.request_body, self.id
+                ),
+            ),
+            Stop::BodyIdle => Failure::new(
+                Code::RequestTimeout,
+                format!(
+                    "less than {} of the request's body arrived in {}; send it again over a better connection",
+                    limits.body_progress,
+                    humantime::format_duration(limits.body_idle)
+                ),
+            ),
+        }
+    }
+
+    /// What the caller of an invocation is told whose component failed by itself.
+    pub(crate) fn failed(&self, request_id: uuid::Uuid) -> Failure {
+        Failure::new(
+            Code::ComponentTrap,
+            format!(
+                "component {} failed; the reason is in the host's log under request {request_id}",
+                self.id
+            ),
+        )
+    }
+}

@@ -1,0 +1,90 @@
+//! From the paths of requests to components.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body;
+
+use super::answer_body::AnswerBody;
+use super::body::RequestBody;
+use super::handler::HttpHandler;
+use super::router::Router;
+use super::spin_headers;
+use crate::error::{Code, Failure};
+use crate::http::Client;
+use crate::timer::SharedTimer;
+
+/// The routes of an application.
+pub struct Routes {
+    router: Router<Arc<HttpHandler>>,
+    /// Each route with the id of its component, in the order of the manifest.
+    routes: Vec<(String, Arc<str>)>,
+}
+
+/// Something whose routes are served.
+pub trait HasRoutes: Send + Sync + 'static {
+    /// Its routes.
+    fn routes(&self) -> &Routes;
+}
+
+impl Routes {
+    pub(super) fn new(routes: Vec<(String, Arc<HttpHandler>)>) -> anyhow::Result<Self> {
+        Ok(Self {
+            routes: routes
+                .iter()
+                .map(|(route, handler)| (route.clone(), Arc::clone(handler.id())))
+                .collect(),
+            router: Router::new(routes)?,
+        })
+    }
+
+    /// The routes of a component.
+    pub(super) fn of(&self, id: &str) -> Vec<String> {
+        let routes = self.routes.iter().filter(|(_, to)| **to == *id);
+        routes.map(|(route, _)| route.clone()).collect()
+    }
+
+    /// The id of the component that a path leads to.
+    pub(crate) fn owner(&self, path: &str) -> Option<&str> {
+        self.router.find(path).map(|found| &**found.value.id())
+    }
+
+    /// The component that a request's path leads to; the request is then told how it was routed. `client`: none for a request that
+    /// came over no network.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] when no route matches.
+    pub(super) fn route(
+        &self,
+        request: &mut Parts,
+        client: Option<&Client>,
+    ) -> Result<&Arc<HttpHandler>, Failure> {
+        let Parts { headers, uri, .. } = request;
+        let Some(found) = self.router.find(uri.path()) else {
+            let message = format!("no route matches {}", uri.path());
+            return Err(Failure::new(Code::NotFound, message));
+        };
+        spin_headers::set(headers, uri, found.route, &found.captures, client);
+        Ok(found.value)
+    }
+
+    /// Hands a request to the component its path leads to, without a network in between.
+    ///
+    /// # Errors
+    /// [`Failure`], as a client would see it.
+    pub async fn call<B>(&self, request: Request<B>) -> Result<Response<AnswerBody>, Failure>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: std::fmt::Display,
+    {
+        let (mut parts, body) = request.into_parts();
+        let handler = self.route(&mut parts, None)?;
+        let request = Request::from_parts(parts, RequestBody::new(body));
+        let timer = SharedTimer::default();
+        handler
+            .handle(uuid::Uuid::now_v7(), None, &timer, request)
+            .await
+    }
+}
