@@ -482,6 +482,40 @@ async fn no_answer_is_read_without_end() {
 }
 
 #[tokio::test]
+async fn what_gives_access_goes_to_the_server_that_was_asked_only() {
+    let wasm = std::fs::read(component("probe-wasi02")).unwrap();
+    let digest = sha256(&wasm);
+    let storage = http_server(move |address, request| {
+        let lower = request.to_ascii_lowercase();
+        let shows = lower.contains("authorization:") || lower.contains("referer:");
+        match (shows, path_of(request)) {
+            (true, _) => Answer::Forbidden,
+            // Once more, to itself.
+            (false, "/storage") => Answer::Redirect(format!("{address}/blob")),
+            (false, _) => Answer::Found(wasm.clone()),
+        }
+    });
+    let storage = storage.await;
+    let server = http_server(move |_, request| match request.to_ascii_lowercase() {
+        known if known.contains("authorization: basic") => {
+            Answer::Redirect(format!("{storage}/storage"))
+        }
+        _ => Answer::Forbidden,
+    });
+    let server = server.await.replace("http://", "http://user:sesame@");
+    let state = state_dir();
+    let source = format!("{{ url = \"{server}/file?key=sesame\", digest = \"{digest}\" }}");
+    let path = write_manifest(state.path(), &manifest(&source));
+    let mut command = whisper_host();
+    command.args(["check", "-f", path.to_str().unwrap(), "--state-dir"]);
+    command.arg(state.path());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{said}");
+}
+
+#[tokio::test]
 async fn errors_do_not_tell_what_gives_access() {
     let server = http_server(|address, request| match path_of(request) {
         "/v2/team/moved/manifests/1" => {

@@ -86,6 +86,11 @@ pub(super) fn readable(message: &str, common: &[&str]) -> String {
     }
 }
 
+/// The field that a message of serde says is unknown.
+pub(super) fn unknown(message: &str) -> Option<&str> {
+    message.strip_prefix("unknown field `")?.split('`').next()
+}
+
 /// What to say of a field that is none of the `valid` ones.
 pub(super) fn unknown_field(field: &str, valid: &[&str]) -> String {
     if NOT_SUPPORTED.contains(&field) {

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::component::Component;
-use super::error::unknown_field;
+use super::error::{readable, unknown_field};
 use super::form::ShortOr;
 use super::format::{Format, Section, valid};
-use super::trigger::{COMMON, Trigger, TriggerForm};
+use super::trigger::{Trigger, TriggerForm, common};
 
 /// A `[component.ID]` with its triggers.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +48,7 @@ impl Fragment {
         let form: Form = toml::Value::try_from(&json)
             .map_err(|error| format!("the manifest is not of the form of spin.toml: {error}"))?
             .try_into()
-            .map_err(|error: toml::de::Error| super::error::readable(error.message(), &[]))?;
+            .map_err(|error: toml::de::Error| readable(error.message(), &[]))?;
         let mut components = form.component;
         let component = components
             .remove(id)
@@ -61,13 +61,14 @@ impl Fragment {
         let grants = &component.tool.whisper_host.grants;
         for (name, value) in grants {
             let section = section(&format.grants, &["limits"], name)?;
-            check(section, value.clone(), &[])?;
+            (section.check_value)(value.clone()).map_err(|error| readable(error.message(), &[]))?;
         }
         let mut triggers = Vec::new();
         for (kind, entries) in form.trigger {
             for entry in entries {
                 let section = section(&format.triggers, &[], &kind)?;
-                check(section, entry.config.clone().into(), &COMMON)?;
+                (section.check_value)(entry.config.clone().into())
+                    .map_err(|error| readable(error.message(), common(&error, &entry.config)))?;
                 match entry.component {
                     Some(ShortOr::Short(other)) if other == id => {}
                     _ => {
@@ -104,8 +105,4 @@ fn section<'s>(
     known
         .find(|section| section.name == name)
         .ok_or_else(|| unknown_field(name, &valid(sections, others)))
-}
-
-fn check(section: &Section, value: toml::Value, common: &[&str]) -> Result<(), String> {
-    (section.check_value)(value).map_err(|error| super::error::readable(error.message(), common))
 }

@@ -17,7 +17,7 @@ use super::form::ShortOr;
 use super::format::{Format, Section, valid};
 use super::id::invalid_id;
 use super::place::{self, Step, field};
-use super::trigger::{COMMON, COMPONENT, Trigger, TriggerForm};
+use super::trigger::{COMMON, COMPONENT, Trigger, TriggerForm, common};
 use super::variable::Variable;
 
 /// A whole manifest, checked for inner consistency.
@@ -264,7 +264,10 @@ fn sections(
                     table.remove(name);
                 }
             }
-            (section.check)(value).map_err(|error| Wrong::Toml(error, &COMMON))?;
+            (section.check)(value).map_err(|error| {
+                let common = common(&error, &file.trigger[kind][index].config);
+                Wrong::Toml(error, common)
+            })?;
         }
     }
     let inline = file.trigger.iter().flat_map(|(kind, entries)| {

@@ -6,6 +6,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::component::Component;
+use super::error::unknown;
 use super::form::ShortOr;
 
 /// An entry of `[[trigger.KIND]]`.
@@ -17,6 +18,14 @@ pub struct Trigger {
     pub component: String,
     /// The other fields, which belong to the kind; see [`crate::Format`].
     pub config: toml::Table,
+}
+
+/// The fields that are valid beside those that an error of an entry's `config` names: [`COMMON`], unless it is about a table within.
+pub(super) fn common(error: &toml::de::Error, config: &toml::Table) -> &'static [&'static str] {
+    match unknown(error.message()).is_some_and(|field| config.contains_key(field)) {
+        true => &COMMON,
+        false => &[],
+    }
 }
 
 /// An entry as it is written.

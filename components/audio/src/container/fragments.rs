@@ -1,6 +1,6 @@
-//! Movie fragments (ISO/IEC 14496-12, 8.8), which symphonia reads wrongly where a file has several tracks: it takes the defaults of a
-//! track by its place instead of its number, and every track's data to be counted from the start of the fragment. It also panics at
-//! some flags of a first sample, and goes through samples that have no bytes.
+//! Movie fragments (ISO/IEC 14496-12, 8.8), of which symphonia reads one track rightly: with several it takes the defaults of a
+//! track by its place instead of its number, every track's data to be counted from the start of the fragment, and stops at the first
+//! sample of any track that is missing. It also panics at some flags of a first sample, and goes through samples that have no bytes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,10 +30,10 @@ const DEFAULTS: u64 = 24;
 /// How many tracks are put in order; films in many languages have a few dozen.
 const MAX_TRACKS: usize = 256;
 
-/// Change fragments to a form that symphonia reads as it is meant. `movie` is the content of `moov`, in the file `range`.
-pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>) {
-    order_defaults(bytes, movie.clone());
-    let sizes = default_sizes(bytes, movie);
+/// Change the fragments of a track to a form that symphonia reads as it is meant, and hide all others. `movie` is the content of
+/// `moov`, in the file `range`.
+pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: u32) {
+    let sizes = default_sizes(bytes, movie.clone());
     let len = range.end - range.start;
     // Offsets and other numbers, by where they stand.
     let mut offsets = Vec::new();
@@ -89,17 +89,21 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>) 
         let offset = i32::try_from(offset as i64).unwrap_or(i32::MAX);
         bytes.overwrite(at, &offset.to_be_bytes());
     }
+    hide_others(bytes, range, movie, track);
 }
 
 /// Check that the fragments of a track, in the file `range`, can be read.
 pub(super) fn check(bytes: &Bytes, range: Range<u64>, track: u32) -> Result<(), Error> {
     let named_error = |name| Err(unsupported(&format!("an mp4 of fragments {name}")));
     let len = range.end - range.start;
-    // Those of all tracks whose sizes are not listed one by one. Symphonia goes through them even if they have no bytes.
+    // Those whose sizes are not listed one by one. Symphonia goes through them even if they have no bytes.
     let mut samples = 0;
     for fragment in named(bytes, range, *b"moof") {
         let mut seen = false;
-        for (index, of) in named(bytes, fragment.content, *b"traf").enumerate() {
+        // Those before are hidden, if they are of other tracks.
+        let hidden_too = |atom: &Atom| atom.name == *b"traf" || atom.name == *b"free";
+        let tracks = atoms(bytes, fragment.content).filter(hidden_too);
+        for (index, of) in tracks.enumerate().filter(|(_, of)| of.name == *b"traf") {
             let Some(header) = Header::read(bytes, &of) else {
                 continue;
             };
@@ -140,27 +144,27 @@ pub(super) fn track_number(bytes: &Bytes, track: &Atom) -> Option<u32> {
     bytes.array_at(at).map(u32::from_be_bytes)
 }
 
-/// Bring the boxes `trex` into the order of the tracks.
-fn order_defaults(bytes: &mut Bytes, movie: Range<u64>) {
-    let order: Vec<u32> = named(bytes, movie.clone(), *b"trak")
-        .take(MAX_TRACKS)
-        .filter_map(|track| track_number(bytes, &track))
+/// Hide all tracks but one, which symphonia would read too, up to the first of their samples that the file does not have: `traf` in
+/// fragments, and `trex`, of which it takes the first for the first track.
+fn hide_others(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: u32) {
+    let number = |content: &Range<u64>| bytes.array_at(content.start + 4).map(u32::from_be_bytes);
+    let extends = inside(bytes, movie, &[b"mvex"]).unwrap_or_default();
+    let mut others: Vec<u64> = named(bytes, extends, *b"trex")
+        .filter(|defaults| number(&defaults.content) != Some(track))
+        .map(|defaults| defaults.named_at)
         .collect();
-    let places: Vec<Range<u64>> = defaults(bytes, movie).collect();
-    let mut contents: Vec<(usize, Vec<u8>)> = places
-        .iter()
-        .map(|place| {
-            let number = bytes.array_at(place.start + 4).map(u32::from_be_bytes);
-            let at = order.iter().position(|track| Some(*track) == number);
-            (at.unwrap_or(usize::MAX), bytes.slice(place.clone()))
-        })
-        .collect();
-    if contents.is_sorted_by_key(|(at, _)| *at) {
-        return;
+    for fragment in named(bytes, range.clone(), *b"moof") {
+        let tracks = named(bytes, fragment.content, *b"traf");
+        let of_others = tracks.filter(|of| {
+            named(bytes, of.content.clone(), *b"tfhd")
+                .next()
+                .and_then(|header| number(&header.content))
+                != Some(track)
+        });
+        others.extend(of_others.map(|of| of.named_at));
     }
-    contents.sort_by_key(|(at, _)| *at);
-    for (place, (_, content)) in places.into_iter().zip(contents) {
-        bytes.overwrite(place.start, &content);
+    for named_at in others {
+        bytes.overwrite(named_at, b"free");
     }
 }
 

@@ -112,37 +112,51 @@ fn tracks(bytes: &Bytes, movie: Range<u64>) -> Vec<Track> {
 }
 
 /// Hide from symphonia what it cannot read: tracks that are not audio or are demultiplexed here, and all sample entries but the one
-/// in use. No track is hidden in fragmented files, where other boxes refer to them.
+/// in use. Of fragmented files it sees the first track that it can read, and of several `moov` the first.
 pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
-    let found = movie(bytes, range.clone());
-    if let Some((movie, true)) = &found {
-        fragments::prepare(bytes, &range, movie.clone());
+    let movies = atoms(bytes, range.clone()).filter(|atom| atom.name == *b"moov");
+    let further: Vec<u64> = movies.skip(1).map(|movie| movie.named_at).collect();
+    for named_at in further {
+        bytes.overwrite(named_at, b"free");
     }
-    bound_offsets(bytes, &range);
-    let Some((movie, is_fragmented)) = found else {
-        return;
+    let Some((movie, is_fragmented)) = movie(bytes, range.clone()) else {
+        return bound_offsets(bytes, &range);
     };
     let mut hidden = Vec::new();
     let mut first = Vec::new();
     let mut emptied = Vec::new();
+    let mut fragmented = None;
     let tracks = tracks(bytes, movie.clone());
-    for atom in atoms(bytes, movie).filter(|atom| atom.name == *b"trak") {
+    for atom in atoms(bytes, movie.clone()).filter(|atom| atom.name == *b"trak") {
         let track = tracks.iter().find(|track| track.atom == atom);
         let entry = track.and_then(|track| track.entry(bytes));
+        let kind = entry.as_ref().map(|entry| &entry.kind);
+        let is_read = match kind {
+            _ if fragmented.is_some() => false,
+            Some(Kind::Symphonia) => true,
+            // Its fragments are not demultiplexed here.
+            Some(Kind::Coding(Coding::MpegAudio)) => is_fragmented,
+            _ => false,
+        };
         match (track, entry) {
-            (Some(track), Some(entry)) if matches!(entry.kind, Kind::Symphonia) => {
+            (Some(track), Some(entry)) if is_read => {
+                if is_fragmented {
+                    fragmented = fragments::track_number(bytes, &track.atom);
+                }
                 emptied.extend(entry.wave);
-                if !is_fragmented
-                    && track.entries.len() > 1
+                if track.entries.len() > 1
                     && let Some(used) = track.used
                 {
                     first.push((track.entries[0].start, track.entries[used].clone()));
                 }
             }
-            _ if is_fragmented => {}
             _ => hidden.push(atom.named_at),
         }
     }
+    if let Some(track) = fragmented {
+        fragments::prepare(bytes, &range, movie, track);
+    }
+    bound_offsets(bytes, &range);
     for named_at in hidden {
         bytes.overwrite(named_at, b"free");
     }

@@ -284,6 +284,31 @@ fn contents(content: &[u8], name: &[u8; 4]) -> Vec<usize> {
     found.map(|(at, _)| at + 4).collect()
 }
 
+/// MP4 that breaks off in its last fragment, in the pictures behind the sound.
+pub fn cut_off(mut content: Vec<u8>) -> Vec<u8> {
+    let data = *contents(&content, b"mdat").last().expect("a fragment");
+    let size = u32::from_be_bytes(content[data - 8..data - 4].try_into().expect("four bytes"));
+    content.truncate(data + size as usize * 4 / 5);
+    content
+}
+
+/// MP4 with another index behind the first, which says that there are no fragments.
+pub fn two_indexes(content: Vec<u8>) -> Vec<u8> {
+    let index = contents(&content, b"moov")[0] - 8;
+    let size = u32::from_be_bytes(content[index..index + 4].try_into().expect("four bytes"));
+    let of = &content[index..index + size as usize];
+    let mut first = of.to_vec();
+    let extends = contents(&first, b"mvex")[0];
+    first[extends - 4..extends].copy_from_slice(b"free");
+    [
+        &content[..index],
+        of,
+        &first,
+        &content[index + size as usize..],
+    ]
+    .concat()
+}
+
 /// MP4 whose fragments state samples without bytes.
 pub fn samples_without_bytes(mut content: Vec<u8>) -> Vec<u8> {
     for header in contents(&content, b"tfhd") {

@@ -85,7 +85,7 @@ pub(super) async fn reference_of(
 async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Metadata> {
     let scheme = scheme_of(registry);
     let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
-    let response = client.get(&url).send().await.map_err(web::shown)?;
+    let response = web::send(client, client.get(&url)).await?;
     if response.status() == StatusCode::NOT_FOUND {
         return Ok(Metadata::default());
     }
@@ -187,12 +187,12 @@ impl Repository {
             }
             _ => request,
         };
-        request.send().await.map_err(|error| {
-            let advice = match error.is_connect() {
+        web::send(&self.web, request).await.map_err(|error| {
+            let advice = match web::is_connect(&error) {
                 true => UNREACHABLE,
                 false => FAILED,
             };
-            anyhow::Error::from(web::shown(error)).context(advice)
+            error.context(advice)
         })
     }
 
@@ -233,8 +233,7 @@ impl Repository {
         if let RegistryAuth::Basic(name, password) = &self.credentials {
             request = request.basic_auth(name, Some(password));
         }
-        let response = request.send().await;
-        let response = response.map_err(web::shown).context(UNREACHABLE)?;
+        let response = web::send(&self.web, request).await.context(UNREACHABLE)?;
         let advice = match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN,
             _ => FAILED,
