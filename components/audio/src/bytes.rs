@@ -93,7 +93,7 @@ impl Bytes {
         out
     }
 
-    /// Put `content` in the place of the bytes from `offset` on; what reaches behind the end is left out.
+    /// Put `content` in the place of the bytes from `offset` on; what reaches past the end is left out.
     pub(crate) fn overwrite(&mut self, offset: u64, content: &[u8]) {
         for (offset, byte) in (offset..self.len).zip(content) {
             let index = self.chunk_at(offset);

@@ -77,7 +77,7 @@ impl Resampler {
         while self.given < due {
             let before = out.len();
             filter.flush(out)?;
-            // The zeros behind the end are no part of the signal.
+            // The zeros behind the end are not part of the signal.
             let missing = usize::try_from(due - self.given).unwrap_or(usize::MAX);
             out.truncate(before.saturating_add(missing));
             self.given += (out.len() - before) as u64;

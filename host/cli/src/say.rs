@@ -22,7 +22,7 @@ pub fn line(text: Arguments<'_>) {
     }
 }
 
-/// Write a line, for who goes on without a reader.
+/// Write a line, for callers that tolerate a closed standard output.
 pub fn write(text: Arguments<'_>) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }

@@ -315,7 +315,7 @@ pub fn temporary_store() -> anyhow::Result<(tempfile::TempDir, timeseries::Store
     Ok((folder, store))
 }
 
-/// Where the store lies.
+/// Path of the store.
 pub fn store_path(state_dir: &Path) -> std::path::PathBuf {
     state_dir.join("timeseries.sqlite")
 }

@@ -43,10 +43,10 @@ pub enum FilesError {
         "\"{0}\" must be a path inside the manifest's folder, without `/` in front and without `..`"
     )]
     Outside(String),
-    /// The place in the component is no absolute path.
+    /// The place in the component is not an absolute path.
     #[error("destination \"{0}\" must start with `/` and be without `..`")]
     Destination(String),
-    /// It is no glob pattern.
+    /// Not a glob pattern.
     #[error("\"{0}\" is not a pattern: {1}")]
     Pattern(String, &'static str),
 }

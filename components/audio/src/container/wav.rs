@@ -93,7 +93,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
     })
 }
 
-/// Where the samples lie, even if the header's lengths are wrong.
+/// Range of the samples, even if the header's lengths are wrong.
 fn data_range(bytes: &Bytes, file: &Range<u64>, style: Style, data: Chunk) -> Range<u64> {
     let riff_end = match style {
         Style::Wave64 => u64::MAX,

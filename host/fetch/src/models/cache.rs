@@ -28,7 +28,7 @@ impl CachedRepository {
         }
     }
 
-    /// Where the content with this digest lies.
+    /// Path of the content with this digest.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.folder.join("blobs").join(digest.digits())
     }

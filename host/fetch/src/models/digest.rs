@@ -13,7 +13,7 @@ pub(crate) enum Digest {
 }
 
 impl Digest {
-    /// What an `ETag` of the hub's states. None where it is no digest.
+    /// What an `ETag` of the hub's states. None if it is not a digest.
     pub fn from_etag(etag: &str) -> Option<Self> {
         let digits = etag.trim_start_matches("W/").trim_matches('"');
         let hex = digits

@@ -1,4 +1,4 @@
-//! What is to be had: folders of the user's own, models in a folder by their name, and repositories in the hub's cache.
+//! The models that there are: folders of the user's own, models in a folder by their name, and repositories in the hub's cache.
 
 use std::path::{Path, PathBuf};
 
@@ -190,7 +190,7 @@ impl Store {
         }
         folders.sort_unstable();
         for folder in folders {
-            // A name that is no text cannot be given to `--model` either.
+            // A name that is not UTF-8 cannot be given to `--model` either.
             let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
                 continue;
             };

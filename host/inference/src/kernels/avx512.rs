@@ -41,7 +41,7 @@ pub(super) fn scale_of(magnitudes: __m512i) -> f32 {
 }
 
 /// `2^x` for x up to 0, with a relative error of up to 3.3e-6: the power of the nearest whole number, times the first terms of the series.
-/// What is no number stays none.
+/// NaN stays NaN.
 #[target_feature(enable = "avx512f")]
 pub(super) fn exp2(x: __m512) -> __m512 {
     // Of a number and none, this instruction gives its second operand.

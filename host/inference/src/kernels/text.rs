@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn tokens_attend_to_their_own_text_whoever_shares_its_slots() {
-        // Heads of 64 have a kernel of their own on some CPUs; 20 is no multiple of what is computed side by side.
+        // Heads of 64 have a kernel of their own on some CPUs; 20 is not a multiple of what is computed side by side.
         for head_dim in [64, 20] {
             let mut rng = StdRng::seed_from_u64(0);
             let width = 2 * head_dim;

@@ -160,7 +160,7 @@ impl Capability for Files {
     }
 }
 
-/// Where the files lie that a component's entry selects.
+/// Paths of the files that a component's entry selects.
 pub(crate) fn selected(manifest: &Manifest, component: &Component) -> anyhow::Result<Vec<PathBuf>> {
     let selection = Selection::of(&manifest.folder, component)?;
     Ok(selection.files.into_values().collect())

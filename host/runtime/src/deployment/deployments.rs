@@ -34,7 +34,7 @@ pub struct Deployments {
 struct Parts {
     /// The components of `spin.toml`, which deployed ones are added to.
     manifest: Manifest,
-    /// The deployed components that could be loaded. What the others lack is no reason to refuse a change of these.
+    /// The deployed components that could be loaded. Those that could not are no obstacle to changing these.
     served: BTreeSet<String>,
 }
 

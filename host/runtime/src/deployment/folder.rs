@@ -64,7 +64,7 @@ impl Folder {
         Ok((folder, record))
     }
 
-    /// Where the bytes of this digest lie.
+    /// Path of the bytes of this digest.
     pub(super) fn blob(&self, digest: &str) -> PathBuf {
         self.blobs().join(format!("{digest}.wasm"))
     }

@@ -82,7 +82,7 @@ impl CodeCache {
         })
     }
 
-    /// Where the code of the component with this digest lies.
+    /// Path of the code of the component with this digest.
     fn entry(&self, digest: &str) -> PathBuf {
         self.folder
             .join(format!("{digest}-{:016x}.cwasm", self.compatibility))

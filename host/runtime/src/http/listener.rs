@@ -92,7 +92,7 @@ impl Listener {
     }
 
     /// Hands requests to `handle` until `stop` is cancelled; then takes no more connections, and lets requests
-    /// under way finish. Answers whether all of them did in time.
+    /// under way finish. Returns whether all of them did in time.
     pub(crate) async fn serve<H, F, B>(
         self,
         limits: ConnectionLimits,

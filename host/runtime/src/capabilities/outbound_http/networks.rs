@@ -53,7 +53,7 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     !NETWORKS.iter().any(|network| network.contains(&address))
 }
 
-/// The address that a URL's host is, where it is no name.
+/// The address that a URL's host is; none for a name.
 pub(super) fn literal(host: &str) -> Option<IpAddr> {
     let bare = host
         .strip_prefix('[')

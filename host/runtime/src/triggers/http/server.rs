@@ -99,7 +99,7 @@ impl<A: HasRoutes> Server<A> {
     }
 
     /// Serves until `stop` is cancelled; then takes no more connections, and lets requests under way finish within
-    /// `shutdown_timeout`. Answers whether all of them did.
+    /// `shutdown_timeout`. Returns whether all of them did.
     pub async fn serve(self, stop: CancellationToken) -> bool {
         let Self { listener, shared } = self;
         let limits = ConnectionLimits {
