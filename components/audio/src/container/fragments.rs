@@ -1,6 +1,7 @@
 //! Movie fragments (ISO/IEC 14496-12, 8.8), of which symphonia reads one track rightly: with several it takes the defaults of a
 //! track by its place instead of its number, every track's data to be counted from the start of the fragment, and stops at the first
-//! sample of any track that is missing. It also panics at some flags of a first sample, and goes through samples that have no bytes.
+//! sample of any track that is missing. It also panics at some flags of a first sample, goes through samples that have no bytes, and for
+//! each sample adds up the durations of all before it in the run.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,8 +25,15 @@ const SAMPLE_SIZE: u32 = 0x200;
 const SAMPLE_FLAGS: u32 = 0x400;
 const SAMPLE_COMPOSITION: u32 = 0x800;
 
-/// Bytes of the content of `trex`.
+/// Bytes of the content of `trex`, and where in it the durations and the sizes of samples stand.
 const DEFAULTS: u64 = 24;
+const DEFAULT_DURATION_AT: u64 = 12;
+const DEFAULT_SIZE_AT: u64 = 16;
+
+/// Samples of a run whose durations are left out, if nearly all are the default: together they may differ by those of so many samples.
+/// The times behind are off by that.
+const LONG_RUN: u32 = 1024;
+const MAX_DIFFERENCE: u64 = 8;
 
 /// How many tracks are put in order; films in many languages have a few dozen.
 const MAX_TRACKS: usize = 256;
@@ -33,11 +41,13 @@ const MAX_TRACKS: usize = 256;
 /// Change the fragments of a track to a form that symphonia reads as it is meant, and hide all others. `movie` is the content of
 /// `moov`, in the file `range`.
 pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: u32) {
-    let sizes = default_sizes(bytes, movie.clone());
+    let sizes = default(bytes, movie.clone(), DEFAULT_SIZE_AT);
+    let durations = default(bytes, movie.clone(), DEFAULT_DURATION_AT);
     let len = range.end - range.start;
     // Offsets and other numbers, by where they stand.
     let mut offsets = Vec::new();
     let mut numbers = Vec::new();
+    let mut entries_of_runs = Vec::new();
     for fragment in named(bytes, range.clone(), *b"moof") {
         let start = fragment.named_at - 4;
         let mut base = start - range.start;
@@ -51,6 +61,8 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, 
             });
             let default = sizes.get(&header.track).copied().unwrap_or(0);
             let default = header.default_size.unwrap_or(default);
+            let duration = durations.get(&header.track).copied();
+            let duration = header.default_duration.or(duration);
             let mut end = own;
             for run in named(bytes, track.content, *b"trun") {
                 let Some(flags) = flags(bytes, &run) else {
@@ -66,7 +78,7 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, 
                     }
                 }
                 if flags & FIRST_SAMPLE_FLAGS != 0 {
-                    let at = run.content.start + 8 + if flags & DATA_OFFSET != 0 { 4 } else { 0 };
+                    let at = run.content.start + 8 + width(flags, DATA_OFFSET);
                     numbers.push((at, 0));
                 }
                 if flags & SAMPLE_SIZE == 0 && default > 0 {
@@ -77,12 +89,22 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, 
                     }
                 }
                 end = end.saturating_add(size(bytes, &run, flags, default));
+                if let Some(entries) = without_durations(bytes, &run, flags, duration) {
+                    let word = bytes
+                        .array_at(run.content.start)
+                        .map_or(0, u32::from_be_bytes);
+                    numbers.push((run.content.start, word & !SAMPLE_DURATION));
+                    entries_of_runs.push((entries_at(&run, flags), entries));
+                }
             }
             base = end;
         }
     }
     for (at, number) in numbers {
         bytes.overwrite(at, &number.to_be_bytes());
+    }
+    for (at, entries) in entries_of_runs {
+        bytes.overwrite(at, &entries);
     }
     for (at, offset) in offsets {
         // What has no place in 32 bits is behind the end of the file, or is bounded there.
@@ -168,13 +190,13 @@ fn hide_others(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: 
     }
 }
 
-/// The size of a sample by track, where a fragment does not say.
-fn default_sizes(bytes: &Bytes, movie: Range<u64>) -> BTreeMap<u32, u32> {
+/// A number of `trex`, for where a fragment does not say, by track.
+fn default(bytes: &Bytes, movie: Range<u64>, at: u64) -> BTreeMap<u32, u32> {
     defaults(bytes, movie)
         .filter_map(|place| {
             let number = bytes.array_at(place.start + 4).map(u32::from_be_bytes)?;
-            let size = bytes.array_at(place.start + 16).map(u32::from_be_bytes)?;
-            Some((number, size))
+            let value = bytes.array_at(place.start + at).map(u32::from_be_bytes)?;
+            Some((number, value))
         })
         .collect()
 }
@@ -203,6 +225,7 @@ struct Header {
     track: u32,
     flags: u32,
     base: Option<u64>,
+    default_duration: Option<u32>,
     default_size: Option<u32>,
 }
 
@@ -217,9 +240,12 @@ impl Header {
             base = Some(u64::from_be_bytes(bytes.array_at(at)?));
             at += 8;
         }
-        for flag in [SAMPLE_DESCRIPTION, DEFAULT_DURATION] {
-            at += if flags & flag != 0 { 4 } else { 0 };
-        }
+        at += width(flags, SAMPLE_DESCRIPTION);
+        let default_duration = match flags & DEFAULT_DURATION {
+            0 => None,
+            _ => Some(u32::from_be_bytes(bytes.array_at(at)?)),
+        };
+        at += width(flags, DEFAULT_DURATION);
         let default_size = match flags & DEFAULT_SIZE {
             0 => None,
             _ => Some(u32::from_be_bytes(bytes.array_at(at)?)),
@@ -228,9 +254,59 @@ impl Header {
             track: u32::from_be_bytes(number),
             flags,
             base,
+            default_duration,
             default_size,
         })
     }
+}
+
+/// Bytes of a field that is there if its flag is.
+fn width(flags: u32, flag: u32) -> u64 {
+    if flags & flag != 0 { 4 } else { 0 }
+}
+
+/// Where the entries of a run begin, one for each sample.
+fn entries_at(run: &Atom, flags: u32) -> u64 {
+    run.content.start + 8 + width(flags, DATA_OFFSET) + width(flags, FIRST_SAMPLE_FLAGS)
+}
+
+/// Bytes of an entry of a run.
+fn entry_width(flags: u32) -> u64 {
+    [
+        SAMPLE_DURATION,
+        SAMPLE_SIZE,
+        SAMPLE_FLAGS,
+        SAMPLE_COMPOSITION,
+    ]
+    .map(|flag| width(flags, flag))
+    .iter()
+    .sum()
+}
+
+/// The entries of a long run without their durations; none where they are needed, or not there.
+fn without_durations(
+    bytes: &Bytes,
+    run: &Atom,
+    flags: u32,
+    default: Option<u32>,
+) -> Option<Vec<u8>> {
+    let (count, default) = (count(bytes, run), default?);
+    if flags & SAMPLE_DURATION == 0 || count < LONG_RUN {
+        return None;
+    }
+    let (first, step) = (entries_at(run, flags), entry_width(flags));
+    if first + u64::from(count) * step > run.content.end {
+        return None;
+    }
+    let entries = bytes.slice(first..first + u64::from(count) * step);
+    let entries = entries.chunks_exact(step as usize);
+    let difference: u64 = entries
+        .clone()
+        .filter_map(|entry| entry.first_chunk().copied())
+        .map(|duration| u64::from(u32::from_be_bytes(duration).abs_diff(default)))
+        .sum();
+    (difference <= MAX_DIFFERENCE * u64::from(default))
+        .then(|| entries.flat_map(|entry| &entry[4..]).copied().collect())
 }
 
 /// How many samples a run has, the box `trun`.
@@ -245,11 +321,10 @@ fn size(bytes: &Bytes, run: &Atom, flags: u32, default: u32) -> u64 {
     if flags & SAMPLE_SIZE == 0 {
         return u64::from(count) * u64::from(default);
     }
-    let has = |flag: u32| if flags & flag != 0 { 4 } else { 0 };
-    let first = run.content.start + 8 + has(DATA_OFFSET) + has(FIRST_SAMPLE_FLAGS);
-    let step = 4 + has(SAMPLE_DURATION) + has(SAMPLE_FLAGS) + has(SAMPLE_COMPOSITION);
+    let first = entries_at(run, flags) + width(flags, SAMPLE_DURATION);
+    let step = entry_width(flags);
     (0..u64::from(count))
-        .map(|sample| first + sample * step + has(SAMPLE_DURATION))
+        .map(|sample| first + sample * step)
         .take_while(|at| at + 4 <= run.content.end)
         .filter_map(|at| bytes.array_at(at).map(u32::from_be_bytes))
         .map(u64::from)

@@ -230,6 +230,7 @@ pub const ROWS: &[Row] = &[
     row("fragments_dash_swapped.mp4", Changed(film!("-c:a aac -movflags +dash+frag_keyframe+delay_moov"), make::swapped_defaults), Like(0.999)),
     row("fragments_without_bytes.mp4", Changed("-c:a aac -movflags +frag_keyframe+empty_moov", make::samples_without_bytes), Damaged("more samples than it has bytes")),
     row("fragments_flagged.mp4", Changed("-c:a aac -movflags +frag_keyframe+empty_moov", make::all_flags_of_first_samples), Like(0.999)),
+    row("fragment_of_many_samples.mp4", By("-af aloop=loop=29:size=100000 -c:a aac -movflags +empty_moov"), Like(0.999)),
     row("fragments_cut_off.mp4", Changed("-f lavfi -i testsrc=size=320x240:rate=25:duration=2.4 -map 0:a -map 1:v -c:v mpeg4 -g 250 -c:a aac -movflags +frag_keyframe+empty_moov+default_base_moof", make::cut_off), Like(0.999)),
     row("fragments_of_the_first_moov.mp4", Changed("-c:a aac -movflags +frag_keyframe+empty_moov+default_base_moof", make::two_indexes), Like(0.999)),
     row("alac_fragmented.mov", By("-c:a alac -movflags +frag_keyframe+empty_moov"), Same(0.0)),
