@@ -35,7 +35,7 @@ const DEFAULT_SIZE_AT: u64 = 16;
 const LONG_RUN: u32 = 1024;
 const MAX_DIFFERENCE: u64 = 8;
 
-/// How many tracks are put in order; films in many languages have a few dozen.
+/// Of how many tracks the defaults are read; films in many languages have a few dozen.
 const MAX_TRACKS: usize = 256;
 
 /// Change the fragments of a track to a form that symphonia reads as it is meant, and hide all others. `movie` is the content of
@@ -114,8 +114,8 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, 
     hide_others(bytes, range, movie, track);
 }
 
-/// Check that the fragments of a track, in the file `range`, can be read.
-pub(super) fn check(bytes: &Bytes, range: Range<u64>, track: u32) -> Result<(), Error> {
+/// Check that the fragments that [`prepare`] has left, in the file `range`, can be read.
+pub(super) fn check(bytes: &Bytes, range: Range<u64>) -> Result<(), Error> {
     let named_error = |name| Err(unsupported(&format!("an mp4 of fragments {name}")));
     let len = range.end - range.start;
     // Those whose sizes are not listed one by one. Symphonia goes through them even if they have no bytes.
@@ -137,9 +137,6 @@ pub(super) fn check(bytes: &Bytes, range: Range<u64>, track: u32) -> Result<(), 
                 return Err(damaged(
                     "the MP4 file states more samples than it has bytes",
                 ));
-            }
-            if header.track != track {
-                continue;
             }
             if std::mem::replace(&mut seen, true) {
                 return named_error("with one track twice");

@@ -279,8 +279,7 @@ pub(crate) fn open(
         };
         match entry.kind {
             Kind::Symphonia | Kind::Coding(Coding::MpegAudio) if is_fragmented => {
-                let number = fragments::track_number(bytes, &track.atom).unwrap_or(0);
-                return fragments::check(bytes, range, number).map(|()| None);
+                return fragments::check(bytes, range).map(|()| None);
             }
             Kind::Symphonia => {
                 let has = |name| inside(bytes, track.table.clone(), &[name]).is_some();
