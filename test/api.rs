@@ -41,6 +41,45 @@ async fn analyze_with_a_short_audio() {
     assert_eq!(words(&answer.transcription()), said_in("home.m4a"));
 }
 
+/// What makes the log show spans.
+const SPANS: [&str; 4] = ["--log-format", "text", "--log", "otel::tracing=trace"];
+
+#[tokio::test]
+async fn each_part_of_a_request_has_its_span() {
+    let host = Host::with(common::state_dir(), &SPANS);
+    host.analyze("home.m4a", recording("home.m4a"), &[]).await;
+    host.get("/stats").await;
+    let request =
+        "http.server.request{otel.kind=\"server\" http.request.method=POST url.path=\"/analyze\"";
+    let status = "http.response.status_code=200";
+    let invocation = ":invocation{faas.invoked_name=\"analyze\"";
+    let close = "}: close time.busy=";
+    for parts in [
+        &[request, status, close][..],
+        &[request, invocation, close],
+        &[request, invocation, "}:window{index=0", close],
+        &[
+            request,
+            invocation,
+            "}:timeseries{",
+            "db.operation.name=\"write\"",
+            close,
+        ],
+        &[
+            "url.path=\"/stats\"",
+            ":invocation{faas.invoked_name=\"stats\"",
+            "}:timeseries{",
+            "\"aggregate\"",
+            close,
+        ],
+        // They work for several windows, so they are nobody's children.
+        &["TRACE encoder{windows=1", close],
+        &["TRACE decoder{rows=1 round=0", close],
+    ] {
+        host.wait_for_text(parts).await;
+    }
+}
+
 #[tokio::test]
 async fn stats_has_its_fields() {
     let host = Host::start();

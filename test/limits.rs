@@ -1128,6 +1128,26 @@ async fn outbound_requests_reach_allowed_hosts_only() {
     assert_eq!(denied["level"], "WARN");
 }
 
+#[tokio::test]
+async fn an_outbound_request_has_a_span_of_the_request_it_is_made_for() {
+    let other = probe();
+    let manifest = PROBE.replace("{server}", other.address());
+    let spans = ["--log-format", "text", "--log", "otel::tracing=trace"];
+    let host = Host::with_manifest(&manifest, &spans);
+    let path = format!("/given/fetch?{}/hello", other.address());
+    assert_eq!(host.get(&path).await.text, "200");
+    let url = format!("url.full=\"http://{}/hello\"", other.address());
+    host.wait_for_text(&[
+        "http.server.request{",
+        ":invocation{faas.invoked_name=\"given\"",
+        "}:http.client.request{otel.kind=\"client\" http.request.method=GET server.address=\"127.0.0.1\"",
+        &url,
+        "http.response.status_code=200",
+        "}: close",
+    ])
+    .await;
+}
+
 /// Serves every connection on loopback with `answer`, or with nothing where it is empty. Tells the address, and how many
 /// connections there were.
 async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use inference::metrics::{BATCHES, DECODER_DURATION, ENCODER_DURATION, MODEL, WINDOWS};
 use serde_json::{Value, json};
 
 mod serve;
@@ -47,6 +48,7 @@ fn arguments() -> anyhow::Result<(PathBuf, inference::Config)> {
     let mut next = |what: &str| arguments.next().with_context(|| format!("no {what}"));
     let state = PathBuf::from(next("folder for state")?);
     let mut config = inference::Config::new(next("model")?, ".tools/onnxruntime/libonnxruntime.so");
+    config.name = "bench".into();
     config.precision = match next("precision")?.as_str() {
         "auto" => inference::Precision::Auto,
         "fp32" => inference::Precision::Fp32,
@@ -60,12 +62,14 @@ fn arguments() -> anyhow::Result<(PathBuf, inference::Config)> {
 fn answer(line: &str, served: &serve::Served, stages: &stages::Stages) -> anyhow::Result<Value> {
     match line.split_once(' ').unwrap_or((line, "")) {
         ("counters", _) => {
-            let metrics = served.model.metrics();
+            let labels = [(MODEL, "bench")];
+            let sum = |name| served.metrics.histogram(name, &labels).sum;
+            let counter = |name| served.metrics.counter(name, &labels);
             Ok(json!({
-                "encoder": metrics.encoder_seconds,
-                "decoder": metrics.decoder_seconds,
-                "windows": metrics.windows,
-                "batches": metrics.batches,
+                "encoder": sum(ENCODER_DURATION),
+                "decoder": sum(DECODER_DURATION),
+                "windows": counter(WINDOWS),
+                "batches": counter(BATCHES),
             }))
         }
         ("features", file) => {

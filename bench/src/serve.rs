@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use manifest::Manifest;
-use runtime::capabilities::{
-    Capabilities, Environment, Files, Inference, OutboundHttp, Timeseries, Variables,
-};
+use runtime::capabilities::{Capabilities, Resources};
 use runtime::triggers::http::{Server, ServerConfig};
 use runtime::{Host, Reuse};
 use tokio_util::sync::CancellationToken;
@@ -19,27 +17,27 @@ use tokio_util::sync::CancellationToken;
 pub struct Served {
     pub url: String,
     pub model: Arc<inference::Engine>,
+    pub metrics: telemetry::Metrics,
     _host: Host,
 }
 
 /// With this model; what `config` does not say is the default.
 pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Served> {
     let manifest = Manifest::read(Path::new("spin.toml"), &runtime::format())?;
+    let metrics = telemetry::Metrics::install()?;
     let model = Arc::new(inference::Engine::load(config)?);
     let store = Arc::new(timeseries::Store::open_sqlite(
         state.join("timeseries.sqlite"),
         None,
     )?);
-    let variables = Variables::from_environment(std::env::vars_os());
-    let capabilities = Capabilities {
-        inference: Inference(BTreeMap::from([("whisper".into(), Arc::clone(&model))])),
-        timeseries: Timeseries(store),
-        outbound_http: OutboundHttp::new(variables.clone(), &[])?,
-        variables,
-        environment: Environment,
-        files: Files::new(&state.join("files"))?,
-    };
-    let host = Host::new(capabilities, 64, &state.join("code"))?;
+    let capabilities = Capabilities::new(&Resources {
+        models: BTreeMap::from([("whisper".into(), Arc::clone(&model))]),
+        store,
+        environment: std::env::vars_os().collect(),
+        outbound_authorities: Vec::new(),
+        files: state.join("files"),
+    })?;
+    let host = Host::new(capabilities, 64, &state.join("code"), metrics.clone())?;
     let application = Arc::new(ArcSwap::from_pointee(host.load(
         &manifest,
         Reuse::Nothing,
@@ -59,6 +57,7 @@ pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Se
     Ok(Served {
         url,
         model,
+        metrics,
         _host: host,
     })
 }

@@ -94,18 +94,15 @@ impl Host {
         environment: &[(&str, &str)],
     ) -> Self {
         use_ring();
-        let mut child = whisper_host()
-            .args([
-                "up",
-                "--listen",
-                "127.0.0.1:0",
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--log-format",
-                "json",
-                "--state-dir",
-            ])
-            .arg(state.path())
+        let mut command = whisper_host();
+        command
+            .args(["up", "--listen", "127.0.0.1:0"])
+            .args(["--admin-listen", "127.0.0.1:0", "--state-dir"])
+            .arg(state.path());
+        if !args.contains(&"--log-format") {
+            command.args(["--log-format", "json"]);
+        }
+        let mut child = command
             .args(args)
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
@@ -158,6 +155,25 @@ impl Host {
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
+    }
+
+    /// Waits for a line of the log in text form that has all of these, in this order.
+    pub async fn wait_for_text(&self, parts: &[&str]) -> String {
+        eventually(async || {
+            let text = std::fs::read_to_string(self.state.path().join("log")).unwrap();
+            let has_all = |line: &&str| {
+                let mut rest = *line;
+                parts.iter().all(|part| match rest.split_once(part) {
+                    Some((_, after)) => {
+                        rest = after;
+                        true
+                    }
+                    None => false,
+                })
+            };
+            text.lines().find(has_all).map(str::to_owned)
+        })
+        .await
     }
 
     /// Waits for a line of the log.

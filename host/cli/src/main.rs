@@ -5,7 +5,6 @@
 mod admin;
 mod commands;
 mod fetching;
-mod log;
 mod options;
 mod progress;
 mod say;
@@ -27,7 +26,7 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = cli.command.run();
-    log::flush();
+    telemetry::log::flush();
     match result {
         Ok(code) => code,
         Err(error) => failed(&error),

@@ -188,6 +188,15 @@ pub enum LogFormat {
     Json,
 }
 
+impl From<LogFormat> for telemetry::log::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
 /// A number of places: with none, nothing would ever be served.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {

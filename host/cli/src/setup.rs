@@ -7,9 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use fetch::components::Sources;
 use manifest::Manifest;
-use runtime::capabilities::{
-    Capabilities, Environment, Files, Inference, OutboundHttp, Timeseries, Variables,
-};
+use runtime::capabilities::{Capabilities, Resources};
 use runtime::{Application, Host, Reuse};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +21,7 @@ pub struct Parts {
     /// None where no component is granted a model.
     pub models: Vec<LoadedModel>,
     pub store: Arc<timeseries::Store>,
+    pub metrics: telemetry::Metrics,
 }
 
 /// A model that components may be granted.
@@ -39,6 +38,7 @@ pub struct Loaded {
     pub application: Application,
     host: Host,
     pub models: Vec<LoadedModel>,
+    pub metrics: telemetry::Metrics,
     store: Arc<timeseries::Store>,
 }
 
@@ -53,6 +53,7 @@ impl Loaded {
             host,
             models,
             store,
+            metrics: _,
         } = self;
         // Each request has a limit of its own.
         host.finish(Duration::MAX).await;
@@ -108,6 +109,7 @@ pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<L
         host,
         models,
         store,
+        metrics,
     } = parts(common, store).await?;
     let (host, application) = blocking(move || {
         let application = host.load(&manifest, Reuse::Nothing, &CancellationToken::new())?;
@@ -119,6 +121,7 @@ pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<L
         application,
         host,
         models,
+        metrics,
         store,
     })
 }
@@ -142,7 +145,10 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
         common.state_dir.join("code"),
         common.state_dir.join("files"),
     );
-    let timeseries = Timeseries(Arc::clone(&store));
+    let lent = Arc::clone(&store);
+    // Before the engines, which make handles of their metrics when they are loaded.
+    let metrics = telemetry::Metrics::install()?;
+    let recorded = metrics.clone();
     let (host, models) = blocking(move || {
         let models = configs
             .into_iter()
@@ -151,21 +157,15 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
                 Ok(LoadedModel { id, folder, engine })
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let variables = Variables::from_environment(std::env::vars_os());
-        let capabilities = Capabilities {
-            inference: Inference(
-                models
-                    .iter()
-                    .map(|model| (model.id.clone(), Arc::clone(&model.engine)))
-                    .collect(),
-            ),
-            timeseries,
-            outbound_http: OutboundHttp::new(variables.clone(), &authorities)?,
-            variables,
-            environment: Environment,
-            files: Files::new(&files)?,
-        };
-        Ok((Host::new(capabilities, instances, &code)?, models))
+        let by_id = |model: &LoadedModel| (model.id.clone(), Arc::clone(&model.engine));
+        let capabilities = Capabilities::new(&Resources {
+            models: models.iter().map(by_id).collect(),
+            store: lent,
+            environment: std::env::vars_os().collect(),
+            outbound_authorities: authorities,
+            files,
+        })?;
+        Ok((Host::new(capabilities, instances, &code, recorded)?, models))
     })
     .await?;
     Ok(Parts {
@@ -173,6 +173,7 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
         host,
         models,
         store,
+        metrics,
     })
 }
 
@@ -218,7 +219,8 @@ async fn model_configs(
         let folder = fetching::here(&store, wanted, precision)
             .await
             .with_context(|| format!("model {id}"))?;
-        let config = model_config(common, &folder);
+        let mut config = model_config(common, &folder);
+        config.name.clone_from(id);
         configs.push((id.clone(), folder, config));
     }
     Ok(configs)

@@ -1,42 +1,44 @@
-//! How many transcriptions are in progress: no more than a number.
+//! Admission of transcriptions: no more than a number are in progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use metrics::Gauge;
 
 /// Counts the transcriptions in progress.
 pub(crate) struct Admission {
     limit: usize,
     in_progress: AtomicUsize,
+    active: Gauge,
 }
 
 /// The right to be one of the transcriptions in progress.
 pub(crate) struct Permit(Arc<Admission>);
 
 impl Admission {
-    pub fn new(limit: usize) -> Self {
+    /// `active`: gauge of those in progress.
+    pub fn new(limit: usize, active: Gauge) -> Self {
         Self {
             limit,
             in_progress: AtomicUsize::new(0),
+            active,
         }
     }
 
     /// None where as many as the limit are in progress.
     pub fn acquire(self: &Arc<Self>) -> Option<Permit> {
-        self.in_progress
-            .try_update(Relaxed, Relaxed, |count| {
-                (count < self.limit).then_some(count + 1)
-            })
-            .ok()
-            .map(|_| Permit(Arc::clone(self)))
-    }
-
-    pub fn in_progress(&self) -> usize {
-        self.in_progress.load(Relaxed)
+        let admitted = self.in_progress.try_update(Relaxed, Relaxed, |count| {
+            (count < self.limit).then_some(count + 1)
+        });
+        admitted.ok()?;
+        self.active.increment(1.0);
+        Some(Permit(Arc::clone(self)))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.in_progress.fetch_sub(1, Relaxed);
+        self.0.active.decrement(1.0);
     }
 }

@@ -20,6 +20,8 @@ pub enum Device {
 /// How to load a model and how much to take on.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// What its metrics call the model.
+    pub name: String,
     /// The model's folder.
     pub model: PathBuf,
     /// ONNX Runtime's shared library, 1.31 or newer. A process loads one: later engines use the first one's.
@@ -44,10 +46,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: device and precision by themselves, a thread per core, batches of 8 rows, 64 transcriptions, 4 minutes.
+    /// The defaults: the folder's name, device and precision by themselves, a thread per core, batches of 8 rows, 64
+    /// transcriptions, 4 minutes.
     pub fn new(model: impl Into<PathBuf>, library: impl Into<PathBuf>) -> Self {
+        let model = model.into();
+        let name = model.file_name().unwrap_or_default();
         Self {
-            model: model.into(),
+            name: name.to_string_lossy().into_owned(),
+            model,
             library: library.into(),
             device: Device::default(),
             precision: Precision::default(),

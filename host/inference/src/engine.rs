@@ -5,8 +5,9 @@ use std::thread::JoinHandle;
 
 use crate::admission::Admission;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::model::{Contents, Model, Vocabulary, Whisper};
-use crate::scheduler::{Metrics, Scheduler, Worker};
+use crate::scheduler::{Scheduler, Worker};
 use crate::session;
 use crate::transcription::Transcription;
 use crate::{Error, LoadError, Options};
@@ -70,7 +71,9 @@ impl Engine {
             dimensions,
             vocabulary,
         });
-        let scheduler = Arc::new(Scheduler::new());
+        let metrics = Metrics::new(&config.name);
+        let admission = Admission::new(config.max_queue, metrics.transcriptions_active.clone());
+        let scheduler = Arc::new(Scheduler::new(metrics));
         let max_batch = if loaded.batches { config.max_batch } else { 1 };
         let worker = Worker::new(
             Arc::clone(&scheduler),
@@ -88,7 +91,7 @@ impl Engine {
         Ok(Self {
             model,
             scheduler,
-            admission: Arc::new(Admission::new(config.max_queue)),
+            admission: Arc::new(admission),
             max_beam: config.max_batch,
             max_buffered,
             thread: Some(thread),
@@ -131,21 +134,9 @@ impl Engine {
         )
     }
 
-    /// Seconds until the windows that wait now are decoded, by the mean so far; at least 1.
+    /// Seconds until the windows that wait now are decoded; at least 1.
     fn retry_after(&self) -> u32 {
-        let metrics = self.metrics();
-        let busy = metrics.encoder_seconds + metrics.decoder_seconds;
-        let per_window = busy / metrics.windows.max(1) as f64;
-        (per_window * metrics.queued_windows as f64).ceil().max(1.0) as u32
-    }
-
-    /// What the engine has done so far.
-    pub fn metrics(&self) -> Metrics {
-        self.scheduler.counters.snapshot(
-            self.admission.in_progress(),
-            self.scheduler.waiting(),
-            self.model.dimensions.frames_per_second,
-        )
+        self.scheduler.backlog().ceil().max(1.0) as u32
     }
 }
 

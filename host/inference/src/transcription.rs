@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tracing::Span;
 
 use crate::admission::Permit;
 use crate::decode::Attempt;
@@ -72,6 +72,8 @@ pub(crate) struct Stream {
     /// Room for more frames, or a failure.
     room: Notify,
     itself: Weak<Stream>,
+    /// Where it was started: parent of the spans of its windows.
+    span: Span,
     _permit: Permit,
 }
 
@@ -154,6 +156,7 @@ impl Transcription {
             output: Notify::new(),
             room: Notify::new(),
             itself: Weak::clone(itself),
+            span: Span::current(),
             model,
             scheduler,
             max_buffered,
@@ -205,8 +208,8 @@ impl Transcription {
                 if state.buffer.len() + frames.len() <= stream.max_buffered * n_mels {
                     let count = frames.len() / n_mels;
                     state.pushed += count;
-                    let counters = &stream.scheduler.counters;
-                    counters.pushed_frames.fetch_add(count as u64, Relaxed);
+                    let metrics = &stream.scheduler.metrics;
+                    metrics.frames_pushed.increment(count as u64);
                     state.buffer.extend_from_slice(&frames);
                     stream.advance(&mut state);
                     return Ok(());
@@ -401,14 +404,19 @@ impl Stream {
             index: u64::from(state.windows),
             options: Arc::clone(&self.options),
             reply: self.itself.clone(),
+            span: tracing::trace_span!(
+                target: telemetry::SPANS,
+                parent: &self.span,
+                "window",
+                index = state.windows,
+            ),
         }
     }
 
     /// Go on by `frames`, and forget those before.
     fn go_on(&self, state: &mut State, frames: usize) {
         state.seek += frames;
-        let counters = &self.scheduler.counters;
-        counters.done_frames.fetch_add(frames as u64, Relaxed);
+        self.scheduler.metrics.frames_done.increment(frames as u64);
         state.buffer.drain(..frames * self.model.dimensions.n_mels);
         self.room.notify_waiters();
     }

@@ -24,7 +24,7 @@ pub struct Check {
 /// # Errors
 /// The first thing that would keep the application from being served.
 pub fn run(options: &Check) -> anyhow::Result<ExitCode> {
-    crate::log::start(&options.common.log, options.common.log_format)?;
+    telemetry::log::start(&options.common.log, options.common.log_format.into())?;
     let report = scheduler::start()?.block_on(async {
         let (_folder, store) = setup::temporary_store()?;
         let loaded = setup::load(&options.common, store).await?;

@@ -7,7 +7,7 @@ use fetch::models::{self, Listed, Located, Store};
 use indicatif::HumanBytes;
 
 use crate::fetching::precision;
-use crate::options::{Device, LogFormat, ModelsFolder, Precision};
+use crate::options::{Device, ModelsFolder, Precision};
 use crate::say::say;
 use crate::{progress, scheduler};
 
@@ -59,7 +59,7 @@ pub enum ModelsCommand {
 /// # Errors
 /// When there is no such model, or it cannot be fetched or removed.
 pub fn run(options: &Models) -> anyhow::Result<ExitCode> {
-    crate::log::start("warn", LogFormat::Text)?;
+    telemetry::log::start("warn", telemetry::log::Format::Text)?;
     let store = Store::new(&options.models.folder);
     let any = precision(Precision::Auto, Device::Auto);
     scheduler::start()?.block_on(async {

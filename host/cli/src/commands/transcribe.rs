@@ -9,14 +9,14 @@ use anyhow::Context as _;
 use clap::Args;
 use http_body_util::BodyExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use runtime::Application;
+use inference::metrics::{FRAMES_DONE, FRAMES_PUSHED, MODEL};
 use runtime::triggers::http::HasRoutes as _;
 use serde_json::{Value, json};
 
 use crate::options::Common;
 use crate::say::{complain, say};
 use crate::scheduler;
-use crate::setup::{self, LoadedModel};
+use crate::setup::{self, Loaded};
 
 #[derive(Args)]
 pub struct Transcribe {
@@ -61,13 +61,13 @@ pub struct Transcribe {
 /// # Errors
 /// When the application cannot be loaded.
 pub fn run(options: &Transcribe) -> anyhow::Result<ExitCode> {
-    crate::log::start(&options.common.log, options.common.log_format)?;
+    telemetry::log::start(&options.common.log, options.common.log_format.into())?;
     scheduler::start()?.block_on(async {
         let (_folder, store) = setup::temporary_store()?;
         let loaded = setup::load(&options.common, store).await?;
         let mut code = ExitCode::SUCCESS;
         for file in &options.files {
-            let result = transcribe(options, &loaded.application, &loaded.models, file).await;
+            let result = transcribe(options, &loaded, file).await;
             if result.is_err() {
                 code = ExitCode::FAILURE;
             }
@@ -78,20 +78,16 @@ pub fn run(options: &Transcribe) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn transcribe(
-    options: &Transcribe,
-    application: &Application,
-    models: &[LoadedModel],
-    file: &Path,
-) -> anyhow::Result<Value> {
+async fn transcribe(options: &Transcribe, loaded: &Loaded, file: &Path) -> anyhow::Result<Value> {
     let audio = tokio::fs::read(file).await.context("cannot be read")?;
     let request = http::Request::post(uri(options)?)
         .header(http::header::CONTENT_TYPE, "application/octet-stream")
         .body(http_body_util::Full::new(bytes::Bytes::from(audio)))
         .context("the request is malformed")?;
-    let progress = progress(file, models.to_vec());
+    let progress = progress(file, loaded);
     let answer = async {
-        let response = application
+        let response = loaded
+            .application
             .routes()
             .call(request)
             .await
@@ -151,7 +147,7 @@ fn uri(options: &Transcribe) -> anyhow::Result<http::Uri> {
 }
 
 /// A bar of seconds of audio: how many the models have done, of those that are decoded so far.
-fn progress(file: &Path, models: Vec<LoadedModel>) -> tokio::task::JoinHandle<()> {
+fn progress(file: &Path, loaded: &Loaded) -> tokio::task::JoinHandle<()> {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
         .with_message(file.display().to_string());
     // The template is a constant; where it is malformed, the bar's own style is as good.
@@ -160,6 +156,7 @@ fn progress(file: &Path, models: Vec<LoadedModel>) -> tokio::task::JoinHandle<()
     {
         bar.set_style(style);
     }
+    let (models, metrics) = (loaded.models.clone(), loaded.metrics.clone());
     tokio::spawn(async move {
         if models.is_empty() || !std::io::stderr().is_terminal() {
             return;
@@ -167,8 +164,9 @@ fn progress(file: &Path, models: Vec<LoadedModel>) -> tokio::task::JoinHandle<()
         // One file goes through one model, which the application chooses.
         let seconds = || {
             models.iter().fold((0.0, 0.0), |(pushed, done), model| {
-                let metrics = model.engine.metrics();
-                (pushed + metrics.pushed_seconds, done + metrics.done_seconds)
+                let rate = model.engine.model().frames_per_second;
+                let seconds = |name| metrics.counter(name, &[(MODEL, &model.id)]) as f64 / rate;
+                (pushed + seconds(FRAMES_PUSHED), done + seconds(FRAMES_DONE))
             })
         };
         let before = seconds();

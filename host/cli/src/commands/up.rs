@@ -104,7 +104,7 @@ pub struct Up {
 /// When anything cannot be loaded, or the address cannot be bound.
 pub fn run(options: &Up) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    crate::log::start(&options.common.log, options.common.log_format)?;
+    telemetry::log::start(&options.common.log, options.common.log_format.into())?;
     let runtime = scheduler::start()?;
     let ended = runtime.block_on(serve(options, started));
     // A model that is still being loaded when the host is stopped is not waited for.
@@ -133,6 +133,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
             host,
             models,
             store,
+            metrics: _,
         } = setup::parts(&options.common, store).await?;
         if let Some(watch) = &mut watch {
             watch.follow(watched(options, &manifest));
@@ -185,6 +186,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
             tracing::warn!(%error, "standard output is closed, but the host serves");
         }
     });
+    deployments.start();
     tracing::info!(%address, admin = %admin.address(), "ready");
 
     let reloading = reload_when_asked(options, &deployments, hangup, watch);
@@ -296,7 +298,7 @@ fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
         tracing::info!(signal = name, "stopping: finishing the requests under way");
         let name = wait().await;
         tracing::warn!(signal = name, "stopping at once");
-        crate::log::flush();
+        telemetry::log::flush();
         std::process::exit(1);
     });
     Ok(())

@@ -1,21 +1,24 @@
 //! What the scheduler's thread shares with those who hand windows to it.
 
-use super::metrics::Counters;
+use super::pace::Pace;
 use super::queue::Queue;
 use super::window::Window;
 use crate::Error;
+use crate::metrics::Metrics;
 
 /// The queue of one model.
 pub(crate) struct Scheduler {
     pub(super) queue: Queue<Window>,
-    pub counters: Counters,
+    pub(super) pace: Pace,
+    pub metrics: Metrics,
 }
 
 impl Scheduler {
-    pub fn new() -> Self {
+    pub fn new(metrics: Metrics) -> Self {
         Self {
-            queue: Queue::new(),
-            counters: Counters::default(),
+            queue: Queue::new(metrics.windows_waiting.clone()),
+            pace: Pace::default(),
+            metrics,
         }
     }
 
@@ -27,9 +30,9 @@ impl Scheduler {
         self.queue.push(window).map_err(|_| closed())
     }
 
-    /// Windows that wait and are wanted.
-    pub fn waiting(&self) -> usize {
-        self.queue.len()
+    /// Seconds until the windows that wait now are decoded, if they take as long as the last ones.
+    pub fn backlog(&self) -> f64 {
+        self.pace.seconds() * self.queue.len() as f64
     }
 
     /// Ends the thread after the batch under way. Windows that wait are answered with an error.

@@ -5,12 +5,10 @@
 //! decoded. With first come, first served this is fair: a long recording waits its turn anew after every window.
 
 mod handle;
-mod metrics;
+mod pace;
 mod queue;
 mod window;
 mod worker;
-
-pub use metrics::Metrics;
 
 pub(crate) use handle::Scheduler;
 pub(crate) use window::{Decoded, Recipient, Window};

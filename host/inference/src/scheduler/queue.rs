@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use metrics::Gauge;
 use parking_lot::{Condvar, Mutex};
 
 /// What the queue must know of an entry.
@@ -21,6 +22,7 @@ pub(crate) trait Entry {
 pub(crate) struct Queue<E> {
     state: Mutex<State<E>>,
     changed: Condvar,
+    waiting: Gauge,
 }
 
 struct State<E> {
@@ -29,8 +31,10 @@ struct State<E> {
 }
 
 impl<E: Entry> Queue<E> {
-    pub fn new() -> Self {
+    /// `waiting`: gauge of the entries in it.
+    pub fn new(waiting: Gauge) -> Self {
         Self {
+            waiting,
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 closed: false,
@@ -46,6 +50,7 @@ impl<E: Entry> Queue<E> {
             return Err(entry);
         }
         state.waiting.push_back(entry);
+        self.waiting.set(state.waiting.len() as f64);
         self.changed.notify_one();
         Ok(())
     }
@@ -71,8 +76,10 @@ impl<E: Entry> Queue<E> {
                     }
                 }
                 state.waiting = rest;
+                self.waiting.set(state.waiting.len() as f64);
                 return Some(batch);
             }
+            self.waiting.set(0.0);
             self.changed.wait(&mut state);
         }
     }
@@ -92,6 +99,7 @@ impl<E: Entry> Queue<E> {
         let mut state = self.state.lock();
         state.closed = true;
         self.changed.notify_all();
+        self.waiting.set(0.0);
         state.waiting.drain(..).collect()
     }
 }
@@ -132,7 +140,7 @@ mod tests {
     }
 
     fn queue(items: &[(u32, usize, bool)]) -> Queue<Item> {
-        let queue = Queue::new();
+        let queue = Queue::new(Gauge::noop());
         for &(id, length, wanted) in items {
             queue.push(item(id, length, wanted, 1)).unwrap();
         }
@@ -159,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_batch_has_no_more_rows_than_the_limit_unless_one_entry_has() {
-        let queue = Queue::new();
+        let queue = Queue::new(Gauge::noop());
         for (id, rows) in [(1, 5), (2, 5), (3, 3), (4, 9), (5, 1)] {
             queue.push(item(id, 4, true, rows)).unwrap();
         }

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
+use tracing::Span;
+
 use super::queue::Entry;
 use crate::decode::Attempt;
 use crate::{Error, Options};
@@ -21,6 +23,8 @@ pub(crate) struct Window {
     pub options: Arc<Options>,
     /// Where the answer goes. When nobody waits there any more, the window is dropped.
     pub reply: Weak<dyn Recipient>,
+    /// From when it is cut until it is answered.
+    pub span: Span,
     /// Tokens before the window's text; windows are batched with those that have as many.
     pub prompt_length: usize,
 }

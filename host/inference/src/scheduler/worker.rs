@@ -2,8 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
+
+use tracing::Span;
 
 use super::handle::Scheduler;
 use super::queue::Entry as _;
@@ -77,9 +78,11 @@ impl Worker {
                 })
                 .collect();
             // Before its answers, so that whoever has one finds its batch counted.
-            scheduler.counters.batches.fetch_add(1, Relaxed);
+            scheduler.metrics.batches.increment(1);
             // The slots outlive a panic, so that those concerned get an answer and the thread goes on.
+            let begun = Instant::now();
             let result = catch_unwind(AssertUnwindSafe(|| self.batch(&mut slots)));
+            scheduler.pace.add(slots.len(), begun.elapsed());
             let failure = match result {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
@@ -119,8 +122,11 @@ impl Worker {
             .filter_map(|slot| slot.window.as_ref())
             .map(|window| window.frames.as_slice())
             .collect();
-        let (states, time) = self.sessions.encoder.encode(&windows)?;
-        self.scheduler.counters.add_encoder(time);
+        let span =
+            tracing::trace_span!(target: telemetry::SPANS, "encoder", windows = windows.len());
+        follow(&span, slots);
+        let (states, time) = span.in_scope(|| self.sessions.encoder.encode(&windows))?;
+        self.scheduler.metrics.encoder_duration.record(time);
         Ok(states)
     }
 
@@ -154,6 +160,9 @@ impl Worker {
             .filter_map(|&index| slots[index].window.as_ref())
             .map(|window| self.row(window, round))
             .collect();
+        let span =
+            tracing::trace_span!(target: telemetry::SPANS, "decoder", rows = rows.len(), round);
+        follow(&span, slots);
         let context = Context {
             vocabulary: &self.model.vocabulary,
             rules: &self.rules,
@@ -167,15 +176,18 @@ impl Worker {
             number: round,
         };
         let begun = Instant::now();
-        let tokens = decode(
-            &mut self.sessions.decoder,
-            &context,
-            states,
-            &rows,
-            &mut round,
-        )?;
-        self.scheduler.counters.add_decoder(begun.elapsed());
-        self.scheduler.counters.tokens.fetch_add(tokens, Relaxed);
+        let tokens = span.in_scope(|| {
+            decode(
+                &mut self.sessions.decoder,
+                &context,
+                states,
+                &rows,
+                &mut round,
+            )
+        })?;
+        let metrics = &self.scheduler.metrics;
+        metrics.decoder_duration.record(begun.elapsed());
+        metrics.tokens.increment(tokens);
         Ok(())
     }
 
@@ -196,6 +208,13 @@ impl Worker {
             // The same recording with the same options gives the same text.
             seed: window.index << 8 | round as u64,
         }
+    }
+}
+
+/// A run works for several windows: it follows from each, and is a child of none.
+fn follow(span: &Span, slots: &[Slot]) {
+    for window in slots.iter().filter_map(|slot| slot.window.as_ref()) {
+        span.follows_from(&window.span);
     }
 }
 
@@ -248,7 +267,7 @@ impl Listener for Round<'_> {
         } else {
             Some(attempt)
         };
-        self.scheduler.counters.windows.fetch_add(1, Relaxed);
+        self.scheduler.metrics.windows.increment(1);
         let language = slot
             .detected
             .map(|index| self.model.vocabulary.languages[index].0.clone());

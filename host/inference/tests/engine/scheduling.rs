@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::*;
-use inference::{Config, Engine, Error, Options, Precision};
+use inference::{Config, Error, Options, Precision};
 
 /// Wait until `condition` holds.
 async fn until(condition: impl Fn() -> bool) {
@@ -45,7 +45,7 @@ async fn a_batch_gives_the_texts_of_single_windows_and_is_one() {
 
 #[tokio::test]
 async fn windows_of_different_beam_sizes_share_a_batch_and_keep_their_texts() {
-    let engine = Engine::load(Config {
+    let engine = Measured::load(Config {
         precision: Precision::Fp32,
         max_batch: 16,
         ..config(synthetic())
@@ -118,7 +118,7 @@ async fn dropping_a_transcription_frees_its_place_and_its_window() {
 
 #[tokio::test]
 async fn one_transcription_too_many_is_refused_until_another_is_dropped() {
-    let engine = Engine::load(Config {
+    let engine = Measured::load(Config {
         max_queue: 2,
         ..config(synthetic())
     })
@@ -153,7 +153,7 @@ async fn a_short_recording_does_not_wait_for_a_long_one() {
 
 #[tokio::test]
 async fn push_waits_while_the_buffer_is_full() {
-    let engine = Engine::load(Config {
+    let engine = Measured::load(Config {
         max_buffered_seconds: 20.0,
         ..config(synthetic())
     })

@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use inference::{Config, Device, Engine, Error, Options, Precision, Segment, Transcription};
+use inference::metrics::*;
+use inference::{
+    Config, Device, Engine, Error, LoadError, Options, Precision, Segment, Transcription,
+};
+use telemetry::Metrics;
 
 /// The workspace's root.
 fn root() -> PathBuf {
@@ -36,14 +40,69 @@ pub fn config(model: impl Into<PathBuf>) -> Config {
     }
 }
 
+/// An engine whose metrics are recorded apart from those of others.
+pub struct Measured {
+    engine: Engine,
+    name: String,
+    metrics: Metrics,
+}
+
+/// Values of an engine's metrics.
+#[derive(Debug)]
+pub struct Values {
+    pub transcriptions: u64,
+    pub queued_windows: u64,
+    pub windows: u64,
+    pub batches: u64,
+    pub encoder_seconds: f64,
+    pub decoder_seconds: f64,
+    pub tokens: u64,
+}
+
+impl std::ops::Deref for Measured {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl Measured {
+    pub fn load(config: Config) -> Result<Self, LoadError> {
+        let (name, metrics) = (config.name.clone(), Metrics::default());
+        let engine = metrics::with_local_recorder(&metrics, || Engine::load(config))?;
+        Ok(Self {
+            engine,
+            name,
+            metrics,
+        })
+    }
+
+    pub fn metrics(&self) -> Values {
+        let labels = [(MODEL, &*self.name)];
+        let counter = |name| self.metrics.counter(name, &labels);
+        let gauge = |name| self.metrics.gauge(name, &labels) as u64;
+        let sum = |name| self.metrics.histogram(name, &labels).sum;
+        Values {
+            transcriptions: gauge(TRANSCRIPTIONS_ACTIVE),
+            queued_windows: gauge(WINDOWS_WAITING),
+            windows: counter(WINDOWS),
+            batches: counter(BATCHES),
+            encoder_seconds: sum(ENCODER_DURATION),
+            decoder_seconds: sum(DECODER_DURATION),
+            tokens: counter(TOKENS),
+        }
+    }
+}
+
 /// An engine with the model for tests.
-pub fn engine() -> Engine {
-    Engine::load(config(synthetic())).expect("the model for tests loads")
+pub fn engine() -> Measured {
+    Measured::load(config(synthetic())).expect("the model for tests loads")
 }
 
 /// An engine with the model for tests's fp32 files.
-pub fn engine_fp32() -> Engine {
-    Engine::load(Config {
+pub fn engine_fp32() -> Measured {
+    Measured::load(Config {
         precision: Precision::Fp32,
         ..config(synthetic())
     })

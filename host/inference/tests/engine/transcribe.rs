@@ -26,7 +26,7 @@ async fn the_beam_search_finds_the_text_of_an_independent_implementation() {
 async fn a_split_decoder_searches_as_a_merged_one_does() {
     let merged = engine();
     let split = linked_model(|file| !file.contains("merged"));
-    let split = inference::Engine::load(config(split.path())).unwrap();
+    let split = Measured::load(config(split.path())).unwrap();
     assert_eq!(split.model().files.len(), 3);
     for name in ["rare", "long"] {
         let mut texts = Vec::new();
@@ -64,7 +64,7 @@ async fn every_form_and_precision_of_the_decoder_gives_the_same_text() {
     let folder = linked_model(|file| {
         !file.contains("decoder") || names.iter().any(|name| file.starts_with(name))
     });
-    let split = inference::Engine::load(config(folder.path())).unwrap();
+    let split = Measured::load(config(folder.path())).unwrap();
     assert_eq!(split.model().files.len(), 3);
     let full = engine_fp32();
     assert_eq!(
@@ -97,7 +97,7 @@ fn changed_model(change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempD
 async fn the_language_is_detected_once_where_the_model_knows_several() {
     // `<|startoflm|>`, which the model for tests never saw, stands in for a second language.
     let folder = changed_model(|json| json["lang_to_id"]["<|de|>"] = 1029.into());
-    let engine = inference::Engine::load(config(folder.path())).unwrap();
+    let engine = Measured::load(config(folder.path())).unwrap();
     assert_eq!(engine.model().languages, ["en", "de"]);
     let transcription = engine.start(Options::default()).unwrap();
     assert_eq!(transcription.info().language, None);
@@ -126,7 +126,7 @@ async fn a_model_without_language_tokens_is_english() {
             json.as_object_mut().unwrap().remove(field);
         }
     });
-    let engine = inference::Engine::load(config(folder.path())).unwrap();
+    let engine = Measured::load(config(folder.path())).unwrap();
     assert_eq!(engine.model().languages, ["en"]);
     assert!(!engine.model().translates);
     let transcription = engine.start(Options::default()).unwrap();
@@ -222,7 +222,7 @@ async fn a_clip_shorter_than_any_word_is_not_decoded() {
 #[tokio::test]
 async fn a_window_without_speech_does_not_decide_on_the_language() {
     let folder = changed_model(|json| json["lang_to_id"]["<|de|>"] = 1029.into());
-    let engine = inference::Engine::load(config(folder.path())).unwrap();
+    let engine = Measured::load(config(folder.path())).unwrap();
     let transcription = engine.start(deaf()).unwrap();
     feed(&transcription, &frames("other")).await;
     assert_eq!(collect(&transcription).await.unwrap(), []);

@@ -25,17 +25,23 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes a host with room for `instances` component instances at once, and its compiled code in the folder `cache`.
+    /// Makes a host with room for `instances` component instances at once, and its compiled code in the folder `cache`. What it
+    /// reports of its components is read from `metrics`, the recorder of this process.
     ///
     /// Components are compiled by another process of the same program, which is called with
     /// [`COMPILE_COMPONENT`](crate::COMPILE_COMPONENT) and has to call [`compile_component`](crate::compile_component) then.
     ///
     /// # Errors
     /// When the engine cannot be set up or the folder cannot be written.
-    pub fn new(capabilities: Capabilities, instances: u32, cache: &Path) -> anyhow::Result<Self> {
+    pub fn new(
+        capabilities: Capabilities,
+        instances: u32,
+        cache: &Path,
+        metrics: telemetry::Metrics,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             engine: Arc::new(Engine::new(capabilities, instances, cache)?),
-            invocations: Arc::new(Invocations::new(instances)),
+            invocations: Arc::new(Invocations::new(instances, metrics)),
         })
     }
 

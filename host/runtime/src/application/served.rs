@@ -44,6 +44,11 @@ impl Application {
         &self.name
     }
 
+    /// Lets its triggers call its components: it is served from now on.
+    pub(crate) fn start(&self) {
+        self.tables.start();
+    }
+
     /// A report on each component, by id.
     #[must_use]
     pub fn report(&self) -> Vec<ComponentReport> {

@@ -5,6 +5,8 @@ use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 use wasmtime_wasi_http::WasiHttpView;
 
+use super::resources::Resources;
+
 /// Something that the host lends to components.
 pub(crate) trait Capability: Sized {
     /// Interfaces that a component may import only when it is granted the capability, without versions.
@@ -17,6 +19,12 @@ pub(crate) trait Capability: Sized {
     type Grant: Send + Sync;
     /// What one instance gets.
     type State: Send;
+
+    /// Makes it of what the host has.
+    ///
+    /// # Errors
+    /// When something that the host was given cannot be used.
+    fn new(resources: &Resources) -> anyhow::Result<Self>;
 
     /// Its field under `[component.ID.tool.whisper-host]`, if Spin has none for it.
     fn section() -> Option<Section> {
@@ -44,8 +52,8 @@ pub(crate) trait Capability: Sized {
     /// What an instance of a component with this grant gets.
     fn state(&self, grant: Option<&Self::Grant>, limits: &Limits) -> Self::State;
 
-    /// Called when an instance begins another invocation.
-    fn begin(_: &mut Self::State) {}
+    /// Called when an instance begins another invocation. Spans of what the component calls are children of this one.
+    fn begin(_: &mut Self::State, _: &tracing::Span) {}
 
     /// Adds to an instance's WASI context what the grant gives through WASI itself.
     fn extend(_: &Self::Grant, _: &mut WasiCtxBuilder) -> wasmtime::Result<()> {

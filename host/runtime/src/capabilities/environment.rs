@@ -4,6 +4,7 @@ use manifest::{Component, Limits, Manifest};
 use wasmtime_wasi::WasiCtxBuilder;
 
 use super::capability::Capability;
+use super::resources::Resources;
 
 /// Lends environment variables.
 pub struct Environment;
@@ -13,6 +14,10 @@ impl Capability for Environment {
     const HOW_TO_GRANT: &'static str = "name the variables under [component.ID.environment]";
     type Grant = Vec<(String, String)>;
     type State = ();
+
+    fn new(_: &Resources) -> anyhow::Result<Self> {
+        Ok(Self)
+    }
 
     fn is_granted(component: &Component) -> bool {
         !component.environment.is_empty()

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::capability::Capability;
+use super::resources::Resources;
 use manifest::{self, Component, Limits, Manifest, Pattern};
 
 /// The folder of copies.
@@ -36,7 +37,7 @@ impl Files {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new(folder: &Path) -> anyhow::Result<Self> {
+    fn open(folder: &Path) -> anyhow::Result<Self> {
         state::private_folder(folder, "the folder of copies")?;
         Ok(Self(folder.canonicalize()?))
     }
@@ -128,6 +129,10 @@ impl Capability for Files {
     const HOW_TO_GRANT: &'static str = "name the files in `files`";
     type Grant = Mount;
     type State = ();
+
+    fn new(resources: &Resources) -> anyhow::Result<Self> {
+        Self::open(&resources.files)
+    }
 
     fn is_granted(component: &Component) -> bool {
         !component.files.is_empty()
@@ -419,7 +424,7 @@ mod tests {
     #[test]
     fn copies_are_named_by_their_content() {
         let (folder, copies) = (folder(), tempfile::tempdir().unwrap());
-        let files = Files::new(copies.path()).unwrap();
+        let files = Files::open(copies.path()).unwrap();
         let selected = BTreeMap::from([(PathBuf::from("x/y"), folder.path().join("top.txt"))]);
         let first = files.copy(&selected).unwrap();
         assert_eq!(std::fs::read(first.join("x/y")).unwrap(), b"top.txt");
@@ -434,7 +439,7 @@ mod tests {
     #[test]
     fn copies_that_were_changed_are_made_again() {
         let (folder, copies) = (folder(), tempfile::tempdir().unwrap());
-        let files = Files::new(copies.path()).unwrap();
+        let files = Files::open(copies.path()).unwrap();
         let selected = BTreeMap::from([(PathBuf::from("x/y"), folder.path().join("top.txt"))]);
         let copy = files.copy(&selected).unwrap().join("x/y");
         for change in [

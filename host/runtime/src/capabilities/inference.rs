@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use inference::Engine;
+use tracing::Span;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::bindings::speech::pipeline::inference as wit;
 use super::capability::{self, Capability};
+use super::resources::Resources;
 use super::transcription::Transcription;
 use manifest::{Component, Limits, Manifest};
 
 /// The loaded models, by the id that `ai_models` grants them under.
-pub struct Inference(pub BTreeMap<String, Arc<Engine>>);
+pub struct Inference(BTreeMap<String, Arc<Engine>>);
 
 /// The models that one component may use; the first is its default.
 pub(crate) type Models = Arc<[(String, Arc<Engine>)]>;
@@ -24,6 +26,7 @@ const MAX_TRANSCRIPTIONS: usize = 4;
 pub(crate) struct State {
     models: Models,
     transcriptions: usize,
+    span: Span,
 }
 
 /// An instance's models and its table of resources.
@@ -44,6 +47,10 @@ impl Capability for Inference {
     const HOW_TO_GRANT: &'static str = "write `ai_models = [\"whisper\"]` under [component.ID], or deploy it with --ai-model whisper";
     type Grant = Models;
     type State = State;
+
+    fn new(resources: &Resources) -> anyhow::Result<Self> {
+        Ok(Self(resources.models.clone()))
+    }
 
     fn link<T: capability::Access<Self>>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
         wit::add_to_linker::<_, Access>(linker, |instance| {
@@ -85,7 +92,12 @@ impl Capability for Inference {
         State {
             models: grant.cloned().unwrap_or_else(|| Arc::from([])),
             transcriptions: 0,
+            span: Span::none(),
         }
+    }
+
+    fn begin(state: &mut State, span: &Span) {
+        state.span = span.clone();
     }
 }
 
@@ -108,7 +120,7 @@ impl View<'_> {
                 "an instance may have {MAX_TRANSCRIPTIONS} transcriptions at once; drop one first"
             )));
         }
-        let inner = engine.start(options.into())?;
+        let inner = self.state.span.in_scope(|| engine.start(options.into()))?;
         Ok(Transcription {
             model: id.clone(),
             inner,

@@ -9,6 +9,7 @@ mod environment;
 mod files;
 mod inference;
 mod outbound_http;
+mod resources;
 mod timeseries;
 mod transcription;
 mod variables;
@@ -22,20 +23,21 @@ use wasmtime_wasi_http::WasiHttpView;
 
 use capability::{Access, Capability};
 
-pub use environment::Environment;
-pub use files::Files;
+use environment::Environment;
+use files::Files;
 pub(crate) use files::{Mount, selected};
-pub use inference::Inference;
-pub use outbound_http::OutboundHttp;
+use inference::Inference;
+use outbound_http::OutboundHttp;
 pub(crate) use outbound_http::State as OutboundState;
-pub use timeseries::Timeseries;
-pub use variables::Variables;
+pub use resources::Resources;
+use timeseries::Timeseries;
+use variables::Variables;
 
 macro_rules! capabilities {
     ($($name:ident: $capability:ty,)*) => {
         /// All capabilities of this host.
         pub struct Capabilities {
-            $(#[allow(missing_docs)] pub $name: $capability,)*
+            $($name: $capability,)*
         }
 
         /// What a component is granted.
@@ -52,6 +54,14 @@ macro_rules! capabilities {
         }
 
         impl Capabilities {
+            /// Makes them of what the host has.
+            ///
+            /// # Errors
+            /// When something that the host was given cannot be used.
+            pub fn new(resources: &Resources) -> anyhow::Result<Self> {
+                Ok(Self { $($name: <$capability as Capability>::new(resources)?,)* })
+            }
+
             /// What each capability has under `[component.ID.tool.whisper-host]`.
             pub(crate) fn sections() -> Vec<Section> {
                 let mut sections = Vec::new();
@@ -90,9 +100,9 @@ macro_rules! capabilities {
         }
 
         impl States {
-            /// The instance begins another invocation.
-            pub(crate) fn begin(&mut self) {
-                $(<$capability as Capability>::begin(&mut self.$name);)*
+            /// The instance begins another invocation, with this span.
+            pub(crate) fn begin(&mut self, span: &tracing::Span) {
+                $(<$capability as Capability>::begin(&mut self.$name, span);)*
             }
         }
 

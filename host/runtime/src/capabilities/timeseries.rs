@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 
+use tracing::{Instrument as _, Span};
 use wasmtime::component::{HasData, Linker};
 
 use super::bindings::speech::pipeline::timeseries as wit;
 use super::capability::{self, Capability};
+use super::resources::Resources;
 use manifest::{Component, Limits, Manifest, Section};
 
 /// `timeseries = true`.
 const FIELD: &str = "timeseries";
 
 /// The store that the host was started with.
-pub struct Timeseries(pub Arc<timeseries::Store>);
+pub struct Timeseries(Arc<timeseries::Store>);
 
 /// The store, for a component that may use it.
-pub(crate) struct State(Option<Arc<timeseries::Store>>);
+pub(crate) struct State {
+    store: Option<Arc<timeseries::Store>>,
+    span: Span,
+}
 
 /// Tells the linker what of an instance the interface works on.
 struct Access;
@@ -29,6 +34,10 @@ impl Capability for Timeseries {
     const HOW_TO_GRANT: &'static str = "write `timeseries = true` under [component.ID.tool.whisper-host], or deploy it with --timeseries";
     type Grant = ();
     type State = State;
+
+    fn new(resources: &Resources) -> anyhow::Result<Self> {
+        Ok(Self(Arc::clone(&resources.store)))
+    }
 
     fn link<T: capability::Access<Self>>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
         wit::add_to_linker::<_, Access>(linker, |instance| instance.access().0)
@@ -52,13 +61,20 @@ impl Capability for Timeseries {
     }
 
     fn state(&self, grant: Option<&()>, _: &Limits) -> State {
-        State(grant.map(|()| Arc::clone(&self.0)))
+        State {
+            store: grant.map(|()| Arc::clone(&self.0)),
+            span: Span::none(),
+        }
+    }
+
+    fn begin(state: &mut State, span: &Span) {
+        state.span = span.clone();
     }
 }
 
 impl State {
     fn store(&self) -> Result<&timeseries::Store, wit::Error> {
-        self.0.as_deref().ok_or_else(|| {
+        self.store.as_deref().ok_or_else(|| {
             wit::Error::Unavailable("the component was not granted the store".into())
         })
     }
@@ -70,10 +86,18 @@ impl wit::Host for State {
             Ok(store) => store,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(store
-            .write(points.into_iter().map(Into::into).collect())
-            .await
-            .map_err(Into::into))
+        let span = tracing::trace_span!(
+            target: telemetry::SPANS,
+            parent: &self.span,
+            "timeseries",
+            otel.kind = "client",
+            db.system.name = "sqlite",
+            db.operation.name = "write",
+            db.operation.batch.size = points.len(),
+        );
+        let points = points.into_iter().map(Into::into).collect();
+        let written = store.write(points).instrument(span).await;
+        Ok(written.map_err(Into::into))
     }
 
     async fn aggregate(
@@ -84,7 +108,16 @@ impl wit::Host for State {
             Ok(store) => store,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(store.aggregate(query.into()).await.map_err(Into::into))
+        let span = tracing::trace_span!(
+            target: telemetry::SPANS,
+            parent: &self.span,
+            "timeseries",
+            otel.kind = "client",
+            db.system.name = "sqlite",
+            db.operation.name = "aggregate",
+        );
+        let value = store.aggregate(query.into()).instrument(span).await;
+        Ok(value.map_err(Into::into))
     }
 }
 

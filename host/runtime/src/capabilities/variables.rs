@@ -12,6 +12,7 @@ use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
 use super::capability::{self, Capability};
+use super::resources::Resources;
 use manifest::{Component, Limits, Manifest, Template, Variable, invalid_name};
 
 /// What stands in front of a variable's name, in capitals, in the host's environment. Spin's own prefix: these values
@@ -39,8 +40,9 @@ impl HasData for Access {
 
 impl Variables {
     /// The values in an environment: `SPIN_VARIABLE_API_TOKEN` is that of the variable `api_token`.
-    #[must_use]
-    pub fn from_environment(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    pub(super) fn from_environment(
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
         let value = |(name, value): (OsString, OsString)| {
             let name = name.to_str()?.strip_prefix(PREFIX)?;
             (name == name.to_ascii_uppercase()).then(|| (name.to_ascii_lowercase(), value))
@@ -86,6 +88,10 @@ impl Capability for Variables {
     const HOW_TO_GRANT: &'static str = "name its variables under [component.ID.variables]";
     type Grant = Arc<Values>;
     type State = State;
+
+    fn new(resources: &Resources) -> anyhow::Result<Self> {
+        Ok(Self::from_environment(resources.environment.clone()))
+    }
 
     fn link<T: capability::Access<Self>>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
         wasmtime_wasi_config::add_to_linker(linker, |instance| {

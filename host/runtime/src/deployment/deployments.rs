@@ -114,6 +114,11 @@ impl Deployments {
         Ok(())
     }
 
+    /// Lets triggers call components, now that everything is ready.
+    pub fn start(&self) {
+        self.application.load().start();
+    }
+
     /// Puts another manifest in the place of the present one. Components that have not changed go on as they are. Answers
     /// the ids of those that were made anew.
     ///
@@ -133,7 +138,7 @@ impl Deployments {
             .instantiate_each(&changed)
             .await
             .map_err(refused)?;
-        self.application.store(Arc::new(application));
+        self.serve(application);
         parts.manifest = manifest;
         Ok(changed)
     }
@@ -265,10 +270,17 @@ impl Deployments {
             probe(&application, changed, health).await?;
         }
         self.folder.replace(&next).map_err(failed)?;
-        self.application.store(Arc::new(application));
+        self.serve(application);
         self.record.store(Arc::new(next));
         parts.served = served;
         Ok(())
+    }
+
+    /// Serves this application from now on. The triggers of the one before end with it.
+    fn serve(&self, application: Application) {
+        let application = Arc::new(application);
+        self.application.store(Arc::clone(&application));
+        application.start();
     }
 
     /// Loads an application, on a thread that serves nobody. Compiling keeps the cores busy for a while: it is done one at a time,

@@ -1,6 +1,7 @@
 //! Composition: a component and those it depends on become one component, before compilation.
 
 use anyhow::Context as _;
+use semver::Version;
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId};
 
@@ -137,18 +138,27 @@ fn answers(wanted: &str, name: &str) -> bool {
     path && version.is_none_or(|version| Some(version) == name_version)
 }
 
-/// Whether two names mean one interface at versions that semver calls compatible.
+/// Whether two names mean one interface, at compatible versions.
 fn compatible(a: &str, b: &str) -> bool {
-    let track = |version: Option<&str>| {
-        version.map(|v| match v.split('.').collect::<Vec<_>>()[..] {
-            ["0", minor, ..] => format!("0.{minor}"),
-            [major, ..] => major.to_owned(),
-            [] => String::new(),
-        })
-    };
     let (a, a_version) = split_version(a);
     let (b, b_version) = split_version(b);
-    a == b && track(a_version) == track(b_version)
+    a == b
+        && match (a_version.map(Version::parse), b_version.map(Version::parse)) {
+            (Some(Ok(a)), Some(Ok(b))) => are_compatible(&a, &b),
+            _ => a_version == b_version,
+        }
+}
+
+/// Whether a change from one version to the other breaks nobody, as Cargo has it: an update within `1.x.x`, `0.1.x` or `0.0.1`.
+/// A pre-release promises nothing.
+fn are_compatible(a: &Version, b: &Version) -> bool {
+    let series = |version: &Version| match (version.major, version.minor) {
+        (0, 0) => (0, 0, version.patch),
+        (0, minor) => (0, minor, 0),
+        (major, _) => (major, 0, 0),
+    };
+    let is_release = |version: &Version| version.pre.is_empty();
+    a == b || is_release(a) && is_release(b) && series(a) == series(b)
 }
 
 fn split_version(name: &str) -> (&str, Option<&str>) {
@@ -190,5 +200,11 @@ mod tests {
         assert!(!compatible("a:b/c@0.2.3", "a:b/c@0.3.0"));
         assert!(compatible("a:b/c@1.2.3", "a:b/c@1.9.0"));
         assert!(!compatible("a:b/c@1.2.3", "a:b/d@1.2.3"));
+        assert!(!compatible("a:b/c@0.0.1", "a:b/c@0.0.2"));
+        assert!(compatible("a:b/c@0.2.0-rc.1", "a:b/c@0.2.0-rc.1"));
+        assert!(!compatible("a:b/c@0.2.0-rc.1", "a:b/c@0.2.0"));
+        assert!(!compatible("a:b/c@0.2.0-rc.1", "a:b/c@0.2.0-rc.2"));
+        assert!(compatible("a:b/c", "a:b/c"));
+        assert!(!compatible("a:b/c", "a:b/c@0.2.0"));
     }
 }

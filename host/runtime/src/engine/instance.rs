@@ -73,9 +73,9 @@ impl InstanceState {
         Ok(store)
     }
 
-    /// Another invocation begins.
-    pub(crate) fn begin(&mut self) {
-        self.states.begin();
+    /// Another invocation begins, with this span.
+    pub(crate) fn begin(&mut self, span: &tracing::Span) {
+        self.states.begin(span);
     }
 }
 

@@ -75,6 +75,10 @@ impl ResourceLimiter for Limiter {
 
 impl Drop for Limiter {
     fn drop(&mut self) {
-        self.target.telemetry.metrics.memory(self.used);
+        self.target
+            .telemetry
+            .metrics
+            .memory
+            .record(self.used as f64);
     }
 }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use metrics::Gauge;
 use tokio::sync::oneshot;
 
 /// The requests of one component, or those of all.
@@ -21,6 +22,30 @@ pub(crate) struct Admission {
     /// How many may wait.
     queue: usize,
     requests: Mutex<Requests>,
+    gauges: Gauges,
+}
+
+/// Gauges of how many requests run, and how many wait.
+pub(super) struct Gauges {
+    pub(super) running: Gauge,
+    pub(super) waiting: Gauge,
+}
+
+impl Default for Gauges {
+    /// Gauges that nobody reads.
+    fn default() -> Self {
+        Self {
+            running: Gauge::noop(),
+            waiting: Gauge::noop(),
+        }
+    }
+}
+
+impl Gauges {
+    fn set(&self, requests: &Requests) {
+        self.running.set(requests.running as f64);
+        self.waiting.set(requests.waiting as f64);
+    }
 }
 
 #[derive(Default)]
@@ -69,12 +94,18 @@ struct Place<'a> {
 }
 
 impl Admission {
-    pub(crate) fn new(concurrency: usize, share: Option<usize>, queue: usize) -> Self {
+    pub(super) fn new(
+        concurrency: usize,
+        share: Option<usize>,
+        queue: usize,
+        gauges: Gauges,
+    ) -> Self {
         Self {
             concurrency,
             share,
             queue,
             requests: Mutex::default(),
+            gauges,
         }
     }
 
@@ -95,11 +126,13 @@ impl Admission {
                 if of.running < share {
                     of.running += 1;
                     requests.running += 1;
+                    self.gauges.set(&requests);
                     return Ok((self.permit(client), Duration::ZERO));
                 }
             }
             requests.make_room(self.queue, client)?;
             let (ticket, turn) = requests.wait(client);
+            self.gauges.set(&requests);
             let place = Place {
                 admission: self,
                 client,
@@ -118,7 +151,8 @@ impl Admission {
     }
 
     /// How many requests run, and how many wait.
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    #[cfg(test)]
+    fn counts(&self) -> (usize, usize) {
         let requests = self.requests();
         (requests.running, requests.waiting)
     }
@@ -212,10 +246,12 @@ impl Drop for Permit {
             let mut requests = admission.requests();
             requests.running -= 1;
             requests.leave(self.client, |of| of.running -= 1);
-            match requests.waiting {
+            let next = match requests.waiting {
                 0 => None,
                 _ => requests.next(|client, running| admission.share_of(client, running)),
-            }
+            };
+            admission.gauges.set(&requests);
+            next
         };
         // Not under the lock: a permit that nobody takes any more is dropped, and passed on to the next.
         if let Some((client, turn)) = next {
@@ -236,6 +272,7 @@ impl Drop for Place<'_> {
             }
         });
         requests.waiting -= left;
+        self.admission.gauges.set(&requests);
     }
 }
 
@@ -248,7 +285,12 @@ mod tests {
     type Arrived = JoinHandle<Result<Permit, Refused>>;
 
     fn admission(concurrency: usize, share: usize, queue: usize) -> Arc<Admission> {
-        Arc::new(Admission::new(concurrency, Some(share), queue))
+        Arc::new(Admission::new(
+            concurrency,
+            Some(share),
+            queue,
+            Gauges::default(),
+        ))
     }
 
     fn client(last: u8) -> Option<IpAddr> {
@@ -387,7 +429,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_client_leaves_as_much_as_it_has() {
-        let admission = Arc::new(Admission::new(16, None, 1000));
+        let admission = Arc::new(Admission::new(16, None, 1000, Gauges::default()));
         let mut running = Vec::new();
         for (of, has) in [(1, 8), (2, 4), (3, 2), (4, 1), (5, 1), (6, 0)] {
             for _ in 0..20 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::admission::Admission;
+use super::admission::{Admission, Gauges};
 use super::telemetry::Registry;
 
 /// What the invocations of a host share.
@@ -22,12 +22,17 @@ pub(crate) struct Invocations {
 }
 
 impl Invocations {
-    /// At most `instances` at once.
-    pub(crate) fn new(instances: u32) -> Self {
+    /// At most `instances` at once. Their metrics are read from `metrics`.
+    pub(crate) fn new(instances: u32, metrics: telemetry::Metrics) -> Self {
         Self {
             // Those that wait have a place in the queue of their component.
-            admission: Arc::new(Admission::new(instances as usize, None, usize::MAX)),
-            telemetry: Registry::default(),
+            admission: Arc::new(Admission::new(
+                instances as usize,
+                None,
+                usize::MAX,
+                Gauges::default(),
+            )),
+            telemetry: Registry::new(metrics),
             under_way: TaskTracker::new(),
             stopped: AtomicBool::new(false),
         }

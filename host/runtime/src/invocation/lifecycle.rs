@@ -7,6 +7,7 @@ use std::task::Context;
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Span;
 
 use super::admission::Permit;
 use super::output::Output;
@@ -55,6 +56,8 @@ pub(crate) struct Invocation {
     stop: OnceLock<Stop>,
     pub(crate) reporter: Arc<Reporter>,
     started: Instant,
+    /// Parent of the spans of what the component calls.
+    pub(crate) span: Span,
     /// What its instance prints.
     pub(crate) output: Output,
     _permits: [Permit; 2],
@@ -77,6 +80,12 @@ impl Invocation {
             stop: OnceLock::new(),
             reporter: Arc::new(Reporter::new(Arc::clone(target), request_id)),
             started,
+            span: tracing::trace_span!(
+                target: telemetry::SPANS,
+                "invocation",
+                faas.invoked_name = &*target.id,
+                faas.invocation_id = %request_id,
+            ),
             output: Output::new(Arc::clone(target), Some(request_id)),
             _permits: permits,
             _under_way: target.under_way(),
@@ -173,8 +182,8 @@ impl Invocation {
     fn count_failure(&self) {
         let metrics = &self.reporter.target.telemetry.metrics;
         match self.stop().is_some() || self.reporter.memory_refused() {
-            true => metrics.stopped(),
-            false => metrics.trapped(),
+            true => metrics.stopped.increment(1),
+            false => metrics.trapped.increment(1),
         }
     }
 
@@ -193,6 +202,6 @@ impl Invocation {
 impl Drop for Invocation {
     fn drop(&mut self) {
         let metrics = &self.reporter.target.telemetry.metrics;
-        metrics.ran(self.started.elapsed());
+        metrics.duration.record(self.started.elapsed());
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use manifest::Limits;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::admission::{Admission, Permit, Refused};
+use super::admission::{Admission, Gauges, Permit, Refused};
 use super::invocations::Invocations;
 use super::metrics::Snapshot;
 use super::stop::Stop;
@@ -28,10 +28,20 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Target {
     pub(crate) fn new(id: &str, limits: Limits, invocations: &Arc<Invocations>) -> Self {
-        let admission = Admission::new(limits.concurrency, limits.client_concurrency, limits.queue);
+        let telemetry = invocations.telemetry.of(id);
+        let gauges = Gauges {
+            running: telemetry.metrics.active.clone(),
+            waiting: telemetry.metrics.waiting.clone(),
+        };
+        let admission = Admission::new(
+            limits.concurrency,
+            limits.client_concurrency,
+            limits.queue,
+            gauges,
+        );
         Self {
             id: id.into(),
-            telemetry: invocations.telemetry.of(id),
+            telemetry,
             limits,
             admission: Arc::new(admission),
             invocations: Arc::clone(invocations),
@@ -67,8 +77,7 @@ impl Target {
     }
 
     pub(crate) fn metrics(&self) -> Snapshot {
-        let (running, waiting) = self.admission.counts();
-        self.telemetry.metrics.snapshot(running, waiting)
+        self.invocations.telemetry.snapshot(&self.id)
     }
 
     fn overloaded(&self, refused: Refused) -> Failure {

@@ -4,28 +4,52 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::lines::Lines;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Snapshot};
 
 /// Metrics and output of a component.
-#[derive(Default)]
 pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
     pub(crate) lines: Lines,
 }
 
 /// The telemetry of all components, by id. It outlives revisions, and ends with the component's removal.
-#[derive(Default)]
-pub(crate) struct Registry(Mutex<HashMap<String, Weak<Telemetry>>>);
+pub(crate) struct Registry {
+    components: Mutex<HashMap<String, Weak<Telemetry>>>,
+    metrics: telemetry::Metrics,
+}
 
 impl Registry {
-    pub(crate) fn of(&self, id: &str) -> Arc<Telemetry> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, telemetry| telemetry.strong_count() > 0);
+    pub(super) fn new(metrics: telemetry::Metrics) -> Self {
+        Self {
+            components: Mutex::default(),
+            metrics,
+        }
+    }
+
+    pub(super) fn of(&self, id: &str) -> Arc<Telemetry> {
+        let mut all = self
+            .components
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.retain(|id, telemetry| {
+            let exists = telemetry.strong_count() > 0;
+            if !exists {
+                Metrics::remove(&self.metrics, id);
+            }
+            exists
+        });
         if let Some(telemetry) = all.get(id).and_then(Weak::upgrade) {
             return telemetry;
         }
-        let telemetry = Arc::default();
+        let telemetry = Arc::new(Telemetry {
+            metrics: Metrics::new(id),
+            lines: Lines::default(),
+        });
         all.insert(id.to_owned(), Arc::downgrade(&telemetry));
         telemetry
+    }
+
+    pub(super) fn snapshot(&self, id: &str) -> Snapshot {
+        Snapshot::read(&self.metrics, id)
     }
 }

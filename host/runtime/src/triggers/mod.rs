@@ -88,6 +88,11 @@ macro_rules! triggers {
                 })
             }
 
+            /// Begins to call the components of an application that is served from now on.
+            pub(crate) fn start(&self) {
+                $(<$trigger as Trigger>::start(&self.$name);)*
+            }
+
             /// What leads to a component, for people.
             pub(crate) fn describe(&self, id: &str) -> Vec<String> {
                 let mut events = Vec::new();

@@ -41,6 +41,10 @@ pub(crate) trait Trigger {
         handlers: &BTreeMap<&str, Arc<Self::Handler>>,
     ) -> anyhow::Result<Self::Table>;
 
+    /// Begins to call components, where events do not come from a server that asks for the table. What this starts ends when the table is
+    /// dropped.
+    fn start(_: &Self::Table) {}
+
     /// What leads to a component, for people.
     fn describe(table: &Self::Table, id: &str) -> Vec<String>;
 }

@@ -10,7 +10,7 @@ mod networks;
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
@@ -34,6 +36,7 @@ use wasmtime_wasi_http::{
 };
 
 use super::capability::{Access, Capability};
+use super::resources::Resources;
 use super::variables::Variables;
 use manifest::{Component, Limits, Manifest};
 
@@ -72,35 +75,7 @@ pub(crate) struct Hooks {
     may_write_ahead: u64,
     /// Those that no body has been given yet.
     ahead: u64,
-}
-
-impl OutboundHttp {
-    /// Servers prove themselves by the certificate authorities of Mozilla's list, and by those in these files, as PEM. Entries of
-    /// `allowed_outbound_hosts` may have variables.
-    ///
-    /// # Errors
-    /// When a file cannot be read or holds no certificate, or the TLS library cannot be set up.
-    pub fn new(variables: Variables, authorities: &[PathBuf]) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        };
-        for file in authorities {
-            add_authorities(&mut roots, file).with_context(|| {
-                format!(
-                    "the certificate authorities in {} cannot be used",
-                    file.display()
-                )
-            })?;
-        }
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
-            rustls::crypto::ring::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .context("cannot set up TLS for outbound requests")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-        Ok(Self { tls, variables })
-    }
+    span: Span,
 }
 
 fn add_authorities(roots: &mut RootCertStore, file: &Path) -> anyhow::Result<()> {
@@ -140,6 +115,30 @@ impl Capability for OutboundHttp {
     const HOW_TO_GRANT: &'static str = "name the server in `allowed_outbound_hosts`";
     type Grant = Arc<Servers>;
     type State = State;
+
+    /// Servers prove themselves by the certificate authorities of Mozilla's list, and by those that the host was given.
+    fn new(resources: &Resources) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        };
+        for file in &resources.outbound_authorities {
+            add_authorities(&mut roots, file).with_context(|| {
+                format!(
+                    "the certificate authorities in {} cannot be used",
+                    file.display()
+                )
+            })?;
+        }
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .context("cannot set up TLS for outbound requests")?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+        let variables = Variables::new(resources)?;
+        Ok(Self { tls, variables })
+    }
 
     fn link<T: Access<Self>>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
@@ -190,11 +189,13 @@ impl Capability for OutboundHttp {
             timeout: limits.outbound_timeout.min(limits.timeout / 10 * 9),
             may_write_ahead: limits.memory.as_u64() / 4,
             ahead: 0,
+            span: Span::none(),
         };
         State { hooks, context }
     }
 
-    fn begin(state: &mut State) {
+    fn begin(state: &mut State, span: &Span) {
+        state.hooks.span = span.clone();
         state.hooks.ahead = state.hooks.may_write_ahead;
     }
 }
@@ -289,7 +290,19 @@ impl WasiHttpHooks for Hooks {
             .saturating_add(within(options.first_byte_timeout))
             .min(limit);
         let between_bytes = within(options.between_bytes_timeout);
-        Box::new(async move {
+        let span = tracing::trace_span!(
+            target: telemetry::SPANS,
+            parent: &self.span,
+            "http.client.request",
+            otel.kind = "client",
+            http.request.method = %request.method(),
+            server.address = request.uri().host(),
+            server.port = request.uri().port_u16(),
+            url.full = uri,
+            http.response.status_code = Empty,
+        );
+        let answered = span.clone();
+        let send = async move {
             // Waiting for a place is bounded by the deadline of the component's own request.
             let place = places
                 .acquire_owned()
@@ -316,11 +329,13 @@ impl WasiHttpHooks for Hooks {
                     return Err(Error::ConnectionReadTimeout);
                 }
             };
+            answered.record("http.response.status_code", response.status().as_u16());
             let response = response.map(|body| paced(body, between_bytes, place));
             let sent: Box<dyn Future<Output = Result<(), Error>> + Send> =
                 Box::new(async { Ok(()) });
             Ok((response, sent))
-        })
+        };
+        Box::new(send.instrument(span))
     }
 }
 

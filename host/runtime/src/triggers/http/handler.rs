@@ -120,8 +120,9 @@ impl HttpHandler {
             }
         };
         let metrics = &target.telemetry.metrics;
-        let (permits, waited) = admitted.inspect_err(|_| metrics.refused())?;
-        metrics.admitted(waited);
+        let (permits, waited) = admitted.inspect_err(|_| metrics.rejected.increment(1))?;
+        metrics.admitted.increment(1);
+        metrics.queue_duration.record(waited);
         let invocation = Invocation::begin(target, request_id, permits);
         // Stops the instance when the caller loses interest before there is an answer.
         let mut guard = ClientGuard(Some(Arc::clone(&invocation)));
@@ -146,7 +147,7 @@ impl HttpHandler {
                 false,
                 &format!("status {status} is not a final one"),
             );
-            metrics.trapped();
+            metrics.trapped.increment(1);
             return Err(target.failed(request_id));
         }
         match (
@@ -159,7 +160,7 @@ impl HttpHandler {
             }
             (None, Some(stop)) => Err(self.stopped(&invocation, stop)),
             (None, None) => {
-                metrics.trapped();
+                metrics.trapped.increment(1);
                 Err(target.failed(request_id))
             }
         }
@@ -168,7 +169,7 @@ impl HttpHandler {
     /// The answer to a request that the host stopped before its answer had begun.
     fn stopped(&self, invocation: &Invocation, stop: Stop) -> Failure {
         let target = self.component.target();
-        target.telemetry.metrics.stopped();
+        target.telemetry.metrics.stopped.increment(1);
         invocation.reporter.report_stop(false, stop);
         target.failure(stop)
     }
@@ -179,8 +180,8 @@ impl HttpHandler {
         let metrics = &target.telemetry.metrics;
         if let Some(stop) = failed_to_start(error) {
             match stop {
-                Stop::NoPlace => metrics.refused(),
-                _ => metrics.trapped(),
+                Stop::NoPlace => metrics.rejected.increment(1),
+                _ => metrics.trapped.increment(1),
             }
             invocation.reporter.report_stop(false, stop);
             return target.failure(stop);
@@ -209,10 +210,10 @@ impl HttpHandler {
                 .report(Fault::NoAnswer, false, &format!("{error:#}"));
         }
         if invocation.reporter.memory_refused() {
-            metrics.stopped();
+            metrics.stopped.increment(1);
             return target.failure(Stop::Memory);
         }
-        metrics.trapped();
+        metrics.trapped.increment(1);
         target.failed(invocation.request_id)
     }
 }

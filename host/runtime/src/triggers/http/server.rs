@@ -18,6 +18,8 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, 
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::answer::{json_answer, to_answer};
 use super::answer_body::AnswerBody;
@@ -137,6 +139,17 @@ impl<A: HasRoutes> Shared<A> {
             answered: false,
             stopped: &self.stopped,
         };
+        let span = tracing::trace_span!(
+            target: telemetry::SPANS,
+            "http.server.request",
+            otel.kind = "server",
+            http.request.method = %parts.method,
+            http.response.status_code = Empty,
+            url.path = parts.uri.path(),
+            url.scheme = "http",
+            client.address = %client.address.ip(),
+            %request_id,
+        );
         let head = parts.method == Method::HEAD;
         let own = own_answer(&parts.method, parts.uri.path());
         let permit = match own {
@@ -146,7 +159,10 @@ impl<A: HasRoutes> Shared<A> {
         let (component, result) = match (own, &permit) {
             // Also for a client that is over its share: it may be the one who watches over the host.
             (Some(answer), _) => (None, Ok(answer)),
-            (None, Some(_)) => self.route(request_id, parts, body, &client).await,
+            (None, Some(_)) => {
+                let routed = self.route(request_id, parts, body, &client);
+                routed.instrument(span.clone()).await
+            }
             (None, None) => (None, Err(self.over_its_share())),
         };
         let mut response = result.unwrap_or_else(|failure| to_answer(&failure));
@@ -155,10 +171,12 @@ impl<A: HasRoutes> Shared<A> {
         if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
+        span.record("http.response.status_code", response.status().as_u16());
         line.log(response.status(), component.as_deref());
         response.map(|body| Answer {
             body: (!head).then_some(body),
             _permit: permit,
+            _span: span,
         })
     }
 
@@ -347,6 +365,8 @@ struct Answer {
     /// None: the answer to HEAD.
     body: Option<AnswerBody>,
     _permit: Option<Permit>,
+    /// It ends with the answer.
+    _span: Span,
 }
 
 impl Body for Answer {

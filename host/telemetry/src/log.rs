@@ -12,8 +12,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
-use crate::options::LogFormat;
+/// Form of the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
 
 /// Lines that wait to be written.
 const QUEUE: usize = 4096;
@@ -40,7 +48,7 @@ enum Message {
 ///
 /// # Errors
 /// When the filter is malformed.
-pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+pub fn start(filter: &str, format: Format) -> anyhow::Result<()> {
     // ONNX Runtime says at `info` what it does to each node of each model, and the hub's client at `error` what it then returns
     // as one. A directive of the user's goes before these.
     let filter = EnvFilter::builder()
@@ -56,13 +64,14 @@ pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let sender = WRITER.get_or_init(|| sender).clone();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_span_events(FmtSpan::CLOSE)
         .with_writer(move || Queue(sender.clone()));
     match format {
-        LogFormat::Text => builder
+        Format::Text => builder
             .with_ansi(io::stderr().is_terminal())
             .with_target(false)
             .init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        Format::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
 }
