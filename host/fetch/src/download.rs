@@ -1,0 +1,409 @@
+//! Downloads one file: streams it to disk, resumes where an earlier attempt broke off, and verifies its digest before it gets
+//! its name.
+//!
+//! Until then its content is in a partial file beside it, `NAME.incomplete`, which is locked while a process writes it. Memory
+//! does not grow with the file.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tokio_retry::RetryIf;
+use tokio_retry::strategy::ExponentialBackoff;
+
+use crate::digest::{Digest, Hasher};
+use crate::progress::Progress;
+
+/// Extension of partial files. Clients of the Hugging Face hub in other languages use the same.
+const PARTIAL: &str = "incomplete";
+
+/// Bytes that must arrive within [`Download::patience`]. Less counts as nothing.
+const MIN_PROGRESS: u64 = 64 << 10;
+
+/// Where the content of a file comes from.
+pub(crate) trait Source: Send {
+    /// Why a source does not send the content.
+    type Error: std::fmt::Debug + std::fmt::Display + Send;
+
+    /// Requests the content from the byte at `offset` on. None if the source cannot send that range; not at offset 0.
+    fn open(
+        &mut self,
+        offset: u64,
+    ) -> impl Future<Output = Result<Option<Body>, Self::Error>> + Send;
+
+    /// Whether a request that failed may succeed if it is sent again.
+    fn is_transient(error: &Self::Error) -> bool;
+
+    /// Checks the first [`HEAD`] bytes of verified content, or fewer where it has fewer.
+    fn check(_head: &[u8]) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// Bytes that [`Source::check`] gets.
+pub(crate) const HEAD: usize = 8;
+
+/// The answer of a [`Source`].
+pub(crate) struct Body {
+    /// Offset of the first byte: what was asked for, or 0 if the source always sends the whole file.
+    pub offset: u64,
+    /// Bytes of the whole file, as the source states them.
+    pub size: Option<u64>,
+    pub bytes: BoxStream<'static, Result<Bytes, BoxError>>,
+}
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A file to download.
+pub(crate) struct Download<'a> {
+    /// Name for progress and the log.
+    pub name: &'a str,
+    /// Path of the complete file.
+    pub path: &'a Path,
+    pub digest: &'a Digest,
+    /// Bytes of the file, where they are certain. What a server states is only displayed.
+    pub size: Option<u64>,
+    /// Bytes that the file may have at most.
+    pub limit: Option<u64>,
+    /// How long the next 64 KiB may take. None: as long as the source waits.
+    pub patience: Option<Duration>,
+    pub progress: &'a Progress,
+}
+
+/// Why a file was not downloaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error<E> {
+    /// The source does not send the content, or refuses it.
+    #[error("{0}")]
+    Source(E),
+    /// The connection broke off, or is too slow. What has arrived is kept.
+    #[error("the connection broke off after {received} bytes: {cause}")]
+    Interrupted { received: u64, cause: BoxError },
+    #[error("the file is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the digest of the file is {found}")]
+    WrongDigest { found: Digest },
+    #[error("cannot write {}: {source}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+impl<E> Error<E> {
+    fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::Write {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+impl Download<'_> {
+    /// Downloads the file, and returns how many bytes it has. Tries again where the connection breaks off.
+    ///
+    /// If another process downloads the same file, waits for it.
+    pub async fn run<S: Source>(&self, source: &mut S) -> Result<u64, Error<S::Error>> {
+        let path = self.path.with_extension(PARTIAL);
+        let write = || Error::write(&path);
+        let Some(file) = self.open_partial(&path).await.map_err(write())? else {
+            let metadata = tokio::fs::metadata(self.path).await;
+            return Ok(metadata.map_err(Error::write(self.path))?.len());
+        };
+        let mut partial = Partial::resume(file, self.digest).await.map_err(write())?;
+        if (self.size.or(self.limit)).is_some_and(|most| partial.received > most) {
+            partial.clear().await.map_err(write())?;
+        }
+        let state = Mutex::new((partial, source));
+        let fetched = retry(
+            self.name,
+            || async {
+                let (partial, source) = &mut *state.lock().await;
+                self.fetch(partial, &path, *source).await
+            },
+            |error| match error {
+                Error::Source(error) => S::is_transient(error),
+                Error::Interrupted { .. } => true,
+                _ => false,
+            },
+        );
+        match fetched.await {
+            Ok(()) => {}
+            Err(error) => {
+                if let Error::TooLarge { .. } | Error::WrongDigest { .. } = error {
+                    tokio::fs::remove_file(&path).await.map_err(write())?;
+                }
+                return Err(error);
+            }
+        }
+        let (mut partial, _) = state.into_inner();
+        let head = partial.head().await.map_err(write())?;
+        if let Err(error) = S::check(&head) {
+            tokio::fs::remove_file(&path).await.map_err(write())?;
+            return Err(Error::Source(error));
+        }
+        partial.file.sync_all().await.map_err(write())?;
+        self.rename(&path).await.map_err(Error::write(self.path))?;
+        Ok(partial.received)
+    }
+
+    /// Opens and locks the partial file. None if another process completed the download meanwhile.
+    async fn open_partial(&self, path: &Path) -> io::Result<Option<std::fs::File>> {
+        loop {
+            let file = std::fs::File::options()
+                .create(true)
+                .read(true)
+                .append(true)
+                .open(path)?;
+            let file = lock(file).await?;
+            // Whoever held the lock before has moved the file into place, or removed it.
+            let locked = file.metadata()?;
+            let is_at = |path: &Path| {
+                std::fs::metadata(path)
+                    .is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()))
+            };
+            if is_at(path) {
+                return Ok(Some(file));
+            }
+            if is_at(self.path) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Completes the partial file with content of the right digest.
+    async fn fetch<S: Source>(
+        &self,
+        partial: &mut Partial,
+        path: &Path,
+        source: &mut S,
+    ) -> Result<(), Error<S::Error>> {
+        loop {
+            if !self.is_complete(partial) {
+                self.receive(partial, path, source).await?;
+            }
+            let found = partial.digest();
+            if found == *self.digest {
+                return Ok(());
+            }
+            if !partial.resumed {
+                return Err(Error::WrongDigest { found });
+            }
+            // The content of the earlier attempt may be wrong.
+            tracing::warn!(
+                file = self.name,
+                "the partial file does not fit: downloading it from the start"
+            );
+            partial.clear().await.map_err(Error::write(path))?;
+        }
+    }
+
+    /// Whether there is nothing left to request.
+    fn is_complete(&self, partial: &Partial) -> bool {
+        (self.size == Some(partial.received))
+            || (partial.resumed && partial.digest() == *self.digest)
+    }
+
+    /// Appends what the source sends.
+    async fn receive<S: Source>(
+        &self,
+        partial: &mut Partial,
+        path: &Path,
+        source: &mut S,
+    ) -> Result<(), Error<S::Error>> {
+        let write = || Error::write(path);
+        let mut opened = source
+            .open(partial.received)
+            .await
+            .map_err(Error::Source)?;
+        if opened.is_none() {
+            partial.clear().await.map_err(write())?;
+            opened = source.open(0).await.map_err(Error::Source)?;
+        }
+        let interrupted = |partial: &Partial, cause: BoxError| Error::Interrupted {
+            received: partial.received,
+            cause,
+        };
+        let Some(mut body) = opened else {
+            return Err(interrupted(partial, "the source sent nothing".into()));
+        };
+        if body.offset == 0 && partial.received > 0 {
+            partial.clear().await.map_err(write())?;
+            // Nothing of the earlier attempt is left, but that the source sends all of the file is its word only.
+            partial.resumed = true;
+        }
+        let size = self.size.or(body.size);
+        let within_limit = |bytes: u64| match self.limit {
+            Some(limit) if bytes > limit => Err(Error::TooLarge { limit }),
+            _ => Ok(()),
+        };
+        within_limit(size.unwrap_or(0))?;
+        (self.progress)(self.name, partial.received, size);
+        let mut window = Window::new(self.patience, partial.received);
+        let ended = loop {
+            match window.next(&mut body.bytes).await {
+                Ok(Some(piece)) => {
+                    within_limit(partial.received + piece.len() as u64)?;
+                    partial.append(&piece).await.map_err(write())?;
+                    let shown = size.map_or(partial.received, |size| partial.received.min(size));
+                    (self.progress)(self.name, shown, size);
+                    window.arrived(partial.received);
+                    if self.size.is_some_and(|size| partial.received > size) {
+                        break Ok(());
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(cause) => break Err(cause),
+            }
+        };
+        partial.file.flush().await.map_err(write())?;
+        ended.map_err(|cause| interrupted(partial, cause))?;
+        if self.size.is_some_and(|size| partial.received < size) {
+            return Err(interrupted(partial, "the answer ended early".into()));
+        }
+        Ok(())
+    }
+
+    /// Gives the complete file its name, durably.
+    async fn rename(&self, partial: &Path) -> io::Result<()> {
+        tokio::fs::rename(partial, self.path).await?;
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        File::open(folder).await?.sync_all().await
+    }
+}
+
+/// The content that has arrived.
+struct Partial {
+    file: File,
+    hasher: Hasher,
+    received: u64,
+    /// Whether an earlier request has a part in the content.
+    resumed: bool,
+}
+
+impl Partial {
+    /// Hashes what is in the file.
+    async fn resume(mut file: std::fs::File, digest: &Digest) -> io::Result<Self> {
+        let mut hasher = digest.hasher();
+        let hashed = tokio::task::spawn_blocking(move || {
+            let received = hasher.read(&mut file)?;
+            Ok((file, hasher, received))
+        });
+        let (file, hasher, received) = hashed.await.map_err(io::Error::other).flatten()?;
+        Ok(Self {
+            file: File::from_std(file),
+            hasher,
+            received,
+            resumed: received > 0,
+        })
+    }
+
+    async fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.hasher.update(piece);
+        self.file.write_all(piece).await?;
+        self.received += piece.len() as u64;
+        Ok(())
+    }
+
+    async fn clear(&mut self) -> io::Result<()> {
+        self.file.set_len(0).await?;
+        self.hasher = self.digest().hasher();
+        self.received = 0;
+        self.resumed = false;
+        Ok(())
+    }
+
+    fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
+    /// The first [`HEAD`] bytes.
+    async fn head(&mut self) -> io::Result<Vec<u8>> {
+        self.file.rewind().await?;
+        let mut head = Vec::new();
+        (&mut self.file)
+            .take(HEAD as u64)
+            .read_to_end(&mut head)
+            .await?;
+        Ok(head)
+    }
+}
+
+/// The time in which the next [`MIN_PROGRESS`] bytes must arrive.
+struct Window {
+    patience: Option<Duration>,
+    since: Instant,
+    before: u64,
+}
+
+impl Window {
+    fn new(patience: Option<Duration>, received: u64) -> Self {
+        Self {
+            patience,
+            since: Instant::now(),
+            before: received,
+        }
+    }
+
+    async fn next(
+        &self,
+        bytes: &mut BoxStream<'static, Result<Bytes, BoxError>>,
+    ) -> Result<Option<Bytes>, BoxError> {
+        let Some(patience) = self.patience else {
+            return bytes.next().await.transpose();
+        };
+        match tokio::time::timeout_at(self.since + patience, bytes.next()).await {
+            Ok(piece) => piece.transpose(),
+            Err(_) => Err(format!(
+                "less than {} KiB arrived in {}",
+                MIN_PROGRESS >> 10,
+                humantime::format_duration(patience)
+            )
+            .into()),
+        }
+    }
+
+    fn arrived(&mut self, received: u64) {
+        if received - self.before >= MIN_PROGRESS {
+            self.since = Instant::now();
+            self.before = received;
+        }
+    }
+}
+
+/// Runs an attempt, and again where its error is transient: after half a second, then one, two and four.
+pub(crate) async fn retry<T, E, F: Future<Output = Result<T, E>>>(
+    name: &str,
+    attempt: impl FnMut() -> F,
+    is_transient: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let delays = ExponentialBackoff::from_millis(2)
+        .factor(250)
+        .take(4)
+        .inspect(|delay| {
+            tracing::warn!(
+                file = name,
+                "the download was interrupted: trying again in {delay:?}"
+            );
+        });
+    RetryIf::start(delays, attempt, is_transient).await
+}
+
+/// Locks a file until it is closed. Waits while another process holds the lock.
+pub(crate) async fn lock(file: std::fs::File) -> io::Result<std::fs::File> {
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            tracing::warn!("another process is fetching the same file: waiting for it to finish");
+            tokio::task::spawn_blocking(move || file.lock().map(|()| file))
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
