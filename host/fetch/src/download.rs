@@ -217,10 +217,7 @@ impl Download<'_> {
         source: &mut S,
     ) -> Result<(), Error<S::Error>> {
         let write = || Error::write(path);
-        let mut opened = source
-            .open(partial.received)
-            .await
-            .map_err(Error::Source)?;
+        let mut opened = source.open(partial.received).await.map_err(Error::Source)?;
         if opened.is_none() {
             partial.clear().await.map_err(write())?;
             opened = source.open(0).await.map_err(Error::Source)?;
@@ -405,5 +402,121 @@ pub(crate) async fn lock(file: std::fs::File) -> io::Result<std::fs::File> {
                 .unwrap_or_else(|error| Err(io::Error::other(error)))
         }
         Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use futures::StreamExt as _;
+    use tempfile::TempDir;
+
+    use super::{Body, BoxError, Bytes, Digest, Download, Error, MIN_PROGRESS, Source};
+
+    /// Answers requests with pieces, after the last of which nothing comes any more if it does not end.
+    #[derive(Default)]
+    struct Script {
+        answers: VecDeque<(Vec<Bytes>, bool)>,
+        offsets: Vec<u64>,
+    }
+
+    impl Script {
+        fn answer(mut self, pieces: &[&'static [u8]], ends: bool) -> Self {
+            let pieces = pieces.iter().copied().map(Bytes::from_static).collect();
+            self.answers.push_back((pieces, ends));
+            self
+        }
+    }
+
+    impl Source for Script {
+        type Error = String;
+
+        async fn open(&mut self, offset: u64) -> Result<Option<Body>, String> {
+            self.offsets.push(offset);
+            let (pieces, ends) = self.answers.pop_front().ok_or("asked once more")?;
+            let pieces = futures::stream::iter(pieces.into_iter().map(Ok::<_, BoxError>));
+            let bytes = match ends {
+                true => pieces.boxed(),
+                false => pieces.chain(futures::stream::pending()).boxed(),
+            };
+            Ok(Some(Body {
+                offset,
+                size: None,
+                bytes,
+            }))
+        }
+
+        fn is_transient(_: &String) -> bool {
+            false
+        }
+    }
+
+    /// A file to download, with the digest of `content`.
+    struct Fixture {
+        folder: TempDir,
+        digest: Digest,
+    }
+
+    impl Fixture {
+        fn new(content: &[u8]) -> Self {
+            Self {
+                folder: tempfile::tempdir().unwrap(),
+                digest: Digest::from(&manifest::Digest::of(content)),
+            }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.path().join(self.digest.digits())
+        }
+
+        async fn download(
+            &self,
+            script: &mut Script,
+            limit: u64,
+            patience: Option<Duration>,
+        ) -> Result<u64, Error<String>> {
+            let download = Download {
+                name: "it",
+                path: &self.path(),
+                digest: &self.digest,
+                size: None,
+                limit: Some(limit),
+                patience,
+                progress: &|_, _, _| {},
+            };
+            download.run(script).await
+        }
+
+        fn is_empty(&self) -> bool {
+            self.folder.path().read_dir().unwrap().next().is_none()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_unknown_size_is_refused_beyond_the_limit() {
+        let fixture = Fixture::new(b"1234567890");
+        let script = || Script::default().answer(&[b"12345", b"67890"], true);
+        let error = fixture.download(&mut script(), 9, None).await.unwrap_err();
+        assert!(matches!(error, Error::TooLarge { limit: 9 }), "{error}");
+        assert!(fixture.is_empty());
+        let bytes = fixture.download(&mut script(), 10, None).await.unwrap();
+        assert_eq!(bytes, 10);
+        assert_eq!(std::fs::read(fixture.path()).unwrap(), b"1234567890");
+    }
+
+    #[tokio::test]
+    async fn a_stalled_download_is_resumed() {
+        static PIECE: [u8; MIN_PROGRESS as usize] = [7; MIN_PROGRESS as usize];
+        let fixture = Fixture::new(&[&PIECE[..], b"the end"].concat());
+        let mut script = Script::default()
+            .answer(&[&PIECE, b"the "], false)
+            .answer(&[b"end"], true);
+        let patience = Some(Duration::from_millis(100));
+        let bytes = fixture.download(&mut script, u64::MAX, patience).await;
+        assert_eq!(bytes.unwrap(), MIN_PROGRESS + 7);
+        assert_eq!(script.offsets, [0, MIN_PROGRESS + 4]);
     }
 }

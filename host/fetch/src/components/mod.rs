@@ -164,8 +164,10 @@ fn explain(error: download::Error<anyhow::Error>, digest: &Digest) -> anyhow::Er
     match error {
         download::Error::Source(error) => error,
         // An I/O error, for `registry::is_unreachable`.
-        download::Error::Interrupted { cause, .. } => anyhow::Error::from(std::io::Error::other(cause))
-            .context("the connection broke off; try again"),
+        download::Error::Interrupted { cause, .. } => {
+            anyhow::Error::from(std::io::Error::other(cause))
+                .context("the connection broke off; try again")
+        }
         download::Error::TooLarge { limit } => anyhow::anyhow!(
             "it is larger than the {} MiB that a component may have",
             limit >> 20

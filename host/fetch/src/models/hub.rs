@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::Stream;
 use hf_hub::{HFClient, HFError, HFRepository, RepoTypeModel};
 use reqwest::StatusCode;
-use reqwest::redirect::Policy;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, ETAG, HeaderName};
+use reqwest::redirect::Policy;
 
 use super::error::Error;
 use super::error::root_cause;
@@ -320,7 +320,9 @@ mod tests {
     use super::guarding_the_token;
 
     /// Answers each request with a redirect to the address that `to` makes of its path, and reports the request.
-    fn redirecting(to: impl Fn(&str) -> String + Send + 'static) -> (String, mpsc::Receiver<String>) {
+    fn redirecting(
+        to: impl Fn(&str) -> String + Send + 'static,
+    ) -> (String, mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (send, requests) = mpsc::channel();
