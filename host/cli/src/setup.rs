@@ -282,7 +282,7 @@ const KEPT: [(&str, u64); 4] = [
 /// Removes from the state folder what was not used for long, what is too much, and what a killed process left unfinished. What was
 /// used after `started` stays.
 pub fn tidy(state_dir: &Path, started: SystemTime) {
-    let prune = |name, bytes, started| {
+    let prune = |name: &str, bytes, started| {
         let folder = state_dir.join(name);
         let state::Pruned { entries, bytes } = state::prune(&folder, bytes, started);
         if entries > 0 {

@@ -1,9 +1,10 @@
-//! Components from a web server on loopback.
+//! Components from a web server and a registry on loopback.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -44,17 +45,15 @@ impl Fixture {
     }
 
     fn serving(content: Vec<u8>, manners: Manners) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/file.wasm", listener.local_addr().unwrap());
-        let requests = Arc::default();
+        let requests = Arc::new(Mutex::new(Vec::new()));
         let (served, noted) = (content.clone(), Arc::clone(&requests));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                answer(&mut stream.unwrap(), &served, manners, &noted);
-            }
+        let url = serve(move |_, request| {
+            let offset = offset(request);
+            noted.lock().unwrap().push(offset);
+            file(&served, offset, manners)
         });
         Self {
-            url,
+            url: format!("http://{url}/file.wasm"),
             content,
             requests,
             cache: tempfile::tempdir().unwrap(),
@@ -103,45 +102,62 @@ impl Fixture {
     }
 }
 
-fn answer(
-    stream: &mut std::net::TcpStream,
-    content: &[u8],
-    manners: Manners,
-    requests: &Mutex<Vec<Option<usize>>>,
-) {
-    let mut request = vec![0; 4096];
-    let read = stream.read(&mut request).unwrap();
-    let request = String::from_utf8_lossy(&request[..read]).to_ascii_lowercase();
-    let offset = request.lines().find_map(|line| {
+/// Serves over HTTP on loopback, and returns the address. `answer` gets it, and the line and the headers of a request.
+fn serve(answer: impl Fn(&str, &str) -> Vec<u8> + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let own = address.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = vec![0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            let request = String::from_utf8_lossy(&request[..read]).to_ascii_lowercase();
+            // The client may have enough.
+            let _ = stream.write_all(&answer(&own, &request));
+        }
+    });
+    address
+}
+
+/// The first byte of the range that a request asks for.
+fn offset(request: &str) -> Option<usize> {
+    request.lines().find_map(|line| {
         let range = line.strip_prefix("range: bytes=")?;
         range.strip_suffix('-').unwrap().parse().ok()
-    });
-    requests.lock().unwrap().push(offset);
-    let size = content.len();
-    let (status, headers, body) = match offset.filter(|_| !manners.ignores_ranges) {
-        None => ("200 OK", String::new(), content),
-        Some(offset) if offset < size => (
-            "206 Partial Content",
-            format!("Content-Range: bytes {offset}-{}/{size}\r\n", size - 1),
-            &content[offset..],
-        ),
-        Some(_) => (
-            "416 Range Not Satisfiable",
-            format!("Content-Range: bytes */{size}\r\n"),
-            &b""[..],
-        ),
-    };
+    })
+}
+
+fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).unwrap();
-    let sent = match manners.breaks_off_after {
-        Some(bytes) if offset.is_none() => bytes,
-        _ => length,
-    };
-    // The client may have enough.
-    let _ = stream.write_all(&body[..sent]);
+    [head.as_bytes(), body].concat()
+}
+
+/// The answer to a request for a file.
+fn file(content: &[u8], offset: Option<usize>, manners: Manners) -> Vec<u8> {
+    let size = content.len();
+    match offset.filter(|_| !manners.ignores_ranges) {
+        None => {
+            let mut response = response("200 OK", "", content);
+            if let Some(bytes) = manners.breaks_off_after {
+                response.truncate(response.len() - size + bytes);
+            }
+            response
+        }
+        Some(offset) if offset < size => response(
+            "206 Partial Content",
+            &format!("Content-Range: bytes {offset}-{}/{size}\r\n", size - 1),
+            &content[offset..],
+        ),
+        Some(_) => response(
+            "416 Range Not Satisfiable",
+            &format!("Content-Range: bytes */{size}\r\n"),
+            b"",
+        ),
+    }
 }
 
 #[tokio::test]
@@ -262,4 +278,56 @@ async fn a_cached_component_is_hashed_again_only_if_it_was_modified() {
     fixture.fetch().await.unwrap();
     fixture.assert_complete(&path);
     assert_eq!(fixture.requests(), [None]);
+}
+
+/// Tokens are good for one request each, so the one that resumes needs another.
+#[tokio::test]
+async fn a_download_from_a_registry_is_resumed_although_its_token_has_expired() {
+    let content = component();
+    let digest = Digest::of(&content);
+    let described = |kind: &str| serde_json::json!({"mediaType": kind, "digest": digest.to_string(), "size": content.len()});
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "config": described("application/vnd.wasm.config.v0+json"),
+        "layers": [described("application/wasm")],
+    });
+    let (manifest, hex) = (manifest.to_string(), digest.hex());
+    let (issued, used) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&requests);
+    let address = serve(move |own, request| {
+        let path = request.split(' ').nth(1).unwrap();
+        if path.starts_with("/token") {
+            let token = issued.fetch_add(1, Ordering::SeqCst) + 1;
+            return response(
+                "200 OK",
+                "",
+                format!("{{\"token\": \"{token}\"}}").as_bytes(),
+            );
+        }
+        let next = used.load(Ordering::SeqCst) + 1;
+        if !request.contains(&format!("\r\nauthorization: bearer {next}\r\n")) {
+            let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{own}/token\"\r\n");
+            return response("401 Unauthorized", &challenge, b"");
+        }
+        used.store(next, Ordering::SeqCst);
+        if path.ends_with("/manifests/1") {
+            return response("200 OK", "", manifest.as_bytes());
+        }
+        assert!(path.ends_with(&hex), "{path}");
+        let offset = offset(request);
+        noted.lock().unwrap().push(offset);
+        let breaks_off_after = Some(100_000);
+        let manners = Manners {
+            breaks_off_after,
+            ..Manners::default()
+        };
+        file(&content, offset, manners)
+    });
+    let cache = tempfile::tempdir().unwrap();
+    let sources = Sources::new(cache.path(), Box::new(|_, _, _| {})).unwrap();
+    let reference = format!("oci://{address}/team/it:1").parse().unwrap();
+    let path = sources.fetch(&Source::Oci(reference)).await.unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), component());
+    assert_eq!(*requests.lock().unwrap(), [None, Some(100_000)]);
 }

@@ -93,7 +93,7 @@ impl Sources {
         };
         self.cache
             .find(&digest)
-            .with_context(|| format!("{digest} has vanished; try again"))
+            .with_context(|| format!("{digest} was removed meanwhile; try again"))
     }
 
     /// Fetches an artifact's component, and returns its digest.
@@ -107,7 +107,7 @@ impl Sources {
             (Err(error), Some(digest)) if registry::is_unreachable(&error) => {
                 tracing::warn!(
                     error = format!("{error:#}"),
-                    "cannot ask the registry for {name}: using what it said last"
+                    "cannot resolve {name} at the registry: using its last digest"
                 );
                 Ok(digest)
             }

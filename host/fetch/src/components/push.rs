@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::credentials::credentials;
-use super::registry::{FAILED, LAYER, NO_ARTIFACT, NOT_LET_IN, UNREACHABLE};
+use super::registry::{ACCESS_DENIED, FAILED, LAYER, NO_ARTIFACT, UNREACHABLE};
 use super::web;
 use crate::loopback::is_loopback;
 use crate::progress::Progress;
@@ -157,7 +157,7 @@ fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
         Error::RequestError(error) => Error::RequestError(web::shown(error)),
         error => error,
     };
-    let said = |code: &OciErrorCode| match &error {
+    let has_code = |code: &OciErrorCode| match &error {
         Error::RegistryError { envelope, .. } => envelope.errors.iter().any(|e| e.code == *code),
         _ => false,
     };
@@ -166,10 +166,12 @@ fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
         | Error::AuthenticationFailure(_)
         | Error::ServerError {
             code: 401 | 403, ..
-        } => NOT_LET_IN,
-        _ if said(&OciErrorCode::Unauthorized) || said(&OciErrorCode::Denied) => NOT_LET_IN,
+        } => ACCESS_DENIED,
+        _ if has_code(&OciErrorCode::Unauthorized) || has_code(&OciErrorCode::Denied) => {
+            ACCESS_DENIED
+        }
         Error::ImageManifestNotFoundError(_) => NO_ARTIFACT,
-        _ if said(&OciErrorCode::ManifestUnknown) || said(&OciErrorCode::NameUnknown) => {
+        _ if has_code(&OciErrorCode::ManifestUnknown) || has_code(&OciErrorCode::NameUnknown) => {
             NO_ARTIFACT
         }
         Error::RequestError(error) if error.is_connect() => UNREACHABLE,

@@ -99,7 +99,7 @@ async fn in_time<T>(requests: impl Future<Output = anyhow::Result<T>>) -> anyhow
         .await
         .with_context(|| {
             let within = humantime::format_duration(RESOLVE_TIMEOUT);
-            format!("the registry did not say what it has within {within}")
+            format!("the registry did not answer within {within}")
         })?
 }
 
@@ -109,7 +109,7 @@ fn successful(response: Response) -> anyhow::Result<Response> {
     let status = response.status();
     anyhow::ensure!(
         status.is_success(),
-        "{} answered {status}, which leads nowhere",
+        "{} answered {status} without a target",
         web::without_secrets(response.url().clone())
     );
     Ok(response)
@@ -174,7 +174,9 @@ impl Repository {
         offset: u64,
     ) -> anyhow::Result<Response> {
         let mut response = self.send(path, accept, offset).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.access.is_none() {
+        // A token may have expired since an earlier request.
+        let may_authorize = !matches!(self.access, Some(Access::Basic));
+        if response.status() == StatusCode::UNAUTHORIZED && may_authorize {
             self.access = self.authorize(response.headers()).await?;
             response = self.send(path, accept, offset).await?;
         }
@@ -182,7 +184,7 @@ impl Repository {
             return Ok(response);
         }
         let advice = match response.status() {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ACCESS_DENIED,
             StatusCode::NOT_FOUND => NO_ARTIFACT,
             _ => FAILED,
         };
@@ -210,20 +212,20 @@ impl Repository {
             .filter_map(|text| http_auth::parse_challenges(text).ok())
             .flatten()
             .collect();
-        let of = |scheme: &str| {
+        let challenge = |scheme: &str| {
             let mut challenges = challenges.iter();
             challenges.find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme))
         };
-        let Some(bearer) = of("Bearer") else {
-            return Ok(of("Basic").map(|_| Access::Basic));
+        let Some(bearer) = challenge("Bearer") else {
+            return Ok(challenge("Basic").map(|_| Access::Basic));
         };
         let parameter = |name: &str| {
-            let found = bearer.params.iter();
-            let mut found = found.filter(|(known, _)| known.eq_ignore_ascii_case(name));
-            found.next().map(|(_, value)| value.to_unescaped())
+            let mut parameters = bearer.params.iter();
+            let found = parameters.find(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.to_unescaped())
         };
         let realm = parameter("realm").context("the registry names no token server")?;
-        let realm = Url::parse(&realm).context("the registry's token server has no address")?;
+        let realm = Url::parse(&realm).context("the registry's token server has an invalid URL")?;
         anyhow::ensure!(
             realm.scheme() == "https" || realm.host_str().is_some_and(is_loopback),
             "the registry's token server {} has no TLS",
@@ -241,13 +243,13 @@ impl Repository {
         }
         let response = web::send(&self.web, request, UNREACHABLE).await?;
         let advice = match response.status() {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ACCESS_DENIED,
             _ => FAILED,
         };
         let answer = successful(response).context(advice)?;
         let answer = bounded(answer, MAX_METADATA).await?;
         let token: Token =
-            serde_json::from_slice(&answer).context("the registry gives no token")?;
+            serde_json::from_slice(&answer).context("the token server sent no token")?;
         Ok(Some(Access::Bearer(token.token)))
     }
 }
@@ -345,7 +347,7 @@ impl Source for Artifact {
     }
 }
 
-pub(super) const NOT_LET_IN: &str = "the registry does not let us in: use `docker login`";
+pub(super) const ACCESS_DENIED: &str = "the registry denies access: use `docker login`";
 pub(super) const NO_ARTIFACT: &str = "the registry has no such artifact";
 pub(super) const UNREACHABLE: &str = "the registry cannot be reached";
 pub(super) const FAILED: &str = "the registry failed";

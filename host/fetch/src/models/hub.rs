@@ -358,11 +358,12 @@ mod tests {
             .build()
             .unwrap();
         let request = client.get(format!("{hub}/file")).bearer_auth("sesame");
-        assert!(request.send().await.unwrap_err().is_redirect());
+        let answer = request.send().await;
         let carries_token = |request: String| request.contains("sesame");
         assert!(at_hub.try_iter().all(carries_token));
         let at_storage: Vec<String> = at_storage.try_iter().collect();
-        assert_eq!(at_storage.len(), 1);
+        assert!(!at_storage.is_empty());
         assert!(!at_storage.into_iter().any(carries_token));
+        assert!(answer.unwrap_err().is_redirect());
     }
 }

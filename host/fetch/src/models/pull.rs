@@ -1,6 +1,5 @@
 //! Pulls one file from the hub into the cache.
 
-use bytes::Bytes;
 use futures::StreamExt as _;
 
 use super::cache::CachedRepository;
@@ -102,12 +101,7 @@ impl Source for Content<'_> {
             .bytes(repository, commit, file, offset, self.size)
             .await?;
         let is_whole = length == Some(self.size);
-        let bytes = bytes
-            .map(|piece| match piece {
-                Ok(piece) => Ok(Bytes::from(piece)),
-                Err(error) => Err(BoxError::from(error)),
-            })
-            .boxed();
+        let bytes = bytes.map(|piece| piece.map_err(BoxError::from)).boxed();
         Ok(Some(Body {
             offset: if is_whole { 0 } else { offset },
             size: Some(self.size),
