@@ -25,7 +25,7 @@ use crate::progress::Progress;
 /// Extension of partial files. Clients of the Hugging Face hub in other languages use the same.
 const PARTIAL: &str = "incomplete";
 
-/// Bytes that must arrive within [`Download::patience`]. Less counts as nothing.
+/// Bytes that must arrive within [`Download::stall_timeout`]. A connection with less is given up.
 const MIN_PROGRESS: u64 = 64 << 10;
 
 /// Where the content of a file comes from.
@@ -39,7 +39,7 @@ pub(crate) trait Source: Send {
         offset: u64,
     ) -> impl Future<Output = Result<Option<Body>, Self::Error>> + Send;
 
-    /// Whether a request that failed may succeed if it is sent again.
+    /// Returns whether a request that failed may succeed if it is sent again.
     fn is_transient(error: &Self::Error) -> bool;
 
     /// Checks the first [`HEAD`] bytes of verified content, or fewer where it has fewer.
@@ -73,8 +73,8 @@ pub(crate) struct Download<'a> {
     pub size: Option<u64>,
     /// Bytes that the file may have at most.
     pub limit: Option<u64>,
-    /// How long the next 64 KiB may take. None: as long as the source waits.
-    pub patience: Option<Duration>,
+    /// Time in which the next [`MIN_PROGRESS`] bytes must arrive. None leaves it to the source.
+    pub stall_timeout: Option<Duration>,
     pub progress: &'a Progress,
 }
 
@@ -194,7 +194,7 @@ impl Download<'_> {
             if !partial.resumed {
                 return Err(Error::WrongDigest { found });
             }
-            // The content of the earlier attempt may be wrong.
+            // What earlier requests have left may be wrong.
             tracing::warn!(
                 file = self.name,
                 "the partial file does not fit: downloading it from the start"
@@ -203,10 +203,10 @@ impl Download<'_> {
         }
     }
 
-    /// Whether there is nothing left to request.
+    /// Returns whether there is nothing left to request.
     fn is_complete(&self, partial: &Partial) -> bool {
         (self.size == Some(partial.received))
-            || (partial.resumed && partial.digest() == *self.digest)
+            || (partial.received > 0 && partial.digest() == *self.digest)
     }
 
     /// Appends what the source sends.
@@ -217,35 +217,15 @@ impl Download<'_> {
         source: &mut S,
     ) -> Result<(), Error<S::Error>> {
         let write = || Error::write(path);
-        let mut opened = source.open(partial.received).await.map_err(Error::Source)?;
-        if opened.is_none() {
-            partial.clear().await.map_err(write())?;
-            opened = source.open(0).await.map_err(Error::Source)?;
-        }
-        let interrupted = |partial: &Partial, cause: BoxError| Error::Interrupted {
-            received: partial.received,
-            cause,
-        };
-        let Some(mut body) = opened else {
-            return Err(interrupted(partial, "the source sent nothing".into()));
-        };
-        if body.offset == 0 && partial.received > 0 {
-            partial.clear().await.map_err(write())?;
-            // Nothing of the earlier attempt is left, but that the source sends all of the file is its word only.
-            partial.resumed = true;
-        }
+        let mut body = self.open(partial, path, source).await?;
         let size = self.size.or(body.size);
-        let within_limit = |bytes: u64| match self.limit {
-            Some(limit) if bytes > limit => Err(Error::TooLarge { limit }),
-            _ => Ok(()),
-        };
-        within_limit(size.unwrap_or(0))?;
+        self.check_limit(size.unwrap_or(0))?;
         (self.progress)(self.name, partial.received, size);
-        let mut window = Window::new(self.patience, partial.received);
+        let mut window = Window::new(self.stall_timeout, partial.received);
         let ended = loop {
             match window.next(&mut body.bytes).await {
                 Ok(Some(piece)) => {
-                    within_limit(partial.received + piece.len() as u64)?;
+                    self.check_limit(partial.received + piece.len() as u64)?;
                     partial.append(&piece).await.map_err(write())?;
                     let shown = size.map_or(partial.received, |size| partial.received.min(size));
                     (self.progress)(self.name, shown, size);
@@ -259,11 +239,40 @@ impl Download<'_> {
             }
         };
         partial.file.flush().await.map_err(write())?;
-        ended.map_err(|cause| interrupted(partial, cause))?;
+        ended.map_err(|cause| partial.interrupted(cause))?;
         if self.size.is_some_and(|size| partial.received < size) {
-            return Err(interrupted(partial, "the answer ended early".into()));
+            return Err(partial.interrupted("the answer ended early".into()));
         }
         Ok(())
+    }
+
+    /// Requests what is missing, or the whole file where the source cannot send that.
+    async fn open<S: Source>(
+        &self,
+        partial: &mut Partial,
+        path: &Path,
+        source: &mut S,
+    ) -> Result<Body, Error<S::Error>> {
+        partial.resumed = partial.received > 0;
+        let mut body = source.open(partial.received).await.map_err(Error::Source)?;
+        if body.is_none() {
+            partial.clear().await.map_err(Error::write(path))?;
+            body = source.open(0).await.map_err(Error::Source)?;
+        }
+        let body = body.ok_or_else(|| partial.interrupted("the source sent nothing".into()))?;
+        if body.offset == 0 && partial.received > 0 {
+            partial.clear().await.map_err(Error::write(path))?;
+            // The source may be wrong that this is the whole file.
+            partial.resumed = true;
+        }
+        Ok(body)
+    }
+
+    fn check_limit<E>(&self, bytes: u64) -> Result<(), Error<E>> {
+        match self.limit {
+            Some(limit) if bytes > limit => Err(Error::TooLarge { limit }),
+            _ => Ok(()),
+        }
     }
 
     /// Gives the complete file its name, durably.
@@ -279,7 +288,7 @@ struct Partial {
     file: File,
     hasher: Hasher,
     received: u64,
-    /// Whether an earlier request has a part in the content.
+    /// Whether the content may be of several requests, which may not fit together.
     resumed: bool,
 }
 
@@ -315,6 +324,13 @@ impl Partial {
         Ok(())
     }
 
+    fn interrupted<E>(&self, cause: BoxError) -> Error<E> {
+        Error::Interrupted {
+            received: self.received,
+            cause,
+        }
+    }
+
     fn digest(&self) -> Digest {
         self.hasher.clone().finish()
     }
@@ -333,15 +349,15 @@ impl Partial {
 
 /// The time in which the next [`MIN_PROGRESS`] bytes must arrive.
 struct Window {
-    patience: Option<Duration>,
+    stall_timeout: Option<Duration>,
     since: Instant,
     before: u64,
 }
 
 impl Window {
-    fn new(patience: Option<Duration>, received: u64) -> Self {
+    fn new(stall_timeout: Option<Duration>, received: u64) -> Self {
         Self {
-            patience,
+            stall_timeout,
             since: Instant::now(),
             before: received,
         }
@@ -351,15 +367,15 @@ impl Window {
         &self,
         bytes: &mut BoxStream<'static, Result<Bytes, BoxError>>,
     ) -> Result<Option<Bytes>, BoxError> {
-        let Some(patience) = self.patience else {
+        let Some(stall_timeout) = self.stall_timeout else {
             return bytes.next().await.transpose();
         };
-        match tokio::time::timeout_at(self.since + patience, bytes.next()).await {
+        match tokio::time::timeout_at(self.since + stall_timeout, bytes.next()).await {
             Ok(piece) => piece.transpose(),
             Err(_) => Err(format!(
                 "less than {} KiB arrived in {}",
                 MIN_PROGRESS >> 10,
-                humantime::format_duration(patience)
+                humantime::format_duration(stall_timeout)
             )
             .into()),
         }
@@ -476,7 +492,7 @@ mod tests {
             &self,
             script: &mut Script,
             limit: u64,
-            patience: Option<Duration>,
+            stall_timeout: Option<Duration>,
         ) -> Result<u64, Error<String>> {
             let download = Download {
                 name: "it",
@@ -484,7 +500,7 @@ mod tests {
                 digest: &self.digest,
                 size: None,
                 limit: Some(limit),
-                patience,
+                stall_timeout,
                 progress: &|_, _, _| {},
             };
             download.run(script).await
@@ -508,14 +524,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_does_not_fit_together_is_downloaded_from_the_start() {
+        let fixture = Fixture::new(b"1234567890");
+        let stall_timeout = Some(Duration::from_millis(100));
+        let mut script = Script::default()
+            .answer(&[b"12345"], false)
+            .answer(&[b"other"], true)
+            .answer(&[b"1234567890"], true);
+        let bytes = fixture.download(&mut script, 10, stall_timeout).await;
+        assert_eq!(bytes.unwrap(), 10);
+        assert_eq!(script.offsets, [0, 5, 0]);
+
+        let mut script = Script::default().answer(&[b"changed"], true);
+        let error = fixture.download(&mut script, 10, stall_timeout).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::WrongDigest { .. }), "{error}");
+        assert_eq!(script.offsets, [0]);
+        let left = fixture.folder.path().read_dir().unwrap().count();
+        assert_eq!(left, 1, "only the file of the first download");
+    }
+
+    #[tokio::test]
     async fn a_stalled_download_is_resumed() {
         static PIECE: [u8; MIN_PROGRESS as usize] = [7; MIN_PROGRESS as usize];
         let fixture = Fixture::new(&[&PIECE[..], b"the end"].concat());
         let mut script = Script::default()
             .answer(&[&PIECE, b"the "], false)
             .answer(&[b"end"], true);
-        let patience = Some(Duration::from_millis(100));
-        let bytes = fixture.download(&mut script, u64::MAX, patience).await;
+        let stall_timeout = Some(Duration::from_millis(100));
+        let bytes = fixture.download(&mut script, u64::MAX, stall_timeout).await;
         assert_eq!(bytes.unwrap(), MIN_PROGRESS + 7);
         assert_eq!(script.offsets, [0, MIN_PROGRESS + 4]);
     }

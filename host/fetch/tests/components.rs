@@ -331,3 +331,26 @@ async fn a_download_from_a_registry_is_resumed_although_its_token_has_expired() 
     assert_eq!(std::fs::read(path).unwrap(), component());
     assert_eq!(*requests.lock().unwrap(), [None, Some(100_000)]);
 }
+
+#[tokio::test]
+async fn only_the_registry_itself_names_the_token_server() {
+    let token_requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&token_requests);
+    let storage = serve(move |own, request| {
+        if request.contains(" /token") {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+        let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{own}/token\"\r\n");
+        response("401 Unauthorized", &challenge, b"")
+    });
+    let registry = serve(move |_, _| {
+        let location = format!("Location: http://{storage}/storage\r\n");
+        response("307 Temporary Redirect", &location, b"")
+    });
+    let cache = tempfile::tempdir().unwrap();
+    let sources = Sources::new(cache.path(), Box::new(|_, _, _| {})).unwrap();
+    let reference = format!("oci://{registry}/team/it:1").parse().unwrap();
+    let error = sources.fetch(&Source::Oci(reference)).await.unwrap_err();
+    assert!(error.to_string().contains("denies access"), "{error:#}");
+    assert_eq!(token_requests.load(Ordering::SeqCst), 0);
+}

@@ -141,7 +141,7 @@ impl Sources {
             digest: &digest::Digest::from(digest),
             size: None,
             limit: Some(MAX_COMPONENT),
-            patience: Some(web::READ_TIMEOUT),
+            stall_timeout: Some(web::READ_TIMEOUT),
             progress: &*self.progress,
         };
         let bytes = download

@@ -174,9 +174,7 @@ impl Repository {
         offset: u64,
     ) -> anyhow::Result<Response> {
         let mut response = self.send(path, accept, offset).await?;
-        // A token may have expired since an earlier request.
-        let may_authorize = !matches!(self.access, Some(Access::Basic));
-        if response.status() == StatusCode::UNAUTHORIZED && may_authorize {
+        if response.status() == StatusCode::UNAUTHORIZED && self.may_authorize(&response) {
             self.access = self.authorize(response.headers()).await?;
             response = self.send(path, accept, offset).await?;
         }
@@ -202,6 +200,13 @@ impl Repository {
             _ => request,
         };
         web::send(&self.web, request, UNREACHABLE).await
+    }
+
+    /// Returns whether to answer a challenge: one of the registry itself, not of a server that it redirects to, which would choose
+    /// where the credentials go. A token may have expired since an earlier request; a password does not.
+    fn may_authorize(&self, response: &Response) -> bool {
+        Url::parse(&self.url).is_ok_and(|url| url.origin() == response.url().origin())
+            && !matches!(self.access, Some(Access::Basic))
     }
 
     /// Answers the registry's challenge, if its scheme is Basic or Bearer.

@@ -39,8 +39,8 @@ impl Pull<'_> {
                 digest: &entry.digest,
                 size: Some(entry.size),
                 limit: None,
-                // The hub's own protocol hands over up to 64 MiB at once, which may take minutes.
-                patience: None,
+                // The hub's own protocol (xet) transfers blocks of up to 64 MiB, which may each take minutes.
+                stall_timeout: None,
                 progress: self.progress,
             };
             let mut content = Content {
