@@ -90,6 +90,7 @@ async fn a_start_removes_what_nobody_uses_and_what_a_killed_host_left() {
         (own("code", "-new.cwasm"), days(29)),
         (own("models", "-1.safetensors"), days(31)),
         (own("sources", ".wasm"), days(31)),
+        (own("sources", ".incomplete"), days(2)),
         ("sources/.tmpAbC123".to_owned(), days(1)),
         ("deployments/.tmpAbC123".to_owned(), days(1)),
         ("models/mine".to_owned(), days(31)),
@@ -98,7 +99,9 @@ async fn a_start_removes_what_nobody_uses_and_what_a_killed_host_left() {
         let path = state.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let file = std::fs::File::create(path).unwrap();
-        file.set_modified(std::time::SystemTime::now() - *age)
+        let then = std::time::SystemTime::now() - *age;
+        let times = std::fs::FileTimes::new();
+        file.set_times(times.set_accessed(then).set_modified(then))
             .unwrap();
     }
     let code = |state: &std::path::Path| std::fs::read_dir(state.join("code")).unwrap().count();
@@ -107,7 +110,7 @@ async fn a_start_removes_what_nobody_uses_and_what_a_killed_host_left() {
     let host = Host::with(state, &[]);
     common::eventually(async || {
         let left = entries.each_ref().map(|(name, _)| path.join(name).exists());
-        (left == [false, true, false, false, false, false, true]).then_some(())
+        (left == [false, true, false, false, false, false, false, true]).then_some(())
     })
     .await;
     assert_eq!(code(&path), compiled - 1);

@@ -273,7 +273,7 @@ pub fn lock_state(state_dir: &Path) -> anyhow::Result<std::fs::File> {
     }
 }
 
-/// Folders of the state folder with what can be made again, and how many bytes of it are kept.
+/// Folders of the state folder whose content can be recreated, and how many bytes of it are kept.
 const KEPT: [(&str, u64); 4] = [
     ("code", runtime::MAX_CODE_CACHE),
     ("files", 4 << 30),
@@ -284,15 +284,23 @@ const KEPT: [(&str, u64); 4] = [
 /// Removes from the state folder what was not used for long, what is too much, and what a killed process left unfinished. What was
 /// used after `started` stays.
 pub fn tidy(state_dir: &Path, started: SystemTime) {
+    let prune = |name: &str, bytes, started| {
+        let folder = state_dir.join(name);
+        let state::Pruned { entries, bytes } = state::prune(&folder, bytes, started);
+        if entries > 0 {
+            tracing::info!(
+                folder = %folder.display(),
+                entries,
+                bytes,
+                "removed from the state folder what was no longer used"
+            );
+        }
+    };
     for (name, bytes) in KEPT {
-        state::prune(&state_dir.join(name), bytes, started);
+        prune(name, bytes, started);
     }
-    // Of these only what is unfinished goes: the record removes components itself.
-    state::prune(
-        &state_dir.join("deployments"),
-        u64::MAX,
-        SystemTime::UNIX_EPOCH,
-    );
+    // Only temporary files: the record of deployments removes components itself.
+    prune("deployments", u64::MAX, SystemTime::UNIX_EPOCH);
 }
 
 /// Opens the store of a state folder that exists.

@@ -1,8 +1,10 @@
 //! Verified downloads: [`components`] from web servers and OCI registries, and [`models`] by name from the Hugging Face hub.
 //!
-//! Whatever is fetched has a digest, and counts only once its bytes have it.
+//! Every file that is fetched has a digest, and is used only after it is verified.
 
 pub mod components;
+mod digest;
+mod download;
 mod loopback;
 pub mod models;
 mod progress;

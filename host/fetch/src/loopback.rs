@@ -1,9 +1,9 @@
-//! Names of this machine.
+//! Loopback hosts.
 
-/// Whether a host, with or without a port, is this machine: `localhost`, or a loopback address.
+/// Returns whether a host, with or without a port, is `localhost` or a loopback address.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
-    // The colons of an IPv6 address stand in brackets.
+    // An IPv6 address with a port is in brackets.
     let host = match host.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => host,
         _ => host,
@@ -20,7 +20,7 @@ mod tests {
     use super::is_loopback;
 
     #[test]
-    fn registries_on_this_machine_are_known() {
+    fn loopback_hosts_are_recognised() {
         for registry in [
             "localhost",
             "localhost:5000",

@@ -1,7 +1,7 @@
-//! The implementation of TLS's algorithms.
+//! The cryptography that TLS uses.
 
-/// Makes `ring` the process's implementation of TLS's algorithms, which the HTTP libraries take it from.
+/// Makes `ring` the process-wide default crypto provider of rustls, which the HTTP clients use.
 pub fn use_ring() {
-    // Refused where it is set already.
+    // Fails if a default is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -1,5 +1,4 @@
-//! What the host keeps on disk: folders for its owner alone, files that are there in full or not at all, and names made of
-//! content.
+//! The state folder: private folders, durable writes, checksums, and the removal of what is no longer used.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
-/// Makes a folder that only the host's own user can read or write. `what` it is for, for messages.
+/// Creates a folder that only the user of the host can read or write. Messages call it `what`.
 ///
 /// # Errors
-/// When it cannot be made, belongs to somebody else, who could put things into it, or is a link to a folder that others may reach,
-/// which is hardly meant.
+/// If it cannot be created, belongs to another user, who could write to it, or is a link to a folder that others can reach, which is
+/// hardly meant.
 pub fn private_folder(folder: &Path, what: &str) -> anyhow::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
     let denied = || {
@@ -29,26 +28,26 @@ pub fn private_folder(folder: &Path, what: &str) -> anyhow::Result<()> {
     let metadata = std::fs::metadata(folder).with_context(denied)?;
     anyhow::ensure!(
         !folder.is_symlink() || metadata.mode() & 0o077 == 0,
-        "{what} {} is a link to a folder that others may reach; make that one private (chmod 700), or remove the link",
+        "{what} {} is a link to a folder that others can reach; make that folder private (chmod 700), or remove the link",
         folder.display()
     );
     let owner = metadata.uid();
     anyhow::ensure!(
         owner == rustix::process::geteuid().as_raw(),
-        "{what} {} belongs to another user, who could put things into it; choose another --state-dir",
+        "{what} {} belongs to another user, who could write to it; choose another --state-dir",
         folder.display()
     );
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).with_context(denied)
 }
 
-/// Writes a file so that after a crash, or a power cut, it is there in full or as it was before.
+/// Writes a file so that after a crash or a power cut it is either complete or as it was before.
 ///
 /// # Errors
-/// When the folder cannot be written.
+/// If the folder cannot be written.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let write = || -> std::io::Result<()> {
-        // Opened before anything is done: once the file is in place, as little as possible may fail.
+        // Opened first: once the file is in place, as little as possible should fail.
         let opened = std::fs::File::open(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(bytes)?;
@@ -59,48 +58,97 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What was not used for so long is of a component, or of a version of the host, that is gone.
+/// An entry that was not used for this long belongs to a component, or to a version of the host, that is gone.
 const KEPT_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A temporary file that is so old is not being written any more: what wrote it was killed.
+/// A temporary file that was not written for this long was left by a process that was killed.
 const UNFINISHED: Duration = Duration::from_secs(3600);
 
-/// Notes that a file or folder is in use, for [`prune`]. If that fails, it may have to be made again some day.
+/// A partial download that was not written for this long is not resumed any more.
+const PARTIAL: Duration = Duration::from_secs(24 * 3600);
+
+/// Marks a file or folder as used now, for [`prune`].
 pub fn mark_used(path: &Path) {
-    let marked = std::fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
-    if let Err(error) = marked {
-        tracing::debug!(%error, path = %path.display(), "cannot note the use");
+    let mark = || {
+        let entry = std::fs::File::open(path)?;
+        let (times, now) = (std::fs::FileTimes::new(), SystemTime::now());
+        entry.set_times(match entry.metadata()?.is_dir() {
+            true => times.set_modified(now),
+            false => times.set_accessed(now),
+        })
+    };
+    if let Err(error) = mark() {
+        tracing::debug!(%error, path = %path.display(), "cannot mark an entry as used");
     }
 }
 
-/// Removes from a folder what can be made again: entries that were not used for thirty days, then, until the rest has at most
-/// `bytes`, those whose use is longest ago; and temporary ones that a killed process left. What was used after `started` stays, and
-/// so does whatever is not called as the host calls its own. What cannot be removed costs only space, so a failure is only logged.
-pub fn prune(folder: &Path, bytes: u64, started: SystemTime) {
+/// The last use of an entry: the access time of a file, whose modification time tells whether it was changed; and the modification
+/// time of a folder, because its access time changes when [`prune`] measures it.
+fn last_use(metadata: &std::fs::Metadata) -> std::io::Result<SystemTime> {
+    match metadata.is_dir() {
+        true => metadata.modified(),
+        false => metadata.accessed(),
+    }
+}
+
+/// What [`prune`] has removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Number of files and folders.
+    pub entries: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+/// Removes entries of a folder that can be recreated: those that were not used for thirty days, then the least recently used until
+/// the rest has at most `bytes`; and temporary files and partial downloads that are no longer written.
+///
+/// Leaves what was used after `started`, and what the host has not written. An entry that cannot be removed only takes space, so it
+/// is only logged.
+pub fn prune(folder: &Path, bytes: u64, started: SystemTime) -> Pruned {
     let now = SystemTime::now();
-    let age = |used: SystemTime| now.duration_since(used).unwrap_or_default();
-    let modified = |path: &Path| std::fs::symlink_metadata(path)?.modified();
+    let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
+    let time_of = |kind, path: &Path| {
+        let metadata = std::fs::symlink_metadata(path)?;
+        match kind {
+            Kind::Kept => last_use(&metadata),
+            Kind::Partial | Kind::Temporary => metadata.modified(),
+        }
+    };
     let mut entries: Vec<(SystemTime, Kind, PathBuf)> = own_entries(folder)
         .into_iter()
-        .filter_map(|(kind, path)| Some((modified(&path).ok()?, kind, path)))
+        .filter_map(|(kind, path)| Some((time_of(kind, &path).ok()?, kind, path)))
         .collect();
     entries.sort();
     let mut kept = 0;
-    for (used, kind, path) in entries.into_iter().rev() {
+    let mut pruned = Pruned::default();
+    for (time, kind, path) in entries.into_iter().rev() {
+        let size = size(&path);
         let goes = match kind {
-            Kind::Temporary => age(used) > UNFINISHED,
+            Kind::Temporary => age(time) > UNFINISHED,
+            Kind::Partial => age(time) > PARTIAL,
             Kind::Kept => {
-                kept += size(&path);
-                used < started && (age(used) > KEPT_UNUSED || kept > bytes)
+                kept += size;
+                time < started && (age(time) > KEPT_UNUSED || kept > bytes)
             }
         };
-        if goes && let Err(error) = remove(&path) {
-            tracing::warn!(%error, path = %path.display(), "cannot remove what is no longer used");
+        if !goes {
+            continue;
+        }
+        match remove(&path) {
+            Ok(()) => {
+                pruned.entries += 1;
+                pruned.bytes += size;
+            }
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "cannot remove what is no longer used");
+            }
         }
     }
+    pruned
 }
 
-/// What the host has put into one of its folders: nothing else may be removed from it.
+/// Entries of a folder that the host has written. Others must not be removed.
 pub fn own_entries(folder: &Path) -> Vec<(Kind, PathBuf)> {
     std::fs::read_dir(folder)
         .into_iter()
@@ -113,17 +161,19 @@ pub fn own_entries(folder: &Path) -> Vec<(Kind, PathBuf)> {
         .collect()
 }
 
-/// What the host puts into its folders, by name.
+/// Kinds of entries that the host writes, which it tells by their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Its name begins with a SHA-256.
     Kept,
-    /// What is being written.
+    /// A partial download: a SHA-256 and `.incomplete`.
+    Partial,
+    /// A file or folder that is being written.
     Temporary,
 }
 
 impl Kind {
-    /// None: it is not the host's.
+    /// None if the host does not write entries of that name.
     fn of(name: &[u8]) -> Option<Self> {
         let temporary: [&[u8]; 2] = [b".tmp", STAGING.as_bytes()];
         if temporary.iter().any(|prefix| name.starts_with(prefix)) {
@@ -131,14 +181,19 @@ impl Kind {
         }
         let (digest, rest) = name.split_at_checked(64)?;
         let is_digest = digest.iter().all(u8::is_ascii_hexdigit);
-        (is_digest && matches!(rest.first(), None | Some(b'-' | b'.'))).then_some(Self::Kept)
+        match rest {
+            _ if !is_digest => None,
+            b".incomplete" => Some(Self::Partial),
+            [] | [b'-' | b'.', ..] => Some(Self::Kept),
+            _ => None,
+        }
     }
 }
 
-/// What the name of a folder begins with while it is filled.
+/// Prefix of the name of a folder that is being filled.
 pub const STAGING: &str = ".new-";
 
-/// Bytes of a file, or of everything in a folder.
+/// Bytes of a file, or of all files in a folder.
 fn size(path: &Path) -> u64 {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => std::fs::read_dir(path)
@@ -159,14 +214,14 @@ fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Bytes with their SHA-256 behind them.
+/// Appends the SHA-256 of bytes to them.
 pub fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     let digest = Sha256::digest(&bytes);
     bytes.extend_from_slice(&digest);
     bytes
 }
 
-/// The bytes that were [`sealed`]; none if these are not what was.
+/// The bytes that were [`sealed`]. None if they were changed.
 pub fn unsealed(whole: &[u8]) -> Option<&[u8]> {
     let (bytes, digest) = whole.split_last_chunk::<32>()?;
     (Sha256::digest(bytes)[..] == *digest).then_some(bytes)
@@ -183,16 +238,18 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::{Duration, SystemTime};
 
-    use super::{KEPT_UNUSED, UNFINISHED, mark_used, private_folder, prune, sha256};
+    use super::{
+        KEPT_UNUSED, PARTIAL, Pruned, UNFINISHED, mark_used, private_folder, prune, sha256,
+    };
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
-    /// A name that the host gives to what it keeps.
+    /// The name of an entry that the host keeps.
     fn kept(of: &str) -> String {
         sha256(of.as_bytes())
     }
 
-    /// A folder with entries of ten bytes that were used so long ago. A name that ends in `/` is a folder's.
+    /// A folder with entries of ten bytes that were used and written so long ago. A name that ends in `/` is a folder's.
     fn folder(entries: &[(&str, Duration)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, age) in entries {
@@ -204,7 +261,10 @@ mod tests {
                 std::fs::write(&path, "ten bytes.").unwrap();
             }
             let file = std::fs::File::open(&path).unwrap();
-            file.set_modified(SystemTime::now() - *age).unwrap();
+            let then = SystemTime::now() - *age;
+            let times = std::fs::FileTimes::new();
+            file.set_times(times.set_accessed(then).set_modified(then))
+                .unwrap();
         }
         folder
     }
@@ -253,6 +313,49 @@ mod tests {
         // This process uses them.
         prune(folder.path(), 0, SystemTime::now() - 3 * DAY);
         assert_eq!(left(&folder), expected);
+    }
+
+    #[test]
+    fn what_was_removed_is_counted() {
+        let old = KEPT_UNUSED + DAY;
+        let folder = folder(&[
+            (&kept("a"), old),
+            (&(kept("b") + "/"), old),
+            (&kept("c"), DAY),
+        ]);
+        let removed = Pruned {
+            entries: 2,
+            bytes: 20,
+        };
+        assert_eq!(prune(folder.path(), u64::MAX, SystemTime::now()), removed);
+        assert_eq!(
+            prune(folder.path(), u64::MAX, SystemTime::now()),
+            Pruned::default()
+        );
+    }
+
+    #[test]
+    fn use_leaves_the_modification_time_of_a_file_alone() {
+        let name = kept("a");
+        let folder = folder(&[(&name, 2 * KEPT_UNUSED)]);
+        let path = folder.path().join(&name);
+        let times = || {
+            let metadata = std::fs::metadata(&path).unwrap();
+            (metadata.accessed().unwrap(), metadata.modified().unwrap())
+        };
+        let (accessed, modified) = times();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        mark_used(&path);
+        assert!(times().0 > accessed + KEPT_UNUSED);
+        assert_eq!(times().1, modified);
+    }
+
+    #[test]
+    fn partial_downloads_are_kept_for_a_day() {
+        let [old, new] = ["old", "new"].map(|of| format!("{}.incomplete", kept(of)));
+        let folder = folder(&[(&old, 2 * PARTIAL), (&new, PARTIAL / 2)]);
+        prune(folder.path(), 0, SystemTime::now());
+        assert_eq!(left(&folder), [new]);
     }
 
     #[test]

@@ -1,17 +1,17 @@
-//! Credentials for registries, as Docker keeps them.
+//! Credentials for registries, from Docker's configuration.
 
 use anyhow::Context as _;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use oci_client::secrets::RegistryAuth;
 
-/// What `docker login` has kept for a registry.
+/// The credentials that `docker login` has stored for a registry.
 pub(super) async fn credentials(registry: String) -> anyhow::Result<RegistryAuth> {
     let server = match registry.as_str() {
-        // The name that Docker keeps its own registry's credentials under.
+        // Docker's name for its own registry.
         "index.docker.io" | "docker.io" => "https://index.docker.io/v1/".to_owned(),
         _ => registry.clone(),
     };
-    // A credential helper is a program that may take its time.
+    // A credential helper is a process that may take a while.
     let found =
         tokio::task::spawn_blocking(move || docker_credential::get_credential(&server)).await?;
     match found {

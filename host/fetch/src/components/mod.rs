@@ -1,11 +1,11 @@
-//! Components that lie elsewhere: on a web server or in a registry. They are fetched once, verified by digest and kept.
+//! Components from web servers and registries: downloaded once, verified by digest and cached.
 //!
-//! What is kept is named by the SHA-256 of its bytes. What a digest or a version names never changes, so it is not asked for
-//! again; a tag may move, so it is asked for each time, and only where the registry cannot be reached the last answer
-//! holds, with a warning.
+//! The content behind a digest or a version never changes, so it is not requested again. A tag may move, so it is resolved each time;
+//! only if the registry cannot be reached, its last digest is used, with a warning.
 
+mod cache;
+mod component;
 mod credentials;
-mod kept;
 mod push;
 mod registry;
 mod web;
@@ -14,55 +14,40 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
 use manifest::{Digest, Manifest, Reference, Source};
 
+use crate::digest;
+use crate::download::{self, Download};
 use crate::progress::Progress;
-use kept::Kept;
+use cache::Cache;
+pub use component::{MAX_COMPONENT, check_component};
 pub use push::{Interfaces, Pushed, push};
-
-/// Bytes of a component that is fetched or deployed. The interpreters of scripting languages take 10 to 40 MB.
-pub const MAX_COMPONENT: u64 = 128 << 20;
-
-/// Checks that bytes begin like a component.
-///
-/// # Errors
-/// When they are a core module, or no WebAssembly.
-pub fn check_component(wasm: &[u8]) -> anyhow::Result<()> {
-    // The preamble of a component differs from that of a core module in its fifth byte on: layer 1 instead of 0.
-    anyhow::ensure!(
-        wasm.get(..8) != Some(b"\0asm\x01\0\0\0"),
-        "it is a core WebAssembly module, not a component; build it for the target wasm32-wasip2, or wrap it with `wasm-tools component new`"
-    );
-    anyhow::ensure!(wasm.get(..4) == Some(b"\0asm"), "it is not WebAssembly");
-    Ok(())
-}
+use web::WebFile;
 
 /// Fetches components.
 pub struct Sources {
-    kept: Kept,
+    cache: Cache,
     web: reqwest::Client,
     progress: Box<Progress>,
 }
 
 impl Sources {
-    /// Keeps what it fetches in the folder `kept`.
+    /// Fetches into the folder `cache`.
     ///
     /// # Errors
-    /// When the folder cannot be made, or TLS cannot be set up.
-    pub fn new(kept: &Path, progress: Box<Progress>) -> anyhow::Result<Self> {
+    /// If the folder cannot be created, or TLS cannot be set up.
+    pub fn new(cache: &Path, progress: Box<Progress>) -> anyhow::Result<Self> {
         Ok(Self {
-            kept: Kept::open(kept)?,
+            cache: Cache::open(cache)?,
             web: web::client()?,
             progress,
         })
     }
 
-    /// The manifest, with every source a file of this machine.
+    /// Fetches the components of a manifest, and returns it with their local paths as sources.
     ///
     /// # Errors
-    /// When one cannot be fetched, or is not what its digest says.
+    /// If a component cannot be fetched, or has another digest than the manifest says.
     pub async fn localize(&self, mut manifest: Manifest) -> anyhow::Result<Manifest> {
         for (id, component) in &mut manifest.components {
             let source = &component.source;
@@ -78,124 +63,119 @@ impl Sources {
         Ok(manifest)
     }
 
-    /// The file that a source is, on this machine. A path is taken as it is.
+    /// Fetches a component, and returns its local path. The source may be a local path itself.
     ///
     /// # Errors
-    /// When it cannot be fetched, or is not what its digest says.
+    /// If the component cannot be fetched, or has another digest than the source says.
     pub async fn fetch(&self, source: &Source) -> anyhow::Result<PathBuf> {
         let name = source.to_string();
         let digest = match source {
             Source::Path(path) => return Ok(path.clone()),
             Source::Url { url, digest } => {
-                if self.kept.find(digest).is_none() {
-                    let (length, bytes) = web::get(&self.web, url).await?;
-                    self.keep(&name, digest, length, bytes).await?;
+                if self.cache.find(digest).is_none() {
+                    let client = &self.web;
+                    let mut file = WebFile { client, url };
+                    self.download(&name, digest, &mut file).await?;
                 }
                 digest.clone()
             }
             Source::Oci(reference) => self.artifact(reference).await?,
-            // What a version names never changes, so not even the registry's own description is asked for again.
-            Source::Package(package) => match self.kept.resolved(&name) {
+            // A version never changes, so not even the metadata of the registry is requested again.
+            Source::Package(package) => match self.cache.resolution(&name) {
                 Some(digest) => digest,
                 None => {
                     let reference = registry::reference_of(&self.web, package).await?;
                     let digest = self.artifact(&reference).await?;
-                    self.kept.remember(&name, &digest)?;
+                    self.cache.record_resolution(&name, &digest)?;
                     digest
                 }
             },
         };
-        self.kept
+        self.cache
             .find(&digest)
-            .with_context(|| format!("{digest} has vanished; try again"))
+            .with_context(|| format!("{digest} was removed meanwhile; try again"))
     }
 
-    /// The digest of an artifact's component, which is kept.
+    /// Fetches an artifact's component, and returns its digest.
     async fn artifact(&self, reference: &Reference) -> anyhow::Result<Digest> {
         let name = reference.to_string();
-        let known = self.kept.resolved(&name);
+        let known = self.cache.resolution(&name);
         if let (Some(digest), false) = (&known, reference.may_move()) {
             return Ok(digest.clone());
         }
-        match (self.ask(reference, &name).await, known) {
+        match (self.resolve(reference, &name).await, known) {
             (Err(error), Some(digest)) if registry::is_unreachable(&error) => {
                 tracing::warn!(
                     error = format!("{error:#}"),
-                    "cannot ask the registry for {name}: using what it said last"
+                    "cannot resolve {name} at the registry: using its last digest"
                 );
                 Ok(digest)
             }
-            (asked, _) => asked,
+            (resolved, _) => resolved,
         }
     }
 
-    /// The same, as the registry says now.
-    async fn ask(&self, reference: &Reference, name: &str) -> anyhow::Result<Digest> {
+    /// Fetches what a reference resolves to at the registry.
+    async fn resolve(&self, reference: &Reference, name: &str) -> anyhow::Result<Digest> {
         let mut artifact = registry::resolve(&self.web, reference).await?;
         let digest = artifact.digest().clone();
-        if self.kept.find(&digest).is_none() {
-            let (length, bytes) = artifact.bytes().await?;
-            self.keep(name, &digest, length, bytes).await?;
+        if self.cache.find(&digest).is_none() {
+            self.download(name, &digest, &mut artifact).await?;
         }
-        self.kept.remember(name, &digest)?;
+        self.cache.record_resolution(name, &digest)?;
         Ok(digest)
     }
 
-    /// Takes the bytes in, and keeps them if they are what the digest says.
-    async fn keep(
+    /// Downloads a component into the cache.
+    async fn download(
         &self,
         name: &str,
         digest: &Digest,
-        length: Option<u64>,
-        mut bytes: impl Stream<Item = anyhow::Result<Bytes>> + Unpin,
+        source: &mut impl download::Source<Error = anyhow::Error>,
     ) -> anyhow::Result<()> {
         let begun = Instant::now();
         tracing::info!(source = name, "fetching a component");
-        let too_large = || {
-            anyhow::anyhow!(
-                "it is larger than the {} MiB that a component may have",
-                MAX_COMPONENT >> 20
-            )
+        let download = Download {
+            name,
+            path: &self.cache.path(digest),
+            digest: &digest::Digest::from(digest),
+            size: None,
+            limit: Some(MAX_COMPONENT),
+            stall_timeout: Some(web::READ_TIMEOUT),
+            progress: &*self.progress,
         };
-        if length.is_some_and(|length| length > MAX_COMPONENT) {
-            return Err(too_large());
-        }
-        let mut whole = Vec::new();
-        let (mut since, mut before) = (begun, 0);
-        while let Some(piece) = bytes.next().await {
-            whole.extend_from_slice(&piece?);
-            if whole.len() as u64 - before >= web::PROGRESS {
-                (since, before) = (Instant::now(), whole.len() as u64);
-            }
-            if since.elapsed() >= web::READ_TIMEOUT {
-                let within = humantime::format_duration(web::READ_TIMEOUT);
-                return Err(std::io::Error::from(std::io::ErrorKind::TimedOut)).with_context(
-                    || {
-                        format!(
-                            "less than {} KiB arrived in {within}; try again",
-                            web::PROGRESS >> 10
-                        )
-                    },
-                );
-            }
-            if whole.len() as u64 > MAX_COMPONENT {
-                return Err(too_large());
-            }
-            (self.progress)(name, whole.len() as u64, length);
-        }
-        let found = Digest::of(&whole);
-        anyhow::ensure!(
-            found == *digest,
-            "its digest is {found}, not {digest}: it was changed, or the digest in the manifest is another's"
-        );
-        check_component(&whole)?;
-        self.kept.put(digest, &whole)?;
+        let bytes = download
+            .run(source)
+            .await
+            .map_err(|error| explain(error, digest))?;
+        self.cache.seal(digest);
         tracing::info!(
             source = name,
-            bytes = whole.len(),
+            bytes,
             seconds = begun.elapsed().as_secs_f64(),
             "fetched a component"
         );
         Ok(())
+    }
+}
+
+/// The error for a component that was not downloaded.
+fn explain(error: download::Error<anyhow::Error>, digest: &Digest) -> anyhow::Error {
+    match error {
+        download::Error::Source(error) => error,
+        // An I/O error, for `registry::is_unreachable`.
+        download::Error::Interrupted { cause, .. } => {
+            anyhow::Error::from(std::io::Error::other(cause))
+                .context("the connection broke off; try again")
+        }
+        download::Error::TooLarge { limit } => anyhow::anyhow!(
+            "it is larger than the {} MiB that a component may have",
+            limit >> 20
+        ),
+        download::Error::WrongDigest { found } => anyhow::anyhow!(
+            "its digest is {found}, not {digest}: it was changed, or the digest in the manifest is another's"
+        ),
+        // Not as an I/O error: the registry has answered.
+        error @ download::Error::Write { .. } => anyhow::anyhow!("{error}"),
     }
 }

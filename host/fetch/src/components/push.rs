@@ -1,5 +1,5 @@
-//! Publishes components in OCI registries, in the form that `registry.rs` describes. The artifact's configuration lists what the
-//! component imports and exports.
+//! Pushes components to OCI registries, in the layout that `registry.rs` describes. The artifact's configuration lists the imports and
+//! exports of the component.
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::credentials::credentials;
-use super::registry::{FAILED, LAYER, NO_ARTIFACT, NOT_LET_IN, UNREACHABLE};
+use super::registry::{ACCESS_DENIED, FAILED, LAYER, NO_ARTIFACT, UNREACHABLE};
 use super::web;
 use crate::loopback::is_loopback;
 use crate::progress::Progress;
@@ -31,30 +31,30 @@ struct Configuration {
     component: Interfaces,
 }
 
-/// The names of what a component exports and imports.
+/// Names of the interfaces of a component.
 #[derive(Debug, Serialize)]
 pub struct Interfaces {
-    /// What others may use of it.
+    /// Interfaces that it provides.
     pub exports: Vec<String>,
-    /// What it needs.
+    /// Interfaces that it requires.
     pub imports: Vec<String>,
 }
 
-/// What was published.
+/// A component that was pushed.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Pushed {
-    /// The reference that was asked for.
+    /// The reference that it was pushed to.
     pub reference: String,
-    /// The reference that will always mean this artifact.
+    /// The reference by digest, which never changes.
     pub pinned: String,
-    /// SHA-256 of the component's bytes.
+    /// SHA-256 of the component.
     pub digest: String,
 }
 
-/// Publishes a component.
+/// Pushes a component.
 ///
 /// # Errors
-/// When the registry cannot be reached, or does not let us.
+/// If the registry cannot be reached, or refuses it.
 pub async fn push(
     reference: &Reference,
     wasm: Vec<u8>,
@@ -82,7 +82,7 @@ pub async fn push(
     let artifact = reference.oci();
     anyhow::ensure!(
         artifact.digest().is_none(),
-        "{reference} names a digest, which the registry gives: name a tag instead"
+        "{reference} is a reference by digest: name a tag instead"
     );
     let client = client(artifact);
     let registry = artifact.resolve_registry();
@@ -128,10 +128,13 @@ pub async fn push(
     })
 }
 
-/// Bytes that are sent, and reported, at once.
+/// Bytes that are sent between two reports of progress.
 const PIECE: usize = 256 << 10;
 
-/// A client that publishes at the registry of a reference.
+/// A client for the registry of a reference.
+///
+/// It sends credentials to that registry only, but for redirects, which it follows as reqwest does by default and cannot be told not
+/// to: if the registry redirects to another server, and that one to itself, that server gets them (see `web::send`).
 fn client(reference: &oci_client::Reference) -> Client {
     crate::tls::use_ring();
     let registry = reference.resolve_registry();
@@ -147,14 +150,14 @@ fn client(reference: &oci_client::Reference) -> Client {
     })
 }
 
-/// A registry's error at publishing, with what to do about it.
+/// Adds what to do about a registry's error.
 fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
     use oci_client::errors::OciDistributionError as Error;
     let error = match error {
         Error::RequestError(error) => Error::RequestError(web::shown(error)),
         error => error,
     };
-    let said = |code: &OciErrorCode| match &error {
+    let has_code = |code: &OciErrorCode| match &error {
         Error::RegistryError { envelope, .. } => envelope.errors.iter().any(|e| e.code == *code),
         _ => false,
     };
@@ -163,10 +166,12 @@ fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
         | Error::AuthenticationFailure(_)
         | Error::ServerError {
             code: 401 | 403, ..
-        } => NOT_LET_IN,
-        _ if said(&OciErrorCode::Unauthorized) || said(&OciErrorCode::Denied) => NOT_LET_IN,
+        } => ACCESS_DENIED,
+        _ if has_code(&OciErrorCode::Unauthorized) || has_code(&OciErrorCode::Denied) => {
+            ACCESS_DENIED
+        }
         Error::ImageManifestNotFoundError(_) => NO_ARTIFACT,
-        _ if said(&OciErrorCode::ManifestUnknown) || said(&OciErrorCode::NameUnknown) => {
+        _ if has_code(&OciErrorCode::ManifestUnknown) || has_code(&OciErrorCode::NameUnknown) => {
             NO_ARTIFACT
         }
         Error::RequestError(error) if error.is_connect() => UNREACHABLE,

@@ -1,9 +1,8 @@
-//! Pulls components from OCI registries, where they are artifacts in the form of the CNCF's TAG Runtime ("Wasm OCI Artifact
-//! layout"): one layer of type `application/wasm`, and a configuration.
+//! Pulls components from OCI registries, where they are artifacts in the "Wasm OCI Artifact layout" of the CNCF's TAG Runtime: one
+//! layer of type `application/wasm`, and a configuration.
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
 use http_auth::ChallengeRef;
 use manifest::{Digest, Package, Reference};
 use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
@@ -12,27 +11,28 @@ use reqwest::header::{ACCEPT, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 
+use super::component::check_component;
 use super::credentials::credentials;
 use super::web;
+use crate::download::{Body, Source};
 use crate::loopback::is_loopback;
 
-/// Media type of the layer that is the component.
+/// Media type of the component's layer.
 pub(super) const LAYER: &str = "application/wasm";
 
-/// What a registry may say of itself, in bytes, and a token with what belongs to it.
+/// Bytes of a registry's metadata, and of a token server's answer.
 const MAX_METADATA: usize = 64 << 10;
-/// Bytes of a manifest: what registries take themselves (OCI Distribution Specification 1.1, "Pushing Manifests").
+/// Bytes of a manifest, as many as registries accept (OCI Distribution Specification 1.1, "Pushing Manifests").
 const MAX_MANIFEST: usize = 4 << 20;
 
-/// How much of what else an artifact has is told: types, and letters of each.
+/// How many layers of other types an error lists, and how many characters of each type.
 const MAX_LISTED: usize = 5;
 const MAX_TYPE: usize = 100;
 
-/// How long a registry may take to say what a reference means.
+/// Time for a registry to resolve a reference.
 const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// What a registry says of itself under `/.well-known/wasm-pkg/registry.json`: in which OCI registry its packages lie, and
-/// below which name.
+/// Metadata of a registry, from `/.well-known/wasm-pkg/registry.json`: which OCI registry has its packages, and under which prefix.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
@@ -49,7 +49,7 @@ struct OciMetadata {
     namespace_prefix: Option<String>,
 }
 
-/// As Docker has it, a registry on this machine needs no TLS.
+/// As with Docker, a registry on this machine needs no TLS.
 fn scheme_of(registry: &str) -> &'static str {
     match is_loopback(registry) {
         true => "http",
@@ -57,7 +57,7 @@ fn scheme_of(registry: &str) -> &'static str {
     }
 }
 
-/// The artifact that a package is.
+/// The reference of a package's artifact.
 pub(super) async fn reference_of(
     client: &reqwest::Client,
     package: &Package,
@@ -85,63 +85,67 @@ pub(super) async fn reference_of(
 async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Metadata> {
     let scheme = scheme_of(registry);
     let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
-    let response = web::send(client, client.get(&url)).await?;
+    let response = web::send(client, client.get(&url), UNREACHABLE).await?;
     if response.status() == StatusCode::NOT_FOUND {
         return Ok(Metadata::default());
     }
     let text = bounded(successful(response)?, MAX_METADATA).await?;
-    serde_json::from_slice(&text).with_context(|| format!("{url} has another form than expected"))
+    serde_json::from_slice(&text).with_context(|| format!("{url} has an unexpected form"))
 }
 
-/// What a registry says, if it does within [`RESOLVE_TIMEOUT`].
-async fn in_time<T>(asking: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::time::timeout(RESOLVE_TIMEOUT, asking)
+/// Runs requests within [`RESOLVE_TIMEOUT`].
+async fn in_time<T>(requests: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::time::timeout(RESOLVE_TIMEOUT, requests)
         .await
         .with_context(|| {
             let within = humantime::format_duration(RESOLVE_TIMEOUT);
-            format!("the registry did not say what it has within {within}")
+            format!("the registry did not answer within {within}")
         })?
 }
 
-/// The answer, if it is what was asked for. A redirect that was not followed is not.
+/// The answer, if it is a success. A redirect without a target is not.
 fn successful(response: Response) -> anyhow::Result<Response> {
     let response = response.error_for_status().map_err(web::shown)?;
     let status = response.status();
     anyhow::ensure!(
         status.is_success(),
-        "{} answered {status}, which leads nowhere",
+        "{} answered {status} without a target",
         web::without_secrets(response.url().clone())
     );
     Ok(response)
 }
 
-/// The body of an answer, of so many bytes at most.
-async fn bounded(response: Response, most: usize) -> anyhow::Result<Vec<u8>> {
+/// The body of an answer, up to `limit` bytes.
+async fn bounded(response: Response, limit: usize) -> anyhow::Result<Vec<u8>> {
     let url = web::without_secrets(response.url().clone());
     let mut body = Vec::new();
     let mut pieces = response.bytes_stream();
     while let Some(piece) = pieces.next().await {
         body.extend_from_slice(&piece.map_err(web::shown)?);
-        anyhow::ensure!(body.len() <= most, "{url} has more than {} KiB", most >> 10);
+        anyhow::ensure!(
+            body.len() <= limit,
+            "{url} has more than {} KiB",
+            limit >> 10
+        );
     }
     Ok(body)
 }
 
-/// An artifact that a registry has.
+/// A component in a registry.
 pub(super) struct Artifact {
     repository: Repository,
     layer: OciDescriptor,
     digest: Digest,
 }
 
-/// A repository, as it is pulled from (OCI Distribution Specification 1.1, "Pull"). oci-client reads answers of any length.
+/// A repository to pull from (OCI Distribution Specification 1.1, "Pull"). oci-client would read answers of any length.
 struct Repository {
     web: reqwest::Client,
     name: String,
     /// `https://REGISTRY/v2/NAME`.
     url: String,
     credentials: RegistryAuth,
-    /// By what it lets us in; none until it asks.
+    /// How the registry authorizes requests. None until it asks for it.
     access: Option<Access>,
 }
 
@@ -150,7 +154,7 @@ enum Access {
     Bearer(String),
 }
 
-/// What a token server answers (Distribution Registry, "Token Authentication Specification").
+/// The answer of a token server (Distribution Registry, "Token Authentication Specification").
 #[derive(Deserialize)]
 struct Token {
     #[serde(alias = "access_token")]
@@ -158,28 +162,36 @@ struct Token {
 }
 
 impl Repository {
-    /// What is at a path of the repository, whose beginning comes in time.
-    async fn get(&mut self, path: &str, accept: &str) -> anyhow::Result<Response> {
-        in_time(self.ask(path, accept)).await
+    /// Requests a path of the repository from `offset` on. There may be no such part. The head of the answer must come in time.
+    async fn get(&mut self, path: &str, accept: &str, offset: u64) -> anyhow::Result<Response> {
+        in_time(self.authorized(path, accept, offset)).await
     }
 
-    async fn ask(&mut self, path: &str, accept: &str) -> anyhow::Result<Response> {
-        let mut response = self.send(path, accept).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.access.is_none() {
+    async fn authorized(
+        &mut self,
+        path: &str,
+        accept: &str,
+        offset: u64,
+    ) -> anyhow::Result<Response> {
+        let mut response = self.send(path, accept, offset).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.may_authorize(&response) {
             self.access = self.authorize(response.headers()).await?;
-            response = self.send(path, accept).await?;
+            response = self.send(path, accept, offset).await?;
+        }
+        if web::is_out_of_range(&response, offset) {
+            return Ok(response);
         }
         let advice = match response.status() {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ACCESS_DENIED,
             StatusCode::NOT_FOUND => NO_ARTIFACT,
             _ => FAILED,
         };
         successful(response).context(advice)
     }
 
-    async fn send(&self, path: &str, accept: &str) -> anyhow::Result<Response> {
+    async fn send(&self, path: &str, accept: &str, offset: u64) -> anyhow::Result<Response> {
         let request = self.web.get(format!("{}/{path}", self.url));
-        let request = request.header(ACCEPT, accept);
+        let request = web::with_range(request.header(ACCEPT, accept), offset);
         let request = match (&self.access, &self.credentials) {
             (Some(Access::Bearer(token)), _) => request.bearer_auth(token),
             (Some(Access::Basic), RegistryAuth::Basic(name, password)) => {
@@ -187,16 +199,17 @@ impl Repository {
             }
             _ => request,
         };
-        web::send(&self.web, request).await.map_err(|error| {
-            let advice = match web::is_connect(&error) {
-                true => UNREACHABLE,
-                false => FAILED,
-            };
-            error.context(advice)
-        })
+        web::send(&self.web, request, UNREACHABLE).await
     }
 
-    /// Answers the registry's challenge, if that is of a kind that is known.
+    /// Returns whether to answer a challenge: one of the registry itself, not of a server that it redirects to, which would choose
+    /// where the credentials go. A token may have expired since an earlier request; a password does not.
+    fn may_authorize(&self, response: &Response) -> bool {
+        Url::parse(&self.url).is_ok_and(|url| url.origin() == response.url().origin())
+            && !matches!(self.access, Some(Access::Basic))
+    }
+
+    /// Answers the registry's challenge, if its scheme is Basic or Bearer.
     async fn authorize(&self, headers: &HeaderMap) -> anyhow::Result<Option<Access>> {
         let texts = headers.get_all(WWW_AUTHENTICATE).iter();
         let texts = texts.filter_map(|text| text.to_str().ok());
@@ -204,20 +217,20 @@ impl Repository {
             .filter_map(|text| http_auth::parse_challenges(text).ok())
             .flatten()
             .collect();
-        let of = |scheme: &str| {
+        let challenge = |scheme: &str| {
             let mut challenges = challenges.iter();
             challenges.find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme))
         };
-        let Some(bearer) = of("Bearer") else {
-            return Ok(of("Basic").map(|_| Access::Basic));
+        let Some(bearer) = challenge("Bearer") else {
+            return Ok(challenge("Basic").map(|_| Access::Basic));
         };
         let parameter = |name: &str| {
-            let found = bearer.params.iter();
-            let mut found = found.filter(|(known, _)| known.eq_ignore_ascii_case(name));
-            found.next().map(|(_, value)| value.to_unescaped())
+            let mut parameters = bearer.params.iter();
+            let found = parameters.find(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.to_unescaped())
         };
         let realm = parameter("realm").context("the registry names no token server")?;
-        let realm = Url::parse(&realm).context("the registry's token server has no address")?;
+        let realm = Url::parse(&realm).context("the registry's token server has an invalid URL")?;
         anyhow::ensure!(
             realm.scheme() == "https" || realm.host_str().is_some_and(is_loopback),
             "the registry's token server {} has no TLS",
@@ -233,20 +246,20 @@ impl Repository {
         if let RegistryAuth::Basic(name, password) = &self.credentials {
             request = request.basic_auth(name, Some(password));
         }
-        let response = web::send(&self.web, request).await.context(UNREACHABLE)?;
+        let response = web::send(&self.web, request, UNREACHABLE).await?;
         let advice = match response.status() {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => NOT_LET_IN,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ACCESS_DENIED,
             _ => FAILED,
         };
         let answer = successful(response).context(advice)?;
         let answer = bounded(answer, MAX_METADATA).await?;
         let token: Token =
-            serde_json::from_slice(&answer).context("the registry gives no token")?;
+            serde_json::from_slice(&answer).context("the token server sent no token")?;
         Ok(Some(Access::Bearer(token.token)))
     }
 }
 
-/// Asks the registry what a reference means.
+/// Resolves a reference at its registry.
 pub(super) async fn resolve(
     web: &reqwest::Client,
     reference: &Reference,
@@ -264,10 +277,10 @@ pub(super) async fn resolve(
         credentials: credentials(registry.to_owned()).await?,
         access: None,
     };
-    let asking = async {
+    let requests = async {
         let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
         let path = format!("manifests/{wanted}");
-        let answer = repository.get(&path, OCI_IMAGE_MEDIA_TYPE).await?;
+        let answer = repository.get(&path, OCI_IMAGE_MEDIA_TYPE, 0).await?;
         let manifest = bounded(answer, MAX_MANIFEST).await?;
         if let Some(digest) = reference.digest() {
             let found = Digest::of(&manifest).to_string();
@@ -277,9 +290,9 @@ pub(super) async fn resolve(
             );
         }
         serde_json::from_slice::<OciImageManifest>(&manifest)
-            .context("it is no component: its manifest has another form than expected")
+            .context("it is not a component: its manifest has an unexpected form")
     };
-    let manifest = in_time(asking).await?;
+    let manifest = in_time(requests).await?;
     let mut layers: Vec<OciDescriptor> = manifest.layers;
     let found = layers
         .iter()
@@ -293,7 +306,7 @@ pub(super) async fn resolve(
     layers.retain(|layer| layer.media_type == LAYER);
     let (Some(layer), true) = (layers.pop(), layers.is_empty()) else {
         anyhow::bail!(
-            "it is no component: it has layers of the types {found}, not one of type {LAYER}; publish components with `whisper-host push`"
+            "it is not a component: it has layers of the types {found}, not one of type {LAYER}; publish components with `whisper-host push`"
         );
     };
     let digest = layer
@@ -308,42 +321,46 @@ pub(super) async fn resolve(
 }
 
 impl Artifact {
-    /// That of the component's bytes.
+    /// The digest of the component.
     pub(super) fn digest(&self) -> &Digest {
         &self.digest
     }
+}
 
-    /// The component's length and bytes.
-    pub(super) async fn bytes(
-        &mut self,
-    ) -> anyhow::Result<(
-        Option<u64>,
-        impl Stream<Item = anyhow::Result<Bytes>> + Unpin + use<>,
-    )> {
+impl Source for Artifact {
+    type Error = anyhow::Error;
+
+    async fn open(&mut self, offset: u64) -> anyhow::Result<Option<Body>> {
         let path = format!("blobs/{}", self.layer.digest);
-        let response = self.repository.get(&path, "*/*").await?;
-        let bytes = response
-            .bytes_stream()
-            .map(|piece| piece.map_err(web::shown).context(web::BROKE_OFF));
-        Ok((u64::try_from(self.layer.size).ok(), bytes))
+        let response = self.repository.get(&path, "*/*", offset).await?;
+        if web::is_out_of_range(&response, offset) {
+            return Ok(None);
+        }
+        let body = web::body(response, offset);
+        Ok(body.map(|body| Body {
+            size: u64::try_from(self.layer.size).ok(),
+            ..body
+        }))
+    }
+
+    fn is_transient(error: &anyhow::Error) -> bool {
+        web::is_transient(error)
+    }
+
+    fn check(head: &[u8]) -> anyhow::Result<()> {
+        check_component(head)
     }
 }
 
-pub(super) const NOT_LET_IN: &str = "the registry does not let us in: use `docker login`";
+pub(super) const ACCESS_DENIED: &str = "the registry denies access: use `docker login`";
 pub(super) const NO_ARTIFACT: &str = "the registry has no such artifact";
 pub(super) const UNREACHABLE: &str = "the registry cannot be reached";
 pub(super) const FAILED: &str = "the registry failed";
 
-/// Whether the registry could not be asked, or was not able to answer: another time it may.
+/// Returns whether the registry could not be reached, or cannot answer now.
 pub(super) fn is_unreachable(error: &anyhow::Error) -> bool {
     match error.downcast_ref::<reqwest::Error>() {
-        Some(error) => error.status().is_none_or(|status| {
-            status.is_server_error()
-                || matches!(
-                    status,
-                    StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-                )
-        }),
+        Some(error) => error.status().is_none_or(web::is_temporary),
         // A download that broke off, or an answer that did not come in time.
         None => error.is::<std::io::Error>() || error.is::<tokio::time::error::Elapsed>(),
     }
@@ -354,7 +371,7 @@ mod tests {
     use super::is_unreachable;
 
     #[tokio::test]
-    async fn a_registry_that_says_nothing_in_time_is_unreachable() {
+    async fn a_registry_that_does_not_answer_in_time_is_unreachable() {
         let never = tokio::time::timeout(std::time::Duration::ZERO, std::future::pending::<()>());
         let error = anyhow::Error::from(never.await.unwrap_err()).context("asking it");
         assert!(is_unreachable(&error));

@@ -1,25 +1,25 @@
-//! Plain HTTP: files on web servers.
+//! HTTP requests, and files on web servers.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
-use reqwest::header::{AUTHORIZATION, LOCATION};
+use futures::StreamExt as _;
+use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, LOCATION, RANGE};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
-/// How long a server may take to accept a connection, and to send the next piece.
+use super::component::check_component;
+use crate::download::{Body, BoxError, Source};
+
+/// Time for a connection, and for the next piece of an answer.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What must arrive of a component within [`READ_TIMEOUT`], if it has not ended: less is as good as nothing.
-pub(super) const PROGRESS: u64 = 64 << 10;
-
-/// How often a server may say that what is asked for lies elsewhere.
 const MAX_REDIRECTS: usize = 10;
 
-/// The client, for requests through [`send`]. Servers prove themselves by the certificate authorities that the system trusts.
+const UNREACHABLE: &str = "the server cannot be reached";
+
+/// The client for requests through [`send`]. It trusts the certificate authorities of the system.
 pub(super) fn client() -> anyhow::Result<Client> {
     crate::tls::use_ring();
     Client::builder()
@@ -31,19 +31,22 @@ pub(super) fn client() -> anyhow::Result<Client> {
         .context("cannot set up TLS to fetch components")
 }
 
-pub(super) const BROKE_OFF: &str = "the connection broke off; try again";
-
-/// A URL for people and logs: without a password, and without the query, where signatures and tokens stand.
-pub(super) fn without_secrets(mut url: Url) -> Url {
-    // Both fail for a URL that cannot have them.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
+/// A URL for messages: without user and password, and without the query, which may have signatures and tokens.
+pub(super) fn without_secrets(url: Url) -> Url {
+    let mut url = without_user(url);
     url.set_query(None);
     url.set_fragment(None);
     url
 }
 
-/// An error for people and logs.
+fn without_user(mut url: Url) -> Url {
+    // Both fail for a URL that cannot have them.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
+}
+
+/// An error for messages, without the secrets of its URL.
 pub(super) fn shown(error: reqwest::Error) -> reqwest::Error {
     match error.url().cloned() {
         Some(url) => error.with_url(without_secrets(url)),
@@ -51,14 +54,25 @@ pub(super) fn shown(error: reqwest::Error) -> reqwest::Error {
     }
 }
 
-/// Sends a request without a body, and follows redirects. What gives access goes to the server that was asked, and to no other:
-/// reqwest itself sends it to a server that redirects once more to itself.
-pub(super) async fn send(client: &Client, request: RequestBuilder) -> anyhow::Result<Response> {
+/// Sends a request without a body, and follows redirects. If there is no connection, the error begins with `unreachable`.
+///
+/// Credentials go to the server of the request only. reqwest's own redirects would send them to another server that redirects
+/// to itself.
+pub(super) async fn send(
+    client: &Client,
+    request: RequestBuilder,
+    unreachable: &'static str,
+) -> anyhow::Result<Response> {
     let mut request = request.build().map_err(shown)?;
     for _ in 0..=MAX_REDIRECTS {
         let again = request.try_clone();
-        let response = client.execute(request).await.map_err(shown)?;
-        let Some(target) = target(&response)? else {
+        let response = match client.execute(request).await.map_err(shown) {
+            Err(error) if error.is_connect() => {
+                return Err(anyhow::Error::from(error).context(unreachable));
+            }
+            response => response?,
+        };
+        let Some(target) = redirect_target(&response)? else {
             return Ok(response);
         };
         request = again.context("a request with a body was redirected")?;
@@ -70,8 +84,8 @@ pub(super) async fn send(client: &Client, request: RequestBuilder) -> anyhow::Re
     anyhow::bail!("the server redirected more than {MAX_REDIRECTS} times")
 }
 
-/// Where a redirect leads; none if the answer is not one.
-fn target(response: &Response) -> anyhow::Result<Option<Url>> {
+/// The target of a redirect. None if the answer is not one.
+fn redirect_target(response: &Response) -> anyhow::Result<Option<Url>> {
     let location = match response.status().as_u16() {
         301 | 302 | 303 | 307 | 308 => response.headers().get(LOCATION),
         _ => None,
@@ -81,44 +95,102 @@ fn target(response: &Response) -> anyhow::Result<Option<Url>> {
     };
     let from = response.url();
     let target = location.to_str().ok().and_then(|to| from.join(to).ok());
-    let mut target = target.context("the server redirects to what is not a URL")?;
+    let target = target.context("the server redirects to an invalid URL")?;
     anyhow::ensure!(
         target.scheme() == "https" || target.scheme() == "http" && from.scheme() == "http",
         "the server redirects to a URL without TLS"
     );
-    // Both fail for a URL that cannot have them.
-    let _ = target.set_username("");
-    let _ = target.set_password(None);
-    Ok(Some(target))
+    Ok(Some(without_user(target)))
 }
 
-/// Whether no connection was made.
-pub(super) fn is_connect(error: &anyhow::Error) -> bool {
+/// An answer that is not the file.
+#[derive(Debug, thiserror::Error)]
+#[error("the server answered {0}")]
+struct Refused(StatusCode);
+
+/// Returns whether a server that answers with this status may answer otherwise later.
+pub(super) fn is_temporary(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+        )
+}
+
+/// Returns whether to send the request for a file again. Not after a timeout, which has taken long enough.
+pub(super) fn is_transient(error: &anyhow::Error) -> bool {
+    if let Some(Refused(status)) = error.downcast_ref() {
+        return is_temporary(*status);
+    }
     error
         .downcast_ref::<reqwest::Error>()
-        .is_some_and(reqwest::Error::is_connect)
+        .is_some_and(|error| match error.status() {
+            Some(status) => is_temporary(status),
+            None => error.is_connect() && !error.is_timeout(),
+        })
 }
 
-/// The length, if the server tells, and the bytes of a file.
-pub(super) async fn get(
-    client: &Client,
-    url: &str,
-) -> anyhow::Result<(
-    Option<u64>,
-    impl Stream<Item = anyhow::Result<Bytes>> + Unpin + use<>,
-)> {
-    let response =
-        send(client, client.get(url))
-            .await
-            .map_err(|error| match is_connect(&error) {
-                true => error.context("the server cannot be reached"),
-                false => error,
-            })?;
-    let status = response.status();
-    anyhow::ensure!(status.is_success(), "the server answered {status}");
+/// Requests the part of a file from `offset` on.
+pub(super) fn with_range(request: RequestBuilder, offset: u64) -> RequestBuilder {
+    match offset {
+        0 => request,
+        offset => request.header(RANGE, format!("bytes={offset}-")),
+    }
+}
+
+/// Returns whether the answer to [`with_range`] is that there is no such part.
+pub(super) fn is_out_of_range(response: &Response, offset: u64) -> bool {
+    offset > 0 && response.status() == StatusCode::RANGE_NOT_SATISFIABLE
+}
+
+/// The content of a successful answer to [`with_range`]. None if it is another part than the one that was requested.
+pub(super) fn body(response: Response, offset: u64) -> Option<Body> {
+    let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
     let length = response.content_length();
+    if is_part {
+        // RFC 9110, section 14.4: `bytes FIRST-LAST/SIZE`.
+        let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+        let (first, _) = range.strip_prefix("bytes ")?.split_once('-')?;
+        (first.parse() == Ok(offset)).then_some(())?;
+    }
+    let offset = if is_part { offset } else { 0 };
     let bytes = response
         .bytes_stream()
-        .map(|piece| piece.map_err(shown).context(BROKE_OFF));
-    Ok((length, bytes))
+        .map(|piece| piece.map_err(|error| BoxError::from(shown(error))));
+    Some(Body {
+        offset,
+        size: length.map(|length| offset + length),
+        bytes: bytes.boxed(),
+    })
+}
+
+/// A file on a web server.
+pub(super) struct WebFile<'a> {
+    pub(super) client: &'a Client,
+    pub(super) url: &'a str,
+}
+
+impl Source for WebFile<'_> {
+    type Error = anyhow::Error;
+
+    async fn open(&mut self, offset: u64) -> anyhow::Result<Option<Body>> {
+        let request = with_range(self.client.get(self.url), offset);
+        let response = send(self.client, request, UNREACHABLE).await?;
+        if is_out_of_range(&response, offset) {
+            return Ok(None);
+        }
+        let status = response.status();
+        if !status.is_success() {
+            return Err(Refused(status).into());
+        }
+        Ok(body(response, offset))
+    }
+
+    fn is_transient(error: &anyhow::Error) -> bool {
+        is_transient(error)
+    }
+
+    fn check(head: &[u8]) -> anyhow::Result<()> {
+        check_component(head)
+    }
 }

@@ -1,17 +1,18 @@
 //! The hub's cache on disk, as its clients in all languages share it: `models--OWNER--NAME` with `blobs/` named by digest,
 //! `snapshots/COMMIT/` of links to them, and `refs/main` with the commit.
 //!
-//! The client's own functions that write it are private to it. A repository counts once `refs/main` says so and its files are
-//! complete, so the reference is written last.
+//! The client's own functions that write it are private. A repository is in the cache once `refs/main` names a revision and its
+//! files are complete, so the reference is written last.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::digest::Digest;
 use super::error::Error;
 use super::hub::REVISION;
 use super::repository::Repository;
+use crate::digest::Digest;
+use crate::download;
 
 /// One repository's part of the cache.
 pub(crate) struct CachedRepository {
@@ -28,14 +29,9 @@ impl CachedRepository {
         }
     }
 
-    /// Path of the content with this digest.
+    /// Path of the content with a digest.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.folder.join("blobs").join(digest.digits())
-    }
-
-    /// Where it lies while it arrives.
-    pub fn partial(&self, digest: &Digest) -> PathBuf {
-        self.blob(digest).with_extension("incomplete")
     }
 
     /// The folder of a revision's files.
@@ -43,30 +39,17 @@ impl CachedRepository {
         self.folder.join("snapshots").join(commit)
     }
 
-    /// Waits until no other process fetches this content. Holds until the file is dropped.
+    /// Waits until no other process pulls this content, and locks it until the file is closed.
     pub async fn lock(&self, digest: &Digest) -> Result<File, Error> {
         let path = self.locks.join(format!("{}.lock", digest.digits()));
         let blobs = self.folder.join("blobs");
         fs::create_dir_all(&blobs).map_err(Error::write(&blobs))?;
         fs::create_dir_all(&self.locks).map_err(Error::write(&self.locks))?;
         let file = File::create(&path).map_err(Error::write(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => {
-                tracing::warn!(
-                    "another process is fetching the same file: waiting for it to finish"
-                );
-                let waiting = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
-                waiting
-                    .await
-                    .unwrap_or_else(|error| Err(io::Error::other(error)))
-                    .map_err(Error::write(&path))
-            }
-            Err(TryLockError::Error(error)) => Err(Error::write(&path)(error)),
-        }
+        download::lock(file).await.map_err(Error::write(&path))
     }
 
-    /// Puts a file of a revision in its place, as a link to its content.
+    /// Links a file of a revision to its content.
     pub fn link(&self, commit: &str, file: &str, digest: &Digest) -> Result<(), Error> {
         let link = self.snapshot(commit).join(file);
         let up = "../".repeat(2 + file.matches('/').count());
@@ -82,7 +65,7 @@ impl CachedRepository {
         put().map_err(Error::write(&link))
     }
 
-    /// Makes a revision the one that is used.
+    /// Makes a revision the current one.
     pub fn use_revision(&self, commit: &str) -> Result<(), Error> {
         let reference = self.folder.join("refs").join(REVISION);
         let new = reference.with_extension("new");
@@ -94,13 +77,13 @@ impl CachedRepository {
         put().map_err(Error::write(&reference))
     }
 
-    /// Removes the repository with all of its revisions, and returns how many bytes that frees. None where it is not there.
+    /// Removes the repository with all of its revisions, and returns how many bytes it had. None if it is not in the cache.
     pub fn remove(&self) -> Result<Option<u64>, Error> {
         if !self.folder.is_dir() {
             return Ok(None);
         }
         let size = size(&self.folder).map_err(Error::read(&self.folder))?;
-        // What says that it is there goes first, so that nothing half removed is taken for a model.
+        // The references go first, so that what is half removed is not taken for a model.
         for path in [
             &self.folder.join("refs"),
             &self.folder.join("snapshots"),
@@ -118,7 +101,7 @@ impl CachedRepository {
     }
 }
 
-/// The paths of all files in a folder and in its `onnx/`, where no link leads to nothing.
+/// Paths of all files in a folder and in its `onnx/`, without dangling links.
 pub(crate) fn files(folder: &Path) -> io::Result<Vec<String>> {
     let mut files = Vec::new();
     for below in ["", "onnx/"] {

@@ -1,36 +1,36 @@
-//! Why a model is not to be had.
+//! Errors of models.
 
 use std::path::PathBuf;
 
 use super::repository::Repository;
 
-/// Why a model is not to be had, and what to do about it.
+/// Why a model is not available, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// It is neither a folder, nor a name, nor a repository.
+    /// Neither a folder, nor a name, nor a repository.
     #[error(
         "there is no model `{wanted}`; {}`whisper-host models list` prints the names, and OWNER/NAME or the path of a folder \
-         will do, too", did_you_mean(.near)
+         works, too", did_you_mean(.near)
     )]
     Unknown {
         /// What was asked for.
         wanted: String,
-        /// Names that look like it.
+        /// Similar names.
         near: Vec<&'static str>,
     },
 
-    /// It is a path, and nothing is there.
+    /// A path at which there is no folder.
     #[error("there is no folder `{0}`")]
     NoFolder(String),
 
-    /// It is not here, and the network is not to be used.
+    /// The model is not in the cache, and the network must not be used.
     #[error(
         "{repository} is not in {}, and HF_HUB_OFFLINE keeps it from being fetched; run `whisper-host models pull \
          {repository}` without HF_HUB_OFFLINE, or name the folder of a model", .cache.display()
     )]
     Offline {
-        /// What was to be fetched.
+        /// The repository.
         repository: Repository,
         /// The cache.
         cache: PathBuf,
@@ -42,34 +42,34 @@ pub enum Error {
          there is a network, or name the folder of a model"
     )]
     Unreachable {
-        /// What was to be fetched.
+        /// The repository.
         repository: Repository,
         /// The hub.
         endpoint: String,
-        /// What the network says.
+        /// The network error.
         cause: String,
     },
 
-    /// The hub asks for a token, or refuses it. It also does so for repositories that do not exist.
+    /// The hub requires a token, or refuses it. It also does so for repositories that do not exist.
     #[error(
-        "{endpoint} does not show {repository} ({status}): either there is none of that name, or it is private, or its terms \
-         must be accepted first; check the name, and set HF_TOKEN to a token that may read it"
+        "{endpoint} gives no access to {repository} ({status}): it does not exist, it is private, or its terms must be accepted \
+         first; check the name, and set HF_TOKEN to a token that may read it"
     )]
     Denied {
-        /// What was to be fetched.
+        /// The repository.
         repository: Repository,
         /// The hub.
         endpoint: String,
-        /// The hub's answer.
+        /// HTTP status of the answer.
         status: u16,
     },
 
-    /// The hub knows no such repository.
+    /// The hub has no such repository.
     #[error(
         "{endpoint} has no repository {repository}, and there is no folder of that name either; check the name"
     )]
     NoRepository {
-        /// What was to be fetched.
+        /// The repository.
         repository: Repository,
         /// The hub.
         endpoint: String,
@@ -81,74 +81,73 @@ pub enum Error {
          `model.bin`, `model.safetensors` or `onnx/encoder_model*.onnx` with its decoder; choose another repository"
     )]
     NotAModel {
-        /// What was looked into.
+        /// The repository.
         repository: Repository,
     },
 
-    /// The hub lists a file that it then does not have.
+    /// The hub lists a file that it does not have.
     #[error(
         "{repository} lists {file}, but the hub does not have it; try again later, or choose another repository"
     )]
     MissingFile {
         /// The repository.
         repository: Repository,
-        /// The path in it.
+        /// Path in the repository.
         file: String,
     },
 
-    /// The hub states no digest, so nothing could be verified.
+    /// The hub states no digest to verify a file against.
     #[error(
         "the hub states no digest for {file} of {repository}, so it cannot be verified; check HF_ENDPOINT"
     )]
     NoDigest {
         /// The repository.
         repository: Repository,
-        /// The path in it.
+        /// Path in the repository.
         file: String,
     },
 
-    /// What came is not what the hub says it is.
+    /// A file has another digest than the hub states.
     #[error(
-        "{file} of {repository} did not arrive as the hub has it: its digest is {found}, not {stated}; it was thrown away. \
-         Run it again; if that does not help, something between here and the hub changes files"
+        "{file} of {repository} was changed on its way: its digest is {found}, not {stated}; it was removed. Run it again; if \
+         that does not help, something between here and the hub changes files"
     )]
     WrongDigest {
         /// The repository.
         repository: Repository,
-        /// The path in it.
+        /// Path in the repository.
         file: String,
-        /// The digest of what came.
+        /// The digest of the file.
         found: String,
         /// The digest that the hub states.
         stated: String,
     },
 
-    /// The connection broke off. What came is kept.
+    /// The connection broke off. What has arrived is kept.
     #[error(
-        "the connection broke off after {received} of {size} bytes of {file} of {repository} ({cause}); run it again, and it \
-         goes on from there"
+        "the connection broke off after {received} of {size} bytes of {file} of {repository} ({cause}); run it again to resume"
     )]
     Interrupted {
         /// The repository.
         repository: Repository,
-        /// The path in it.
+        /// Path in the repository.
         file: String,
-        /// Bytes that are there.
+        /// Bytes that have arrived.
         received: u64,
-        /// Bytes of the whole file.
+        /// Bytes of the file.
         size: u64,
-        /// What the network says.
+        /// The network error.
         cause: String,
     },
 
-    /// Another answer of the hub's.
+    /// The hub failed in another way.
     #[error("{endpoint} failed on {repository}: {cause}; try again later")]
     Hub {
-        /// What was to be fetched.
+        /// The repository.
         repository: Repository,
         /// The hub.
         endpoint: String,
-        /// What it said.
+        /// What the hub answered.
         cause: String,
     },
 
@@ -162,27 +161,27 @@ pub enum Error {
          what has arrived is kept", .path.display()
     )]
     Write {
-        /// What was written.
+        /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 
     /// The cache cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Read {
-        /// What was read.
+        /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 
-    /// A model of the user's own is not the cache's to remove.
-    #[error("`{wanted}` lies in {}, which is not the hub's cache; remove the folder yourself", .folder.display())]
+    /// A model that is not in the cache is not removed.
+    #[error("`{wanted}` is in {}, which is not the hub's cache; remove the folder yourself", .folder.display())]
     NotInCache {
         /// What was asked for.
         wanted: String,
-        /// Where it lies.
+        /// The model's folder.
         folder: PathBuf,
     },
 }
@@ -212,7 +211,7 @@ fn did_you_mean(near: &[&str]) -> String {
     }
 }
 
-/// The innermost of an error's causes, which says what happened; those around it say where.
+/// The innermost cause of an error, which says what happened.
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

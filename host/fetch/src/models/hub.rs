@@ -1,41 +1,45 @@
-//! The hub, through its own client. What a file's digest is, the client does not tell of files in large-file storage: it
-//! follows the redirection to where they lie, and the digest is in the answer that redirects. So that one request is made
-//! here.
+//! The Hugging Face hub, through its own client (hf-hub).
+//!
+//! The client does not tell the digest of a file in large-file storage: the digest is in the answer that redirects to the file, and
+//! the client follows the redirect. So that one request is made here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use bytes::Bytes;
+use futures::Stream;
 use hf_hub::{HFClient, HFError, HFRepository, RepoTypeModel};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, ETAG, HeaderName};
+use reqwest::redirect::Policy;
 
-use super::digest::Digest;
 use super::error::Error;
 use super::error::root_cause;
 use super::repository::Repository;
+use crate::digest::Digest;
 
-/// How long the hub may take to accept a connection, and to send the next piece.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the client itself tries a request again, within a second; a whole file is tried again by `download`.
+/// How often the client itself sends a request, within a second. Downloads are retried in `download`.
 const ATTEMPTS: usize = 2;
 
-/// The revision that is taken: a repository's main branch.
+const MAX_REDIRECTS: usize = 10;
+
+/// The revision that is pulled: a repository's main branch.
 pub(crate) const REVISION: &str = "main";
 
-/// The hub that `HF_ENDPOINT` names, with the token and the cache that the environment names.
+/// The hub, the token and the cache that the environment names.
 pub(crate) struct Hub {
     client: HFClient,
-    /// For digests: does not leave the hub.
+    /// Requests digests. Does not follow redirects to other servers.
     head: reqwest::Client,
     token: Option<String>,
 }
 
-/// What a repository holds now.
+/// The current revision of a repository.
 pub(crate) struct Revision {
-    /// Git's name of the revision, 40 hexadecimal digits.
+    /// SHA-1 of the commit, 40 hexadecimal digits.
     pub commit: String,
     /// Paths of all files.
     pub files: Vec<String>,
@@ -49,18 +53,17 @@ pub(crate) struct Entry {
 
 impl Hub {
     pub fn new() -> Result<Self, Error> {
-        // The libraries below take TLS's algorithms from the process's default. Refused where it is set already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::tls::use_ring();
         let client = || {
             reqwest::Client::builder()
                 .user_agent(concat!("faster-whisper-api/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_TIMEOUT)
                 .read_timeout(READ_TIMEOUT)
         };
-        let within_the_hub = reqwest::redirect::Policy::custom(|attempt| {
+        let within_the_hub = Policy::custom(|attempt| {
             let from = attempt.previous().last();
             let stays = from.is_some_and(|from| from.origin() == attempt.url().origin());
-            if stays && attempt.previous().len() <= 10 {
+            if stays && attempt.previous().len() <= MAX_REDIRECTS {
                 attempt.follow()
             } else {
                 attempt.stop()
@@ -69,8 +72,12 @@ impl Hub {
         let set_up = |error: reqwest::Error| Error::Client(root_cause(&error));
         let head = client().redirect(within_the_hub).build().map_err(set_up)?;
         let token = token();
+        let redirects = match token {
+            Some(_) => guarding_the_token(),
+            None => Policy::limited(MAX_REDIRECTS),
+        };
         let mut builder = HFClient::builder()
-            .client(client().build().map_err(set_up)?)
+            .client(client().redirect(redirects).build().map_err(set_up)?)
             .retry_max_attempts(ATTEMPTS);
         if let Some(token) = &token {
             builder = builder.token(token);
@@ -98,7 +105,7 @@ impl Hub {
         self.client.model(&repository.owner, &repository.name)
     }
 
-    /// The folder of a repository's files in the cache, complete or not. Asks nobody.
+    /// The folder of a repository's files in the cache, complete or not. Sends no request.
     pub async fn cached(&self, repository: &Repository) -> Option<PathBuf> {
         self.repository(repository)
             .snapshot_download()
@@ -109,7 +116,7 @@ impl Hub {
             .ok()
     }
 
-    /// All that is in the cache.
+    /// Everything in the cache.
     pub async fn scan(&self) -> Result<hf_hub::cache::HFCacheInfo, Error> {
         self.client
             .scan_cache()
@@ -121,7 +128,7 @@ impl Hub {
             })
     }
 
-    /// What the repository holds now.
+    /// The current revision of a repository.
     pub async fn revision(&self, repository: &Repository) -> Result<Revision, Error> {
         let info = self
             .repository(repository)
@@ -153,7 +160,7 @@ impl Hub {
         const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
         const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
         let url = format!("{}/{repository}/resolve/{commit}/{file}", self.endpoint());
-        // The size is that of the file itself, not of a compressed form.
+        // Otherwise the size may be that of a compressed form.
         let mut request = self.head.head(url).header(ACCEPT_ENCODING, "identity");
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -170,18 +177,20 @@ impl Hub {
             let value = names.iter().find_map(|name| answer.headers().get(name))?;
             value.to_str().ok()
         };
-        let digest = header([LINKED_ETAG, ETAG]).and_then(Digest::from_etag);
-        let size = header([LINKED_SIZE, CONTENT_LENGTH]).and_then(|size| size.parse().ok());
-        match (size, digest) {
-            (Some(size), Some(digest)) => Ok(Entry { size, digest }),
-            _ => Err(Error::NoDigest {
-                repository: repository.clone(),
-                file: file.to_owned(),
-            }),
-        }
+        let size: Option<u64> =
+            header([LINKED_SIZE, CONTENT_LENGTH]).and_then(|size| size.parse().ok());
+        let entry = size.and_then(|size| {
+            let digest = Digest::from_etag(header([LINKED_ETAG, ETAG])?, size)?;
+            Some(Entry { size, digest })
+        });
+        entry.ok_or_else(|| Error::NoDigest {
+            repository: repository.clone(),
+            file: file.to_owned(),
+        })
     }
 
-    /// The bytes of a file from the one at `from` on, which must be less than its size.
+    /// Bytes of a file of `size` bytes, from the one at `from` on, which must be less than `size`; and how many they are, where
+    /// the hub states it.
     pub async fn bytes(
         &self,
         repository: &Repository,
@@ -189,21 +198,25 @@ impl Hub {
         file: &str,
         from: u64,
         size: u64,
-    ) -> Result<impl Stream<Item = Result<impl AsRef<[u8]>, HFError>> + Unpin, Error> {
+    ) -> Result<
+        (
+            Option<u64>,
+            impl Stream<Item = Result<Bytes, HFError>> + Send + use<>,
+        ),
+        Error,
+    > {
         let range = (from > 0).then_some(from..size);
-        let (_, bytes) = self
-            .repository(repository)
+        self.repository(repository)
             .download_file_stream()
             .filename(file)
             .revision(commit)
             .maybe_range(range)
             .send()
             .await
-            .map_err(|error| self.failed(repository, Some(file), &error))?;
-        Ok(bytes.fuse())
+            .map_err(|error| self.failed(repository, Some(file), &error))
     }
 
-    /// The error for what the client says of a request.
+    /// The error for a request of the client that failed.
     fn failed(&self, repository: &Repository, file: Option<&str>, error: &HFError) -> Error {
         match error {
             HFError::AuthRequired { context } | HFError::Forbidden { context } => {
@@ -256,14 +269,34 @@ impl Hub {
     }
 }
 
-/// Whether the environment forbids to use the network, in the hub's own words for it.
+/// Follows redirects, unless the token would reach another server.
+///
+/// reqwest removes the token where a redirect leads to another origin than the one before it. But it starts from the headers of the
+/// first request each time, so a server that then redirects to itself would get the token.
+fn guarding_the_token() -> Policy {
+    Policy::custom(|attempt| {
+        let previous = attempt.previous();
+        let is_origin_of = |url: Option<&reqwest::Url>| {
+            url.is_some_and(|url| url.origin() == attempt.url().origin())
+        };
+        if previous.len() > MAX_REDIRECTS {
+            attempt.error("too many redirects")
+        } else if is_origin_of(previous.last()) && !is_origin_of(previous.first()) {
+            attempt.error("another server redirects to itself, and would be sent the token")
+        } else {
+            attempt.follow()
+        }
+    })
+}
+
+/// Returns whether `HF_HUB_OFFLINE` forbids to use the network.
 pub(crate) fn is_offline() -> bool {
     std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| {
         ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
     })
 }
 
-/// The token, from where the client takes it, too.
+/// The token, from the same places as the client's.
 fn token() -> Option<String> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if set("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some() {
@@ -276,4 +309,61 @@ fn token() -> Option<String> {
     set("HF_TOKEN")
         .or_else(|| from_file(set("HF_TOKEN_PATH")?.into()))
         .or_else(|| from_file(hf_hub::hf_home().join("token")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
+    use super::guarding_the_token;
+
+    /// Answers each request with a redirect to the address that `to` makes of its path, and reports the request.
+    fn redirecting(
+        to: impl Fn(&str) -> String + Send + 'static,
+    ) -> (String, mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (send, requests) = mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = vec![0; 4096];
+                let read = stream.read(&mut request).unwrap();
+                let request = String::from_utf8_lossy(&request[..read]).to_ascii_lowercase();
+                let path = request.split(' ').nth(1).unwrap_or_default();
+                let answer = format!(
+                    "HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                    to(path)
+                );
+                let _ = send.send(request);
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        (address, requests)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_the_hub_redirects_to_is_not_sent_the_token() {
+        let (storage, at_storage) = redirecting(|_| "/again".to_owned());
+        let (hub, at_hub) = redirecting(move |path| match path {
+            "/file" => "/renamed".to_owned(),
+            _ => format!("{storage}/file"),
+        });
+        crate::tls::use_ring();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(guarding_the_token())
+            .build()
+            .unwrap();
+        let request = client.get(format!("{hub}/file")).bearer_auth("sesame");
+        let answer = request.send().await;
+        let carries_token = |request: String| request.contains("sesame");
+        assert!(at_hub.try_iter().all(carries_token));
+        let at_storage: Vec<String> = at_storage.try_iter().collect();
+        assert!(!at_storage.is_empty());
+        assert!(!at_storage.into_iter().any(carries_token));
+        assert!(answer.unwrap_err().is_redirect());
+    }
 }

@@ -1,17 +1,16 @@
-//! Models by name: what a name stands for, where its files are, and verified downloads of them.
+//! Models by name: which repository a name stands for, where its files are, and verified downloads of them.
 //!
-//! Files come from the Hugging Face hub and are kept in the hub's own cache, in its own layout, so what other programs have fetched
-//! is used as it is, and they use what is fetched here. This module knows which files make a model; it does not read them.
+//! Files come from the Hugging Face hub and are kept in the hub's own cache, in its own layout. So files that other programs have
+//! pulled are used as they are, and the other way round. This module knows which files make a model; it does not read them.
 //!
-//! `hf-hub` speaks to the hub. What it does not do is here: to go on with a download that broke off, and to compare every
-//! file with the digest that the hub states before it counts as there.
+//! `hf-hub` speaks to the hub. It does not resume a download, and does not compare a file with the digest that the hub states:
+//! both is done here.
 
 mod cache;
-mod digest;
-mod download;
 mod error;
 mod hub;
 mod names;
+mod pull;
 mod repository;
 mod selection;
 mod store;

@@ -1,5 +1,4 @@
-//! The names that models go by: OpenAI's sizes and distil-whisper's, each with the repository that faster-whisper 1.2 takes
-//! for it.
+//! Names of models: OpenAI's sizes and distil-whisper's, each with the repository that faster-whisper 1.2 uses for it.
 
 use super::repository::Repository;
 
@@ -38,9 +37,9 @@ pub(crate) fn repository(name: &str) -> Option<Repository> {
     Repository::parse(id)
 }
 
-/// The names that look most like this one, the nearest first.
+/// The most similar names, the nearest first.
 pub(crate) fn near(name: &str) -> Vec<&'static str> {
-    /// Below this, Jaro and Winkler's measure finds likeness in anything.
+    /// Lower Jaro-Winkler similarities are common between unrelated names.
     const LIKE: f64 = 0.8;
     let name = name.to_lowercase();
     let mut near: Vec<(f64, &str)> = KNOWN

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// `owner/name`, in the characters that the hub allows: so it is also safe in a URL and in a file's name.
+/// `owner/name`, in the characters that the hub allows. It is also safe in a URL and in a file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
     pub(crate) owner: String,
@@ -10,7 +10,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// None where it is not `owner/name`.
+    /// Parses `owner/name`.
     pub fn parse(id: &str) -> Option<Self> {
         let (owner, name) = id.split_once('/')?;
         let fits = |part: &str| {

@@ -1,12 +1,12 @@
-//! Which files of a repository make a model, in each of the forms that the host loads. The same rules say what to fetch and
-//! whether what lies in a folder is complete.
+//! Selects the files of a model, in each of the formats that the host loads. The same rules decide what to pull and whether a
+//! folder is complete.
 
-/// Which precision of published ONNX files to take. The other forms hold one, from which the host makes what it needs.
+/// Which precision of published ONNX files to take. The other formats have one precision, which the host converts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// What suits the device: int8 on a CPU, fp16 on a GPU, where they exist.
+    /// The best for the device: int8 on a CPU, fp16 on a GPU, where they exist.
     Auto {
-        /// Whether the model is to run on a GPU.
+        /// Whether the model runs on a GPU.
         gpu: bool,
     },
     /// 32-bit floats.
@@ -18,7 +18,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The ends of the files' names, in the order of preference.
+    /// Suffixes of file names, in order of preference.
     fn suffixes(self) -> &'static [&'static str] {
         match self {
             Self::Auto { gpu: false } => &["_quantized", "_int8", "", "_fp16"],
@@ -30,16 +30,16 @@ impl Precision {
     }
 }
 
-/// The files of a model among `names`, paths in a repository or folder. None where no form is complete.
+/// The files of a model among `names`, paths in a repository or folder. None if no format is complete.
 ///
-/// The weights come last: they are fetched last, so that where they are, the rest is.
+/// The weights come last, and are pulled last: where they are, the rest is.
 pub(crate) fn select<'a>(names: &[&'a str], precision: Precision) -> Option<Vec<&'a str>> {
     let names = Names(names);
     let config = names.get("config.json")?;
     let preprocessor = names.get("preprocessor_config.json");
     let tokenizer = names.get("tokenizer.json");
 
-    // faster-whisper's, which is CTranslate2's.
+    // CTranslate2's format, which faster-whisper uses.
     if let Some(weights) = names.get("model.bin") {
         let vocabulary = names.all(|name| {
             name.strip_prefix("vocabulary.")
@@ -58,7 +58,7 @@ pub(crate) fn select<'a>(names: &[&'a str], precision: Precision) -> Option<Vec<
         }
     }
 
-    // The two forms of Hugging Face's libraries, transformers and optimum.
+    // The formats of transformers and optimum.
     let weights = safetensors(&names).or_else(|| {
         precision
             .suffixes()
@@ -97,7 +97,7 @@ fn safetensors<'a>(names: &Names<'a, '_>) -> Option<Vec<&'a str>> {
     }
     let index = names.get("model.safetensors.index.json")?;
     let parts = names.all(|name| part(name).is_some());
-    // The name of each says of how many it is one.
+    // The name of each part says how many there are.
     let (_, count) = part(parts.first()?)?;
     let complete =
         (1..=count).all(|number| parts.iter().any(|name| part(name) == Some((number, count))));
@@ -113,7 +113,7 @@ fn part(name: &str) -> Option<(u32, u32)> {
     Some((number.parse().ok()?, count.parse().ok()?))
 }
 
-/// The encoder, and the decoder as one file or as two, with the data that lie beside them where they are large.
+/// The encoder, and the decoder as one file or as two, with the external data of large ones.
 fn onnx<'a>(names: &Names<'a, '_>, suffix: &str) -> Option<Vec<&'a str>> {
     ["onnx/", ""].into_iter().find_map(|folder| {
         let graph = |name: &str| names.get(&format!("{folder}{name}{suffix}.onnx"));

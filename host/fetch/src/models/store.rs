@@ -1,53 +1,53 @@
-//! The models that there are: folders of the user's own, models in a folder by their name, and repositories in the hub's cache.
+//! Finds, pulls, lists and removes models: in the user's own folders, in the folder of models, and in the hub's cache.
 
 use std::path::{Path, PathBuf};
 
 use super::cache::{self, CachedRepository};
-use super::download::Download;
 use super::error::Error;
 use super::hub::{self, Hub, REVISION};
 use super::names::{self, KNOWN};
+use super::pull::Pull;
 use super::repository::Repository;
 use super::selection::{Precision, select};
 use crate::progress::Progress;
 
-/// Where models come from.
+/// The folder of models, and the hub with its cache.
 pub struct Store {
     folder: PathBuf,
 }
 
-/// What a model's name led to.
+/// Where a model is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Located {
-    /// A folder that holds it.
+    /// In this folder.
     Here(PathBuf),
-    /// The repository that it can be fetched from.
+    /// Only in this repository, from which it can be pulled.
     Absent(Repository),
 }
 
-/// A model that can be named, or that is in the cache.
+/// A model that has a name or is available.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// Its name, where it has one.
+    /// The name, where it has one.
     pub name: Option<String>,
-    /// Its repository, unless it only lies in the folder of models.
+    /// The repository, unless it is only in the folder of models.
     pub repository: Option<String>,
-    /// Where its files lie, and how many bytes they have; none where it has to be fetched.
+    /// The folder of its files, and their size in bytes. None if it has to be pulled.
     pub here: Option<(PathBuf, u64)>,
 }
 
 impl Store {
-    /// A model called NAME is looked for in `folder/NAME` before anything else.
+    /// A store whose folder of models is `folder`: a model called NAME is looked up in `folder/NAME` first.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
         }
     }
 
-    /// Finds what the user named: a folder, a name, or a repository. Asks nobody.
+    /// Finds a model by a folder, a name, or a repository. Sends no request.
     ///
     /// # Errors
-    /// When it is none of these.
+    /// If `wanted` is none of these.
     pub async fn locate(&self, wanted: &str, precision: Precision) -> Result<Located, Error> {
         if let Some(folder) = self.folder_of(wanted) {
             return Ok(Located::Here(folder));
@@ -60,11 +60,11 @@ impl Store {
         })
     }
 
-    /// Fetches what of a repository's model is not in the cache, and returns the folder of its files.
+    /// Pulls a repository's model into the cache, as far as it is not there, and returns the folder of its files.
     ///
     /// # Errors
-    /// When the hub does not give it, or the cache cannot be written. What has arrived stays, and does not count until the rest
-    /// is there.
+    /// If the hub does not send it, or the cache cannot be written. What has arrived is kept, and is not used until the model is
+    /// complete.
     pub async fn pull(
         &self,
         repository: &Repository,
@@ -89,11 +89,11 @@ impl Store {
         let cached = CachedRepository::new(hub.cache(), repository);
         let folder = cached.snapshot(&revision.commit);
         for file in selected {
-            // What a revision holds never changes.
+            // The files of a revision never change.
             if folder.join(file).is_file() {
                 continue;
             }
-            let download = Download {
+            let pull = Pull {
                 hub: &hub,
                 cached: &cached,
                 repository,
@@ -101,16 +101,16 @@ impl Store {
                 file,
                 progress,
             };
-            download.run().await?;
+            pull.run().await?;
         }
         cached.use_revision(&revision.commit)?;
         Ok(folder)
     }
 
-    /// Removes a model from the cache, and returns its repository and the bytes that this frees; none where it was not there.
+    /// Removes a model from the cache, and returns its repository and its size in bytes; None if it was not in the cache.
     ///
     /// # Errors
-    /// When it lies elsewhere, or cannot be removed.
+    /// If the model is elsewhere, or cannot be removed.
     pub fn remove(&self, wanted: &str) -> Result<(Repository, Option<u64>), Error> {
         let repository = match (repository_of(wanted), self.folder_of(wanted)) {
             (Ok(repository), None) => repository,
@@ -126,10 +126,10 @@ impl Store {
         Ok((repository, freed))
     }
 
-    /// Every name, and every model that is here: in the folder of models, or in the cache.
+    /// Lists every name, and every model in the folder of models or in the cache.
     ///
     /// # Errors
-    /// When the cache cannot be read.
+    /// If the cache cannot be read.
     pub async fn list(&self) -> Result<Vec<Listed>, Error> {
         let mut listed: Vec<Listed> = KNOWN
             .iter()
@@ -178,7 +178,7 @@ impl Store {
         Ok(listed)
     }
 
-    /// What lies in the folder of models goes before what is in the cache.
+    /// Adds the models in the folder of models, which take precedence over the cache.
     fn list_folder(&self, listed: &mut Vec<Listed>) -> Result<(), Error> {
         let entries = match std::fs::read_dir(&self.folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -190,7 +190,7 @@ impl Store {
         }
         folders.sort_unstable();
         for folder in folders {
-            // A name that is not UTF-8 cannot be given to `--model` either.
+            // `--model` does not take a name that is not UTF-8 either.
             let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
                 continue;
             };
@@ -215,7 +215,7 @@ impl Store {
         Ok(())
     }
 
-    /// The user's own folder: the path itself, or that name's in the folder of models.
+    /// The folder at the path `wanted`, or of that name in the folder of models.
     fn folder_of(&self, wanted: &str) -> Option<PathBuf> {
         let path = PathBuf::from(wanted);
         let named = (!wanted.contains('/')).then(|| self.folder.join(wanted));
@@ -232,7 +232,7 @@ const ANY: [Precision; 3] = [Precision::Fp32, Precision::Fp16, Precision::Int8];
 /// The repository that a name or an id stands for.
 ///
 /// # Errors
-/// When it is neither.
+/// If `wanted` is neither.
 pub fn repository_of(wanted: &str) -> Result<Repository, Error> {
     if let Some(repository) = names::repository(wanted).or_else(|| Repository::parse(wanted)) {
         Ok(repository)
@@ -246,7 +246,7 @@ pub fn repository_of(wanted: &str) -> Result<Repository, Error> {
     }
 }
 
-/// The folder of a repository's files in the cache, where a model is complete in it.
+/// The folder of a repository's files in the cache, if the model is complete.
 async fn complete(
     hub: &Hub,
     repository: &Repository,
@@ -260,7 +260,7 @@ async fn complete(
     Ok(select(&names, precision).map(|_| folder))
 }
 
-/// Whether the configuration is that of a Whisper model: as transformers writes it, or as CTranslate2 does.
+/// Returns whether the configuration is of a Whisper model, as transformers or CTranslate2 writes it.
 fn is_whisper(folder: &Path) -> bool {
     let config: serde_json::Value = match std::fs::read(folder.join("config.json")) {
         Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, FileTimes};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -37,7 +37,7 @@ impl Prepared {
         if path.is_file() {
             match Self::map(&path, sources) {
                 Some(prepared) => {
-                    note_use(&path);
+                    mark_used(&path);
                     return Ok(prepared);
                 }
                 None => {
@@ -89,11 +89,12 @@ impl Prepared {
     }
 }
 
-/// The time of its last change says when a file was last used: whoever removes files needs to know.
-fn note_use(path: &Path) {
-    let noted = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
-    if let Err(error) = noted {
-        tracing::debug!(%error, file = %path.display(), "cannot note the use of prepared weights");
+/// Sets the time of the last access, for whoever removes files that are no longer used. Not every file system does so when a file is
+/// read.
+fn mark_used(path: &Path) {
+    let used = FileTimes::new().set_accessed(SystemTime::now());
+    if let Err(error) = File::open(path).and_then(|file| file.set_times(used)) {
+        tracing::debug!(%error, file = %path.display(), "cannot mark prepared weights as used");
     }
 }
 
