@@ -467,7 +467,8 @@ async fn what_another_component_depends_on_is_not_replaced_by_what_does_not_fit(
     let unfit = ["deploy", &probe, "--id", "rec", "--route", "/rec"];
     let said = run_refused(&host, &unfit).await;
     assert!(said.contains("app") && said.contains("calls"), "{said}");
-    assert!(run_refused(&host, &["remove", "rec"]).await.contains("app"));
+    let said = run_refused(&host, &["remove", "rec"]).await;
+    assert!(said.contains("component app depends on rec"), "{said}");
 
     let host = Host::with(host.kill(), &[]);
     let answer = host.post("/app", recording("garden.flac")).await;
@@ -546,6 +547,12 @@ async fn a_manifest_that_is_wrong_is_refused_and_the_message_says_what_is() {
     let trigger = |trigger: Value| serde_json::json!({"component": {"x": {}}, "trigger": trigger});
     for (manifest, problem) in [
         (serde_json::json!({}), "the manifest has no [component.x]"),
+        (serde_json::json!([]), "the manifest has no [component.x]"),
+        (serde_json::json!("x"), "the manifest has no [component.x]"),
+        (
+            serde_json::json!({"component": 1}),
+            "the manifest has no [component.x]",
+        ),
         (
             of(serde_json::json!({"source": "a.wasm"})),
             "`source` is not allowed here",
@@ -633,6 +640,20 @@ async fn a_manifest_that_is_wrong_is_refused_and_the_message_says_what_is() {
         assert_eq!(answer.error(), (400, "bad_request".into()), "{problem}");
         assert!(answer.message().contains(problem), "{}", answer.text);
     }
+    let toml = "component.x = {}\ntrigger.http = [{ component = 'x', route = '/x' }]";
+    let toml = reqwest::multipart::Part::text(toml)
+        .mime_str("application/toml; charset=utf-8")
+        .unwrap();
+    let bytes = reqwest::multipart::Part::bytes(wasm.clone());
+    let form = form().part("manifest", toml).part("component", bytes);
+    let answer = client().put(&url).multipart(form).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let url_of_none = format!("{}/v1/components/%ff", host.admin);
+    let answer = client().get(url_of_none).send().await.unwrap();
+    assert_eq!(
+        common::answer(answer).await.error(),
+        (400, "bad_request".into())
+    );
     let raw = client().put(&url).body(wasm).send().await.unwrap();
     let raw = common::answer(raw).await;
     assert!(raw.message().contains("send a form"), "{}", raw.text);

@@ -36,7 +36,9 @@ impl Fragment {
     /// What is wrong with it, and what to write instead.
     pub fn from_json(id: &str, json: &Value, format: &Format) -> Result<Self, String> {
         let mut json = json.clone();
-        let Some(component) = json["component"].get_mut(id).and_then(Value::as_object_mut) else {
+        let components = json.get_mut("component");
+        let component = components.and_then(|components| components.get_mut(id));
+        let Some(component) = component.and_then(Value::as_object_mut) else {
             return Err(format!("the manifest has no [component.{id}]"));
         };
         if component.contains_key("source") {

@@ -18,8 +18,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Query, State};
+use axum::extract::{
+    DefaultBodyLimit, FromRequest as _, FromRequestParts, Multipart, Path, Query, State,
+};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{Request, Response, StatusCode};
 use axum::response::{IntoResponse, Json};
 use axum::routing::{get, post};
@@ -163,6 +166,20 @@ fn router(shared: Arc<Shared>) -> Router {
 type Answer<T> = Result<T, Failure>;
 type Shares = State<Arc<Shared>>;
 
+/// The id of a component, in a path.
+struct Id(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(_) => Err(bad("the id in the path is not UTF-8")),
+        }
+    }
+}
+
 async fn no_such_path() -> Failure {
     Failure::new(
         Code::NotFound,
@@ -190,7 +207,7 @@ async fn list(
 
 async fn show(
     State(shared): Shares,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(parameters): Query<Parameters>,
 ) -> Answer<Json<Details>> {
     none(&parameters)?;
@@ -224,7 +241,7 @@ async fn show(
 
 async fn deploy(
     State(shared): Shares,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(parameters): Query<Parameters>,
     request: axum::extract::Request,
 ) -> Answer<Json<Serving>> {
@@ -266,7 +283,9 @@ async fn parts(id: &str, mut form: Multipart) -> Answer<(Value, Vec<u8>)> {
                 )));
             }
         };
-        let is_toml = field.content_type() == Some("application/toml");
+        let media_type = field.content_type().and_then(|kind| kind.split(';').next());
+        let is_toml =
+            media_type.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/toml"));
         let mut content = Vec::new();
         while let Some(piece) = field.chunk().await.map_err(incomplete)? {
             content.extend_from_slice(&piece);
@@ -304,7 +323,7 @@ fn parse(content: &[u8], is_toml: bool) -> Answer<Value> {
 
 async fn remove(
     State(shared): Shares,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(parameters): Query<Parameters>,
 ) -> Answer<Json<Removed>> {
     none(&parameters)?;
@@ -314,7 +333,7 @@ async fn remove(
 
 async fn rollback(
     State(shared): Shares,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(parameters): Query<Parameters>,
 ) -> Answer<Json<Serving>> {
     let revision = one(&parameters, "revision")?
@@ -327,7 +346,7 @@ async fn rollback(
 
 async fn logs(
     State(shared): Shares,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(parameters): Query<Parameters>,
 ) -> Answer<Response<Body>> {
     let follow = match one(&parameters, "follow")? {

@@ -236,6 +236,12 @@ impl Deployments {
         let mut parts = self.parts.lock().await;
         let mut next = Record::clone(&self.record.load());
         next.components.remove(id).ok_or_else(|| not_deployed(id))?;
+        let dependent = |other: &&String| dependencies(&next, other).any(|needed| needed == id);
+        if let Some(other) = next.components.keys().find(dependent) {
+            return Err(DeployError::Refused(format!(
+                "component {other} depends on {id}; remove or replace {other} first"
+            )));
+        }
         self.publish(&mut parts, next, id).await
     }
 
@@ -392,23 +398,24 @@ fn effective(manifest: &Manifest, folder: &Folder, record: &Record) -> anyhow::R
     Ok(manifest)
 }
 
+/// The ids of components that a deployed one depends on.
+fn dependencies<'r>(record: &'r Record, id: &str) -> impl Iterator<Item = &'r str> {
+    let serving = record.components.get(id).and_then(Deployed::serving);
+    let entries =
+        serving.and_then(|revision| revision.manifest["component"][id]["dependencies"].as_object());
+    let entries = entries.into_iter().flat_map(|entries| entries.values());
+    entries.filter_map(|entry| entry["component"].as_str())
+}
+
 /// The ids of what is deployed, each after those that it depends on.
 fn by_dependency(record: &Record) -> Vec<String> {
     fn visit(record: &Record, id: &str, ordered: &mut Vec<String>, seen: &mut BTreeSet<String>) {
-        let Some(deployed) = record.components.get(id) else {
-            return;
-        };
         // One that depends on itself is refused when it is loaded.
-        if !seen.insert(id.to_owned()) {
+        if !record.components.contains_key(id) || !seen.insert(id.to_owned()) {
             return;
         }
-        let dependencies = deployed
-            .serving()
-            .and_then(|revision| revision.manifest["component"][id]["dependencies"].as_object());
-        for dependency in dependencies.into_iter().flat_map(|of| of.values()) {
-            if let Some(other) = dependency["component"].as_str() {
-                visit(record, other, ordered, seen);
-            }
+        for other in dependencies(record, id) {
+            visit(record, other, ordered, seen);
         }
         ordered.push(id.to_owned());
     }
