@@ -1,4 +1,4 @@
-# The two that matter: `make run` and `make test`. Both set up whatever is missing.
+# Main targets: `make run` and `make test`. Both set up whatever is missing.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup model test-model components test-components handlers host build run test lint format bench accuracy clean
@@ -10,14 +10,14 @@ HOST := target/release/whisper-host
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## fetch ONNX Runtime into .tools/, check for a compiler and pip
+setup: ## download ONNX Runtime into .tools/, check for a compiler and pip
 	@sh scripts/setup.sh
 
-# WHISPER_HOST_MODEL names another model, which the host finds itself.
-model: ## fetch the Whisper model base into .tools/models/
+# WHISPER_HOST_MODEL selects another model, which the host finds itself.
+model: ## download the Whisper model base into .tools/models/
 	@[ -n "$$WHISPER_HOST_MODEL" ] || sh scripts/setup-models.sh base
 
-test-model: ## fetch the model that tests use, tiny.en
+test-model: ## download the model that tests use, tiny.en
 	@sh scripts/setup-models.sh tiny.en
 
 components: ## build the WebAssembly components into target/components/
@@ -26,7 +26,7 @@ components: ## build the WebAssembly components into target/components/
 test-components: ## build the components that only tests use
 	@sh scripts/build-components.sh $(COMPONENTS) $(TEST_COMPONENTS)
 
-# Always the whole workspace: it decides the features that dependencies are built with, so `run` and `test` share a build.
+# Always the whole workspace, which determines the features that dependencies are built with: `run` and `test` share a build.
 host: setup ## build the host, target/release/whisper-host
 	@cargo build --release --locked --target-dir target --workspace --bin whisper-host
 
@@ -36,14 +36,14 @@ build: host components model ## build everything and fill the cache of compiled 
 run: build ## serve on http://localhost:8000
 	@exec $(HOST) up
 
-handlers: host ## build the examples in target/components/, as `whisper-host new` begins them
+handlers: host ## build the examples, as projects created by `whisper-host new`, into target/components/
 	@sh scripts/build-handlers.sh
 
 test: setup test-model test-components handlers ## run all tests
 	@sh scripts/setup-registry.sh
 	cargo test --release --locked --target-dir target --workspace
 
-lint: ## formatting, circles between files, and clippy, over host and components
+lint: ## formatting, dependency cycles between files, and clippy, over host and components
 	cargo fmt --all --check
 	python3 scripts/check-circles.py
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -51,11 +51,11 @@ lint: ## formatting, circles between files, and clippy, over host and components
 format: ## format all code
 	cargo fmt --all
 
-bench: build ## measure, side by side with peers; prints ratios
+bench: build ## run the benchmarks side by side with peers; prints ratios
 	@sh bench/run.sh
 
-accuracy: build ## count word errors on recordings of people, next to faster-whisper's
+accuracy: build ## count word errors on recordings of people, compared with faster-whisper
 	@sh bench/accuracy/run.sh
 
-clean: ## remove everything that was built or fetched
+clean: ## remove everything that was built or downloaded
 	rm -rf target .tools

@@ -11,5 +11,5 @@ printf 'fetching faster-whisper and transformers into .tools/bench\n' >&2
 rm -rf .tools/bench
 python3 -m venv .tools/bench || stop "Python has no venv: install it (Debian and Ubuntu: apt-get install python3-venv)"
 .tools/bench/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt >&2 ||
-    stop "pip cannot fetch the peers: check the network and pip's configuration, then run this again"
+    stop "pip cannot download the peers: check the network and pip's configuration, then run this again"
 cp bench/requirements.txt .tools/bench/

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Measures, side by side with peers: bench/run.sh [--json] [--rounds N] [MEASUREMENT…]
+# Runs the benchmarks, side by side with peers: bench/run.sh [--json] [--rounds N] [MEASUREMENT…]
 #
-# Sets up what is missing: the peers (wasmtime's own server, faster-whisper, transformers) into .tools/, and the parts
-# that only the benchmarks use. bench/README.md says what is measured and how.
+# Sets up whatever is missing: the peers (wasmtime's own server, faster-whisper, transformers) into .tools/, and the parts
+# used only by the benchmarks. bench/README.md describes what is measured and how.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ stop() { printf 'error: %s\n' "$*" >&2; exit 1; }
 command -v python3 >/dev/null || stop "no Python 3: install it (Debian and Ubuntu: apt-get install python3 python3-venv)"
 command -v wrk >/dev/null || stop "no wrk, which makes the load: install it (Debian and Ubuntu: apt-get install wrk; macOS: brew install wrk)"
 
-# The version that the host is built with, and of its features those that serve: the same engine, the same allocator.
+# The version that the host is built with, and the features needed to serve: the same engine, the same allocator.
 version=$(sed -n '/^name = "wasmtime"$/{n;s/^version = "\(.*\)"$/\1/p;}' Cargo.lock)
 wasmtime=.tools/wasmtime/bin/wasmtime
 case "$($wasmtime --version 2>/dev/null)" in
@@ -30,6 +30,6 @@ cargo build --release --locked --target-dir target --workspace --bin whisper-hos
 cargo build --profile dist --locked --target-dir target --workspace --bin whisper-host --bin bench >&2
 sh scripts/build-handlers.sh
 
-# One thread for everything that Python computes: the peer of one component is one thread.
+# One thread for Python: a component runs in one thread, and so must its peer.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error
 PYTHONPATH=bench exec .tools/bench/bin/python -m measure "$@"

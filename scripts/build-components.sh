@@ -1,10 +1,10 @@
 #!/bin/sh
 # Builds components to WebAssembly: scripts/build-components.sh [--project FOLDER] CRATE…
 #
-# Each lands in target/components/CRATE.wasm. They are of this workspace, or of a project of its own, whose versions are not
-# locked. Two ways to the standard library of the target:
-#   1. rustup's: `rustup target add wasm32-wasip2`.
-#   2. where rustup cannot fetch it: Debian's rustc-web, with the library built from source.
+# The output is target/components/CRATE.wasm. The crates are in this workspace, or in a separate project, whose dependencies are not
+# locked. The target's standard library comes from
+#   1. rustup: `rustup target add wasm32-wasip2`,
+#   2. or, if rustup cannot download it, Debian's rustc-web, with the library built from source.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ fi
 packages=
 for crate in "$@"; do packages="$packages -p $crate"; done
 
-# One of "rustup", "debian", or empty when neither is there.
+# "rustup", "debian", or empty if neither is installed.
 toolchain() {
     if [ -n "$(find "$(rustc --print sysroot)/lib/rustlib/$target/lib" -name 'libstd-*.rlib' 2>/dev/null)" ]; then
         echo rustup
@@ -44,7 +44,7 @@ if [ -z "$(toolchain)" ]; then
         apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $debian_packages >&2 ||
             stop "could not install $debian_packages: check the network, then run this again"
     else
-        stop "no standard library for $target: run 'rustup target add $target' (needs network); on Debian, '$install' as root will do too"
+        stop "no standard library for $target: run 'rustup target add $target' (needs network); on Debian, '$install' as root also works"
     fi
 fi
 
@@ -54,9 +54,9 @@ rustup)
     RUSTFLAGS="$flags" cargo build $project --profile $profile --target "$target" --target-dir target/wasm $packages
     ;;
 debian)
-    # Debian ships the library's source; the two linkers come with any rustup toolchain.
+    # Debian ships the library's source; the two linkers are part of every rustup toolchain.
     linkers="$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin"
-    [ -x "$linkers/wasm-component-ld" ] || stop "no wasm-component-ld: install Rust by rustup (https://rustup.rs), whose toolchains have it"
+    [ -x "$linkers/wasm-component-ld" ] || stop "no wasm-component-ld: install Rust with rustup (https://rustup.rs), whose toolchains include it"
     # shellcheck disable=SC2086
     PATH="/usr/bin:$PATH:$linkers" RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTFLAGS="$flags -L native=/usr/lib/wasm32-wasi" \
         /usr/bin/cargo build $project --profile $profile -Zbuild-std=std,panic_abort \
@@ -70,7 +70,7 @@ esac
 mkdir -p target/components
 for crate in "$@"; do
     name=$(printf %s "$crate" | tr - _)
-    # Only a changed file is replaced: the host watches and hashes them.
+    # Replace only changed files: the host watches and hashes them.
     cmp -s "target/wasm/$target/$profile/$name.wasm" "target/components/$crate.wasm" ||
         cp "target/wasm/$target/$profile/$name.wasm" "target/components/$crate.wasm"
 done

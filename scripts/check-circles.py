@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Fails where files of one crate depend on each other in a circle: scripts/check-circles.py [CRATE…]
+"""Fails if the files of a crate have cyclic dependencies: scripts/check-circles.py [CRATE…]
 
-A file depends on another if it names something of it: in a `use`, a re-export or a path in the code. A re-exported name counts as
-the file's that defines it. Tests at the end of a file do not count.
+A file depends on another if it names one of its items, in a `use`, a re-export or a path in the code. A re-exported name belongs to
+the file that defines it. Tests at the end of a file are ignored.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ PATH = re.compile(r'(?<![\w:])(?:crate|super|self)(?:::\w+)+|(?<![\w:.])(\w+)(?:
 
 
 def leaves(tree):
-    """The paths of a use tree, each as a list of names; what it is renamed to follows as a last element."""
+    """The paths of a use tree, each a list of segments with the name it is imported as."""
     tree = tree.strip()
     head, brace, rest = tree.partition('{')
     if not brace:
@@ -61,12 +61,12 @@ class Crate:
         below = path.parent if path.name in ('mod.rs', 'lib.rs', 'main.rs') else path.with_suffix('')
         for name in MODULE.findall(text):
             for child in (below / f'{name}.rs', below / name / 'mod.rs'):
-                # Not there: a module of tests.
+                # Missing if it is a test module.
                 if child.exists():
                     self.add((*module, name), child)
 
     def resolve(self, module, path, seen=()):
-        """The module that defines what a path in `module` names; none if that is not of this crate."""
+        """The module that defines the item a path in `module` refers to; None if it is not in this crate."""
         path = list(path)
         if path[0] == 'crate':
             at, path = (), path[1:]
@@ -96,8 +96,8 @@ class Crate:
         return graph
 
 
-def circles(graph):
-    """Tarjan's strongly connected components, those of more than one member."""
+def cycles(graph):
+    """Strongly connected components with more than one member (Tarjan)."""
     index, low, stack, found = {}, {}, [], []
 
     def visit(node):
@@ -129,11 +129,11 @@ def main():
     for folder in crates:
         crate = Crate(folder)
         graph = crate.depends()
-        for circle in circles(graph):
+        for cycle in cycles(graph):
             failed = True
-            print(f'{folder.relative_to(ROOT)}: {len(circle)} files depend on each other in a circle:')
-            for module in circle:
-                others = sorted(crate.files[other].relative_to(folder).as_posix() for other in graph[module] & set(circle))
+            print(f'{folder.relative_to(ROOT)}: {len(cycle)} files have cyclic dependencies:')
+            for module in cycle:
+                others = sorted(crate.files[other].relative_to(folder).as_posix() for other in graph[module] & set(cycle))
                 print(f'  {crate.files[module].relative_to(folder)} -> {", ".join(others)}')
     return failed
 

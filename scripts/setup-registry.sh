@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts an OCI registry for tests to .tools/registry/docker-registry: the one on the PATH, or Debian's, unpacked without
-# installing it. Where neither is to be had it says so, and the tests that need it say that they are skipped.
+# Provides an OCI registry for tests at .tools/registry/docker-registry: the one on the PATH, or Debian's, unpacked without
+# installing it. If neither is available it prints a message, and the tests that need it report that they are skipped.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ if command -v docker-registry >/dev/null; then
     exit 0
 fi
 if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then
-    # The lists of packages may be missing or old; only root can fetch them.
+    # The package lists may be missing or outdated; only root can update them.
     download() { (cd $folder && apt-get download -qq docker-registry >/dev/null 2>&1); }
     if download || { [ "$(id -u)" = 0 ] && apt-get update -qq >/dev/null && download; }; then
         dpkg -x $folder/docker-registry_*.deb $folder/package

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetches what the project needs beside its crates, into .tools/ of this folder: the ONNX Runtime library.
-# Does nothing, in no time, when it is there. Each missing prerequisite is named together with the way to get it.
+# Downloads the project's only dependency that is not a crate, the ONNX Runtime library, into .tools/.
+# Returns immediately if it is already there. A missing prerequisite is reported with a way to install it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,8 +10,8 @@ command -v cargo >/dev/null || stop "no Rust: install it from https://rustup.rs,
 command -v cc >/dev/null ||
     stop "no C compiler: install gcc or clang (Debian and Ubuntu: apt-get install gcc libc6-dev; macOS: xcode-select --install)"
 
-# The library comes out of the Python wheel of the same version, one per platform, pinned by hash. Which Python the
-# wheel is for does not matter: the library inside knows nothing of Python.
+# The library is extracted from the Python wheel of the same version, one per platform, pinned by hash. The wheel's
+# Python version does not matter: the library inside does not depend on Python.
 version=1.31.1
 case "$(uname -s)-$(uname -m)" in
 Linux-x86_64)
@@ -38,14 +38,14 @@ fi
 command -v python3 >/dev/null || stop "no Python 3: install it with its pip (Debian and Ubuntu: apt-get install python3 python3-pip)"
 python3 -m pip --version >/dev/null 2>&1 || stop "Python has no pip: install it (Debian and Ubuntu: apt-get install python3-pip; elsewhere: python3 -m ensurepip)"
 
-printf 'fetching ONNX Runtime %s\n' "$version" >&2
+printf 'downloading ONNX Runtime %s\n' "$version" >&2
 rm -rf $folder .tools/download
 mkdir -p .tools/download
 printf 'onnxruntime==%s --hash=sha256:%s\n' "$version" "$hash" >.tools/download/requirements.txt
 python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
     --python-version 3.11 --implementation cp --abi cp311 --platform "$platform" \
     -d .tools/download -r .tools/download/requirements.txt ||
-    stop "pip cannot fetch ONNX Runtime: check the network and pip's configuration, then run this again"
+    stop "pip cannot download ONNX Runtime: check the network and pip's configuration, then run this again"
 python3 -m zipfile -e .tools/download/onnxruntime-*.whl .tools/download/wheel
 mkdir -p $folder
 cp ".tools/download/wheel/onnxruntime/capi/$library" $folder/libonnxruntime.so

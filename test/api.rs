@@ -1,4 +1,4 @@
-//! `/analyze` and `/stats`, as their users call them.
+//! `/analyze` and `/stats`, as called by users.
 
 mod common;
 
@@ -106,7 +106,7 @@ async fn stats_has_its_fields() {
 #[tokio::test]
 async fn stats_update_after_a_call() {
     let host = Host::start();
-    // Recordings of exactly 2 s and 3 s, so that the mean is known.
+    // Recordings of exactly 2 s and 3 s, so the mean is known.
     for (seconds, mean) in [(2.0, "2.0s"), (3.0, "2.5s")] {
         assert_eq!(
             host.analyze("hum.wav", wav(seconds, |_| 0), &[])
@@ -123,7 +123,7 @@ async fn stats_update_after_a_call() {
 }
 
 #[tokio::test]
-async fn the_five_recordings_come_out_as_they_were_said() {
+async fn the_five_recordings_are_transcribed_correctly() {
     let host = Host::start();
     let mut exact = 0;
     for name in RECORDINGS {
@@ -145,7 +145,7 @@ async fn the_five_recordings_come_out_as_they_were_said() {
 }
 
 #[tokio::test]
-async fn a_failed_call_is_recorded_apart() {
+async fn failed_calls_are_recorded_separately() {
     let host = Host::start();
     assert_eq!(
         host.analyze("notes.txt", b"these are notes".to_vec(), &[])
@@ -162,7 +162,7 @@ async fn a_failed_call_is_recorded_apart() {
 }
 
 #[tokio::test]
-async fn the_audio_may_be_the_body_itself() {
+async fn the_audio_may_be_the_raw_body() {
     let host = Host::start();
     let bytes = recording("numbers.wav");
     let in_a_form = host
@@ -189,7 +189,7 @@ async fn the_audio_may_be_the_body_itself() {
 }
 
 #[tokio::test]
-async fn segments_have_times_when_asked_for() {
+async fn segments_have_timestamps_when_requested() {
     let host = Host::start();
     let bytes = recording("journey.ogg");
     let in_a_field = host
@@ -231,7 +231,7 @@ async fn silence_is_the_empty_string() {
 }
 
 #[tokio::test]
-async fn the_beam_size_is_chosen_up_to_the_rows_of_a_batch() {
+async fn the_beam_size_is_limited_to_the_rows_of_a_batch() {
     let host = Host::with(common::state_dir(), &["--max-batch", "4"]);
     let narrowed = "the model's own beam search is wider than a batch may be; it is narrowed";
     host.wait_for_log(|line| line["message"] == narrowed).await;
@@ -251,7 +251,7 @@ async fn the_beam_size_is_chosen_up_to_the_rows_of_a_batch() {
 }
 
 #[tokio::test]
-async fn each_kind_of_bad_request_has_its_own_answer() {
+async fn each_kind_of_bad_request_has_its_own_error() {
     let host = Host::start();
     let good = || recording("home.m4a");
     let analyze = async |name: &str, bytes: Vec<u8>, fields: &[(&str, &str)]| {
@@ -328,7 +328,7 @@ async fn each_kind_of_bad_request_has_its_own_answer() {
         (400, "bad_request".into())
     );
 
-    // After all of these, it still works.
+    // The host still works after all of these.
     assert_eq!(
         words(&host.analyze("home.m4a", good(), &[]).await.transcription()),
         said_in("home.m4a")
@@ -336,7 +336,7 @@ async fn each_kind_of_bad_request_has_its_own_answer() {
 }
 
 #[tokio::test]
-async fn a_recording_that_lasts_too_long_is_refused() {
+async fn a_recording_that_is_too_long_is_refused() {
     let manifest = common::default_manifest_with("timeout = \"1m\"").replace(
         "MAX_AUDIO_SECONDS = \"14400\"",
         "MAX_AUDIO_SECONDS = \"6.5\"",
@@ -381,7 +381,7 @@ async fn a_body_over_the_limit_is_answered_413() {
 }
 
 #[tokio::test]
-async fn both_forms_of_the_decoder_give_the_same_words() {
+async fn both_decoder_layouts_give_the_same_words() {
     let model = tempfile::tempdir().unwrap();
     let synthetic = common::root().join("test/models/synthetic");
     std::fs::create_dir(model.path().join("onnx")).unwrap();
@@ -422,7 +422,7 @@ async fn both_forms_of_the_decoder_give_the_same_words() {
 }
 
 #[tokio::test]
-async fn a_handler_of_ones_own_uses_the_model_and_the_audio_component() {
+async fn a_custom_handler_uses_the_model_and_the_audio_component() {
     let manifest = r#"
 spin_manifest_version = 2
 application = { name = "example" }
@@ -445,7 +445,7 @@ ai_models = ["whisper"]
 }
 
 #[tokio::test]
-async fn a_place_that_a_movie_does_not_have_is_no_reason_to_fail() {
+async fn an_offset_past_the_end_of_a_movie_does_not_trap() {
     let host = Host::start();
     let movie = common::root().join("components/audio/tests/data/formats/aac_faststart.m4a");
     let movie = std::fs::read(movie).unwrap();
@@ -455,7 +455,7 @@ async fn a_place_that_a_movie_does_not_have_is_no_reason_to_fail() {
     // In a component, `isize` has 32 bits: a distance of 2 GiB does not fit.
     for beyond in [0x9000_0000_u32, 0xffff_fffe] {
         let beyond = beyond.to_be_bytes();
-        // The beginning of a film of some gigabytes, whose download was broken off.
+        // The beginning of a film of several gigabytes, whose download was interrupted.
         let mut cut_off = movie.clone();
         let size = behind(b"mdat") - 8;
         cut_off[size..size + 4].copy_from_slice(&beyond);
@@ -470,13 +470,13 @@ async fn a_place_that_a_movie_does_not_have_is_no_reason_to_fail() {
     }
 }
 
-/// Components have 32 bits: an end that is no end must not become the beginning.
+/// Components are 32-bit: an open end must not wrap around to the beginning.
 #[tokio::test]
 async fn an_edit_that_lasts_to_the_end_plays_all_of_it() {
     let host = Host::start();
     let mut content = recording("home.m4a");
     let list = content.windows(4).position(|four| four == b"elst").unwrap();
-    // Behind version, flags and count stands the length of the first edit; 0 is that of all the rest.
+    // The length of the first edit follows version, flags and count; 0 means the rest of the file.
     let length = list + 12..list + 16;
     assert_ne!(content[length.clone()], [0; 4]);
     content[length].fill(0);

@@ -1,4 +1,4 @@
-//! The command line, apart from `up`.
+//! The command line, except `up`.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn a_reader_that_has_gone_ends_the_program_quietly() {
+fn a_closed_stdout_ends_the_program_quietly() {
     let state = state_dir();
     let state = state.path().to_str().unwrap();
     for args in [
@@ -35,10 +35,10 @@ fn a_reader_that_has_gone_ends_the_program_quietly() {
     }
 }
 
-/// OpenAI's Whisper, from faster-whisper's files. Its words, capitals and punctuation are those that faster-whisper 1.2.1 writes of
+/// OpenAI's Whisper, from faster-whisper's files. Words, capitals and punctuation match the output of faster-whisper 1.2.1 for
 /// the same file.
 #[test]
-fn transcribe_writes_what_a_real_whisper_hears() {
+fn transcribe_works_with_a_real_whisper_model() {
     let model = ".tools/models/tiny.en";
     assert!(
         root().join(model).is_dir(),
@@ -83,12 +83,8 @@ fn transcribe_prints_the_words_of_each_file() {
     ]);
     assert!(one.status.success(), "{}", stderr(&one));
     assert_eq!(words(&stdout(&one)), said_in("home.m4a"));
-    assert_eq!(
-        stderr(&one),
-        "",
-        "no progress bar where there is no terminal"
-    );
-    // Calls on the command line are not the server's.
+    assert_eq!(stderr(&one), "", "no progress bar without a terminal");
+    // Command-line calls are not recorded as the server's.
     assert!(
         !std::path::Path::new(state)
             .join("timeseries.sqlite")
@@ -97,7 +93,7 @@ fn transcribe_prints_the_words_of_each_file() {
 }
 
 #[test]
-fn transcribe_goes_on_after_a_file_that_fails() {
+fn transcribe_continues_after_a_file_that_fails() {
     let state = state_dir();
     let args = [
         "transcribe",
@@ -195,7 +191,7 @@ fn help_names_every_setting_with_its_default_and_environment_variable() {
 }
 
 #[test]
-fn the_environment_goes_before_the_file_and_a_flag_before_both() {
+fn the_environment_overrides_the_file_and_a_flag_overrides_both() {
     let state = state_dir();
     let config = state.path().join("config.toml");
     std::fs::write(&config, "model = \"from-the-file\"").unwrap();
@@ -219,7 +215,7 @@ fn the_environment_goes_before_the_file_and_a_flag_before_both() {
 }
 
 #[test]
-fn what_cannot_be_loaded_is_named_with_what_to_do() {
+fn load_errors_name_the_cause_and_what_to_do() {
     let state = state_dir();
     let state = state.path().to_str().unwrap();
     for (args, expected) in [
@@ -269,7 +265,7 @@ fn a_second_host_on_the_same_address_says_so() {
 }
 
 #[test]
-fn the_recordings_are_of_five_formats_and_the_stated_lengths() {
+fn the_recordings_have_five_formats_and_the_stated_lengths() {
     for (name, magic) in [
         ("story.mp3", &b"\xff\xfb"[..]),
         ("numbers.wav", b"RIFF"),
@@ -286,7 +282,7 @@ fn the_recordings_are_of_five_formats_and_the_stated_lengths() {
     assert!(root().join("test/audio/make.py").exists());
 }
 
-/// Runs `scripts/setup.sh` in a folder of its own, with only these programs to be found.
+/// Runs `scripts/setup.sh` in its own folder, with only these programs on the `PATH`.
 fn set_up_with(programs: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("scripts")).unwrap();
@@ -295,7 +291,7 @@ fn set_up_with(programs: &[&str]) -> String {
     let bin = folder.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
     for name in ["dirname", "uname", "cat"].iter().chain(programs) {
-        // What stands there is not run, apart from the ordinary tools.
+        // Only the standard tools are run; the others need only exist.
         let found = std::env::split_paths(&std::env::var_os("PATH").unwrap())
             .map(|path| path.join(name))
             .find(|path| path.exists());
@@ -312,7 +308,7 @@ fn set_up_with(programs: &[&str]) -> String {
 }
 
 #[test]
-fn set_up_names_the_missing_prerequisite_in_one_line() {
+fn setup_names_the_missing_prerequisite_in_one_line() {
     for (present, expected) in [
         (&[][..], "error: no Rust: "),
         (&["cargo"], "error: no C compiler: "),

@@ -39,19 +39,19 @@ async fn run_refused(host: &Host, args: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// The SHA-256 of bytes, in hexadecimal.
+/// SHA-256 in hexadecimal.
 fn sha256(bytes: &[u8]) -> String {
     let digest = <sha2::Sha256 as sha2::Digest>::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The manifest of a component that tells its number.
+/// The manifest of a component that reports its number.
 fn numbered(number: u32) -> Value {
     let environment = serde_json::json!({"environment": {"N": number.to_string()}});
     common::fragment("mine", "/mine/...", environment)
 }
 
-/// An application of one component, so that hosts start quickly.
+/// An application with one component, so that hosts start quickly.
 fn probe() -> Host {
     Host::with_manifest(MANIFEST, &[])
 }
@@ -69,7 +69,7 @@ source = "{components}/probe-wasi02.wasm"
 "#;
 
 #[tokio::test]
-async fn a_deployed_handler_is_served_at_once_with_what_it_is_granted() {
+async fn a_deployed_handler_is_served_at_once_with_its_grants() {
     let host = probe();
     assert_eq!(host.get("/mine/environment").await.status, 404);
     let (wasm, mine) = (
@@ -90,7 +90,7 @@ async fn a_deployed_handler_is_served_at_once_with_what_it_is_granted() {
     assert_eq!(host.get("/mine/environment").await.text, "A=b\nC=d=e");
     assert_eq!(host.get("/given/hello").await.text, "hello");
 
-    // Its id defaults to the file's name; 0.3 is deployed like 0.2.
+    // The id defaults to the file name; 0.3 is deployed like 0.2.
     run_ok(
         &host,
         &["deploy", &component("probe-wasi03"), "--route", "/three"],
@@ -124,7 +124,7 @@ async fn a_deployed_handler_may_use_the_model_and_components_of_the_application(
 }
 
 #[tokio::test]
-async fn what_cannot_be_served_is_refused_and_changes_nothing() {
+async fn a_failed_deployment_is_refused_and_changes_nothing() {
     let host = probe();
     run_ok(
         &host,
@@ -200,7 +200,7 @@ async fn what_cannot_be_served_is_refused_and_changes_nothing() {
     };
     let after = run_ok(&host, &["show", "mine", "--json"]).await;
     assert_eq!(without_metrics(&after), without_metrics(&before));
-    // Nothing of what was refused stays on disk.
+    // Refused deployments leave nothing on disk.
     assert_eq!(
         std::fs::read_dir(host.state.path().join("deployments/blobs"))
             .unwrap()
@@ -210,7 +210,7 @@ async fn what_cannot_be_served_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn rollback_serves_an_earlier_revision_and_remove_takes_all_out() {
+async fn rollback_serves_an_earlier_revision_and_remove_removes_all() {
     let host = probe();
     for value in ["1", "2", "3"] {
         let env = format!("N={value}");
@@ -283,11 +283,11 @@ async fn the_history_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_was_deployed_survives_a_kill_at_any_moment() {
+async fn deployments_survive_a_kill_at_any_moment() {
     let host = probe();
     let admin = host.admin.clone();
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
-    // Deploys without end, until the host is gone; the last one that was answered counts.
+    // Deploys until the host is gone; the last deployment with a response counts.
     let deploying = tokio::spawn(async move {
         let mut answered = 0;
         for i in 1.. {
@@ -319,7 +319,7 @@ async fn what_was_deployed_survives_a_kill_at_any_moment() {
         .unwrap()
         .parse()
         .unwrap();
-    // The one that was under way may have been written, but not answered.
+    // The deployment in flight may have been written, but not answered.
     assert!(
         served == answered || served == answered + 1,
         "{served} is served, {answered} was answered"
@@ -448,12 +448,12 @@ async fn list_and_logs_show_what_components_do() {
 }
 
 #[tokio::test]
-async fn what_another_component_depends_on_is_not_replaced_by_what_does_not_fit() {
+async fn a_dependency_is_not_replaced_by_an_incompatible_component() {
     let host = Host::start();
     let stats = ["deploy", &component("stats"), "--timeseries"];
     let rec = [&stats[..], &["--id", "rec", "--route", "/rec"]].concat();
     run_ok(&host, &rec).await;
-    // Its id sorts before that of what it depends on, which does not matter.
+    // Its id sorts before that of its dependency, which does not matter.
     let deploy = ["deploy", &component("analyze"), "--timeseries"];
     let app = [
         &deploy[..],
@@ -476,7 +476,7 @@ async fn what_another_component_depends_on_is_not_replaced_by_what_does_not_fit(
 }
 
 #[tokio::test]
-async fn what_can_no_longer_be_loaded_does_not_keep_others_from_being_changed() {
+async fn a_component_that_can_no_longer_be_loaded_does_not_block_changes_of_others() {
     let host = Host::start();
     let words = component("word-count");
     for id in ["first", "second"] {
@@ -540,7 +540,7 @@ async fn parameters_that_are_unknown_or_given_twice_are_refused() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_is_wrong_is_refused_and_the_message_says_what_is() {
+async fn an_invalid_manifest_is_refused_and_the_message_says_why() {
     let host = Host::with_manifest(MANIFEST, &[]);
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
     let of = |fields: Value| common::fragment("x", "/x", fields);
@@ -660,7 +660,7 @@ async fn a_manifest_that_is_wrong_is_refused_and_the_message_says_what_is() {
 }
 
 #[tokio::test]
-async fn a_deployed_component_can_have_all_that_one_of_the_manifest_can() {
+async fn a_deployed_component_supports_all_fields_of_the_manifest() {
     let state = common::state_dir();
     std::fs::write(state.path().join("greeting.txt"), "hello from a file").unwrap();
     let variables = format!("{MANIFEST}\n[variables]\ngreeting = {{ default = \"good day\" }}\n");
@@ -700,9 +700,9 @@ request_body = "4B"
     }
 }
 
-/// What the version before this one wrote.
+/// The format of the previous version.
 #[tokio::test]
-async fn a_record_of_the_first_form_is_carried_over() {
+async fn a_record_of_the_first_version_is_migrated() {
     let state = common::state_dir();
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
     let digest = sha256(&wasm);
@@ -740,7 +740,7 @@ async fn a_record_of_the_first_form_is_carried_over() {
 }
 
 #[tokio::test]
-async fn a_page_of_the_admin_interface_may_use_it_without_a_token() {
+async fn a_page_served_by_the_admin_interface_may_use_it_without_a_token() {
     let host = probe();
     let url = format!("{}/v1/components", host.admin);
     let own = client().get(&url).header("origin", &host.admin);
@@ -752,7 +752,7 @@ async fn a_page_of_the_admin_interface_may_use_it_without_a_token() {
 }
 
 #[tokio::test]
-async fn a_component_too_large_by_its_length_is_refused_before_it_is_sent() {
+async fn a_component_whose_content_length_is_too_large_is_refused_before_it_is_sent() {
     let host = Host::with_manifest(MANIFEST, &[]);
     let mut stream = TcpStream::connect(host.admin.strip_prefix("http://").unwrap())
         .await
@@ -779,7 +779,7 @@ fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [&section, content].concat()
 }
 
-/// A component of a few hundred bytes, with 2^26 instances: each of its components has two of the next inside.
+/// A component of a few hundred bytes with 2^26 instances: each of its components contains two of the next.
 fn doubled() -> Vec<u8> {
     let component = |sections: &[Vec<u8>]| [b"\0asm\x0d\0\x01\0", &*sections.concat()].concat();
     let mut inner = component(&[]);
@@ -788,7 +788,7 @@ fn doubled() -> Vec<u8> {
         inner = component(&[section(4, &inner), section(5, &two_instances)]);
     }
     let name = b"wasi:http/incoming-handler@0.2.0";
-    // One of the component, and an empty one, which is exported.
+    // One instance of the component, and an empty one, which is exported.
     let instances = [2, 0, 0, 0, 1, 0];
     let export = [&[1, 0, name.len() as u8], &name[..], &[5, 1, 0]].concat();
     component(&[
@@ -799,7 +799,7 @@ fn doubled() -> Vec<u8> {
 }
 
 #[test]
-fn a_component_has_bounds_together_with_its_dependencies() {
+fn the_size_limit_includes_dependencies() {
     let state = state_dir();
     let mut audio = std::fs::read(component("audio")).unwrap();
     // A custom section without a name.
@@ -829,7 +829,7 @@ ai_models = ["whisper"]
 }
 
 #[tokio::test]
-async fn what_is_too_much_to_compile_is_refused() {
+async fn a_component_that_exceeds_the_compile_limits_is_refused() {
     let host = probe();
     let path = host.state.path().join("doubled.wasm");
     std::fs::write(&path, doubled()).unwrap();
@@ -840,7 +840,7 @@ async fn what_is_too_much_to_compile_is_refused() {
 }
 
 #[tokio::test]
-async fn a_deployment_that_is_given_up_is_not_compiled_any_further() {
+async fn an_abandoned_deployment_is_not_compiled_any_further() {
     let host = probe();
     let compiling = async |expected| {
         let id = host.id().to_string();
@@ -859,7 +859,7 @@ async fn a_deployment_that_is_given_up_is_not_compiled_any_further() {
     let form = common::deployment(&manifest, doubled());
     let deployment = tokio::spawn(client().put(url).multipart(form).send());
     let compiler = compiling(true).await;
-    // Tokens and variables of the host are none of the compiler's business.
+    // The compiler must not see the host's tokens and variables.
     let environment = std::fs::read_to_string(format!("/proc/{}/environ", compiler.trim()));
     if let Ok(environment) = environment {
         let names = environment.split_terminator('\0');
@@ -880,7 +880,7 @@ async fn a_deployment_that_is_given_up_is_not_compiled_any_further() {
 }
 
 #[tokio::test]
-async fn a_variable_that_no_environment_can_have_is_refused() {
+async fn an_invalid_environment_variable_is_refused() {
     let host = Host::with_manifest(MANIFEST, &[]);
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
     for (name, value) in [("A\0B", "1"), ("A", "1\0"), ("", "1")] {
@@ -894,7 +894,7 @@ async fn a_variable_that_no_environment_can_have_is_refused() {
 }
 
 #[tokio::test]
-async fn without_a_token_no_web_page_drives_the_admin_interface() {
+async fn without_a_token_web_pages_cannot_use_the_admin_interface() {
     let host = probe();
     let url = format!("{}/v1/components", host.admin);
     for (name, value) in [
@@ -927,14 +927,14 @@ async fn the_admin_interface_needs_its_token_and_beyond_loopback_must_have_one()
             .contains("not the right one")
     );
     run_ok(&host, &["list", "--admin-token", "open sesame"]).await;
-    // The scheme has no case (RFC 9110, 11.1).
+    // The scheme is case-insensitive (RFC 9110, 11.1).
     let components = format!("{}/v1/components", host.admin);
     for scheme in ["Bearer", "bearer", "BEARER"] {
         let request = client().get(&components);
         let request = request.header("authorization", format!("{scheme} open sesame"));
         assert_eq!(request.send().await.unwrap().status(), 200, "{scheme}");
     }
-    // The public listener knows nothing of it.
+    // The public listener does not serve it.
     assert_eq!(host.get("/v1/components").await.status, 404);
 
     let state = state_dir();
@@ -956,7 +956,7 @@ async fn the_admin_interface_needs_its_token_and_beyond_loopback_must_have_one()
 }
 
 #[test]
-fn a_host_that_is_not_there_is_named() {
+fn an_unreachable_host_is_named() {
     let output = whisper_host()
         .args(["list", "--admin", "http://127.0.0.1:1"])
         .output()

@@ -1,4 +1,4 @@
-//! What was answered is not lost, whatever happens to the process.
+//! Calls with a response are not lost, whatever happens to the process.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::{Host, wav};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_kill_under_load_loses_no_answered_call() {
+async fn a_kill_under_load_loses_no_call_with_a_response() {
     let host = Host::start();
     let answered = Arc::new(AtomicUsize::new(0));
     let callers: Vec<_> = (0..8)
@@ -41,7 +41,7 @@ async fn a_kill_under_load_loses_no_answered_call() {
         recorded >= answered,
         "{recorded} calls are recorded, but {answered} were answered"
     );
-    // At most one more for each caller: recorded, but killed before the answer was out.
+    // At most one more per caller: recorded, but killed before the response was sent.
     assert!(
         recorded <= answered + 8,
         "{recorded} calls are recorded, but {answered} were answered"
@@ -49,7 +49,7 @@ async fn a_kill_under_load_loses_no_answered_call() {
 }
 
 #[tokio::test]
-async fn a_restart_keeps_the_figures() {
+async fn a_restart_keeps_the_statistics() {
     let mut host = Host::start();
     host.analyze("hum.wav", wav(2.0, |_| 0), &[]).await;
     let before = host.get("/stats").await.text;
@@ -79,7 +79,7 @@ async fn calls_older_than_the_retention_do_not_count() {
 }
 
 #[tokio::test]
-async fn a_start_removes_what_nobody_uses_and_what_a_killed_host_left() {
+async fn a_start_removes_unused_and_leftover_temporary_files() {
     let host = Host::start();
     let state = host.kill();
     let days = |days: u64| std::time::Duration::from_secs(days * 24 * 3600);
@@ -117,7 +117,7 @@ async fn a_start_removes_what_nobody_uses_and_what_a_killed_host_left() {
     drop(host);
 }
 
-/// A second host once wrote its own record of what is deployed over the first one's, even where it could not start.
+/// Regression: a second host overwrote the first one's deployment record, even if it could not start.
 #[tokio::test]
 async fn a_second_host_does_not_touch_the_state_of_the_first() {
     let host = Host::start();
@@ -150,7 +150,7 @@ async fn a_second_host_does_not_touch_the_state_of_the_first() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
     assert_eq!(contents(), before);
-    // A host that was killed keeps nobody out.
+    // A killed host does not keep the lock.
     let host = Host::with(host.kill(), &[]);
     assert_eq!(
         host.get("/healthz").await.headers["content-type"],
@@ -158,7 +158,7 @@ async fn a_second_host_does_not_touch_the_state_of_the_first() {
     );
 }
 
-/// The files below a folder, with their contents.
+/// The files in a folder, recursively, with their contents.
 fn walk(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries

@@ -1,4 +1,4 @@
-//! Handlers in every language that there is an example of: made by `new` or built in this repository, deployed, called.
+//! The example handlers in every language: created by `new` or built in this repository, then deployed and called.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::process::Output;
 
 use common::{Host, component, recording, said_in, whisper_host};
 
-/// Deploys a word counter to the default application, and gives it a recording and something else.
+/// Deploys a word counter to the default application, and sends it a recording and text.
 async fn counts_words(name: &str) {
     let host = Host::start();
     let (file, route) = (component(name), format!("/{name}"));
@@ -34,9 +34,9 @@ async fn a_handler_in_rust_for_wasi_0_2_counts_words() {
     counts_words("word-count").await;
 }
 
-/// Built as a project of its own, with the newest versions of what it needs.
+/// Built as a separate project, with the latest versions of its dependencies.
 #[tokio::test]
-async fn a_handler_in_rust_that_new_has_begun_counts_words() {
+async fn a_handler_in_rust_created_by_new_counts_words() {
     counts_words("word-count-rust").await;
 }
 
@@ -62,7 +62,7 @@ fn new(folder: &Path, args: &[&str]) -> Output {
 }
 
 #[test]
-fn new_writes_a_project_under_the_name_that_it_is_given() {
+fn new_creates_a_project_with_the_given_name() {
     let folder = tempfile::tempdir().unwrap();
     for (language, main) in [
         ("rust", "src/lib.rs"),
@@ -91,7 +91,7 @@ fn new_writes_a_project_under_the_name_that_it_is_given() {
 }
 
 #[test]
-fn new_overwrites_nothing_and_wants_a_good_name() {
+fn new_overwrites_nothing_and_requires_a_valid_name() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("mine")).unwrap();
     std::fs::write(folder.path().join("mine/precious"), "").unwrap();

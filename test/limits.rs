@@ -1,4 +1,4 @@
-//! What the host does about components and clients that misbehave. Each test fails when its limit is not there.
+//! Limits for misbehaving components and clients. Each test fails without its limit.
 
 mod common;
 
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-/// The probe under several limits. Its last path segment says what it does.
+/// The probe with several limits. The last path segment selects its behaviour.
 const PROBE: &str = r#"
 spin_manifest_version = 2
 application = { name = "probe" }
@@ -113,7 +113,7 @@ fn probe_with(args: &[&str]) -> Host {
     Host::with_manifest(&PROBE.replace("{server}", "127.0.0.1:1"), args)
 }
 
-/// Waits until so many requests of a component run and wait.
+/// Waits until this many requests of a component are running and waiting.
 async fn until(host: &Host, id: &str, running: u64, waiting: u64) {
     eventually(async || {
         let metrics = metrics(host, id).await;
@@ -122,7 +122,7 @@ async fn until(host: &Host, id: &str, running: u64, waiting: u64) {
     .await;
 }
 
-/// What is counted of a component.
+/// The metrics of a component.
 async fn metrics(host: &Host, id: &str) -> Value {
     let url = format!("{}/v1/components/{id}", host.admin);
     common::answer(reqwest::get(&url).await.unwrap())
@@ -131,7 +131,7 @@ async fn metrics(host: &Host, id: &str) -> Value {
         .take()
 }
 
-/// What a component has printed, and what the host has said of it.
+/// The log lines of a component: its output, and the host's messages.
 async fn lines(host: &Host, id: &str) -> Vec<Value> {
     let url = format!("{}/v1/components/{id}/logs", host.admin);
     let text = reqwest::get(&url).await.unwrap().text().await.unwrap();
@@ -140,7 +140,7 @@ async fn lines(host: &Host, id: &str) -> Vec<Value> {
         .collect()
 }
 
-/// What every test ends with: whatever happened, the host serves.
+/// Final check of most tests: the host still serves requests.
 async fn still_serves(host: &Host) {
     assert_eq!(host.get("/hello").await.text, "hello");
 }
@@ -176,7 +176,7 @@ async fn each_request_gets_a_fresh_instance() {
 }
 
 #[tokio::test]
-async fn an_instance_is_reused_as_often_as_its_component_allows() {
+async fn an_instance_is_reused_up_to_its_limit() {
     let host = probe();
     let mut counts = Vec::new();
     for _ in 0..6 {
@@ -186,7 +186,7 @@ async fn an_instance_is_reused_as_often_as_its_component_allows() {
 }
 
 #[tokio::test]
-async fn an_idle_instance_does_not_keep_the_place_of_its_last_request() {
+async fn an_idle_instance_does_not_keep_the_slot_of_its_last_request() {
     let one_at_a_time = "instance_reuse = 3\nconcurrency = 1\nqueue_timeout = \"5s\"";
     let host = Host::with_manifest(&PROBE.replace("instance_reuse = 3", one_at_a_time), &[]);
     for expected in ["1", "2", "3", "1"] {
@@ -226,11 +226,11 @@ async fn a_component_that_cannot_start_within_its_limits_is_refused_at_once() {
     );
 }
 
-/// The probe with so many core modules more, each instantiated, each with a table.
+/// The probe with `count` additional core modules, each instantiated, each with a table.
 fn probe_with_modules(state: &std::path::Path, count: u8) -> std::path::PathBuf {
     let mut wasm =
         std::fs::read(common::root().join("target/components/probe-wasi02.wasm")).unwrap();
-    // The index of the first module that is added: how many there are. A section is its id, its length as LEB128, and its content.
+    // Index of the first added module: the number of existing ones. A section is its id, its length as LEB128, and its content.
     let (mut at, mut modules) = (8, 0);
     while at < wasm.len() {
         modules += u8::from(wasm[at] == 1);
@@ -248,7 +248,7 @@ fn probe_with_modules(state: &std::path::Path, count: u8) -> std::path::PathBuf 
     let module = *b"\0asm\x01\0\0\0\x04\x04\x01\x70\0\x01"; // (module (table 1 funcref))
     wasm.extend([1, module.len() as u8]);
     wasm.extend(module);
-    // (core instance (instantiate $module)), so many times.
+    // (core instance (instantiate $module)), `count` times.
     let instances: Vec<u8> = std::iter::once(count)
         .chain((0..count).flat_map(|_| [0, modules, 0]))
         .collect();
@@ -284,7 +284,7 @@ concurrency = 64
     };
     let host = Host::with_manifest(&manifest(48), &["--max-instances", "32"]);
     let mut sleeping = Vec::new();
-    // Each client leaves as many places as it has.
+    // Each client leaves as many slots free as it holds.
     for (last, requests) in [(2, 16), (3, 8), (4, 4), (5, 2), (6, 1)] {
         for _ in 0..requests {
             let address = host.address().to_owned();
@@ -296,7 +296,7 @@ concurrency = 64
     }
     still_serves(&host).await;
     for request in &sleeping {
-        assert!(!request.is_finished(), "each of them has its place");
+        assert!(!request.is_finished(), "each of them has a slot");
         request.abort();
     }
 
@@ -309,7 +309,7 @@ concurrency = 64
 }
 
 #[tokio::test]
-async fn a_component_sees_the_environment_it_is_given_and_no_other() {
+async fn a_component_sees_only_its_own_environment() {
     let host = probe();
     assert_eq!(host.get("/environment").await.text, "");
     assert_eq!(
@@ -360,9 +360,9 @@ async fn what_a_component_prints_is_logged_with_its_id_and_the_request() {
     }
 }
 
-/// 4 MiB of line feeds once kept both of the host's threads busy for ever.
+/// Regression: 4 MiB of line feeds kept both of the host's threads busy for ever.
 #[tokio::test]
-async fn what_a_component_prints_beyond_its_limit_is_dropped_and_told_once() {
+async fn output_beyond_the_limit_is_dropped_and_reported_once() {
     let host = probe();
     for (path, text) in [
         ("/print-much", "printed"),
@@ -392,7 +392,7 @@ async fn what_a_component_prints_beyond_its_limit_is_dropped_and_told_once() {
 #[tokio::test]
 async fn work_in_calls_to_the_host_is_bounded_and_counts_as_cpu_time() {
     let host = probe();
-    // More than one call gives.
+    // More than one call returns.
     let answer = host.get("/random-forever").await;
     assert_eq!(answer.error(), (500, "component_trap".into()));
     let answer = host.get("/random-pieces-forever").await;
@@ -402,10 +402,10 @@ async fn work_in_calls_to_the_host_is_bounded_and_counts_as_cpu_time() {
 }
 
 #[tokio::test]
-async fn a_standard_output_that_nobody_reads_does_not_stop_the_host() {
+async fn a_blocked_standard_output_does_not_stop_the_host() {
     let (_stopped, stalled) = std::io::pipe().unwrap();
     let mut filled = stalled.try_clone().unwrap();
-    // More than any pipe holds: this thread stays in the write.
+    // More than any pipe buffers: this thread blocks in the write.
     std::thread::spawn(move || std::io::Write::write_all(&mut filled, &[b'x'; 4 << 20]));
     tokio::time::sleep(Duration::from_millis(200)).await;
     let state = common::state_dir();
@@ -435,7 +435,7 @@ async fn a_standard_output_that_nobody_reads_does_not_stop_the_host() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// A pipe whose reader has gone, a pipe whose reader has stopped, and a full disk.
+/// A closed pipe, a blocked pipe, and a full disk.
 #[tokio::test]
 async fn a_log_that_cannot_be_written_stops_nothing() {
     let (gone, closed) = std::io::pipe().unwrap();
@@ -451,7 +451,7 @@ async fn a_log_that_cannot_be_written_stops_nothing() {
         let state = common::state_dir();
         let path = common::write_manifest(state.path(), &PROBE.replace("{server}", "127.0.0.1:1"));
         let mut host = Host::logging_to(log, state, &["-f", path.to_str().unwrap()], &[]);
-        // More lines than a pipe and the queue before it hold.
+        // More lines than the pipe and the queue can hold.
         let client = client();
         for _ in 0..8 {
             let requests = (0..800).map(|_| {
@@ -513,7 +513,7 @@ async fn a_trap_before_the_first_byte_of_an_answer_is_answered_500() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_no_final_answer_is_answered_500() {
+async fn a_status_that_is_not_final_is_answered_500() {
     let host = probe();
     assert_eq!(host.get("/status?404").await.status, 404);
     for status in [100, 101, 103, 199] {
@@ -529,14 +529,14 @@ async fn a_status_that_is_no_final_answer_is_answered_500() {
 }
 
 #[tokio::test]
-async fn a_trap_in_the_middle_of_an_answer_breaks_it_off() {
+async fn a_trap_in_the_middle_of_a_response_aborts_it() {
     let host = probe();
-    // The trap may come before or after the answer's beginning is on its way.
+    // The trap may come before or after the start of the response is sent.
     if let Ok(response) = reqwest::get(format!("{}/trap-midway", host.url)).await {
         assert_eq!(response.status(), 200);
         assert!(
             response.text().await.is_err(),
-            "a broken answer must not look complete"
+            "an aborted response must not look complete"
         );
     }
     still_serves(&host).await;
@@ -565,7 +565,7 @@ async fn waiting_for_a_slow_client_costs_no_cpu_time() {
         .replace("timeout = \"3s\"", "timeout = \"60s\"")
         .replace("body_idle = \"1s\"", "body_idle = \"60s\"");
     let host = Host::with_manifest(&patient, &[]);
-    // Twice as many pieces as there are ticks in the CPU budget, each in a tick of its own.
+    // Twice as many pieces as there are ticks in the CPU budget, each in a separate tick.
     let pieces = futures::stream::unfold(0, |i| async move {
         tokio::time::sleep(Duration::from_millis(25)).await;
         (i < 200).then(|| (Ok::<_, std::io::Error>("x"), i + 1))
@@ -575,7 +575,7 @@ async fn waiting_for_a_slow_client_costs_no_cpu_time() {
 }
 
 #[tokio::test]
-async fn an_endless_loop_does_not_keep_others_from_being_served() {
+async fn an_endless_loop_does_not_block_other_requests() {
     let host = Host::with_manifest(
         &PROBE
             .replace("cpu = \"500ms\"", "cpu = \"1h\"")
@@ -598,12 +598,12 @@ async fn an_endless_loop_does_not_keep_others_from_being_served() {
 }
 
 #[tokio::test]
-async fn an_upload_that_waits_for_its_turn_goes_on_a_little() {
+async fn a_queued_upload_is_read_slowly() {
     let host = probe();
     let others = tokio::spawn(reqwest::get(format!("{}/one/sleep", host.url)));
     until(&host, "one", 1, 0).await;
     let url = format!("{}/one/echo", host.url);
-    // More than the system's buffers take, sent by a client that gives up a connection that takes nothing for so long.
+    // More than the system buffers, sent by a client that drops a connection without progress for that long.
     let body = "0123456789abcdef".repeat(500_000);
     let client = common::client_builder().tcp_user_timeout(Duration::from_secs(30));
     let client = client.build().unwrap();
@@ -630,7 +630,7 @@ async fn a_component_that_waits_for_ever_is_stopped_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_is_broken_off_at_its_deadline() {
+async fn an_endless_response_is_aborted_at_its_deadline() {
     let host = Host::with_manifest(&PROBE.replace("cpu = \"500ms\"", "cpu = \"1h\""), &[]);
     let mut response = reqwest::get(format!("{}/stream-forever", host.url))
         .await
@@ -639,7 +639,7 @@ async fn an_endless_answer_is_broken_off_at_its_deadline() {
     let read_all = async { while let Ok(Some(_)) = response.chunk().await {} };
     tokio::time::timeout(PATIENCE, read_all)
         .await
-        .expect("the answer must end");
+        .expect("the response must end");
     still_serves(&host).await;
 }
 
@@ -663,13 +663,13 @@ async fn a_body_over_the_limit_is_refused_whether_or_not_its_length_is_declared(
     let pieces: Vec<_> = (0..150)
         .map(|_| Ok::<_, std::io::Error>("x".repeat(10_000)))
         .collect();
-    // Larger than what the sockets between the two hold: the client still sends when the answer is there.
+    // Larger than the socket buffers: the client is still sending when the response arrives.
     let larger = "x".repeat(30_000_000);
     assert_eq!(
         host.post("/hello", larger).await.error(),
         (413, "body_too_large".into())
     );
-    // The probe echoes, so its answer may have begun by then: it must not look complete.
+    // The probe echoes, so its response may have started by then: it must not look complete.
     let url = format!("{}/echo", host.url);
     let stream = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
     if let Ok(response) = client().post(url).body(stream).send().await {
@@ -679,9 +679,9 @@ async fn a_body_over_the_limit_is_refused_whether_or_not_its_length_is_declared(
 }
 
 #[tokio::test]
-async fn a_component_may_write_its_answer_before_it_hands_it_over() {
+async fn a_component_may_write_its_response_body_before_setting_the_response() {
     let host = probe();
-    // wasmtime's own server takes 2 MiB.
+    // wasmtime's own server accepts 2 MiB.
     let answer = host.get("/write-ahead?1500000").await;
     assert_eq!((answer.status, answer.text.len()), (200, 1_500_000));
     for _ in 0..20 {
@@ -709,7 +709,7 @@ async fn a_client_that_stops_sending_is_answered_408() {
         .await
         .unwrap();
     let mut answer = String::new();
-    // The probe answers before it reads, so the answer breaks off; a component that reads first gets its 408 out.
+    // The probe responds before it reads, so the response is aborted; a component that reads first sends its 408.
     tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer))
         .await
         .unwrap()
@@ -753,13 +753,13 @@ async fn a_body_that_trickles_is_answered_408() {
     let line = host
         .wait_for_log(|line| line["message"] == "the component was stopped")
         .await;
-    // Its time would be over after three seconds.
+    // Its deadline would be after three seconds.
     assert_eq!(line["error"], "the body stopped coming");
     still_serves(&host).await;
 }
 
 #[tokio::test]
-async fn an_upload_that_does_not_begin_takes_no_place_and_is_answered_408() {
+async fn an_upload_that_does_not_start_takes_no_slot_and_is_answered_408() {
     let host = probe();
     let mut uploads = Vec::new();
     for path in ["/one/echo", "/echo"] {
@@ -772,13 +772,13 @@ async fn an_upload_that_does_not_begin_takes_no_place_and_is_answered_408() {
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
     let answer = tokio::time::timeout(Duration::from_secs(20), host.get("/one/hello")).await;
-    assert_eq!(answer.expect("the place must be free").text, "hello");
+    assert_eq!(answer.expect("the slot must be free").text, "hello");
     let mut answer = String::new();
     uploads[1].read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
-/// A connection from another of this machine's addresses: another client.
+/// Connects from another loopback address, as another client.
 async fn connect_from(address: [u8; 4], host: &str) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind((address, 0).into()).unwrap();
@@ -792,13 +792,13 @@ async fn get_from(address: [u8; 4], host: &str, path: &str) -> String {
     let mut answer = String::new();
     tokio::time::timeout(Duration::from_secs(30), stream.read_to_string(&mut answer))
         .await
-        .expect("it must be answered")
+        .expect("there must be a response")
         .unwrap();
     answer
 }
 
 #[tokio::test]
-async fn clients_leave_places_of_a_component_to_others() {
+async fn clients_leave_slots_of_a_component_to_others() {
     let host = probe();
     let url = format!("{}/shared/sleep", host.url);
     let requests: Vec<_> = (0..8)
@@ -816,7 +816,7 @@ async fn clients_leave_places_of_a_component_to_others() {
     until(&host, "shared", 3, 9).await;
     let answer = get_from([127, 0, 0, 3], host.address(), "/shared/hello").await;
     assert!(answer.contains("\r\nhello\r\n"), "{answer}");
-    // The next of a client's own has its turn when one of them ends.
+    // A client's next request is admitted when one of its own ends.
     requests.iter().for_each(JoinHandle::abort);
     until(&host, "shared", 2, 2).await;
     others.iter().for_each(JoinHandle::abort);
@@ -840,7 +840,7 @@ async fn one_client_leaves_instances_to_others() {
 }
 
 #[tokio::test]
-async fn a_queue_that_two_clients_have_filled_still_takes_a_third() {
+async fn a_queue_filled_by_two_clients_still_accepts_a_third() {
     let host = probe();
     let sleep = |last| {
         let host = host.address().to_owned();
@@ -853,7 +853,7 @@ async fn a_queue_that_two_clients_have_filled_still_takes_a_third() {
     let address = host.address().to_owned();
     let third =
         tokio::spawn(async move { get_from([127, 0, 0, 3], &address, "/crowded/hello").await });
-    // The last of the one with the most has lost its place; the third client's request is next.
+    // The last request of the client with the most is evicted; the third client's request is next.
     let displaced = loop {
         if let Some(at) = first.iter().position(JoinHandle::is_finished) {
             break at;
@@ -874,7 +874,7 @@ async fn a_queue_that_two_clients_have_filled_still_takes_a_third() {
 }
 
 #[tokio::test]
-async fn idle_connections_keep_nobody_out() {
+async fn idle_connections_do_not_keep_others_out() {
     let host = probe_with(&[
         "--max-connections",
         "20",
@@ -882,7 +882,7 @@ async fn idle_connections_keep_nobody_out() {
         "10",
     ]);
     let mut idle = Vec::new();
-    // One client opens more than its share; four more all that are left, and more.
+    // One client opens more than its share; four others open all that are left, and more.
     for last in [1, 1, 1, 2, 3, 4, 5] {
         for _ in 0..10 {
             idle.push(connect_from([127, 0, 0, last], host.address()).await);
@@ -894,7 +894,7 @@ async fn idle_connections_keep_nobody_out() {
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         }
     }
-    // Those of the admin interface neither.
+    // The same for the admin interface.
     let admin = host.admin.strip_prefix("http://").unwrap();
     for _ in 0..100 {
         idle.push(TcpStream::connect(admin).await.unwrap());
@@ -904,7 +904,7 @@ async fn idle_connections_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_client_has_its_share_of_connections_and_those_with_requests_are_not_closed() {
+async fn connections_per_client_are_limited_and_those_with_requests_are_not_closed() {
     let host = probe_with(&["--max-connections-per-client", "3"]);
     let request = b"GET /one/sleep HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut busy = Vec::new();
@@ -920,7 +920,7 @@ async fn a_client_has_its_share_of_connections_and_those_with_requests_are_not_c
         .await
         .unwrap();
     until(&host, "shared", 1, 0).await;
-    // There is none to close but the new one.
+    // Only the new one can be closed.
     let mut fourth = connect_from([127, 0, 0, 2], host.address()).await;
     let _ = fourth
         .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -935,14 +935,14 @@ async fn a_client_has_its_share_of_connections_and_those_with_requests_are_not_c
 }
 
 #[tokio::test]
-async fn a_client_that_sends_no_headers_is_cut_off() {
+async fn a_client_that_sends_no_headers_is_disconnected() {
     let host = probe_with(&["--header-timeout", "1s"]);
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
     stream.write_all(b"GET /hello HT").await.unwrap();
     let mut answer = String::new();
     tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer))
         .await
-        .expect("it must be cut off")
+        .expect("it must be disconnected")
         .ok();
     still_serves(&host).await;
 }
@@ -975,16 +975,16 @@ async fn requests_beyond_the_queue_are_answered_503_and_those_within_wait() {
     let refused = host.get("/one/hello").await;
     assert_eq!(refused.error(), (503, "overloaded".into()));
     assert_eq!(refused.headers["retry-after"], "1");
-    // The others are not concerned.
+    // Others are not affected.
     still_serves(&host).await;
-    // When the clients give up, their places are free again.
+    // When the clients disconnect, their slots are freed.
     running.abort();
     waiting.abort();
     eventually(async || (host.get("/one/hello").await.status == 200).then_some(())).await;
 }
 
 #[tokio::test]
-async fn waiting_in_the_queue_has_an_end() {
+async fn waiting_in_the_queue_is_bounded() {
     let host = probe();
     let running = tokio::spawn(reqwest::get(format!("{}/impatient/sleep", host.url)));
     until(&host, "impatient", 1, 0).await;
@@ -1008,13 +1008,13 @@ async fn a_client_over_its_share_is_answered_429() {
     let refused = host.get("/hello").await;
     assert_eq!(refused.error(), (429, "too_many_requests".into()));
     assert_eq!(refused.headers["retry-after"], "1");
-    // Whoever watches over the host is not turned away.
+    // Health checks are not rejected.
     assert_eq!(host.get("/healthz").await.status, 200);
     assert_eq!(host.get("/readyz").await.status, 200);
 }
 
 #[tokio::test]
-async fn requests_without_a_clear_host_are_answered_400() {
+async fn requests_without_an_unambiguous_host_are_answered_400() {
     let host = probe();
     for head in [
         "GET /hello HTTP/1.1\r\n",
@@ -1035,7 +1035,7 @@ async fn requests_without_a_clear_host_are_answered_400() {
 }
 
 #[tokio::test]
-async fn a_transfer_coding_that_is_not_decoded_is_refused() {
+async fn an_unsupported_transfer_coding_is_refused() {
     let host = probe();
     for coding in [
         "Transfer-Encoding: gzip, chunked\r\n",
@@ -1069,9 +1069,9 @@ async fn a_request_of_http_1_0_needs_no_host() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_stops_the_work_on_its_request() {
+async fn a_request_is_stopped_when_its_client_disconnects() {
     let host = probe();
-    // The only place of `one` is taken by a request whose client leaves; a minute before its deadline the place is free.
+    // The only slot of `one` is taken by a request whose client disconnects; the slot is free a minute before its deadline.
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
     stream
         .write_all(b"GET /one/sleep HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -1080,7 +1080,7 @@ async fn a_client_that_leaves_stops_the_work_on_its_request() {
     until(&host, "one", 1, 0).await;
     drop(stream);
     let answer = tokio::time::timeout(Duration::from_secs(30), host.get("/one/hello")).await;
-    assert_eq!(answer.expect("the place must be free").text, "hello");
+    assert_eq!(answer.expect("the slot must be free").text, "hello");
     let line = host
         .wait_for_log(|line| line["message"] == "the client left before its request was answered")
         .await;
@@ -1090,9 +1090,9 @@ async fn a_client_that_leaves_stops_the_work_on_its_request() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_client_that_leaves_with_bytes_unread_stops_the_work_on_its_request() {
+async fn a_request_is_stopped_when_its_client_disconnects_with_unread_bytes() {
     let host = probe();
-    // The first letter of another request, which nobody reads while this one is under way.
+    // The first byte of another request, which is not read while this one is in flight.
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
     stream
         .write_all(b"GET /one/sleep HTTP/1.1\r\nHost: x\r\n\r\nG")
@@ -1101,12 +1101,12 @@ async fn a_client_that_leaves_with_bytes_unread_stops_the_work_on_its_request() 
     until(&host, "one", 1, 0).await;
     drop(stream);
     let answer = tokio::time::timeout(Duration::from_secs(30), host.get("/one/hello")).await;
-    assert_eq!(answer.expect("the place must be free").text, "hello");
+    assert_eq!(answer.expect("the slot must be free").text, "hello");
 }
 
 #[tokio::test]
 async fn outbound_requests_reach_allowed_hosts_only() {
-    // Two servers of the test's own: the probe itself, twice.
+    // Two test servers: the probe itself, twice.
     let allowed = probe();
     let other = probe();
     let host = Host::with_manifest(&PROBE.replace("{server}", allowed.address()), &[]);
@@ -1148,8 +1148,8 @@ async fn an_outbound_request_has_a_span_of_the_request_it_is_made_for() {
     .await;
 }
 
-/// Serves every connection on loopback with `answer`, or with nothing where it is empty. Tells the address, and how many
-/// connections there were.
+/// Serves every connection on loopback with `answer`, or with nothing if it is empty. Returns the address, and the number of
+/// connections.
 async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -1171,12 +1171,12 @@ async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {
     (address, connections)
 }
 
-/// The probe, which may send requests to these servers.
+/// The probe with permission to send requests to these servers.
 fn probe_that_may_reach(servers: &str) -> Host {
     Host::with_manifest(&PROBE.replace("\"http://{server}\"", servers), &[])
 }
 
-/// Serves every connection on loopback by TLS, with the certificate in `test/tls`, which is for `localhost` and signed by itself.
+/// Serves every connection on loopback over TLS, with the self-signed certificate for `localhost` in `test/tls`.
 async fn tls_server(answer: &'static str) -> String {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -1199,7 +1199,7 @@ async fn tls_server(answer: &'static str) -> String {
             let (stream, _) = listener.accept().await.unwrap();
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // A client that does not trust the certificate hangs up.
+                // A client that does not trust the certificate disconnects.
                 let Ok(mut stream) = acceptor.accept(stream).await else {
                     return;
                 };
@@ -1243,7 +1243,7 @@ async fn outbound_errors_are_those_of_wasi_http_and_the_log_says_more() {
         let error = line["error"].as_str().unwrap();
         assert!(error.contains(said), "{url}: {error}");
     }
-    // The handler sees the end of its patience before its own time is over.
+    // The outbound timeout expires before the handler's own deadline.
     let impatient = PROBE
         .replace("\"http://{server}\"", &format!("\"http://{silent}\""))
         .replace(
@@ -1271,7 +1271,7 @@ async fn certificate_authorities_can_be_added() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_is_not_followed() {
+async fn redirects_are_returned_and_not_followed() {
     let (target, reached) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let location =
         format!("HTTP/1.1 302 Found\r\nLocation: http://{target}/\r\nContent-Length: 0\r\n\r\n");
@@ -1284,7 +1284,7 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_target_in_the_place_of_a_path_makes_no_proxy_of_an_allowed_server() {
+async fn an_absolute_target_does_not_turn_an_allowed_server_into_a_proxy() {
     let (proxy, reached) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let host = probe_that_may_reach(&format!("\"http://{proxy}\""));
     let fetch = async |target: &str| {
@@ -1295,15 +1295,15 @@ async fn a_target_in_the_place_of_a_path_makes_no_proxy_of_an_allowed_server() {
         assert_ne!(fetch(target).await, "200", "{target}");
     }
     assert_eq!(reached.load(Ordering::Relaxed), 0);
-    // To a server that is no proxy these are paths.
+    // A server that is not a proxy treats these as paths.
     assert_eq!(fetch("//other.example/").await, "200");
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_a_private_address_needs_that_address_granted() {
+async fn a_name_that_resolves_to_a_private_address_needs_that_address_granted() {
     let (server, reached) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let port = server.rsplit_once(':').unwrap().1;
-    // Not in the notation of an address, so it goes through the look-up, which knows it as 127.0.0.1.
+    // Not parsed as an address, so it is looked up and resolves to 127.0.0.1.
     let fetch = async |host: &Host, name: &str| {
         let path = format!("/given/fetch?{name}:{port}/");
         host.get(&path).await.text
@@ -1347,7 +1347,7 @@ async fn a_flood_of_outbound_requests_opens_few_connections() {
     still_serves(&host).await;
 }
 
-/// Each path, and what is said of its request: the level and the message of the one line, and what the reason begins with.
+/// For each path, the expected log line of its request: level, message, and start of the reason.
 const REASONS: [(&str, &str, &str, &str); 12] = [
     (
         "/trap",
@@ -1423,7 +1423,7 @@ async fn one_line_of_the_log_and_of_the_component_says_why_a_request_failed() {
     let host = probe();
     let asked = REASONS.map(|(path, ..)| tokio::spawn(reqwest::get(format!("{}{path}", host.url))));
     for (asked, (path, level, message, reason)) in asked.into_iter().zip(REASONS) {
-        // Where the answer breaks off early, its head may be lost too.
+        // If the response is aborted early, its head may be lost too.
         let _ = asked.await.unwrap();
         let (only_path, _) = path.split_once('?').unwrap_or((path, ""));
         let request = host
@@ -1476,7 +1476,7 @@ async fn no_backtrace_reaches_a_client() {
 }
 
 #[tokio::test]
-async fn an_error_code_of_a_component_is_no_trap() {
+async fn an_error_code_of_a_component_is_not_a_trap() {
     let host = probe();
     for path in ["/error", "/three/error"] {
         let answer = host.get(path).await;
@@ -1495,7 +1495,7 @@ async fn an_error_code_of_a_component_is_no_trap() {
 }
 
 #[tokio::test]
-async fn a_million_headers_end_at_the_limit_of_their_size() {
+async fn a_million_headers_hit_the_size_limit() {
     let host = probe();
     let answer = host.get("/many-headers").await;
     assert_eq!(answer.error(), (500, "component_trap".into()));
@@ -1510,7 +1510,7 @@ async fn a_million_headers_end_at_the_limit_of_their_size() {
 async fn no_innocent_request_is_lost_beside_a_hostile_handler() {
     let (server, _) = server("").await;
     let host = probe_that_may_reach(&format!("\"http://{server}\""));
-    // What each is answered, and a body for it to leave unread. None: the answer breaks off.
+    // Expected response of each, and the size of an unread body. `None`: the response is aborted.
     let hostile = [
         ("three/spin", Some((504, "deadline_exceeded")), 0),
         ("spin", Some((504, "deadline_exceeded")), 0),
@@ -1529,7 +1529,7 @@ async fn no_innocent_request_is_lost_beside_a_hostile_handler() {
         let request = client().post(url).body("x".repeat(body)).send();
         let hostile = tokio::spawn(async move {
             match request.await {
-                // To its end, which may never come by itself.
+                // Read to the end, which may never come by itself.
                 Ok(response) => {
                     let status = response.status().as_u16();
                     (status, response.text().await.unwrap_or_default())
@@ -1554,10 +1554,10 @@ async fn no_innocent_request_is_lost_beside_a_hostile_handler() {
 }
 
 #[tokio::test]
-async fn sigterm_lets_requests_finish_and_takes_no_new_ones() {
+async fn sigterm_lets_requests_finish_and_accepts_no_new_ones() {
     let mut host = Host::with_manifest(&PROBE.replace("{server}", "127.0.0.1:1"), &[]);
     let address = host.address().to_owned();
-    // A request under way: its body arrives in two parts, the second after the signal.
+    // A request in flight: its body arrives in two parts, the second after the signal.
     let mut stream = TcpStream::connect(&address).await.unwrap();
     stream
         .write_all(b"POST /given/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nfirst")
@@ -1578,7 +1578,7 @@ async fn sigterm_lets_requests_finish_and_takes_no_new_ones() {
 }
 
 #[tokio::test]
-async fn sigterm_lets_a_component_finish_what_it_does_after_its_answer() {
+async fn sigterm_lets_a_component_finish_its_work_after_the_response() {
     let mut host = probe_with(&[]);
     assert_eq!(host.get("/one/work-afterwards").await.text, "answered");
     host.signal(rustix::process::Signal::TERM);
@@ -1592,7 +1592,7 @@ async fn sigterm_lets_a_component_finish_what_it_does_after_its_answer() {
 }
 
 #[tokio::test]
-async fn an_instance_that_is_idle_at_sigterm_ends_without_a_word() {
+async fn an_idle_instance_ends_silently_at_sigterm() {
     let mut host = probe_with(&[]);
     assert_eq!(host.get("/reuse/count").await.text, "1");
     host.signal(rustix::process::Signal::TERM);
@@ -1602,9 +1602,9 @@ async fn an_instance_that_is_idle_at_sigterm_ends_without_a_word() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_body_to_wait_for_does_not_end_what_follows_it() {
+async fn a_response_without_a_body_does_not_end_the_work_after_it() {
     let host = probe_with(&[]);
-    // The server asks for no more of a body once it has as much as was said, and for none of an answer to HEAD.
+    // The server stops reading a body after the stated length, and reads none of a response to HEAD.
     assert_eq!(
         host.get("/one/work-afterwards-sized").await.text,
         "answered"
@@ -1622,10 +1622,10 @@ async fn an_answer_without_a_body_to_wait_for_does_not_end_what_follows_it() {
 }
 
 #[tokio::test]
-async fn a_trap_after_the_beginning_of_the_answer_is_counted() {
+async fn a_trap_after_the_start_of_the_response_is_counted() {
     let host = probe_with(&[]);
     let answer = client().get(format!("{}/one/trap-midway", host.url)).send();
-    // The connection may be cut before the beginning is on its way.
+    // The connection may be closed before the start is sent.
     if let Ok(answer) = answer.await {
         assert!(answer.text().await.is_err());
     }
@@ -1638,7 +1638,7 @@ async fn a_trap_after_the_beginning_of_the_answer_is_counted() {
 }
 
 #[tokio::test]
-async fn memory_refused_after_the_beginning_of_the_answer_is_counted_as_a_limit() {
+async fn memory_refused_after_the_start_of_the_response_is_counted_as_a_limit() {
     let host = probe_with(&[]);
     let answer = client().get(format!("{}/one/allocate-midway", host.url));
     if let Ok(answer) = answer.send().await {

@@ -6,17 +6,17 @@ use common::{Host, RECORDINGS, recording, said_in, word_errors, words};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-/// Resident memory that the process may reach, in kB: 100 MB for the model and the code, and for each of 16 requests at a
-/// time an instance with its body, of up to 25 MB here. The bodies of those that wait stay in the sockets.
+/// Maximum resident memory of the process, in kB: 100 MB for the model and the code, and for each of 16 concurrent
+/// requests an instance with its body, up to 25 MB here. The bodies of waiting requests stay in the sockets.
 const MAX_RESIDENT_KB: u64 = 500_000;
 
-/// How often the longest recording, of 35 s, is said again to make ten minutes.
+/// Repetitions of the longest recording, of 35 s, to make ten minutes.
 const TIMES: usize = 18;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sixty_four_uploads_at_once_of_which_some_are_cut_off_some_garbage_some_long() {
+async fn sixty_four_concurrent_uploads_some_truncated_some_garbage_some_long() {
     let host = Host::start();
-    // Ogg streams may follow each other in one file.
+    // Ogg streams can be concatenated.
     let long = recording("journey.ogg").repeat(TIMES);
     let mut uploads = tokio::task::JoinSet::new();
     for i in 0..64 {
@@ -28,7 +28,7 @@ async fn sixty_four_uploads_at_once_of_which_some_are_cut_off_some_garbage_some_
                 common::answer(client.post(&url).body(body).send().await.unwrap()).await
             };
             match i % 8 {
-                // Cut off: half of the body, then gone.
+                // Truncated: part of the body, then disconnect.
                 0 => {
                     let mut stream = TcpStream::connect(address).await.unwrap();
                     let head = format!(
@@ -36,7 +36,7 @@ async fn sixty_four_uploads_at_once_of_which_some_are_cut_off_some_garbage_some_
                         long.len()
                     );
                     stream.write_all(head.as_bytes()).await.unwrap();
-                    // The host may refuse to read it all: either way this client is gone.
+                    // The host may refuse to read it all: either way this client disconnects.
                     let _ = stream.write_all(&long[..100_000]).await;
                 }
                 1 => assert_eq!(
@@ -84,9 +84,9 @@ async fn sixty_four_uploads_at_once_of_which_some_are_cut_off_some_garbage_some_
         ),
         said_in("home.m4a")
     );
-    // Where the system tells.
+    // Only if the system provides it.
     if !cfg!(target_os = "linux") {
-        eprintln!("not checked: peak resident memory, which only Linux tells in /proc");
+        eprintln!("not checked: peak resident memory, which only Linux provides in /proc");
         return;
     }
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.id())).unwrap();

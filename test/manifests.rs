@@ -1,13 +1,13 @@
-//! Manifests, valid and invalid: `test/manifests/NAME.toml`, and beside each invalid one `NAME.error`, the exact message.
+//! Valid and invalid manifests: `test/manifests/NAME.toml`, and for each invalid one `NAME.error` with the exact message.
 //!
-//! `UPDATE=1 cargo test --test manifests` writes the messages anew.
+//! `UPDATE=1 cargo test --test manifests` regenerates the messages.
 
 mod common;
 
 use common::{root, state_dir, whisper_host};
 
 #[test]
-fn every_manifest_is_accepted_or_refused_as_the_file_beside_it_says() {
+fn every_manifest_is_accepted_or_refused_with_the_expected_message() {
     let folder = root().join("test/manifests");
     let mut names: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()

@@ -1,4 +1,4 @@
-//! Models by name: fetched from a hub on loopback, kept in the hub's cache, and served.
+//! Models by name: downloaded from a hub on loopback, stored in the hub's cache, and served.
 
 mod common;
 #[path = "common/hub.rs"]
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::{Host, recording, root, said_in, state_dir, whisper_host, words};
-use hub::{COMMIT, Hub, Manners, git, sha256};
+use hub::{COMMIT, Faults, Hub, git, sha256};
 use serde_json::Value;
 use tempfile::TempDir;
 
 const BASE: &str = "Systran/faster-whisper-base";
-/// The length of the weights in these tests: several pieces of an answer.
+/// Length of the weights in these tests: several chunks of a response.
 const WEIGHTS: usize = 400_000;
 
-/// A hub with a repository of faster-whisper's form, and a cache.
+/// A hub with a repository in faster-whisper's format, and a cache.
 struct Fixture {
     hub: Hub,
     home: TempDir,
@@ -41,7 +41,7 @@ impl Fixture {
         }
     }
 
-    /// The settings of a command that this hub and this cache serve.
+    /// The environment of a command that uses this hub and cache.
     fn environment(&self) -> [(&str, String); 4] {
         let home = self.home.path().to_str().unwrap();
         [
@@ -58,11 +58,11 @@ impl Fixture {
         command
     }
 
-    fn models(&self, args: &[&str]) -> Said {
-        Said::by(&mut self.command(&[&["models"][..], args].concat()))
+    fn models(&self, args: &[&str]) -> CommandOutput {
+        CommandOutput::by(&mut self.command(&[&["models"][..], args].concat()))
     }
 
-    /// The row of `models list --json` with that name.
+    /// The row of `models list --json` with this name.
     fn listed(&self, name: &str) -> Value {
         let said = self.models(&["list", "--json"]).ok();
         let rows: Vec<Value> = serde_json::from_str(&said).unwrap();
@@ -75,7 +75,7 @@ impl Fixture {
         self.home.path().join("hub").join(name)
     }
 
-    /// The names of what lies among the blobs of the base model.
+    /// The names of the blobs of the base model.
     fn blobs(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.cached(BASE).join("blobs")).unwrap();
         entries
@@ -90,10 +90,10 @@ impl Fixture {
     }
 }
 
-/// What a command said.
-struct Said(Output);
+/// Output of a command.
+struct CommandOutput(Output);
 
-impl Said {
+impl CommandOutput {
     fn by(command: &mut Command) -> Self {
         Self(command.output().unwrap())
     }
@@ -123,7 +123,7 @@ fn weights() -> Vec<u8> {
     (0..WEIGHTS).map(|i| (i * i / 7) as u8).collect()
 }
 
-/// Where the ranges of the weights began that the server of large files was asked for.
+/// Start offsets of the ranges of the weights requested from the server of large files.
 fn ranges(requests: &[String]) -> Vec<usize> {
     let asked = format!("GET /{BASE}/model.bin bytes=");
     let from = |request: &String| {
@@ -188,7 +188,7 @@ fn a_name_is_pulled_listed_found_and_removed() {
 }
 
 #[test]
-fn what_is_here_already_is_not_fetched_again() {
+fn files_that_are_present_are_not_downloaded_again() {
     let fixture = Fixture::new();
     fixture.models(&["pull", "base"]).ok();
     fixture.hub.requests();
@@ -200,9 +200,9 @@ fn what_is_here_already_is_not_fetched_again() {
 }
 
 #[test]
-fn a_cache_that_other_programs_filled_is_used_without_a_request() {
+fn a_cache_filled_by_other_programs_is_used_without_a_request() {
     let fixture = Fixture::new();
-    // As huggingface_hub for Python lays it out.
+    // The layout of Python's huggingface_hub.
     let folder = fixture.cached(BASE);
     let snapshot = folder.join("snapshots/aaaabbbbccccddddeeeeffff0000111122223333");
     std::fs::create_dir_all(&snapshot).unwrap();
@@ -221,22 +221,28 @@ fn a_cache_that_other_programs_filled_is_used_without_a_request() {
     assert_eq!(fixture.listed("base")["path"], snapshot.to_str().unwrap());
     let state = state_dir();
     let state = state.path().to_str().unwrap();
-    // The files are no model, so they are refused, but by who was to read them.
-    let error = Said::by(&mut fixture.command(&["check", "--model", "base", "--state-dir", state]));
+    // The files are not a model, so they are refused, but only when they are loaded.
+    let error = CommandOutput::by(&mut fixture.command(&[
+        "check",
+        "--model",
+        "base",
+        "--state-dir",
+        state,
+    ]));
     assert!(error.error().contains(snapshot.to_str().unwrap()));
     assert!(fixture.hub.requests().is_empty());
 
-    // Without its weights it is not complete.
+    // Without its weights the model is incomplete.
     std::fs::remove_file(folder.join("blobs/model.bin")).unwrap();
     fixture.models(&["path", "base"]).error();
 }
 
 #[test]
-fn an_interrupted_download_goes_on_where_it_broke_off() {
+fn an_interrupted_download_is_resumed() {
     let fixture = Fixture::new();
-    fixture.hub.behave(Manners {
-        breaks_off_after: Some(50_000),
-        ..Manners::default()
+    fixture.hub.behave(Faults {
+        aborts_after: Some(50_000),
+        ..Faults::default()
     });
     let error = fixture.models(&["pull", "base"]).error();
     assert!(
@@ -252,7 +258,7 @@ fn an_interrupted_download_goes_on_where_it_broke_off() {
     assert_eq!(fixture.listed("base")["path"], Value::Null);
     fixture.models(&["path", "base"]).error();
 
-    fixture.hub.behave(Manners::default());
+    fixture.hub.behave(Faults::default());
     let folder = fixture.models(&["pull", "base"]).ok();
     assert_eq!(ranges(&fixture.hub.requests()), [250_000]);
     assert_eq!(
@@ -263,12 +269,12 @@ fn an_interrupted_download_goes_on_where_it_broke_off() {
 }
 
 #[test]
-fn what_an_earlier_run_left_counts_only_if_it_fits() {
+fn leftovers_of_an_earlier_run_are_used_only_if_they_match() {
     for ignores_ranges in [false, true] {
         let fixture = Fixture::new();
-        fixture.hub.behave(Manners {
+        fixture.hub.behave(Faults {
             ignores_ranges,
-            ..Manners::default()
+            ..Faults::default()
         });
         let blobs = fixture.cached(BASE).join("blobs");
         std::fs::create_dir_all(&blobs).unwrap();
@@ -288,11 +294,11 @@ fn what_an_earlier_run_left_counts_only_if_it_fits() {
 }
 
 #[test]
-fn a_file_with_another_digest_is_refused_and_thrown_away() {
+fn a_file_with_another_digest_is_refused_and_discarded() {
     let fixture = Fixture::new();
-    fixture.hub.behave(Manners {
+    fixture.hub.behave(Faults {
         corrupts: Some("model.bin"),
-        ..Manners::default()
+        ..Faults::default()
     });
     let error = fixture.models(&["pull", "base"]).error();
     let stated = sha256(&weights());
@@ -309,9 +315,9 @@ fn a_file_with_another_digest_is_refused_and_thrown_away() {
 }
 
 #[test]
-fn a_full_disk_is_named_and_leaves_nothing_that_counts() {
+fn a_full_disk_is_reported_and_leaves_no_incomplete_model() {
     let fixture = Fixture::new();
-    // Files may have 200 blocks of 512 bytes: what a write meets is what it meets on a full disk.
+    // Limit files to 200 blocks of 512 bytes: writes fail like on a full disk.
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$@\"", "sh"])
@@ -320,7 +326,7 @@ fn a_full_disk_is_named_and_leaves_nothing_that_counts() {
         .env_remove("HF_HUB_CACHE")
         .env_remove("HF_HUB_OFFLINE")
         .envs(fixture.environment());
-    let error = Said::by(&mut command).error();
+    let error = CommandOutput::by(&mut command).error();
     assert!(
         error.contains("cannot write") && error.contains("make room"),
         "{error}"
@@ -330,11 +336,11 @@ fn a_full_disk_is_named_and_leaves_nothing_that_counts() {
 }
 
 #[test]
-fn a_file_that_is_listed_and_missing_is_named() {
+fn a_listed_but_missing_file_is_named() {
     let fixture = Fixture::new();
-    fixture.hub.behave(Manners {
+    fixture.hub.behave(Faults {
         lacks: Some("tokenizer.json"),
-        ..Manners::default()
+        ..Faults::default()
     });
     let error = fixture.models(&["pull", "base"]).error();
     assert!(
@@ -344,24 +350,24 @@ fn a_file_that_is_listed_and_missing_is_named() {
 }
 
 #[test]
-fn who_needs_a_token_is_told_how_to_give_it() {
+fn a_missing_token_error_says_how_to_set_it() {
     let fixture = Fixture::new();
-    fixture.hub.behave(Manners {
+    fixture.hub.behave(Faults {
         token: Some("hf_secret"),
-        ..Manners::default()
+        ..Faults::default()
     });
     let error = fixture.models(&["pull", "base"]).error();
     assert!(
         error.contains("401") && error.contains("set HF_TOKEN"),
         "{error}"
     );
-    Said::by(
+    CommandOutput::by(
         fixture
             .command(&["models", "pull", "base"])
             .env("HF_TOKEN", "hf_secret"),
     )
     .ok();
-    // `hf auth login` leaves it in a file.
+    // `hf auth login` stores it in a file.
     fixture.models(&["remove", "base"]).ok();
     std::fs::write(fixture.home.path().join("token"), "hf_secret\n").unwrap();
     fixture.models(&["pull", "base"]).ok();
@@ -381,9 +387,9 @@ fn without_the_network_one_error_says_what_to_run() {
         "--state-dir",
         state,
     ];
-    let offline = Said::by(fixture.command(&check).env("HF_HUB_OFFLINE", "1")).error();
-    // Nothing listens there.
-    let unreachable = Said::by(
+    let offline = CommandOutput::by(fixture.command(&check).env("HF_HUB_OFFLINE", "1")).error();
+    // Nothing listens on this port.
+    let unreachable = CommandOutput::by(
         fixture
             .command(&check)
             .env("HF_ENDPOINT", "http://127.0.0.1:9"),
@@ -400,16 +406,16 @@ fn without_the_network_one_error_says_what_to_run() {
         );
     }
     assert!(fixture.hub.requests().is_empty());
-    // What is here can be used all the same.
+    // Downloaded models still work.
     let folder = fixture.models(&["pull", "base"]).ok();
     for args in [["models", "path", "base"], ["models", "pull", "base"]] {
-        let again = Said::by(fixture.command(&args).env("HF_HUB_OFFLINE", "1"));
+        let again = CommandOutput::by(fixture.command(&args).env("HF_HUB_OFFLINE", "1"));
         assert_eq!(again.ok(), folder);
     }
 }
 
 #[test]
-fn what_is_no_model_is_refused_with_what_would_be_one() {
+fn unknown_models_are_refused_with_suggestions() {
     let fixture = Fixture::new();
     fixture.hub.add("somebody/else", "config.json", "{}");
     for (wanted, expected) in [
@@ -430,7 +436,7 @@ fn what_is_no_model_is_refused_with_what_would_be_one() {
 }
 
 #[test]
-fn a_folder_of_models_goes_before_the_cache_and_is_not_the_hosts_to_remove() {
+fn the_models_folder_takes_precedence_over_the_cache_and_is_never_removed() {
     let fixture = Fixture::new();
     let own = fixture.home.path().join("models/base");
     std::fs::create_dir_all(&own).unwrap();
@@ -447,7 +453,7 @@ fn a_folder_of_models_goes_before_the_cache_and_is_not_the_hosts_to_remove() {
 }
 
 #[tokio::test]
-async fn up_fetches_a_repository_that_is_not_here_and_transcribes_with_it() {
+async fn up_downloads_a_missing_repository_and_transcribes_with_it() {
     let fixture = Fixture::new();
     let synthetic = root().join("test/models/synthetic");
     fixture.hub.add_folder("somebody/whisper-onnx", &synthetic);
@@ -459,7 +465,7 @@ async fn up_fetches_a_repository_that_is_not_here_and_transcribes_with_it() {
         message.starts_with("fetching somebody/whisper-onnx, which is not here yet")
     });
     assert!(told, "{:?}", host.log());
-    // int8 is what a CPU takes, so only that was fetched.
+    // int8 is the default on a CPU, so only that was downloaded.
     let requests = fixture.hub.requests();
     let fetched = |name: &str| {
         let path = format!("GET /somebody/whisper-onnx/onnx/{name}");
@@ -476,10 +482,10 @@ async fn up_fetches_a_repository_that_is_not_here_and_transcribes_with_it() {
 }
 
 #[tokio::test]
-async fn each_component_has_the_models_that_it_asks_for_by_id() {
+async fn each_component_gets_the_models_it_names_by_id() {
     let fixture = Fixture::new();
     let synthetic = root().join("test/models/synthetic");
-    // The same model, of which only the 32-bit files are in one folder.
+    // The same model, in a folder with only the 32-bit files.
     let own = fixture.home.path().join("models/exact");
     std::fs::create_dir_all(own.join("onnx")).unwrap();
     for name in [
@@ -520,7 +526,7 @@ async fn each_component_has_the_models_that_it_asks_for_by_id() {
     let state_folder = state.path().to_str().unwrap();
     let check = |models: &[&str]| {
         let args = ["check", "--log", "error", "-f", path, "--state-dir"];
-        Said::by(fixture.command(&args).arg(state_folder).args(models)).error()
+        CommandOutput::by(fixture.command(&args).arg(state_folder).args(models)).error()
     };
     assert_eq!(
         check(&["--model", "fast=test/models/synthetic"]),

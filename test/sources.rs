@@ -1,4 +1,4 @@
-//! Components that lie elsewhere, with a real registry; and applications that are loaded again.
+//! Remote components, with a real registry; and reloading of applications.
 
 mod common;
 
@@ -16,20 +16,20 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// A registry process on loopback. Dropping it ends it.
+/// A registry process on loopback. Dropping it kills the process.
 struct Registry {
     process: Child,
     address: String,
     storage: TempDir,
 }
 
-/// Name and password of the registry that asks for them, as `htpasswd -B` writes them.
+/// Name and password of the registry with authentication, as written by `htpasswd -B`.
 const HTPASSWD: &str = "tester:$2b$04$S91lM.avq3xO/POoo8KGHuUbBxPtVEV23HPLhnLmgla.XxaIBeXLu";
 /// The same for Docker's configuration: base64 of `tester:open sesame`.
 const BASIC: &str = "dGVzdGVyOm9wZW4gc2VzYW1l";
 
 impl Registry {
-    /// None where there is no registry to run, which is said.
+    /// `None` if no registry is installed; prints a message.
     async fn start(with_password: bool) -> Option<Self> {
         let program = root().join(".tools/registry/docker-registry");
         if !program.exists() {
@@ -40,7 +40,7 @@ impl Registry {
             return None;
         }
         let storage = tempfile::tempdir().unwrap();
-        // A port that was free a moment ago.
+        // A port that was free just now.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
@@ -77,12 +77,12 @@ impl Registry {
         }
     }
 
-    /// `oci://…` for a name and a tag or digest in it.
+    /// `oci://…` reference for a name with a tag or digest.
     fn reference(&self, name: &str) -> String {
         format!("oci://{}/{name}", self.address)
     }
 
-    /// Ends it; what it holds stays.
+    /// Stops it; its data is kept.
     fn stop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -96,7 +96,7 @@ impl Drop for Registry {
     }
 }
 
-/// `whisper-host push`, with Docker's configuration in `docker`.
+/// Runs `whisper-host push`, with Docker's configuration in `docker`.
 fn push(file: &str, reference: &str, docker: &Path) -> Result<Value, String> {
     let output = whisper_host()
         .args(["push", file, reference, "--json"])
@@ -113,7 +113,7 @@ fn pushed(file: &str, reference: &str) -> Value {
     push(file, reference, Path::new("/nonexistent")).unwrap()
 }
 
-/// A manifest of one component, served below `/`.
+/// A manifest with one component, served at `/...`.
 fn manifest(source: &str) -> String {
     format!(
         "spin_manifest_version = 2\napplication = {{ name = \"sources\" }}\n\
@@ -126,7 +126,7 @@ fn start(state: TempDir, source: &str) -> Host {
     Host::with(state, &["-f", path.to_str().unwrap()])
 }
 
-/// What `check` says of a manifest that it refuses.
+/// The error of `check` for a manifest that it refuses.
 fn refused(state: &Path, source: &str) -> String {
     common::refused(state, &manifest(source))
 }
@@ -138,7 +138,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_pushed_component_has_the_form_that_other_tools_expect() {
+async fn a_pushed_component_has_the_format_that_other_tools_expect() {
     let Some(registry) = Registry::start(false).await else {
         return;
     };
@@ -203,7 +203,7 @@ async fn a_pushed_component_has_the_form_that_other_tools_expect() {
 }
 
 #[tokio::test]
-async fn a_tag_is_asked_for_each_time_and_its_last_meaning_outlives_the_registry() {
+async fn a_tag_is_resolved_each_time_and_the_last_digest_is_used_without_the_registry() {
     let Some(mut registry) = Registry::start(false).await else {
         return;
     };
@@ -212,7 +212,7 @@ async fn a_tag_is_asked_for_each_time_and_its_last_meaning_outlives_the_registry
     let host = start(state_dir(), &format!("\"{tag}\""));
     assert_eq!(host.get("/hello").await.text, "hello");
 
-    // The tag moves: it is served after a reload, and not before.
+    // The tag moves: the new component is served after a reload, not before.
     pushed(&component("probe-wasi03"), &tag);
     assert_eq!(host.get("/hello").await.text, "hello");
     host.signal(Signal::HUP);
@@ -229,14 +229,14 @@ async fn a_tag_is_asked_for_each_time_and_its_last_meaning_outlives_the_registry
         })
         .await;
     assert_eq!(warned["level"], "WARN");
-    // Where nothing is known of it there is nothing to serve.
+    // Without a previously resolved digest there is nothing to serve.
     let said = refused(state_dir().path(), &format!("\"{tag}\""));
     assert!(said.contains("cannot fetch oci://"), "{said}");
     assert!(said.contains("the registry cannot be reached"), "{said}");
 }
 
 #[tokio::test]
-async fn what_a_digest_or_a_version_names_is_fetched_once() {
+async fn a_component_named_by_digest_or_version_is_downloaded_once() {
     let Some(mut registry) = Registry::start(false).await else {
         return;
     };
@@ -269,7 +269,7 @@ async fn what_a_digest_or_a_version_names_is_fetched_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_may_say_that_its_packages_lie_elsewhere() {
+async fn a_registry_may_refer_to_another_registry() {
     let Some(registry) = Registry::start(false).await else {
         return;
     };
@@ -293,7 +293,7 @@ async fn a_registry_may_say_that_its_packages_lie_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_component_is_deployed_straight_from_a_registry() {
+async fn a_component_is_deployed_directly_from_a_registry() {
     let Some(registry) = Registry::start(false).await else {
         return;
     };
@@ -322,7 +322,7 @@ async fn a_component_is_deployed_straight_from_a_registry() {
 }
 
 #[tokio::test]
-async fn a_registry_that_wants_a_password_gets_that_of_docker_login() {
+async fn a_registry_with_authentication_gets_the_credentials_of_docker_login() {
     let Some(registry) = Registry::start(true).await else {
         return;
     };
@@ -337,7 +337,7 @@ async fn a_registry_that_wants_a_password_gets_that_of_docker_login() {
 }
 
 #[tokio::test]
-async fn what_is_no_component_is_neither_pushed_nor_served() {
+async fn a_file_that_is_not_a_component_is_neither_pushed_nor_served() {
     let Some(registry) = Registry::start(false).await else {
         return;
     };
@@ -351,11 +351,11 @@ async fn what_is_no_component_is_neither_pushed_nor_served() {
     assert!(said.contains("the registry has no such artifact"), "{said}");
 }
 
-/// What a server answers.
+/// Response of a server.
 enum Answer {
     Found(Vec<u8>),
     NotFound,
-    /// With a header, and its line's end.
+    /// With a header, including its line end.
     Unauthorized(String),
     TooManyRequests,
     Forbidden,
@@ -366,7 +366,7 @@ enum Answer {
     Dripping,
 }
 
-/// Serves over HTTP on loopback: `answer` is given the address and a request's line and headers.
+/// Serves HTTP on loopback: `answer` receives the address, and the request line with the headers.
 async fn http_server(answer: impl Fn(&str, &str) -> Answer + Send + 'static) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -409,7 +409,7 @@ async fn http_server(answer: impl Fn(&str, &str) -> Answer + Send + 'static) -> 
     of
 }
 
-/// The path of a request, with its query.
+/// The path of a request, with query.
 fn path_of(request: &str) -> &str {
     request.split(' ').nth(1).unwrap_or_default()
 }
@@ -426,7 +426,7 @@ async fn web_server(files: Vec<(&'static str, Vec<u8>)>) -> String {
     http_server(answer).await
 }
 
-/// What a registry says of an artifact with one layer.
+/// The OCI manifest of an artifact with one layer.
 fn oci_manifest(wasm: &[u8]) -> Vec<u8> {
     let described = |kind: &str, bytes: &[u8]| serde_json::json!({"mediaType": kind, "digest": sha256(bytes), "size": bytes.len()});
     let manifest = serde_json::json!({
@@ -439,7 +439,7 @@ fn oci_manifest(wasm: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn no_answer_is_read_without_end() {
+async fn endless_responses_are_bounded() {
     let server = http_server(|address, request| match path_of(request) {
         "/v2/team/token/manifests/1" => Answer::Unauthorized(format!(
             "WWW-Authenticate: Bearer realm=\"{address}/endless\"\r\n"
@@ -482,7 +482,7 @@ async fn no_answer_is_read_without_end() {
 }
 
 #[tokio::test]
-async fn what_gives_access_goes_to_the_server_that_was_asked_only() {
+async fn credentials_are_sent_only_to_the_original_server() {
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
     let digest = sha256(&wasm);
     let storage = http_server(move |address, request| {
@@ -490,7 +490,7 @@ async fn what_gives_access_goes_to_the_server_that_was_asked_only() {
         let shows = lower.contains("authorization:") || lower.contains("referer:");
         match (shows, path_of(request)) {
             (true, _) => Answer::Forbidden,
-            // Once more, to itself.
+            // A redirect to itself.
             (false, "/storage") => Answer::Redirect(format!("{address}/blob")),
             (false, _) => Answer::Found(wasm.clone()),
         }
@@ -516,7 +516,7 @@ async fn what_gives_access_goes_to_the_server_that_was_asked_only() {
 }
 
 #[tokio::test]
-async fn errors_do_not_tell_what_gives_access() {
+async fn errors_do_not_reveal_credentials() {
     let server = http_server(|address, request| match path_of(request) {
         "/v2/team/moved/manifests/1" => {
             Answer::Redirect(format!("{address}/storage?X-Amz-Signature=sesame"))
@@ -539,7 +539,7 @@ async fn errors_do_not_tell_what_gives_access() {
 }
 
 #[tokio::test]
-async fn a_token_server_is_shown_the_password_and_the_registry_the_token() {
+async fn the_token_server_gets_the_password_and_the_registry_gets_the_token() {
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
     let blob = format!("/v2/team/hello/blobs/{}", sha256(&wasm));
     let described = oci_manifest(&wasm);
@@ -589,7 +589,7 @@ async fn a_token_server_is_shown_the_password_and_the_registry_the_token() {
 }
 
 #[tokio::test]
-async fn where_a_registry_does_not_answer_now_its_last_answer_holds() {
+async fn if_a_registry_does_not_respond_the_last_digest_is_used() {
     const GOOD: usize = 0;
     const BUSY: usize = 1;
     const BUSY_TOKENS: usize = 2;
@@ -638,7 +638,7 @@ async fn where_a_registry_does_not_answer_now_its_last_answer_holds() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_web_server_is_served_if_its_digest_is_right() {
+async fn a_file_on_a_web_server_is_served_if_its_digest_matches() {
     let wasm = std::fs::read(component("probe-wasi02")).unwrap();
     let digest = sha256(&wasm);
     let core = std::fs::read(root().join("test/manifests/core-module.wasm")).unwrap();
@@ -668,13 +668,13 @@ async fn a_file_of_a_web_server_is_served_if_its_digest_is_right() {
         .await
         .unwrap();
     assert_eq!(host.get("/hello").await.text, "hello");
-    // It is kept: the server is not asked again, so an address where nothing is does as well.
+    // It is cached: the server is not asked again, so an unreachable address works as well.
     let gone = format!("{{ url = \"http://127.0.0.1:1/\", digest = \"{digest}\" }}");
     let host = start(host.kill(), &gone);
     assert_eq!(host.get("/hello").await.text, "hello");
 }
 
-/// Copies a component over another file, in one step as compilers do it.
+/// Replaces a file with a component atomically, as compilers do.
 fn replace(file: &Path, with: &str) {
     let aside = file.with_extension("new");
     std::fs::copy(with, &aside).unwrap();
@@ -704,7 +704,7 @@ async fn watch_serves_what_changes_and_keeps_serving_when_the_change_is_broken()
     replace(&file, &component("probe-wasi03"));
     serves("hello from 0.3").await;
 
-    // Neither half a file nor a broken manifest is served.
+    // Neither an incomplete file nor a broken manifest is served.
     std::fs::write(&file, b"\0asm").unwrap();
     eventually(async || (refusals().len() == 1).then_some(())).await;
     serves("hello from 0.3").await;
@@ -719,7 +719,7 @@ async fn watch_serves_what_changes_and_keeps_serving_when_the_change_is_broken()
     );
     serves("hello from 0.3").await;
 
-    // A file that the manifest did not name before is watched from then on.
+    // A file that was not in the manifest before is now watched.
     let other = path.with_file_name("other.wasm");
     std::fs::copy(component("probe-wasi02"), &other).unwrap();
     std::fs::write(&path, manifest("\"other.wasm\"")).unwrap();
@@ -729,7 +729,7 @@ async fn watch_serves_what_changes_and_keeps_serving_when_the_change_is_broken()
 }
 
 #[tokio::test]
-async fn a_reload_does_not_wait_for_what_is_no_longer_wanted() {
+async fn a_reload_cancels_obsolete_downloads() {
     let server = http_server(|_, _| Answer::Dripping).await;
     let local = "\"{components}/probe-wasi02.wasm\"";
     let host = Host::with_manifest(&manifest(local), &[]);
@@ -746,7 +746,7 @@ async fn a_reload_does_not_wait_for_what_is_no_longer_wanted() {
 }
 
 #[tokio::test]
-async fn a_reload_makes_anew_only_what_has_changed_and_keeps_what_is_deployed() {
+async fn a_reload_rebuilds_only_changed_components_and_keeps_deployments() {
     let two = |environment: &str| {
         format!(
             "{}\n[[trigger.http]]\nroute = \"/other/...\"\ncomponent = \"other\"\n[component.other]\n\
@@ -759,7 +759,7 @@ async fn a_reload_makes_anew_only_what_has_changed_and_keeps_what_is_deployed() 
     let mine = common::fragment("mine", "/mine/...", serde_json::json!({}));
     let answer = common::deploy(&host.admin, "mine", &mine, &wasm).await;
     assert_eq!(answer.unwrap().status, 200);
-    // A request that is under way goes on while its component is replaced.
+    // A request in flight continues while its component is replaced.
     let url = format!("{}/other/echo", host.url);
     let (more, rest) = tokio::sync::oneshot::channel::<()>();
     let body = futures::stream::once(async { Ok::<_, std::io::Error>("early, ") }).chain(
@@ -788,7 +788,7 @@ async fn a_reload_makes_anew_only_what_has_changed_and_keeps_what_is_deployed() 
     more.send(()).unwrap();
     assert_eq!(under_way.await.unwrap().unwrap(), "early, late");
 
-    // What is deployed is not lost to a manifest that takes its route.
+    // A deployment is not lost to a manifest that takes its route.
     let clash = two("3").replace("/other/...", "/mine/...");
     write_manifest(host.state.path(), &clash);
     host.signal(Signal::HUP);

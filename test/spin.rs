@@ -1,4 +1,4 @@
-//! What a handler gets through its manifest under Spin's names: variables, files, and the headers of its request.
+//! Spin features of a handler: variables, files, and request headers.
 
 mod common;
 
@@ -91,7 +91,7 @@ async fn a_component_reads_its_own_variables_and_no_others() {
 }
 
 #[tokio::test]
-async fn secrets_appear_in_no_log_and_no_report() {
+async fn secrets_do_not_appear_in_logs_or_reports() {
     let host = start();
     host.get("/users/1/variables").await;
     let log = std::fs::read_to_string(host.state.path().join("log")).unwrap();
@@ -120,7 +120,7 @@ async fn secrets_appear_in_no_log_and_no_report() {
 }
 
 #[tokio::test]
-async fn a_component_reads_its_files_and_changes_none() {
+async fn a_component_can_read_but_not_change_its_files() {
     let host = start();
     let get = async |path: &str| host.get(&format!("/users/1/{path}")).await.text;
     assert_eq!(get("file?/site/below/page.txt").await, "a page");
@@ -177,7 +177,7 @@ async fn a_handler_is_told_how_its_request_was_routed_and_a_client_cannot_forge_
 }
 
 #[tokio::test]
-async fn a_trigger_may_hold_its_component_and_a_private_route_brings_no_requests() {
+async fn a_trigger_may_define_its_component_inline_and_a_private_route_gets_no_requests() {
     let host = start();
     assert_eq!(host.get("/plain").await.status, 200);
     assert_eq!(host.get("/hidden").await.status, 404);
@@ -185,7 +185,7 @@ async fn a_trigger_may_hold_its_component_and_a_private_route_brings_no_requests
 }
 
 #[test]
-fn the_schema_has_every_field_of_the_examples_and_forbids_others() {
+fn the_schema_allows_every_field_of_the_examples_and_no_others() {
     let output = whisper_host().arg("schema").output().unwrap();
     assert!(output.status.success());
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -49,7 +49,7 @@ def main() -> None:
         print(json.dumps({"machine": about} | {name: section.figures for name, section in sections.items()}, indent=2))
     else:
         print(text)
-    # The page is of one run over everything.
+    # RESULTS.md is written only by a complete run.
     if set(names) == set(MEASUREMENTS):
         RESULTS.write_text(page(about, text))
 

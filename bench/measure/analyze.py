@@ -1,4 +1,4 @@
-"""`POST /analyze`: how long an answer takes next to the audio's length, and where the time goes."""
+"""`POST /analyze`: response time relative to the audio's length, and its breakdown by stage."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ BOUNDARY = "fe1cb0b7a3f54d6c"
 
 
 def form(name: str) -> bytes:
-    """The body that `curl -F file=@NAME` sends."""
+    """The request body sent by `curl -F file=@NAME`."""
     head = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n"
@@ -28,7 +28,7 @@ def form(name: str) -> bytes:
 
 
 def request(server: Server, body: bytes) -> float:
-    """Seconds from the connection's opening to the answer's end, as for a client that comes once."""
+    """Seconds from opening the connection to the end of the response, as for a one-time client."""
     begun = time.perf_counter()
     connection = http.client.HTTPConnection(server.host, server.port, timeout=300)
     connection.request("POST", "/analyze", body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
@@ -42,7 +42,7 @@ def request(server: Server, body: bytes) -> float:
 
 
 def together(server: Server, bodies: list[bytes]) -> float:
-    """Seconds until all of them, sent at the same time, are answered."""
+    """Seconds until all responses have arrived, for requests sent at the same time."""
     begun = time.perf_counter()
     with ThreadPoolExecutor(len(bodies)) as clients:
         list(clients.map(lambda body: request(server, body), bodies))
@@ -50,7 +50,7 @@ def together(server: Server, bodies: list[bytes]) -> float:
 
 
 def divided(server: Instrumented, name: str, body: bytes) -> dict[str, float]:
-    """One request's seconds, and what of them each stage took; the rest is the host's."""
+    """Seconds of one request, and of each stage; the rest is the host."""
     before = server.ask("counters")
     latency = request(server, body)
     after = server.ask("counters")
@@ -104,7 +104,7 @@ def report(
 
     keys = [*STAGES, "latency", "windows"]
     medians = {name: {key: median(part[key] for part in parts[name]) for key in keys} for name in RECORDINGS}
-    # In a longer recording the stages overlap: what the host adds cannot be told from what the overlap saves.
+    # In longer recordings the stages overlap: the host's overhead cannot be separated from the time the overlap saves.
     single = [name for name in RECORDINGS if medians[name]["windows"] == 1]
     medians["those of one window"] = {key: sum(medians[name][key] for name in single) for key in keys}
     for name in [*single, "those of one window"]:

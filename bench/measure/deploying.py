@@ -1,4 +1,4 @@
-"""Deploying to a running host: how soon a component answers, and what a thousand deployments do to others' requests."""
+"""Deploying to a running host: time to a component's first response, and the effect of a thousand deployments on other requests."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ ROUTE = "/mine/..."
 
 
 def unlike_any_before(wasm: bytes) -> bytes:
-    """The component with a custom section of random bytes: its compiled code is in no cache."""
+    """The component with a custom section of random bytes, so that its compiled code is not cached."""
     payload = b"\x05bench" + os.urandom(16)
     return wasm + bytes([0, len(payload)]) + payload
 
@@ -44,7 +44,7 @@ def call(
 
 
 def deploy(admin: Server, component: bytes, fields: dict[str, object]) -> None:
-    """Deploys a component as a form, which has its manifest and its bytes."""
+    """Deploys a component with a form that contains its manifest and its binary."""
     trigger = {"http": [{"route": ROUTE, "component": "mine"}]}
     manifest = json.dumps({"trigger": trigger, "component": {"mine": fields}}).encode()
     boundary = b"bench-" + os.urandom(8).hex().encode()
@@ -59,7 +59,7 @@ def deploy(admin: Server, component: bytes, fields: dict[str, object]) -> None:
 
 
 def until_first_answer(server: Server, admin: Server, wasm: bytes, fields: dict[str, object], body: bytes | None = None) -> float:
-    """Seconds from the deployment's request to the end of the component's first answer."""
+    """Seconds from the deployment request to the end of the component's first response."""
     component = unlike_any_before(wasm)
     begun = time.perf_counter()
     deploy(admin, component, fields)
@@ -68,7 +68,7 @@ def until_first_answer(server: Server, admin: Server, wasm: bytes, fields: dict[
 
 
 class Callers:
-    """Clients that call at a steady rate, and check that what answers is a revision that may."""
+    """Clients that call at a constant rate, and check that a valid revision responds."""
 
     def __init__(self, server: Server):
         self.server, self.stop = server, threading.Event()
@@ -87,7 +87,7 @@ class Callers:
                 connection.request("GET", "/mine/environment")
                 answer = connection.getresponse()
                 text = answer.read().decode()
-                # What was served when the request was sent, or has been put in its place since.
+                # The revision served when the request was sent, or one that has replaced it since.
                 right = answer.status == 200 and int(text.removeprefix("N=")) in before | set(self.served)
             except (http.client.HTTPException, OSError, ValueError) as error:
                 right, text = False, repr(error)
@@ -110,7 +110,7 @@ class Callers:
 
 
 def memory(server: Server) -> int:
-    """Bytes that are the process's own."""
+    """Private memory of the process, in bytes."""
     for line in Path(f"/proc/{server.process.pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss_Anon:"):
             return int(line.split()[1]) * 1024
@@ -118,7 +118,7 @@ def memory(server: Server) -> int:
 
 
 def change(admin: Server, wasm: bytes, callers: Callers, changes: int) -> None:
-    """Deployments, each of a new number, and rollbacks to the one before, in turns."""
+    """Alternates deployments, each with a new number, and rollbacks to the previous one."""
     deployed, serving, begun = [0], 0, time.perf_counter()
     for number in range(1, changes + 1):
         time.sleep(max(0.0, begun + number / CHANGES_PER_SECOND - time.perf_counter()))

@@ -1,4 +1,4 @@
-"""Log-mel frames: the component `audio` in WebAssembly next to transformers' feature extractor, one thread each."""
+"""Log-mel frames: the component `audio` in WebAssembly compared with transformers' feature extractor, one thread each."""
 
 import json
 import time
@@ -18,7 +18,7 @@ SECONDS = 300
 
 
 def recording(path: Path) -> numpy.ndarray:
-    """Writes a WAV file of that length; its samples as the peer takes them, from -1 to 1."""
+    """Writes a WAV file of that length. Returns its samples as the peer expects them, from -1 to 1."""
     with wave.open(str(SOURCE)) as source:
         rate = source.getframerate()
         said = numpy.frombuffer(source.readframes(source.getnframes()), dtype="<i2")

@@ -1,4 +1,4 @@
-"""A hundred innocent requests at once, beside a handler that does its worst: what becomes of their 99th percentile."""
+"""99th percentile latency of a hundred concurrent well-behaved requests, with and without a hostile handler running."""
 
 import http.client
 import re
@@ -29,7 +29,7 @@ UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 def innocent(server: Server) -> float:
-    """Seconds of the 99th percentile; every request must be answered."""
+    """99th percentile in seconds; every request must get a response."""
     output = subprocess.run(
         ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", server.url + "/innocent/hello"],
         check=True,
@@ -43,7 +43,7 @@ def innocent(server: Server) -> float:
 
 
 def misbehave(server: Server, kind: str, stop: threading.Event) -> None:
-    """One hostile request after the other."""
+    """Sends hostile requests, one after the other."""
     body = b"x" * 1_000_000 if kind == "ignore-body" else None
     while not stop.is_set():
         connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
@@ -51,7 +51,7 @@ def misbehave(server: Server, kind: str, stop: threading.Event) -> None:
             connection.request("POST" if body else "GET", f"/hostile/{kind}", body)
             connection.getresponse().read()
         except (http.client.HTTPException, OSError):
-            pass  # An answer that breaks off is what some of them are about.
+            pass  # Some handlers abort their response on purpose.
         finally:
             connection.close()
 

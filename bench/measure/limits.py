@@ -1,4 +1,4 @@
-"""What the machine can do at best, with the threads that the models have: bytes read from memory, products of floats and of
+"""Peak performance of the machine, with as many threads as the models: bytes read from memory, products of floats and of
 bytes."""
 
 import time
@@ -17,8 +17,8 @@ RUNS = 7
 
 
 def read_rate(size: int) -> float:
-    """Bytes a second, of a buffer of this size that is read again and again: what of it the caches keep is part of it, as it
-    is for a model of this size."""
+    """Bytes per second when repeatedly reading a buffer of this size, including cache hits, as for a model of this
+    size."""
     parts = [numpy.ones(max(size // THREADS // 4, 1), numpy.float32) for _ in range(THREADS)]
     with ThreadPoolExecutor(THREADS) as pool:
         best = least(lambda: list(pool.map(lambda part: part.dot(part), parts)))
@@ -26,13 +26,13 @@ def read_rate(size: int) -> float:
 
 
 def product_rate(precision: str) -> float:
-    """Operations a second, a multiplication and an addition being two, of ONNX Runtime's product of two large matrices."""
+    """Operations per second (multiplications and additions) of ONNX Runtime's product of two large matrices."""
     kind, operator = {"fp32": (TensorProto.FLOAT, "MatMul"), "int8": (TensorProto.UINT8, "MatMulInteger")}[precision]
     result = {"fp32": TensorProto.FLOAT, "int8": TensorProto.INT32}[precision]
     draw = numpy.random.default_rng(0)
     left, right = (draw.integers(0, 100, (SIZE, SIZE)) for _ in range(2))
     left = left.astype({"fp32": numpy.float32, "int8": numpy.uint8}[precision])
-    # As a constant, which is what a model's weights are: the runtime lays it out as its kernels want it.
+    # A constant, like a model's weights, so that the runtime packs it for its kernels.
     weight = onnx.numpy_helper.from_array(right.astype({"fp32": numpy.float32, "int8": numpy.int8}[precision]), "weight")
     graph = helper.make_graph(
         [helper.make_node(operator, ["x", "weight"], ["y"])],
@@ -49,7 +49,7 @@ def product_rate(precision: str) -> float:
 
 
 def least(work) -> float:
-    """Seconds of the quickest of several runs."""
+    """Seconds of the fastest of several runs."""
     work()
     seconds = []
     for _ in range(RUNS):

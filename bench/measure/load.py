@@ -1,4 +1,4 @@
-"""A handler that does nothing: requests per second, next to `wasmtime serve` of the same version."""
+"""A no-op handler: requests per second, compared with `wasmtime serve` of the same version."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ SECONDS = 4
 
 
 def wrk(server: Server, path: str, seconds: int) -> tuple[float, float]:
-    """Requests per second, and the server's processor seconds for each."""
+    """Requests per second, and the server's CPU seconds per request."""
     before = server.cpu_seconds()
     output = subprocess.run(
         ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", server.url + path],

@@ -1,4 +1,4 @@
-"""A file of ten minutes: the host, next to faster-whisper's batched pipeline."""
+"""A ten-minute file: the host compared with faster-whisper's batched pipeline."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ BAR = 1.0
 
 
 def recording(path: Path) -> Path:
-    """English prompts, one after the other with short pauses, until it is long enough."""
+    """Concatenated English prompts with short pauses, up to the required length."""
     parts, length = [], 0.0
     for prompt, _ in recordings.prompts("en") * 2:
         if length >= SECONDS * recordings.RATE:

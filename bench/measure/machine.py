@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine and the versions that were measured."""
 
 import os
 import platform
@@ -37,7 +37,7 @@ def packages(*names: str) -> str:
 
 
 def load() -> str:
-    """Processes that ran or wished to, on average over the last minute, five and fifteen."""
+    """Load average over the last minute, five and fifteen."""
     return " ".join(f"{load:.2f}" for load in os.getloadavg())
 
 

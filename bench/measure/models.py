@@ -1,4 +1,4 @@
-"""The models that are measured: folders as faster-whisper has them, which both systems load."""
+"""The measured models: folders in faster-whisper's format, which both systems load."""
 
 import os
 import subprocess
@@ -10,12 +10,12 @@ DEFAULT = Path(".tools/models")
 
 
 def root() -> Path:
-    """Where the folders lie: another place can be named, with models that are there already."""
+    """Folder of the models: can be set to another one with existing models."""
     return Path(os.environ.get("BENCH_MODELS") or DEFAULT)
 
 
 def folder(name: str) -> Path:
-    """Fetched where it is missing."""
+    """Folder of a model; downloaded if missing."""
     if root() == DEFAULT:
         subprocess.run(["sh", "scripts/setup-models.sh", name], check=True, stdout=subprocess.DEVNULL)
     path = root() / name
@@ -25,5 +25,5 @@ def folder(name: str) -> Path:
 
 
 def languages(name: str) -> list[str] | None:
-    """Those that it is for; none: all."""
+    """The model's languages; None: all."""
     return ["en"] if name.endswith(".en") else None

@@ -1,4 +1,4 @@
-"""Encoder and decoder apart, next to CTranslate2 and to the machine's limits; and what the host adds to them."""
+"""Encoder and decoder separately, compared with CTranslate2 and the machine's limits; and the host's overhead."""
 
 import sys
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ HOST_MODEL, HOST_BAR = "base", 0.05
 
 @dataclass
 class Case:
-    """Seconds of the encoder for a window, up to the keys and values of the decoder's cross-attention, and of a step."""
+    """Seconds of the encoder per window, up to the keys and values of the decoder's cross-attention, and per step."""
 
     shape: str
     precision: str
@@ -91,7 +91,7 @@ def of_ours(case: Case, host: Instrumented, file: Path) -> None:
 
 def of_theirs(case: Case, peer: Theirs, prompt: list[int]) -> None:
     spent = peer.ask("parts", prompt=prompt, rows=case.windows, beam_size=case.beam, few_tokens=FEW)
-    # The end of text is not among them.
+    # Excluding the end-of-text token.
     if spent["tokens"] != TOKENS - 1:
         raise RuntimeError(f"the shape of {case.shape} said {spent['tokens']} tokens, not {TOKENS - 1}")
     step = (spent["decoder"] - spent["few"]) / (TOKENS - FEW)
@@ -100,7 +100,7 @@ def of_theirs(case: Case, peer: Theirs, prompt: list[int]) -> None:
 
 
 def host_share(precision: str, rounds: int, state: Path) -> dict[str, float]:
-    """Of requests with people's recordings, one at a time: seconds in all, and without encoder and decoder."""
+    """Sequential requests with recordings of people: seconds in total, and without encoder and decoder."""
     print(f"  the host's part, {precision}", file=sys.stderr, flush=True)
     latency, rest = [], []
     with instrumented(state / "instrumented", models.folder(HOST_MODEL), precision, THREADS) as host:

@@ -1,4 +1,4 @@
-"""The servers under test: started on free ports of the loopback interface, stopped at the end, whatever happens."""
+"""The servers under test: started on free loopback ports, and always stopped at the end."""
 
 import json
 import os
@@ -32,21 +32,21 @@ class Server:
         self.host, self.port = urlsplit(url).hostname, urlsplit(url).port
 
     def cpu_seconds(self) -> float:
-        """Processor time that it has used so far, in user and kernel mode, all threads."""
+        """CPU time used so far, user and kernel, of all threads."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text()
-        # The second field, the program's name, may hold spaces.
+        # The second field, the program's name, may contain spaces.
         fields = stat.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def environment() -> dict[str, str]:
-    """Ours, without settings of the host that whoever runs the benchmarks may have."""
+    """Our environment, without settings of the host."""
     return {name: value for name, value in os.environ.items() if not name.startswith("WHISPER_HOST_")}
 
 
 @contextmanager
 def started(command: list[str], what: str, variables: dict[str, str] | None = None):
-    """The process, with its standard streams open; its log goes to a file that is shown when it fails to start."""
+    """A process with open standard streams; its log is written to a file, which is shown if it fails to start."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=variables or environment()
@@ -93,14 +93,14 @@ def whisper_host(state: Path, *options: str, host: str = HOST):
 
 @contextmanager
 def wasmtime_serve(component: str, *options: str):
-    """`wasmtime serve`, ready. With what `-Scli` adds, which every component of Rust's standard library imports."""
+    """`wasmtime serve`, ready. With `-Scli`, because every component with Rust's standard library imports it."""
     command = [WASMTIME, "serve", "-Scli", "--addr", "127.0.0.1:0", *options, component]
     with started(command, WASMTIME) as process:
         yield Server(process, _announced(process))
 
 
 def _announced(process: subprocess.Popen) -> str:
-    """wasmtime says on standard error where it serves, once it does."""
+    """Waits until wasmtime prints its address on standard error."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         process.log.seek(0)
@@ -113,7 +113,7 @@ def _announced(process: subprocess.Popen) -> str:
 
 
 class Instrumented(Server):
-    """The host with its counters in the open (bench/src/main.rs)."""
+    """The host with its counters exposed (bench/src/main.rs)."""
 
     def ask(self, command: str) -> dict:
         self.process.stdin.write(command + "\n")

@@ -1,4 +1,4 @@
-"""What a measurement gives, and the two figures that all of them are made of."""
+"""The result of a measurement: a section of the report, with tables and ratios."""
 
 from dataclasses import dataclass, field
 from statistics import median
@@ -6,7 +6,7 @@ from statistics import median
 
 @dataclass
 class Section:
-    """One measurement: `figures` for programs, `tables` and `notes` for people."""
+    """One measurement: machine-readable `figures`, human-readable `tables` and `notes`."""
 
     title: str
     figures: dict
@@ -37,7 +37,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of two things measured in turns: the median over the rounds of each round's ratio, and how far it strayed."""
+    """Ratio of two alternating measurements: median, minimum and maximum over the rounds."""
 
     median: float
     least: float
@@ -51,6 +51,6 @@ class Ratio:
 
 
 def ratio(ours: list[float], theirs: list[float]) -> Ratio:
-    """Round by round, because what else the machine does in a round slows both."""
+    """Ratio per round, because other load on the machine slows both."""
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     return Ratio(median(ratios), min(ratios), max(ratios))

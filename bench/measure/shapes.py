@@ -1,8 +1,8 @@
-"""Models of Whisper's true shapes with random weights, which say a fixed number of tokens whatever they hear.
+"""Models with Whisper's real shapes and random weights, which output a fixed number of tokens for any input.
 
-Time depends on shapes, not on values, so that a size whose weights are not at hand can be measured; and with the same number
-of tokens on both sides, seconds can be compared. Positions before the end point to a few words that are about equally
-likely, so that a beam search keeps its rows; the later ones point to the end of text. The rest of the weights adds little.
+Run time depends on shapes, not on values, so sizes without available weights can be measured; and with the same number
+of tokens on both sides, times are comparable. Positions before the end predict a few words that are about equally
+likely, so that a beam search keeps its rows; later ones predict the end of text. The other weights have little effect.
 """
 
 import json
@@ -16,11 +16,11 @@ from tokenizers import Tokenizer
 
 from . import models
 
-#: What it is made of besides: tokenizer and special tokens of a real multilingual model.
+#: Source of the tokenizer and special tokens: a real multilingual model.
 SPECIAL = "base"
 MELS, FRAMES, POSITIONS = 80, 1500, 448
 WORDS = " the of and to in that it is"
-#: Tokens of a window, with the time stamp at the begin and the end of text; and of the prompt before them.
+#: Tokens per window, including the initial timestamp and the end of text; and tokens of the prompt before them.
 TOKENS, PROMPT = 64, 3
 
 
@@ -37,14 +37,14 @@ class Shape:
         return 51_865
 
     def step_bytes(self, precision: str, windows: int) -> int:
-        """What one step must read at least: the decoder's weights without those that make the cross-attention's keys and
-        values, the output projection, and these keys and values once for each window; all in this precision."""
+        """Minimum bytes read per step: the decoder's weights without those that compute the cross-attention's keys and
+        values, the output projection, and these keys and values once per window; all in this precision."""
         attention = 4 * self.width**2 + 2 * self.width**2
         weights = self.layers * (attention + 8 * self.width**2) + self.vocabulary * self.width
         return (weights + windows * self.layers * 2 * FRAMES * self.width) * {"fp32": 4, "int8": 1}[precision]
 
     def encoder_products(self) -> int:
-        """Multiplications with their additions, two operations each, of a window: from frames to the decoder's
+        """Operations (multiplications and additions) per window: from frames to the decoder's
         cross-attention keys and values."""
         convolutions = 3 * MELS * self.width * 2 * FRAMES + 3 * self.width**2 * FRAMES
         layer = 12 * self.width**2 * FRAMES + 2 * FRAMES**2 * self.width
@@ -56,7 +56,7 @@ SHAPES = {"tiny": Shape(384, 6, 4), "base": Shape(512, 8, 6), "small": Shape(768
 
 
 def folder(name: str) -> Path:
-    """Made where it is missing, beside the other models."""
+    """Folder of the model, next to the other models; created if missing."""
     path = models.root() / f"shape-{name}"
     if not (path / "config.json").exists():
         making = path.with_name(path.name + ".part")
@@ -72,7 +72,7 @@ def prompt() -> list[int]:
 
 
 def make(shape: Shape, special: Path, folder: Path) -> None:
-    """A folder as CTranslate2's converter writes it, weights in fp16."""
+    """Writes a folder like CTranslate2's converter, with fp16 weights."""
     tokenizer = Tokenizer.from_file(str(special / "tokenizer.json"))
     draw = numpy.random.default_rng(0)
 
@@ -87,7 +87,7 @@ def make(shape: Shape, special: Path, folder: Path) -> None:
 
     def layer(spec, cross: bool) -> None:
         width = shape.width
-        # What a layer adds is small, so that what the positions say is left.
+        # Layers add little, so that the positions determine the output.
         linear(spec.self_attention.linear[0], 3 * width, width)
         linear(spec.self_attention.linear[1], width, width, deviation=0.001)
         layer_norm(spec.self_attention.layer_norm)
@@ -115,7 +115,7 @@ def make(shape: Shape, special: Path, folder: Path) -> None:
     embeddings = normal(shape.vocabulary, shape.width)
     embeddings[tokenizer.encode(WORDS, add_special_tokens=False).ids] += towards_words
     embeddings[tokenizer.token_to_id("<|endoftext|>")] += towards_end
-    # The position of a token is that of the token after it less one.
+    # The position of a token is one less than that of the next token.
     last = PROMPT + TOKENS - 2
     positions = normal(POSITIONS, shape.width)
     positions[:last] += 4 * towards_words

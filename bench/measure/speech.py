@@ -1,4 +1,4 @@
-"""Speech to text of people, whole requests, next to faster-whisper: one at a time, eight clients at once, peak memory."""
+"""Whole requests with recordings of people, compared with faster-whisper: sequential, eight concurrent clients, peak memory."""
 
 import sys
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ LATENCY_BAR, THROUGHPUT_BAR, MEMORY_BAR = 1.0, 1.5, 1.2
 
 @dataclass
 class Case:
-    """One width of beam. Seconds a request, requests a second."""
+    """One beam width. Seconds per request, requests per second."""
 
     beam: int
     latency: dict[str, list[float]] = field(default_factory=lambda: {"ours": [], "theirs": []})
@@ -34,7 +34,7 @@ class Case:
         return ratio(self.latency["theirs"], self.latency["ours"])
 
     def better(self) -> str:
-        """The peer's better way to serve several clients."""
+        """The peer's better configuration for several clients."""
         return max(("one worker", "two workers"), key=lambda way: median(self.throughput[way]))
 
     def times_throughput(self) -> Ratio:
@@ -43,7 +43,7 @@ class Case:
 
 @dataclass
 class Loaded:
-    """One model at one precision. Peaks of memory in bytes, after one client at a time, and after all at once."""
+    """One model at one precision. Peak memory in bytes, after sequential and after concurrent clients."""
 
     model: str
     precision: str
@@ -70,7 +70,7 @@ def measure(rounds: int, state: Path) -> Section:
 
 
 def chosen() -> list[Path]:
-    """A file for each client: prompts and sentences from a book, in English."""
+    """One file per client: prompts and sentences from a book, in English."""
     read = [recording.path for recording in recordings.librivox()][:3]
     return [path for path, _ in recordings.prompts("en")[: CLIENTS - len(read)]] + read
 
@@ -87,12 +87,12 @@ def compared(
 ) -> Loaded:
     print(f"  {name}, {precision}", file=sys.stderr, flush=True)
     loaded = Loaded(name, precision, [Case(beam) for beam in BEAMS])
-    # Whatever random weights say, it is not tried again at a higher temperature.
+    # Disable temperature fallback for random weights.
     options = {"language": "en"} | ({"temperature": 0} if name.endswith("(shape)") else {})
     with (
         ours(folder, precision, state / "host") as host,
         theirs(folder, precision) as peer,
-        # What its users do for several callers at once: each worker has a part of the threads.
+        # Its usual configuration for several callers: each worker gets a share of the threads.
         theirs(folder, precision, threads=1, workers=2) as two_workers,
     ):
         for case in loaded.cases:
@@ -110,7 +110,7 @@ def compared(
                     for who, system in (("ours", host), ("one worker", peer), ("two workers", two_workers)):
                         seconds = system.transcribe(files, at_once=CLIENTS, beam_size=case.beam, **options)[1]
                         case.throughput[who].append(len(files) / seconds)
-            # Of the peer's two ways the one that needs less.
+            # The peer's configuration that needs less memory.
             least = min(peer.peak_memory(), two_workers.peak_memory())
             loaded.clients = {"ours": host.peak_memory(), "theirs": least}
     return loaded

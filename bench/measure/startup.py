@@ -9,7 +9,7 @@ from .section import Section, Table
 
 
 def start(state: Path, *options: str) -> float:
-    """Seconds until the host says that it is ready."""
+    """Seconds until the host reports that it is ready."""
     begun = time.perf_counter()
     with whisper_host(state, *options):
         return time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""The two systems that turn speech into text, each a process, behind one interface: the host, over HTTP, and faster-whisper,
+"""The two speech-to-text systems, each a process, behind one interface: the host, over HTTP, and faster-whisper,
 by calls."""
 
 import http.client
@@ -23,7 +23,7 @@ PATIENCE = 1800
 
 @dataclass
 class Heard:
-    """What a system made of a recording, and how long it took."""
+    """Transcription of a recording by a system, and its time."""
 
     text: str
     segments: list[dict]
@@ -37,7 +37,7 @@ class Ours:
         self.server = server
 
     def transcribe(self, files: list[Path], at_once: int = 1, **options) -> tuple[list[Heard], float]:
-        """Each file by a client of its own, so many at a time; and the seconds until all are answered."""
+        """Transcribes each file with a separate client, `at_once` at a time. Returns also the seconds until all are done."""
         bodies = [file.read_bytes() for file in files]
         begun = time.perf_counter()
         with ThreadPoolExecutor(at_once) as clients:
@@ -73,7 +73,7 @@ class Theirs:
         return json.loads(read_line(self.process, self.name))
 
     def transcribe(self, files: list[Path], at_once: int = 1, **options) -> tuple[list[Heard], float]:
-        # It always gives the times of segments.
+        # It always returns segment timestamps.
         options = {name: value for name, value in options.items() if name != "timestamps"}
         answer = self.ask("transcribe", files=[str(file) for file in files], at_once=at_once, **options)
         return [Heard(one["text"], one["segments"], one["seconds"]) for one in answer["heard"]], answer["seconds"]
@@ -87,7 +87,7 @@ class Theirs:
 
 
 def peak_memory(pid: int) -> int:
-    """Bytes of memory that the process has had resident at once, at most."""
+    """Peak resident memory of the process, in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -103,7 +103,7 @@ def ours(model: Path, precision: str, state: Path, host: str = HOST):
 
 @contextmanager
 def theirs(model: Path, precision: str, threads: int = THREADS, workers: int = 1):
-    """With its own settings for threads: those of run.sh, one for all that Python computes, would slow its features."""
+    """With its own thread settings: those of run.sh, one thread for all of Python, would slow its feature extraction."""
     command = [sys.executable, "bench/peer.py", str(model), COMPUTE_TYPES[precision], str(threads), str(workers)]
     limits = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
     free = {name: value for name, value in environment().items() if name not in limits}

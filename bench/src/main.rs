@@ -1,14 +1,14 @@
-//! The host with its counters in the open: what the benchmarks ask that a client cannot see.
+//! The host with its counters exposed: measurements that a client cannot make.
 //!
-//! `bench STATE-DIR MODEL-DIR PRECISION THREADS`, run from the project's folder, serves the default application like
-//! `whisper-host up` does, and takes commands on standard input. Each is answered with one line of JSON on standard output:
+//! `bench STATE-DIR MODEL-DIR PRECISION THREADS`, run from the repository root, serves the default application like
+//! `whisper-host up`, and reads commands from standard input. The response is one line of JSON on standard output:
 //!
-//! | command | answer |
+//! | command | response |
 //! |---|---|
-//! | (at the start) | `url`: where it serves |
-//! | `counters` | `encoder`, `decoder`: seconds that the model has worked so far; `windows`, and `batches` they were decoded in |
-//! | `features FILE` | `seconds` that the component `audio` takes from bytes to frames; `duration`: seconds of audio |
-//! | `decode FILE` | `seconds` that the same code takes to decode and resample, without the log-mel spectrum |
+//! | (at start) | `url`: the server's URL |
+//! | `counters` | `encoder`, `decoder`: seconds spent so far; `windows`, and `batches` they were decoded in |
+//! | `features FILE` | `seconds` of the component `audio` from bytes to frames; `duration`: seconds of audio |
+//! | `decode FILE` | `seconds` of the same code to decode and resample, without the log-mel spectrum |
 
 mod stages;
 

@@ -1,4 +1,4 @@
-//! Serves the default application as `whisper-host up` does, and keeps hold of the model.
+//! Serves the default application like `whisper-host up`, with access to the model.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +13,7 @@ use runtime::triggers::http::{Server, ServerConfig};
 use runtime::{Host, Reuse};
 use tokio_util::sync::CancellationToken;
 
-/// What is being served, until the process ends.
+/// The running server and its model.
 pub struct Served {
     pub url: String,
     pub model: Arc<inference::Engine>,
@@ -21,7 +21,7 @@ pub struct Served {
     _host: Host,
 }
 
-/// With this model; what `config` does not say is the default.
+/// Starts the server with this model; all other settings are the defaults.
 pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Served> {
     let manifest = Manifest::read(Path::new("spin.toml"), &runtime::format())?;
     let metrics = telemetry::Metrics::install()?;

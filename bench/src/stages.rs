@@ -1,6 +1,6 @@
-//! The component `audio`, and a part of it, run in the host's wasmtime without the host.
+//! Runs the component `audio`, and a part of it, in the host's wasmtime without the host.
 //!
-//! A fresh instance for each run, as each request has, made before the clock starts: instantiation is the host's work.
+//! Each run uses a fresh instance, like a request, created before the measurement: instantiation is the host's work.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ impl WasiView for State {
 impl Stages {
     /// Compiles the components in this folder.
     pub fn load(components: &Path) -> anyhow::Result<Self> {
-        // As the host has it: the checks of the epoch are part of the code that is timed.
+        // Like the host: epoch checks are part of the measured code.
         let mut config = Config::new();
         config.epoch_interruption(true);
         let engine = Engine::new(&config).map_err(anyhow::Error::from)?;
@@ -68,7 +68,7 @@ impl Stages {
         })
     }
 
-    /// Bytes to log-mel frames: the time it takes, and seconds of audio.
+    /// Converts bytes to log-mel frames. Returns the time, and the seconds of audio.
     pub fn features(&self, bytes: &[u8], n_mels: u32) -> anyhow::Result<(Duration, f64)> {
         let mut store = self.store();
         let audio = self
@@ -105,7 +105,7 @@ impl Stages {
             .map_err(|error| anyhow!("{error:?}"))
     }
 
-    /// Bytes to samples at 16 kHz: the time it takes.
+    /// Decodes bytes to samples at 16 kHz. Returns the time.
     pub fn decode(&self, bytes: &[u8]) -> anyhow::Result<Duration> {
         let mut store = self.store();
         let decode = self
@@ -127,7 +127,7 @@ impl Stages {
             table: ResourceTable::new(),
         };
         let mut store = Store::new(&self.engine, state);
-        // No ticker runs: the epoch stays at 0.
+        // There is no ticker, so the epoch stays at 0.
         store.set_epoch_deadline(1);
         store
     }

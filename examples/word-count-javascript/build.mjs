@@ -1,4 +1,4 @@
-// Makes the component: the handler, a JavaScript engine, and the bindings to the world `transcriber` of wit/.
+// Builds the component: the handler, a JavaScript engine, and the bindings for the world `transcriber` in wit/.
 
 import { writeFile } from "node:fs/promises";
 import { componentize } from "@bytecodealliance/componentize-js";

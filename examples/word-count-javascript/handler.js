@@ -1,4 +1,4 @@
-// An example of a handler: `POST` a recording, and it answers how many words were said in it.
+// Example handler: `POST` a recording, and it responds with the number of words in it.
 
 import { Recording } from "speech:pipeline/features@0.1.0";
 import { Transcription, defaultOptions, models } from "speech:pipeline/inference@0.1.0";
@@ -7,21 +7,21 @@ import { Fields, IncomingBody, OutgoingBody, OutgoingResponse, ResponseOutparam 
 export const incomingHandler = {
   handle(request, responseOut) {
     try {
-      answer(responseOut, 200, `${count(request)}`);
+      respond(responseOut, 200, `${count(request)}`);
     } catch (error) {
-      // The errors of the pipeline carry their code and a text that says what to do.
+      // Pipeline errors carry a code and a text that says what to do.
       const { tag, val } = error.payload ?? { tag: "error", val: error.message };
-      answer(responseOut, 400, `${tag}: ${val}`);
+      respond(responseOut, 400, `${tag}: ${val}`);
     }
   },
 };
 
 function count(request) {
-  // The bytes of the file, as they arrive, go to the component `audio`.
+  // Stream the request body to the component `audio`.
   const recording = new Recording({});
   for (const chunk of chunks(request)) recording.append(chunk);
 
-  // Its frames go to the host, block by block, and text comes back.
+  // Push its frames to the host, block by block, and read the segments.
   const [model] = models();
   const frames = Recording.open(recording, model.nMels);
   const transcription = Transcription.start(defaultOptions());
@@ -34,7 +34,7 @@ function count(request) {
   return words;
 }
 
-/** The body of a request, piece by piece. */
+/** Chunks of the request body. */
 function* chunks(request) {
   const body = request.consume();
   const stream = body.stream();
@@ -48,7 +48,7 @@ function* chunks(request) {
   }
 }
 
-function answer(responseOut, status, text) {
+function respond(responseOut, status, text) {
   const response = new OutgoingResponse(new Fields());
   response.setStatusCode(status);
   const body = response.body();

@@ -1,4 +1,4 @@
-"""An example of a handler: `POST` a recording, and it answers how many words were said in it."""
+"""Example handler: `POST` a recording, and it responds with the number of words in it."""
 
 from collections.abc import Iterator
 
@@ -16,18 +16,18 @@ class IncomingHandler(exports.IncomingHandler):
         try:
             status, text = 200, f"{count(request)}"
         except Err as error:
-            # The errors of the pipeline have a code, their class, and a text that says what to do.
+            # Pipeline errors have a code, their class, and a text that says what to do.
             status, text = 400, f"{type(error.value).__name__}: {getattr(error.value, 'value', '')}"
-        answer(response_out, status, f"{text}\n")
+        respond(response_out, status, f"{text}\n")
 
 
 def count(request: IncomingRequest) -> int:
-    # The bytes of the file, as they arrive, go to the component `audio`.
+    # Stream the request body to the component `audio`.
     recording = Recording(Hint(media_type=None, file_name=None))
     for chunk in chunks(request):
         recording.append(chunk)
 
-    # Its frames go to the host, block by block, and text comes back.
+    # Push its frames to the host, block by block, and read the segments.
     model = inference.models()[0]
     frames = Recording.open(recording, model.n_mels)
     transcription = Transcription.start(inference.default_options())
@@ -41,7 +41,7 @@ def count(request: IncomingRequest) -> int:
 
 
 def chunks(request: IncomingRequest) -> Iterator[bytes]:
-    """The body of a request, piece by piece."""
+    """Chunks of the request body."""
     with request.consume() as body, body.stream() as stream:
         while True:
             try:
@@ -52,7 +52,7 @@ def chunks(request: IncomingRequest) -> Iterator[bytes]:
                 raise
 
 
-def answer(response_out: ResponseOutparam, status: int, text: str) -> None:
+def respond(response_out: ResponseOutparam, status: int, text: str) -> None:
     response = OutgoingResponse(Fields())
     response.set_status_code(status)
     body = response.body()

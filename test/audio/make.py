@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the five recordings of this folder, and beside each one its text.
+"""Generates the five recordings in this folder, and a text file for each.
 
     python3 test/audio/make.py [DIRECTORY]
 
-The files are kept in the repository, so that nobody needs this to run the tests; it is here to show how they came about
-and to change them. It needs espeak-ng, flite and ffmpeg, and makes the same files every time it runs with the same
-versions of these.
+The files are committed, so this is not needed to run the tests; it documents how they were generated, and is used to change
+them. It needs espeak-ng, flite and ffmpeg, and its output is reproducible with the same versions of these.
 """
 
 import argparse
@@ -22,15 +21,15 @@ LEAD, PAUSE, TAIL = 0.30, 0.50, 0.40
 """Seconds of silence before the first sentence, between two sentences, and after the last."""
 
 QUIET = 100
-"""Samples (of 32,768) below this at a sentence's ends are the synthesizer's own silence, which is cut off."""
+"""Samples (of 32,768) below this at the ends of a sentence are the synthesizer's own silence, which is trimmed."""
 
 PEAK = 0.5
-"""Loudest sample of every sentence; full scale is 1.0. It leaves room for what lossy codecs overshoot."""
+"""Peak of every sentence; full scale is 1.0. It leaves headroom for the overshoot of lossy codecs."""
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A synthesizer's voice. `pace` is words a minute for espeak-ng, and a stretch of the durations for flite."""
+    """A synthesizer's voice. `pace` is words per minute for espeak-ng, and the duration stretch for flite."""
 
     engine: str
     name: str
@@ -44,8 +43,8 @@ class Voice:
 
 @dataclass(frozen=True)
 class Recording:
-    """A file to make: who speaks, how it is coded, and what is said; `written` is the text as a person would write it, where
-    the synthesizer is given something else."""
+    """A file to generate: voice, coding, and sentences; `written` is the text as a person would write it, if
+    the synthesizer needs a different one."""
 
     file: str
     voice: Voice

@@ -1,6 +1,5 @@
-//! A hub on loopback that speaks the interface of the Hugging Face hub as far as models are fetched by it: the description of a
-//! repository, small files by themselves, and large ones by a redirection to another server, which answers ranges. It can be
-//! told to misbehave, and writes down what it is asked.
+//! A fake Hugging Face hub on loopback, with the API needed to download models: repository info, small files directly, and large
+//! ones via a redirect to another server, which supports ranges. It can inject faults, and records its requests.
 
 #![allow(missing_docs)]
 
@@ -21,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 /// The revision of every repository.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A running hub. It ends with the process.
+/// A running hub. It runs until the process exits.
 #[derive(Clone)]
 pub struct Hub {
     pub endpoint: String,
@@ -32,30 +31,30 @@ pub struct Hub {
 struct State {
     /// By repository and path.
     files: BTreeMap<(String, String), File>,
-    manners: Manners,
+    faults: Faults,
     requests: Vec<String>,
 }
 
 #[derive(Clone)]
 struct File {
     bytes: Bytes,
-    /// Whether it lies on the other server.
+    /// Whether it is on the other server.
     large: bool,
     digest: String,
 }
 
-/// How it misbehaves.
+/// Injected faults.
 #[derive(Clone, Default)]
-pub struct Manners {
-    /// Only who sends this token is served.
+pub struct Faults {
+    /// Requires this token.
     pub token: Option<&'static str>,
-    /// The other server breaks off after so many bytes of an answer.
-    pub breaks_off_after: Option<usize>,
+    /// The other server aborts after this many bytes of a response.
+    pub aborts_after: Option<usize>,
     /// The other server changes a byte of this file.
     pub corrupts: Option<&'static str>,
-    /// This file is listed, but is not there.
+    /// This file is listed, but missing.
     pub lacks: Option<&'static str>,
-    /// The other server does not know ranges, and always sends all.
+    /// The other server ignores ranges, and always sends the whole file.
     pub ignores_ranges: bool,
 }
 
@@ -90,7 +89,7 @@ impl Hub {
         }
     }
 
-    /// Adds a file to a repository. Large ones are those that git-lfs would hold.
+    /// Adds a file to a repository. Large files are those that would be in git-lfs.
     pub fn add(&self, repository: &str, path: &str, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         let large = [".bin", ".safetensors", ".onnx"]
@@ -107,7 +106,7 @@ impl Hub {
         );
     }
 
-    /// Adds all files of a folder and of its `onnx/`.
+    /// Adds all files of a folder and its `onnx/`.
     pub fn add_folder(&self, repository: &str, folder: &Path) {
         for below in ["", "onnx/"] {
             for entry in std::fs::read_dir(folder.join(below)).unwrap() {
@@ -121,11 +120,11 @@ impl Hub {
         }
     }
 
-    pub fn behave(&self, manners: Manners) {
-        self.state.lock().unwrap().manners = manners;
+    pub fn behave(&self, faults: Faults) {
+        self.state.lock().unwrap().faults = faults;
     }
 
-    /// What it was asked since this was called last: method and path, and the range.
+    /// The requests since the last call: method, path and range.
     pub fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().requests)
     }
@@ -143,7 +142,7 @@ async fn serve(
                 let answer = handler(&request);
                 async { Ok::<_, Infallible>(answer) }
             });
-            // An answer that breaks off on purpose is an error here.
+            // A response aborted on purpose is an error here.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(connection), service)
                 .await;
@@ -155,7 +154,7 @@ async fn serve(
 fn answer(state: &Mutex<State>, elsewhere: &str, request: &Request<Incoming>) -> Response<Body> {
     let mut state = state.lock().unwrap();
     state.note(request);
-    if let Some(token) = state.manners.token {
+    if let Some(token) = state.faults.token {
         let sent = request.headers().get(AUTHORIZATION);
         if sent.is_none_or(|sent| sent != &format!("Bearer {token}")) {
             return status(StatusCode::UNAUTHORIZED);
@@ -182,7 +181,7 @@ fn answer(state: &Mutex<State>, elsewhere: &str, request: &Request<Incoming>) ->
         return status(StatusCode::NOT_FOUND);
     };
     match state.file(repository, file) {
-        Some(_) if state.manners.lacks == Some(file) => status(StatusCode::NOT_FOUND),
+        Some(_) if state.faults.lacks == Some(file) => status(StatusCode::NOT_FOUND),
         None => status(StatusCode::NOT_FOUND),
         Some(found) if found.large => Response::builder()
             .status(StatusCode::FOUND)
@@ -201,7 +200,7 @@ fn answer(state: &Mutex<State>, elsewhere: &str, request: &Request<Incoming>) ->
     }
 }
 
-/// The other server, of large files. The token must not get there.
+/// The other server, for large files. It must not receive the token.
 fn content(state: &Mutex<State>, request: &Request<Incoming>) -> Response<Body> {
     let mut state = state.lock().unwrap();
     state.note(request);
@@ -213,7 +212,7 @@ fn content(state: &Mutex<State>, request: &Request<Incoming>) -> Response<Body> 
         return status(StatusCode::NOT_FOUND);
     };
     let mut bytes = found.bytes.to_vec();
-    if state.manners.corrupts == Some(file) {
+    if state.faults.corrupts == Some(file) {
         bytes[0] ^= 1;
     }
     let size = bytes.len();
@@ -221,7 +220,7 @@ fn content(state: &Mutex<State>, request: &Request<Incoming>) -> Response<Body> 
     let range = request
         .headers()
         .get(RANGE)
-        .filter(|_| !state.manners.ignores_ranges);
+        .filter(|_| !state.faults.ignores_ranges);
     if let Some(range) = range {
         let range = range.to_str().unwrap().strip_prefix("bytes=").unwrap();
         let (from, to) = range.split_once('-').unwrap();
@@ -232,12 +231,12 @@ fn content(state: &Mutex<State>, request: &Request<Incoming>) -> Response<Body> 
             .header(CONTENT_RANGE, format!("bytes {from}-{to}/{size}"));
     }
     answer = answer.header(CONTENT_LENGTH, bytes.len());
-    let body = match state.manners.breaks_off_after {
+    let body = match state.faults.aborts_after {
         Some(after) if after < bytes.len() => {
             bytes.truncate(after);
             let broken = std::io::Error::other("broken off on purpose");
             let pieces = [Ok(Frame::data(Bytes::from(bytes))), Err(broken)];
-            // The connection is cut once what was sent has left.
+            // The connection is closed once the data has been sent.
             let pieces = futures::stream::unfold(pieces.into_iter(), |mut pieces| async {
                 let piece = pieces.next()?;
                 if piece.is_err() {
@@ -296,7 +295,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The name that git gives to a file's content.
+/// Git's object name of a file's content.
 pub fn git(bytes: &[u8]) -> String {
     use std::io::Write as _;
     let mut git = Command::new("git")

@@ -1,4 +1,4 @@
-//! Runs the real binary on a free port, with a state folder of its own.
+//! Runs the real binary on a free port, with its own state folder.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(missing_docs)]
@@ -13,7 +13,7 @@ use num2words::Num2Words;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a test waits for what should happen at once, on a machine that is busy with other tests.
+/// Timeout for events that should happen immediately, on a machine busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn root() -> PathBuf {
@@ -23,11 +23,11 @@ pub fn root() -> PathBuf {
         .unwrap()
 }
 
-/// The binary, run from the project's folder.
+/// The binary, run from the repository root.
 pub fn whisper_host() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_whisper-host"));
     command.current_dir(root());
-    // Settings of whoever runs the tests must not change them.
+    // Settings in the environment must not affect the tests.
     for (name, _) in std::env::vars_os() {
         if ["WHISPER_HOST_", "SPIN_VARIABLE_", "HF_", "HUGGINGFACE_"]
             .iter()
@@ -40,7 +40,7 @@ pub fn whisper_host() -> Command {
     command
 }
 
-/// A folder for state, whose cache of compiled components is shared by all tests: compiling takes seconds.
+/// A state folder whose code cache is shared by all tests, because compiling takes seconds.
 pub fn state_dir() -> TempDir {
     let cache = root().join("target/test-code-cache");
     std::fs::create_dir_all(&cache).unwrap();
@@ -57,7 +57,7 @@ pub struct Host {
     /// The admin interface.
     pub admin: String,
     pub state: TempDir,
-    /// What it printed up to `ready`.
+    /// Output up to `ready`.
     pub start_up: String,
 }
 
@@ -67,7 +67,7 @@ impl Host {
         Self::with(state_dir(), &[])
     }
 
-    /// The application of this manifest, in which `{components}` stands for the folder of built components.
+    /// The application of this manifest, in which `{components}` is replaced by the folder of built components.
     pub fn with_manifest(manifest: &str, args: &[&str]) -> Self {
         let state = state_dir();
         let path = write_manifest(state.path(), manifest);
@@ -151,7 +151,7 @@ impl Host {
     /// The log so far, one JSON object a line.
     pub fn log(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.state.path().join("log")).unwrap();
-        // The last line may be half written.
+        // The last line may be incomplete.
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
@@ -181,7 +181,7 @@ impl Host {
         eventually(async || self.log().into_iter().find(&what)).await
     }
 
-    /// `kill -9`. The state folder stays.
+    /// `kill -9`. The state folder is kept.
     pub fn kill(mut self) -> TempDir {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -250,7 +250,7 @@ impl Drop for Host {
     }
 }
 
-/// The manifest of a component that is deployed on a route, with fields of its `[component.ID]`.
+/// The manifest of a component deployed on a route, with fields of its `[component.ID]`.
 pub fn fragment(id: &str, route: &str, fields: Value) -> Value {
     serde_json::json!({
         "trigger": {"http": [{"route": route, "component": id}]},
@@ -286,9 +286,9 @@ pub fn client_builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
 }
 
-/// The HTTP client is built as the host's is, which chooses its TLS algorithms when it runs.
+/// The HTTP client is built like the host's, which selects its TLS provider at run time.
 fn use_ring() {
-    // Another test of this process may have been first.
+    // Another test in this process may have installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -311,7 +311,7 @@ pub fn write_manifest(folder: &Path, manifest: &str) -> PathBuf {
     path
 }
 
-/// What `check` says of a manifest that it refuses.
+/// The error of `check` for a manifest that it refuses.
 pub fn refused(state: &Path, manifest: &str) -> String {
     let path = write_manifest(state, manifest);
     let output = whisper_host()
@@ -323,7 +323,7 @@ pub fn refused(state: &Path, manifest: &str) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// An answer, read to its end.
+/// A response, read to the end.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -341,7 +341,7 @@ impl Answer {
         self.json()["transcription"].as_str().unwrap().to_owned()
     }
 
-    /// The status and the code of an error, whose form is checked.
+    /// Status and code of an error; checks its format.
     pub fn error(&self) -> (u16, String) {
         let json = self.json();
         assert_eq!(json.as_object().unwrap().len(), 1, "{json}");
@@ -370,7 +370,7 @@ pub async fn answer(response: reqwest::Response) -> Answer {
     }
 }
 
-/// Repeats until there is something.
+/// Retries until there is a value.
 pub async fn eventually<T>(mut what: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -396,7 +396,7 @@ pub fn recording(name: &str) -> Vec<u8> {
     std::fs::read(root().join("test/audio").join(name)).unwrap()
 }
 
-/// The words that were said in a recording, as [`words`] has them.
+/// The words of a recording, normalised by [`words`].
 pub fn said_in(name: &str) -> Vec<String> {
     words(
         &std::fs::read_to_string(root().join("test/audio").join(name).with_extension("txt"))
@@ -404,7 +404,7 @@ pub fn said_in(name: &str) -> Vec<String> {
     )
 }
 
-/// Lower case, without punctuation, and numbers in words: people write "342", the synthetic model what it hears.
+/// Lower case, without punctuation, and numbers as words: people write "342", the synthetic model spells it out.
 pub fn words(text: &str) -> Vec<String> {
     let without_punctuation = |text: &str| -> String {
         text.chars()

@@ -1,4 +1,4 @@
-//! The component `audio` up to its resampler: decoding without the log-mel spectrum, so that each can be timed.
+//! The component `audio` up to the resampler: decoding without the log-mel spectrum, so that each can be measured.
 
 use audio::{Bytes, Decoder, Error, Hint, Resampler};
 
@@ -19,7 +19,7 @@ impl bindings::Guest for Stages {
     }
 }
 
-/// The loop of [`audio::Frames`], whose samples go nowhere.
+/// The loop of [`audio::Frames`], discarding the samples.
 fn decode(bytes: Bytes) -> Result<u64, Error> {
     let mut decoder = Decoder::open(bytes, &Hint::default())?;
     let mut resampler: Option<Resampler> = None;

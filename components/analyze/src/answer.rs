@@ -1,4 +1,4 @@
-//! The JSON that goes back. Its names and types are a contract with everyone who reads it.
+//! The JSON response. Field names and types are part of the public API.
 
 use serde::Serialize;
 use shared::bindings::speech::pipeline::inference::{Segment, Timestamps};
@@ -27,12 +27,12 @@ struct TimedWord<'a> {
     probability: f64,
 }
 
-/// Languages that are written without spaces between words or sentences: those that Whisper's reference divides by
-/// characters (`split_to_word_tokens` in `tokenizer.py`).
+/// Languages written without spaces between words or sentences: those that Whisper's reference implementation splits by
+/// character (`split_to_word_tokens` in `tokenizer.py`).
 const UNSPACED: [&str; 6] = ["zh", "ja", "th", "lo", "my", "yue"];
 
-/// `{"transcription":"…"}`, and with timestamps `"segments":[{"start":0.0,"end":2.5,"text":"…"}]` in seconds; with
-/// those of words, each segment has `"words"` too.
+/// `{"transcription":"…"}`, with timestamps also `"segments":[{"start":0.0,"end":2.5,"text":"…"}]` in seconds; with
+/// word timestamps, each segment also has `"words"`.
 pub fn transcription(
     segments: &[Segment],
     timestamps: Timestamps,

@@ -1,4 +1,4 @@
-//! The handler of `/analyze`: a request in, its answer out, and one record of the call before that.
+//! The handler of `/analyze`: transcribes the recording, records the call, and responds.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,7 +39,7 @@ impl incoming_handler::Guest for Component {
         let mut info = CallInfo::default();
         let result = serve(&request, &mut info);
 
-        // Before the answer: a call that was answered is on record.
+        // Before the response, so that every call with a response is on record.
         let call = Call {
             trigger: Trigger::Http,
             status: result
@@ -58,7 +58,7 @@ impl incoming_handler::Guest for Component {
     }
 }
 
-/// The body of the answer to a request.
+/// The response body for a request.
 fn serve(request: &IncomingRequest, info: &mut CallInfo) -> Result<String, Failure> {
     if !matches!(request.method(), Method::Post) {
         return Err(Failure::new(
@@ -78,7 +78,7 @@ fn serve(request: &IncomingRequest, info: &mut CallInfo) -> Result<String, Failu
     ))
 }
 
-/// Seconds from the request's arrival until now. The host knows the arrival best; else it is when the handler started.
+/// Seconds since the request arrived, as stated by the host; if unknown, since the handler started.
 fn latency(started: Instant, arrived: Option<Duration>) -> f64 {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

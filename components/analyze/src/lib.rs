@@ -1,12 +1,12 @@
-//! The component `analyze`: speech in an HTTP request to text in its answer.
+//! The component `analyze`: transcribes the recording in an HTTP request.
 //!
 //! ```text
 //! request (trigger) -> form + options -> transcribe (features, inference) -> answer
 //!                                                                         -> record (calls)
 //! ```
 //!
-//! What it takes from a request is in [`options`], what goes back in [`answer`]; only `component` knows by which trigger a recording
-//! came. Reading forms and transcribing are the library's, `components/shared`.
+//! Request options are in [`options`], the response in [`answer`]; only `component` depends on the trigger. Forms are read and
+//! recordings transcribed by the library `components/shared`.
 
 pub mod answer;
 pub mod options;

@@ -4,31 +4,31 @@ use shared::bindings::speech::pipeline::inference::{self, Task, Timestamps};
 use shared::failure::Failure;
 use shared::form;
 
-/// The names that are known, as an error lists them.
+/// The option names, as listed in errors.
 const NAMES: &str =
     "language, task, temperature, beam_size, prompt, condition_on_previous_text, timestamps";
 
-/// The options that were given; what was not is left to the host's defaults.
+/// The options given in a request; the host's defaults apply to the others.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
-    /// Language of the speech, e.g. `en`. The host knows which forms it may have.
+    /// Language of the speech, e.g. `en`. Validated by the host.
     pub language: Option<String>,
     /// `transcribe` or `translate`.
     pub task: Option<Task>,
-    /// Sampling temperature, 0.0 to 1.0; the only one that is tried.
+    /// Sampling temperature, 0.0 to 1.0; no other is tried.
     pub temperature: Option<f32>,
     /// Hypotheses of the beam search, at least 1.
     pub beam_size: Option<u32>,
     /// Text that precedes the recording.
     pub prompt: Option<String>,
-    /// Whether each window is given the text of those before it.
+    /// Whether each window is conditioned on the text of the previous ones.
     pub condition_on_previous_text: Option<bool>,
     /// `none`, `segment` or `word`.
     pub timestamps: Option<Timestamps>,
 }
 
 impl Options {
-    /// The query of a path: what follows `?`, if anything does.
+    /// Parses the query of a path.
     pub fn from_query(path_with_query: &str) -> Result<Self, Failure> {
         let mut options = Self::default();
         let query = path_with_query
@@ -40,7 +40,7 @@ impl Options {
         Ok(options)
     }
 
-    /// These options, and where one is not given that of `other`.
+    /// These options, with those of `other` where one is not given.
     pub fn or(self, other: Self) -> Self {
         Self {
             language: self.language.or(other.language),
@@ -55,7 +55,7 @@ impl Options {
         }
     }
 
-    /// The host's default options with these in their place.
+    /// Overrides the host's default options with these.
     pub fn apply_to(self, defaults: inference::Options) -> inference::Options {
         inference::Options {
             language: self.language.or(defaults.language),
@@ -75,7 +75,7 @@ impl Options {
 }
 
 impl form::Options for Options {
-    /// Take one option; an empty value is as good as none. Fails when it is not known, out of its range, or given before.
+    /// Sets one option; an empty value counts as not given. Fails if it is unknown, out of range, or a duplicate.
     fn set(&mut self, name: &str, value: &str) -> Result<(), Failure> {
         match name {
             _ if value.is_empty() && NAMES.split(", ").any(|known| known == name) => Ok(()),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_option_is_refused_with_the_names_that_are_known() {
+    fn an_unknown_option_is_refused_with_the_known_names() {
         let message = Options::from_query("/analyze?langauge=de")
             .unwrap_err()
             .message;
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_value_is_as_good_as_none() {
+    fn an_empty_value_counts_as_not_given() {
         let query = "/analyze?language=&task=&temperature=&beam_size=&prompt=&condition_on_previous_text=&timestamps=";
         assert_eq!(Options::from_query(query), Ok(Options::default()));
         let query = Options::from_query("/analyze?language=&language=de").unwrap();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_wins_over_the_query() {
+    fn the_form_takes_precedence_over_the_query() {
         let form = Options {
             language: Some("en".to_owned()),
             ..Default::default()
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_stays_as_the_host_has_it() {
+    fn options_that_are_not_given_keep_the_host_defaults() {
         let options = Options {
             task: Some(Task::Translate),
             ..Default::default()

@@ -1,6 +1,6 @@
 //! Audio in blocks of equal length: PCM, G.711, ADPCM, GSM.
 //!
-//! Of a container that holds such blocks nothing but the header needs a reader of its own.
+//! For a container of such blocks, only the header needs a specific parser.
 
 use std::io::Read;
 
@@ -19,16 +19,16 @@ use symphonia::core::units::{Duration, Timestamp};
 
 use crate::payload::Payload;
 
-/// Frames per packet, where blocks are shorter: as many as in a packet of MP3, so that all containers are mixed in like steps.
+/// Frames per packet, if blocks are shorter: the same as in an MP3 packet, so that all containers are mixed in similar steps.
 const PACKET_FRAMES: u64 = 1152;
 
-/// The longest block, in bytes: just above what the 16 bits of a WAV header can state. Other headers have 32 bits.
+/// Maximum bytes per block: just above the 16-bit maximum of a WAV header. Other headers have 32 bits.
 const MAX_BLOCK_BYTES: u64 = 64 * 1024;
 
-/// Bytes per packet, where blocks are shorter.
+/// Bytes per packet, if blocks are shorter.
 const PACKET_BYTES: u64 = 256 * 1024;
 
-/// The most channels. No recorder has more, and each costs memory.
+/// Maximum number of channels. No recorder has more, and each costs memory.
 const MAX_CHANNELS: u32 = 256;
 
 /// The format of the blocks.
@@ -38,17 +38,17 @@ pub(crate) struct Blocks {
     /// Hz.
     pub sample_rate: u32,
     pub channels: u32,
-    /// Bytes per block, of all channels together.
+    /// Bytes per block, for all channels.
     pub bytes: u64,
     /// Samples per block and channel.
     pub frames: u64,
-    /// Significant bits per sample, where these are the lower bits of a wider word.
+    /// Significant bits per sample, if they are the low bits of a wider word.
     pub low_bits: Option<u32>,
 }
 
 impl Blocks {
-    /// Whether a file can have such blocks.
-    fn are_sane(&self) -> bool {
+    /// Whether the values are plausible.
+    fn is_valid(&self) -> bool {
         (1..=MAX_BLOCK_BYTES).contains(&self.bytes)
             && (1..=MAX_CHANNELS).contains(&self.channels)
             && self.frames > 0
@@ -58,15 +58,14 @@ impl Blocks {
 const INFO: FormatInfo = FormatInfo {
     format: FormatId::new(FourCc::new(*b"blks")),
     short_name: "blocks",
-    long_name: "Blocks of one length",
+    long_name: "Blocks of equal length",
 };
 
 /// Reads blocks, several to a packet.
 pub(crate) struct BlockReader {
     reader: MediaSourceStream<'static>,
     blocks: Blocks,
-    /// Blocks per packet.
-    at_once: u64,
+    blocks_per_packet: u64,
     /// Samples read so far, of each channel.
     position: u64,
     tracks: Vec<Track>,
@@ -75,12 +74,12 @@ pub(crate) struct BlockReader {
 }
 
 impl BlockReader {
-    /// A reader of the payload; `len` is its length in bytes, if that is known.
+    /// `len` is the length of the payload in bytes, if known.
     pub(crate) fn new(payload: Payload, blocks: Blocks, len: Option<u64>) -> Result<Self> {
-        if !blocks.are_sane() {
-            return Err(Error::DecodeError("impossible block size or channels"));
+        if !blocks.is_valid() {
+            return Err(Error::DecodeError("invalid block size or channels"));
         }
-        let at_once = (PACKET_FRAMES / blocks.frames)
+        let blocks_per_packet = (PACKET_FRAMES / blocks.frames)
             .min(PACKET_BYTES / blocks.bytes)
             .max(1);
         let mut parameters = AudioCodecParameters::new();
@@ -89,7 +88,7 @@ impl BlockReader {
             .with_sample_rate(blocks.sample_rate)
             .with_channels(channels(blocks.channels))
             .with_frames_per_block(blocks.frames)
-            .with_max_frames_per_packet(at_once * blocks.frames);
+            .with_max_frames_per_packet(blocks_per_packet * blocks.frames);
         if let Some(bits) = blocks.low_bits {
             parameters
                 .with_bits_per_sample(32)
@@ -103,7 +102,7 @@ impl BlockReader {
         Ok(Self {
             reader: MediaSourceStream::new(Box::new(payload), Default::default()),
             blocks,
-            at_once,
+            blocks_per_packet,
             position: 0,
             media_info: MediaInfo::from_track(&track),
             tracks: vec![track],
@@ -112,7 +111,7 @@ impl BlockReader {
     }
 }
 
-/// Channels without positions: all are mixed alike.
+/// Channels without positions: all are mixed equally.
 pub(crate) fn channels(count: u32) -> Channels {
     Channels::Discrete(u16::try_from(count).unwrap_or(u16::MAX))
 }
@@ -139,8 +138,8 @@ impl FormatReader for BlockReader {
     }
 
     fn next_packet(&mut self) -> Result<Option<Packet>> {
-        // Within usize: the larger of the two bounds on bytes.
-        let mut data = vec![0; (self.at_once * self.blocks.bytes) as usize];
+        // Fits into usize: at most the larger of the two byte limits.
+        let mut data = vec![0; (self.blocks_per_packet * self.blocks.bytes) as usize];
         let mut filled = 0;
         while filled < data.len() {
             match self.reader.read(&mut data[filled..])? {
@@ -148,7 +147,7 @@ impl FormatReader for BlockReader {
                 count => filled += count,
             }
         }
-        // A block that was cut off cannot be decoded.
+        // A truncated block cannot be decoded.
         let count = filled as u64 / self.blocks.bytes;
         if count == 0 {
             return Ok(None);

@@ -1,7 +1,7 @@
-//! The bytes of a file, kept in the chunks they came in, and readable as one.
+//! The bytes of a file, stored in the chunks they arrived in, and readable as a whole.
 //!
-//! A single growing buffer would be copied each time it doubles, and would for a moment take three times the file's
-//! size; a list of chunks never moves a byte.
+//! A single growing buffer would be copied each time it doubles, and would temporarily take three times the file's
+//! size; a list of chunks is never copied.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use symphonia::core::io::MediaSource;
 
-/// Chunks below this size, in bytes, are gathered into blocks of it: a file sent in very small pieces must not
-/// cost more for the list than for the bytes.
+/// Chunks smaller than this, in bytes, are collected into blocks of this size, so that a file sent in tiny chunks does not
+/// need more memory for the list than for the bytes.
 const BLOCK: usize = 64 * 1024;
 
 /// The bytes of a file: appended at the end, read through a [`Reader`].
@@ -22,12 +22,12 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// No bytes yet.
+    /// An empty buffer.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Add bytes at the end. Chunks may be of any size.
+    /// Appends bytes. Chunks may have any size.
     pub fn append(&mut self, chunk: Vec<u8>) {
         if chunk.is_empty() {
             return;
@@ -50,23 +50,23 @@ impl Bytes {
         }
     }
 
-    /// Whether there is no byte.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many bytes there are.
+    /// Number of bytes.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Copy the bytes from `offset` on to `out`; as many as there are, and how many that is.
+    /// Copies the bytes from `offset` to `out`. Returns how many there were.
     pub(crate) fn read_at(&self, mut offset: u64, out: &mut [u8]) -> usize {
         let mut read = 0;
         let mut index = self.chunk_at(offset);
         while read < out.len() && offset < self.len {
             let (start, chunk) = &self.chunks[index];
-            // Within the chunk, and so within usize: the offset lies before the next chunk's start.
+            // Fits into usize: the offset is within the chunk.
             let rest = &chunk[(offset - start) as usize..];
             let count = rest.len().min(out.len() - read);
             out[read..read + count].copy_from_slice(&rest[..count]);
@@ -77,23 +77,23 @@ impl Bytes {
         read
     }
 
-    /// The `N` bytes from `offset` on, if there are so many.
+    /// The `N` bytes from `offset`, if there are that many.
     pub(crate) fn array_at<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
         let mut out = [0; N];
         (self.read_at(offset, &mut out) == N).then_some(out)
     }
 
-    /// The bytes of a range, as many of them as there are.
+    /// The bytes of a range, truncated at the end.
     pub(crate) fn slice(&self, range: Range<u64>) -> Vec<u8> {
         let end = range.end.min(self.len);
         let len = end.saturating_sub(range.start);
-        // Within usize: what is there is in memory already.
+        // Fits into usize: the bytes are already in memory.
         let mut out = vec![0; len as usize];
         self.read_at(range.start, &mut out);
         out
     }
 
-    /// Put `content` in the place of the bytes from `offset` on; what reaches past the end is left out.
+    /// Overwrites the bytes from `offset` with `content`, truncated at the end.
     pub(crate) fn overwrite(&mut self, offset: u64, content: &[u8]) {
         for (offset, byte) in (offset..self.len).zip(content) {
             let index = self.chunk_at(offset);
@@ -110,18 +110,18 @@ impl Bytes {
     }
 }
 
-/// A view of a range of the bytes of a file, as if it were a file of its own. Several can share one copy.
+/// A view of a range of a file's bytes as a separate file. Several can share the bytes.
 #[derive(Debug)]
 pub(crate) struct Reader {
     bytes: Arc<Bytes>,
     range: Range<u64>,
-    /// From the start of the range.
+    /// Relative to the start of the range.
     position: u64,
     seekable: bool,
 }
 
 impl Reader {
-    /// As a file: its length is known, and readers may seek in it.
+    /// A file: its length is known, and readers may seek.
     pub(crate) fn seekable(bytes: Arc<Bytes>, range: Range<u64>) -> Self {
         Self {
             bytes,
@@ -131,7 +131,7 @@ impl Reader {
         }
     }
 
-    /// As a stream: readers are told neither its length nor that they may seek.
+    /// A stream: its length is unknown, and readers cannot seek.
     pub(crate) fn stream(bytes: Arc<Bytes>, range: Range<u64>) -> Self {
         Self {
             seekable: false,
@@ -139,7 +139,6 @@ impl Reader {
         }
     }
 
-    /// Bytes of the range.
     fn len(&self) -> u64 {
         self.range.end - self.range.start
     }
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_read_as_a_file_of_its_own() {
+    fn a_range_is_read_as_a_separate_file() {
         let (reader, whole) = sample(&[100_000, 5, 100_000]);
         let mut part = Reader::seekable(reader.bytes, 99_990..100_020);
         let mut read = Vec::new();
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_behind_the_end_is_the_end() {
+    fn reading_past_the_end_returns_nothing() {
         let (mut reader, _) = sample(&[10]);
         reader.seek(SeekFrom::Start(u64::MAX)).unwrap();
         assert_eq!(reader.read(&mut [0; 4]).unwrap(), 0);

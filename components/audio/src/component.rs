@@ -1,4 +1,4 @@
-//! The WIT interface `features` on top of [`Frames`]: types across, nothing else.
+//! The WIT interface `features` on top of [`Frames`]: only type conversions.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,4 @@
-//! From the bytes of a file to blocks of mono samples at the file's own rate.
+//! Decodes the bytes of a file to blocks of mono samples at the file's own rate.
 
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
@@ -18,51 +18,51 @@ use crate::mix::Mixer;
 use crate::probe::{Chosen, choose_track};
 use crate::{Bytes, Error, Format, Hint, parts};
 
-/// Rates that are decoded, in Hz. The upper bound keeps the resampler's filter, whose length follows the rate, small.
+/// Supported sample rates, in Hz. The upper bound limits the length of the resampler's filter, which depends on the rate.
 const SAMPLE_RATES: RangeInclusive<u32> = 1_000..=384_000;
 
-/// Decodes the first audio track of a file that can be decoded, and of the files that are joined to it.
+/// Decodes the first decodable audio track of a file, and of the files joined to it.
 pub struct Decoder {
     bytes: Arc<Bytes>,
-    /// Where the part that is being read lies in `bytes`.
+    /// Range of the current part in `bytes`.
     part: Range<u64>,
-    /// Whether the file may still be read as a stream: not once that has been tried.
+    /// Whether reading the file as a stream has not been tried yet.
     may_restart: bool,
-    /// None after the end.
+    /// `None` after the end.
     opened: Option<Opened>,
     decoder: Box<dyn AudioDecoder>,
     track_id: u32,
-    /// How the track's packets are encoded.
+    /// Encoding of the track's packets.
     encoding: ContentEncoding,
-    /// What of the track is played, if not all.
+    /// Edit list, if not the whole track is played.
     edits: Option<Edits>,
-    /// What the packets' times count in; none: in samples.
+    /// Time base of the packets; `None` for samples.
     time_base: Option<TimeBase>,
-    /// Where the part ends by its header, in samples, if its reader goes on behind that.
+    /// End of the part as stated in its header, in samples, if its reader continues past it.
     stated_end: Option<i64>,
-    /// Where the next packet begins, in samples; kept only as far as `stated_end` needs it.
+    /// Start of the next packet, in samples; used only with `stated_end`.
     position: i64,
     format: Format,
     decoded_packets: u64,
     skipped_packets: u32,
-    /// Why the last packet that was passed over could not be decoded.
+    /// Why the last skipped packet could not be decoded.
     last_failure: Option<SymphoniaError>,
     interleaved: Vec<f32>,
     mixer: Mixer,
     mono: Vec<f32>,
 }
 
-/// Samples that follow each other, of one rate.
+/// Consecutive samples of one rate.
 #[derive(Debug)]
 pub struct Block<'a> {
-    /// Hz. It can change from one block to the next, where files were joined.
+    /// Hz. It can change between blocks if files were joined.
     pub sample_rate: u32,
-    /// Mean of the channels, or one of them where they cancel each other; full scale is 1.0.
+    /// Mean of the channels, or one of them if they cancel each other out; full scale is 1.0.
     pub samples: &'a [f32],
 }
 
 impl Decoder {
-    /// Find the format by content, and the first audio track that can be decoded.
+    /// Detects the format by content, and selects the first audio track that can be decoded.
     pub fn open(mut bytes: Bytes, hint: &Hint) -> Result<Self, Error> {
         if bytes.is_empty() {
             return Err(Error::Empty(
@@ -97,20 +97,20 @@ impl Decoder {
         })
     }
 
-    /// What the file is, as of its first track.
+    /// Format of the file, by its first track.
     pub fn format(&self) -> &Format {
         &self.format
     }
 
-    /// Packets passed over so far because they could not be decoded.
+    /// Packets skipped so far because they could not be decoded.
     pub fn skipped_packets(&self) -> u32 {
         self.skipped_packets
     }
 
-    /// The next block; none after the last.
+    /// The next block; `None` after the last.
     ///
-    /// A packet that cannot be decoded is passed over and counted. A file that ends early yields what it has. Fails
-    /// when the end comes before any packet could be decoded.
+    /// A packet that cannot be decoded is skipped and counted. A truncated file yields what it has. Fails
+    /// if no packet could be decoded by the end.
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
         while let Some(opened) = &mut self.opened {
             if self.stated_end.is_some_and(|end| self.position >= end) {
@@ -124,7 +124,7 @@ impl Decoder {
                     self.open_next_part();
                     continue;
                 }
-                // A new chain of an Ogg file begins: its tracks replace the ones before.
+                // A new link of a chained Ogg file: its tracks replace the previous ones.
                 Err(SymphoniaError::ResetRequired) => {
                     match choose_track(opened) {
                         Ok(chosen) => self.decode_with(chosen),
@@ -136,12 +136,12 @@ impl Decoder {
                     }
                     continue;
                 }
-                // ADTS has no header but those of its frames: behind a damaged one the reader finds the next.
+                // ADTS has only frame headers: after a damaged one the reader finds the next.
                 Err(error) if is_adts(opened) && !is_end_of_file(&error) => {
                     self.skip(error);
                     continue;
                 }
-                // Every other error of a reader is final: the rest of the part is missing.
+                // All other reader errors are final: the rest of the part is missing.
                 Err(error) => {
                     if self.decoded_packets == 0 && self.restart_as_stream() {
                         continue;
@@ -157,13 +157,15 @@ impl Decoder {
             match self.encoding.decode(std::mem::take(&mut packet.data)) {
                 Some(data) => packet.data = data,
                 None => {
-                    self.skip(SymphoniaError::DecodeError("its compression is damaged"));
+                    self.skip(SymphoniaError::DecodeError(
+                        "its compressed data is damaged",
+                    ));
                     continue;
                 }
             }
             let mut failure = self.decoder.decode(&packet).err();
-            // MP3 frames of a joined file with another rate, or of more or fewer channels, and no header before them. The
-            // decoder keeps to those of its first frame; a fresh one takes these.
+            // MP3 frames of a joined file without a header, with another rate or number of channels. The
+            // decoder is tied to those of its first frame, so a new one is needed.
             if failure.as_ref().is_some_and(is_other_signal)
                 && let Ok(fresh) = choose_track(opened)
             {
@@ -208,14 +210,14 @@ impl Decoder {
         }
         match self.last_failure.take() {
             Some(failure) if self.decoded_packets == 0 => Err(Error::Corrupt(format!(
-                "not one packet of the {} audio can be decoded ({failure}): the file is damaged, send it again or {CONVERT}",
+                "no packet of the {} audio can be decoded ({failure}): the file is damaged, send it again or {CONVERT}",
                 self.format.codec
             ))),
             _ => Ok(None),
         }
     }
 
-    /// Whether the part could be opened as a stream, which is tried once.
+    /// Reopens the part as a stream, once. Returns whether that succeeded.
     fn restart_as_stream(&mut self) -> bool {
         if !std::mem::take(&mut self.may_restart) {
             return false;
@@ -244,7 +246,7 @@ impl Decoder {
         self.time_base = chosen.time_base;
     }
 
-    /// Go on with the file that is joined to the one just read; without one, this is the end.
+    /// Continues with the next joined file; without one, this is the end.
     fn open_next_part(&mut self) {
         let Some(opened) = self.opened.take() else {
             return;
@@ -261,7 +263,7 @@ impl Decoder {
         let next = container::open(&self.bytes, self.part.clone(), MAX_JUNK_BYTES_BETWEEN);
         let opened = match next {
             Ok(opened) if opened.container == self.format.container => opened,
-            // What follows is a tag, or junk.
+            // A tag, or junk.
             Ok(_) | Err(Failure::NotFound | Failure::NotAudio(_) | Failure::Unsupported(_)) => {
                 return;
             }
@@ -301,12 +303,12 @@ fn is_end_of_file(error: &SymphoniaError) -> bool {
     matches!(error, SymphoniaError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
-/// symphonia-bundle-mp3 0.6.1 has no kind of error of its own for it.
+/// symphonia-bundle-mp3 0.6.1 has no dedicated error for this.
 fn is_other_signal(error: &SymphoniaError) -> bool {
     matches!(error, SymphoniaError::DecodeError(text) if text.contains("signal spec"))
 }
 
-/// The number of the packet's first sample.
+/// Index of the packet's first sample.
 fn first_sample(packet: &Packet, time_base: Option<TimeBase>, sample_rate: u32) -> i64 {
     let time = packet.pts.get();
     let Some(time_base) = time_base else {
@@ -317,7 +319,7 @@ fn first_sample(packet: &Packet, time_base: Option<TimeBase>, sample_rate: u32) 
     i64::try_from(samples).unwrap_or(i64::MAX)
 }
 
-/// Where the packet ends, in samples, with what is to be trimmed.
+/// End of the packet, in samples, before trimming.
 fn end_of_packet(packet: &Packet) -> i64 {
     let samples = i64::try_from(packet.block_dur().get()).unwrap_or(i64::MAX);
     packet.pts.get().saturating_add(samples)
@@ -328,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_bytes_are_empty() {
+    fn no_bytes_is_empty() {
         assert!(matches!(
             Decoder::open(Bytes::new(), &Hint::default()),
             Err(Error::Empty(_))

@@ -1,11 +1,11 @@
-//! What a file is: the names of containers and codecs that the interface speaks of.
+//! Format of a file: the names of containers and codecs used in the interface.
 
 use symphonia::core::codecs::audio::{AudioCodecId, CODEC_ID_NULL_AUDIO, well_known as codecs};
 use symphonia::core::formats::{FormatInfo, well_known as containers};
 
 use crate::codec::codecs as registry;
 
-/// What the sender said of the bytes. The format is found by content; this only makes error texts clearer.
+/// What the sender says about the bytes. The format is detected by content; this only makes error messages clearer.
 #[derive(Debug, Clone, Default)]
 pub struct Hint {
     /// Media type, e.g. `audio/mpeg`.
@@ -15,7 +15,7 @@ pub struct Hint {
 }
 
 impl Hint {
-    /// How the sender named the bytes, to follow "the bytes": ` of "a.txt" (text/plain)`, or nothing.
+    /// Description of the bytes, to follow "the bytes": ` of "a.txt" (text/plain)`, or empty.
     pub(crate) fn describe(&self) -> String {
         let mut text = String::new();
         if let Some(name) = &self.file_name {
@@ -28,7 +28,7 @@ impl Hint {
     }
 }
 
-/// What the file is.
+/// Format of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Format {
     /// Short name of the container: `wav`, `mp3`, `flac`, `ogg`, `mp4`, `aiff`, `caf`, `mkv`, `adts`, …
@@ -39,11 +39,11 @@ pub struct Format {
     pub sample_rate: u32,
     /// Channels, before mixing to mono.
     pub channels: u32,
-    /// Length in seconds as the container states it, if it does.
+    /// Length in seconds, if the container states it.
     pub duration: Option<f64>,
 }
 
-/// Short name of a container; symphonia's own where it is the usual one.
+/// Short name of a container; symphonia's unless another one is common.
 pub(crate) fn container_name(info: &FormatInfo) -> &'static str {
     match info.format {
         containers::FORMAT_ID_ISOMP4 => "mp4",
@@ -60,7 +60,7 @@ pub(crate) fn codec_name(id: AudioCodecId) -> Option<&'static str> {
         .map(|decoder| decoder.codec.info.short_name)
 }
 
-/// Name of a codec that cannot be decoded, as people write it.
+/// Usual name of a codec that cannot be decoded.
 pub(crate) fn unsupported_codec_name(id: AudioCodecId) -> String {
     let name = match id {
         codecs::CODEC_ID_OPUS => "Opus",

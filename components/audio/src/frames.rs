@@ -1,22 +1,22 @@
-//! The whole way from a file's bytes to its log-mel frames.
+//! The pipeline from a file's bytes to its log-mel frames.
 
 use crate::{
     Bytes, Decoder, Error, Format, Hint, LogMel, MAX_BLOCK_FRAMES, Resampler, SAMPLE_RATE,
 };
 
-/// The log-mel frames of a file, made block by block.
+/// The log-mel frames of a file, computed block by block.
 pub struct Frames {
     decoder: Decoder,
-    /// Made for the rate of the block before; none before the first.
+    /// For the rate of the previous block; `None` before the first.
     resampler: Option<Resampler>,
-    /// 16 kHz samples on their way; empty between calls.
+    /// Buffer of 16 kHz samples; cleared on each call.
     resampled: Vec<f32>,
     log_mel: LogMel,
     ended: bool,
 }
 
 impl Frames {
-    /// Find the format of the bytes and make ready to decode them to frames of `n_mels` bins: 80 or 128.
+    /// Detects the format of the bytes and prepares to decode them to frames of `n_mels` bins: 80 or 128.
     pub fn open(bytes: Bytes, hint: &Hint, n_mels: u32) -> Result<Self, Error> {
         let log_mel = LogMel::new(n_mels)?;
         let decoder = Decoder::open(bytes, hint)?;
@@ -29,12 +29,12 @@ impl Frames {
         })
     }
 
-    /// What the file is.
+    /// The file's format.
     pub fn format(&self) -> &Format {
         self.decoder.format()
     }
 
-    /// The next block: `[frames, n_mels]`, row-major, at most [`MAX_BLOCK_FRAMES`]; none after the last, and after an error.
+    /// The next block: `[frames, n_mels]`, row-major, at most [`MAX_BLOCK_FRAMES`]; `None` after the last and after an error.
     pub fn read(&mut self) -> Result<Option<Vec<f32>>, Error> {
         while !self.ended && self.log_mel.frames_ready() < MAX_BLOCK_FRAMES {
             if let Err(error) = self.decode_more() {
@@ -50,12 +50,12 @@ impl Frames {
         self.log_mel.samples() as f64 / f64::from(SAMPLE_RATE)
     }
 
-    /// Packets passed over so far because they could not be decoded.
+    /// Packets skipped so far because they could not be decoded.
     pub fn skipped_packets(&self) -> u32 {
         self.decoder.skipped_packets()
     }
 
-    /// Decode one block, or find the end.
+    /// Decodes one block, or reaches the end.
     fn decode_more(&mut self) -> Result<(), Error> {
         self.resampled.clear();
         match self.decoder.next_block()? {
@@ -82,7 +82,7 @@ impl Frames {
                 }
                 if self.log_mel.samples() == 0 {
                     return Err(Error::Empty(
-                        "the file holds not one sample of audio: send a recording".to_owned(),
+                        "the file contains no audio samples: send a recording".to_owned(),
                     ));
                 }
                 self.log_mel.finish();

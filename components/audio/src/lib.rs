@@ -1,13 +1,13 @@
-//! The component `audio`: from the bytes of an audio file to log-mel frames.
+//! The component `audio`: converts the bytes of an audio file to log-mel frames.
 //!
 //! ```text
-//! Bytes (chunks as they came) -> Decoder (container, codec) -> mono PCM -> Resampler (rubato, 16 kHz) -> LogMel (realfft)
+//! Bytes (chunks as received) -> Decoder (container, codec) -> mono PCM -> Resampler (rubato, 16 kHz) -> LogMel (realfft)
 //! ```
 //!
-//! [`Frames`] joins these steps and is all that the WIT interface `features` exposes. Each step works on one block
-//! at a time, so apart from the file itself the memory used does not grow with the length of the recording.
+//! [`Frames`] combines these steps and is all that the WIT interface `features` exposes. Each step processes one block
+//! at a time, so apart from the file itself memory use does not grow with the length of the recording.
 //!
-//! The crate knows neither HTTP nor models: whoever calls it says how many mel bins it wants.
+//! The crate is independent of HTTP and models: the caller chooses the number of mel bins.
 
 mod blocks;
 mod bytes;

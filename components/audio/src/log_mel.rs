@@ -1,9 +1,9 @@
-//! From 16 kHz samples to log-mel frames, as Whisper takes them before normalisation.
+//! Computes log-mel frames from 16 kHz samples, as Whisper expects them before normalisation.
 //!
 //! A frame is `log10(max(mel, 1e-10))` of the power spectrum of [`WINDOW`] samples under a periodic Hann window, centred
 //! on every [`HOP`]th sample; the signal is reflected at both ends, and there are `floor(samples / HOP)` frames. This is the
 //! feature extraction of Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022),
-//! section 2.2; the normalisation that depends on the maximum of a window is left to the one who cuts windows.
+//! section 2.2; the normalisation by the maximum of a window is left to the code that splits windows.
 
 use std::f64::consts::PI;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use realfft::{RealFftPlanner, RealToComplex};
 use crate::Error;
 use crate::mel_filters::MelFilters;
 
-/// Samples of one frame: 25 ms.
+/// Samples per frame: 25 ms.
 const WINDOW: usize = 400;
-/// Samples from one frame to the next: 10 ms.
+/// Samples between frames: 10 ms.
 const HOP: usize = 160;
 /// Samples of reflection before the first sample, so that the first frame is centred on it.
 const PADDING: usize = WINDOW / 2;
 /// Bins of the spectrum, 0 to 8000 Hz.
 const BINS: usize = WINDOW / 2 + 1;
-/// Power below this is taken as this: the floor of the logarithm.
+/// Minimum power: the floor of the logarithm.
 const MIN_POWER: f32 = 1e-10;
 
-/// Frames in a block at most: ten seconds.
+/// Maximum frames per block: ten seconds.
 pub const MAX_BLOCK_FRAMES: usize = 1000;
 
-/// Makes log-mel frames of a stream of samples.
+/// Computes log-mel frames of a stream of samples.
 ///
 /// ```text
 /// (push(samples)* -> next_block()* until none)* -> finish() -> next_block()* until none
@@ -36,19 +36,19 @@ pub const MAX_BLOCK_FRAMES: usize = 1000;
 pub struct LogMel {
     n_mels: usize,
     filters: MelFilters,
-    // Double precision up to the power: in a quiet bin beside a loud one, single precision leaves mostly rounding noise,
-    // which the logarithm then shows.
+    // Double precision up to the power: with single precision, a quiet bin next to a loud one is mostly rounding noise,
+    // which the logarithm amplifies.
     hann: [f64; WINDOW],
     fft: Arc<dyn RealToComplex<f64>>,
     windowed: [f64; WINDOW],
     spectrum: [Complex<f64>; BINS],
     scratch: Vec<Complex<f64>>,
     power: [f32; BINS],
-    /// The signal from the next frame's first sample on, with the reflections once they are known.
+    /// The signal from the next frame's first sample, including the reflections once they are known.
     signal: Vec<f32>,
     /// Samples pushed so far.
     samples: u64,
-    /// Frames made so far.
+    /// Frames computed so far.
     frames: u64,
     /// Whether the reflection before the first sample is in `signal`.
     started: bool,
@@ -56,7 +56,7 @@ pub struct LogMel {
 }
 
 impl LogMel {
-    /// Frames of `n_mels` bins: 80 or 128.
+    /// `n_mels`: bins per frame, 80 or 128.
     pub fn new(n_mels: u32) -> Result<Self, Error> {
         if n_mels != 80 && n_mels != 128 {
             return Err(Error::InvalidOption(format!(
@@ -87,7 +87,7 @@ impl LogMel {
         self.samples
     }
 
-    /// Add samples at the end.
+    /// Appends samples.
     pub fn push(&mut self, samples: &[f32]) {
         self.signal.extend_from_slice(samples);
         self.samples += samples.len() as u64;
@@ -96,18 +96,18 @@ impl LogMel {
         }
     }
 
-    /// Say that no more samples come.
+    /// Signals the end of the samples.
     pub fn finish(&mut self) {
         if self.finished {
             return;
         }
         self.finished = true;
-        // Shorter than one hop: not one frame.
-        if self.frames_in_all() == 0 {
+        // Shorter than one hop: no frames.
+        if self.total_frames() == 0 {
             return;
         }
-        // The last frame is centred at most `HOP` samples before the end, and so reaches this far behind it. What it
-        // mirrors is still in `signal`, which never begins later than `WINDOW` samples before the end.
+        // The last frame is centred at most `HOP` samples before the end, so it extends this far past it. The mirrored
+        // samples are still in `signal`, which never starts later than `WINDOW` samples before the end.
         let overhang = PADDING - HOP;
         let len = self.signal.len();
         let mirrored: Vec<f32> = (1..=overhang).map(|i| self.signal[len - 1 - i]).collect();
@@ -117,8 +117,8 @@ impl LogMel {
         self.signal.extend(mirrored);
     }
 
-    /// The next frames: `[frames, n_mels]`, row-major, at most [`MAX_BLOCK_FRAMES`]. None when more samples are needed
-    /// or, after `finish`, when there are no more frames.
+    /// The next frames: `[frames, n_mels]`, row-major, at most [`MAX_BLOCK_FRAMES`]. `None` if more samples are needed
+    /// or, after `finish`, if there are no more frames.
     pub fn next_block(&mut self) -> Option<Vec<f32>> {
         let frames = self.frames_ready();
         if frames == 0 {
@@ -126,30 +126,30 @@ impl LogMel {
         }
         let mut block = vec![0.0; frames * self.n_mels];
         for (i, mels) in block.chunks_exact_mut(self.n_mels).enumerate() {
-            self.make_frame(i * HOP, mels);
+            self.compute_frame(i * HOP, mels);
         }
         self.signal.drain(..frames * HOP);
         self.frames += frames as u64;
         Some(block)
     }
 
-    /// Frames that can be made of what is there, at most [`MAX_BLOCK_FRAMES`].
+    /// Frames that can be computed from the available samples, at most [`MAX_BLOCK_FRAMES`].
     pub fn frames_ready(&self) -> usize {
         if !self.started || self.signal.len() < WINDOW {
             return 0;
         }
         let covered = (self.signal.len() - WINDOW) / HOP + 1;
-        // The recording may yet end right here, with a frame less than the samples would allow.
-        let due = usize::try_from(self.frames_in_all() - self.frames).unwrap_or(usize::MAX);
+        // The recording may end here, with one frame less than the samples would allow.
+        let due = usize::try_from(self.total_frames() - self.frames).unwrap_or(usize::MAX);
         covered.min(due).min(MAX_BLOCK_FRAMES)
     }
 
-    fn frames_in_all(&self) -> u64 {
+    fn total_frames(&self) -> u64 {
         self.samples / HOP as u64
     }
 
-    /// Put the reflection of the first samples before them, as numpy's `pad(mode="reflect")` does: without
-    /// repeating the first sample, and to and fro where the signal is shorter than the reflection.
+    /// Prepends the reflection of the first samples, like numpy's `pad(mode="reflect")`: without
+    /// repeating the first sample, and back and forth if the signal is shorter than the reflection.
     fn reflect_start(&mut self) {
         let last = self.signal.len() - 1;
         let mirrored = |i: usize| {
@@ -161,15 +161,15 @@ impl LogMel {
         self.started = true;
     }
 
-    /// The frame of the window that begins at `signal[start]`. Allocates nothing.
-    fn make_frame(&mut self, start: usize, mels: &mut [f32]) {
+    /// Computes the frame of the window that starts at `signal[start]`. Does not allocate.
+    fn compute_frame(&mut self, start: usize, mels: &mut [f32]) {
         let window = &self.signal[start..start + WINDOW];
         for ((out, sample), weight) in self.windowed.iter_mut().zip(window).zip(&self.hann) {
             *out = f64::from(*sample) * weight;
         }
         self.fft
             .process_with_scratch(&mut self.windowed, &mut self.spectrum, &mut self.scratch)
-            .expect("all three buffers have the lengths that the plan was made for");
+            .expect("all three buffers have the lengths of the plan");
         for (power, bin) in self.power.iter_mut().zip(&self.spectrum) {
             *power = bin.norm_sqr() as f32;
         }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_the_pushes_changes_nothing() {
+    fn the_size_of_the_pushes_does_not_matter() {
         let samples = noise(40_000);
         let whole = frames(&samples, samples.len());
         for chunk in [1, 159, 160, 161, 201, 4096] {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_holds_at_most_a_thousand_frames() {
+    fn a_block_has_at_most_a_thousand_frames() {
         let mut log_mel = LogMel::new(128).unwrap();
         log_mel.push(&noise(25 * 16_000));
         let sizes: Vec<usize> = std::iter::from_fn(|| log_mel.next_block())

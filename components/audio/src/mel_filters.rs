@@ -1,18 +1,18 @@
 //! The triangular mel filters of Whisper: Slaney's mel scale and area normalisation, 0 to 8000 Hz.
 //!
-//! The scale is the one of Slaney's Auditory Toolbox (Interval Research Technical Report 1998-010), as librosa's
-//! `filters.mel` has it by default: linear below 1000 Hz, logarithmic above.
+//! The scale is that of Slaney's Auditory Toolbox (Interval Research Technical Report 1998-010), the default of librosa's
+//! `filters.mel`: linear below 1000 Hz, logarithmic above.
 
 use crate::SAMPLE_RATE;
 
 /// Highest frequency of the filters, in Hz.
 const MAX_FREQUENCY: f64 = SAMPLE_RATE as f64 / 2.0;
-/// Where the scale turns from linear to logarithmic, in Hz and in mel.
+/// Where the scale changes from linear to logarithmic, in Hz and in mel.
 const BREAK_FREQUENCY: f64 = 1000.0;
 const BREAK_MEL: f64 = 15.0;
 /// Hz per mel below the break.
 const LINEAR_STEP: f64 = BREAK_FREQUENCY / BREAK_MEL;
-/// Above the break, 27 mel are a factor of 6.4.
+/// Above the break, 27 mel correspond to a factor of 6.4.
 const LOG_MELS: f64 = 27.0;
 const LOG_FACTOR: f64 = 6.4;
 
@@ -32,20 +32,20 @@ fn hz_from_mel(mel: f64) -> f64 {
     }
 }
 
-/// A bank of filters. A triangle covers few bins of a spectrum, so only these are kept.
+/// A filter bank. A triangle covers few bins of the spectrum, so only these are stored.
 pub(crate) struct MelFilters {
     spans: Vec<Span>,
     weights: Vec<f32>,
 }
 
-/// The bins of one filter that are not zero.
+/// The non-zero bins of one filter.
 struct Span {
     first_bin: usize,
     weights: std::ops::Range<usize>,
 }
 
 impl MelFilters {
-    /// `n_mels` filters for a power spectrum of `n_bins`, which go evenly from 0 to 8000 Hz.
+    /// `n_mels` filters for a power spectrum of `n_bins`, evenly spaced from 0 to 8000 Hz.
     pub(crate) fn new(n_mels: usize, n_bins: usize) -> Self {
         let top = mel_from_hz(MAX_FREQUENCY);
         let edge = |i: usize| hz_from_mel(top * i as f64 / (n_mels + 1) as f64);
@@ -54,14 +54,14 @@ impl MelFilters {
         let mut all = Vec::new();
         for mel in 0..n_mels {
             let (left, centre, right) = (edge(mel), edge(mel + 1), edge(mel + 2));
-            // Each triangle has the area 1 Hz.
+            // Each triangle has an area of 1 Hz.
             let height = 2.0 / (right - left);
             let weight = |hz: f64| {
                 height * ((hz - left) / (centre - left)).min((right - hz) / (right - centre))
             };
             let mut bins = (0..n_bins).filter(|&bin| weight(bin_hz(bin)) > 0.0);
             let start = all.len();
-            // A filter narrower than the bins' distance can miss all of them.
+            // A filter narrower than the bin spacing can miss all bins.
             let first_bin = bins.next().unwrap_or(0);
             all.extend(
                 (first_bin..n_bins)

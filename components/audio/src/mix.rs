@@ -1,42 +1,43 @@
-//! From the channels of a recording to one: their mean, or where they cancel each other, the loudest of them.
+//! Mixes the channels of a recording to mono: their mean or, if they cancel each other out, the loudest one.
 //!
-//! A microphone wired the wrong way round, or a recorder that writes a balanced line as stereo, gives two channels that are each
-//! other's negative. Their mean is silence, or what little differs.
+//! A microphone with inverted polarity, or a recorder that writes a balanced line as stereo, produces two channels that are each
+//! other's negative. Their mean is silence, or the small difference.
 
-/// Samples are clamped to this magnitude. Full scale is 1.0; a float file can hold anything, and the power of the
+/// Samples are clamped to this magnitude. Full scale is 1.0; a float file can contain any value, and the power of the
 /// largest floats is infinite.
 const MAX_SAMPLE: f32 = 1e6;
 
-/// Channels cancel each other where their mean has less than this share of the power that channels which have nothing in
-/// common would give it (10 dB). One channel alone, among silent ones, gives it all of that.
-const CANCELS: f64 = 0.1;
+/// Channels cancel out if the power of their mean is below this fraction (-10 dB) of that of the mean of uncorrelated
+/// channels. One channel among silent ones has a fraction of 1.
+const CANCEL_THRESHOLD: f64 = 0.1;
 
-/// They no longer do where it has more than this share (5 dB below).
-const ADDS: f64 = 0.3;
+/// They stop cancelling out above this fraction (-5 dB).
+const ADD_THRESHOLD: f64 = 0.3;
 
-/// Seconds that power is measured over: where channels of equal loudness begin to cancel each other, a third of a second passes.
-const MEMORY: f64 = 0.1;
+/// Time constant of the power measurement, in seconds. When channels of equal loudness start to cancel out, detection takes a
+/// third of a second.
+const TIME_CONSTANT: f64 = 0.1;
 
-/// Seconds in which one mix goes over into the other.
+/// Duration of the cross-fade between mixes, in seconds.
 const FADE: f64 = 0.02;
 
 /// Mixes blocks of interleaved samples to mono.
 ///
-/// Which mix is taken goes by the power of the last tenth of a second, with the block itself, and the change is a fade, so that
-/// nothing clicks.
+/// The mix is selected by the power of the last tenth of a second, including the current block, and changes are cross-faded to
+/// avoid clicks.
 #[derive(Default)]
 pub(crate) struct Mixer {
     rate: u32,
     /// Power of each channel and, last, of their mean, as decaying sums of squares. Empty before the first block.
     power: Vec<f64>,
-    /// The channel that stands for all while they cancel each other.
-    only: Option<usize>,
-    /// How much of each channel is in the mix.
+    /// The channel used while they cancel each other out.
+    selected: Option<usize>,
+    /// Weight of each channel in the mix.
     weights: Vec<f32>,
 }
 
 impl Mixer {
-    /// Mix a block into `mono`. Samples that are no numbers become silence, and the largest are clamped.
+    /// Mixes a block into `mono`. NaN samples become silence, and the largest are clamped.
     pub fn mix(
         &mut self,
         interleaved: &mut [f32],
@@ -61,7 +62,7 @@ impl Mixer {
             *self = Self {
                 rate,
                 power: vec![0.0; channels + 1],
-                only: None,
+                selected: None,
                 weights: Vec::new(),
             };
         }
@@ -84,7 +85,7 @@ impl Mixer {
 
     fn measure(&mut self, interleaved: &[f32], channels: usize) {
         let frames = (interleaved.len() / channels) as f64;
-        let kept = (-frames / (MEMORY * f64::from(self.rate))).exp();
+        let kept = (-frames / (TIME_CONSTANT * f64::from(self.rate))).exp();
         for power in &mut self.power {
             *power *= kept;
         }
@@ -99,28 +100,28 @@ impl Mixer {
         }
     }
 
-    /// Whether the channels cancel each other, and if they begin to, which one is the loudest.
+    /// Selects the loudest channel when the channels start to cancel out, and deselects it when they stop.
     fn choose(&mut self) {
         let Some((mixed, channels)) = self.power.split_last() else {
             return;
         };
         let count = channels.len() as f64;
-        let unrelated = channels.iter().sum::<f64>() / (count * count);
-        let share = mixed / unrelated; // not a number in silence, which changes nothing
-        if share > ADDS {
-            self.only = None;
-        } else if share < CANCELS && self.only.is_none() {
-            self.only = (0..channels.len())
+        let uncorrelated = channels.iter().sum::<f64>() / (count * count);
+        let fraction = mixed / uncorrelated; // NaN in silence, which changes nothing
+        if fraction > ADD_THRESHOLD {
+            self.selected = None;
+        } else if fraction < CANCEL_THRESHOLD && self.selected.is_none() {
+            self.selected = (0..channels.len())
                 .rev()
                 .max_by(|&a, &b| channels[a].total_cmp(&channels[b]));
         }
     }
 
     fn target(&self, channels: usize) -> Vec<f32> {
-        match self.only {
+        match self.selected {
             None => vec![1.0 / channels as f32; channels],
-            Some(only) => (0..channels)
-                .map(|channel| if channel == only { 1.0 } else { 0.0 })
+            Some(selected) => (0..channels)
+                .map(|channel| if channel == selected { 1.0 } else { 0.0 })
                 .collect(),
         }
     }
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_that_cancel_each_other_give_the_louder_one() {
+    fn channels_that_cancel_out_give_the_louder_one() {
         let tone = tone(8_000);
         assert_eq!(mixed(&stereo(&tone, -1.0), 2, 1000), tone);
         let louder: Vec<f32> = tone.iter().map(|x| -1.2 * x).collect();
@@ -178,21 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn one_silent_channel_leaves_the_mean() {
+    fn with_one_silent_channel_the_mean_is_used() {
         let tone = tone(8_000);
         let half: Vec<f32> = tone.iter().map(|x| 0.5 * x).collect();
         assert_eq!(mixed(&stereo(&tone, 0.0), 2, 1000), half);
     }
 
     #[test]
-    fn where_cancelling_begins_and_ends_the_mix_changes_without_a_click() {
+    fn the_mix_changes_without_a_click_when_cancelling_starts_and_stops() {
         let tone = tone(48_000);
         let mut both = stereo(&tone[..16_000], 1.0);
         both.extend(stereo(&tone[16_000..32_000], -1.0));
         both.extend(stereo(&tone[32_000..], 1.0));
         let mono = mixed(&both, 2, 500);
         assert_eq!(mono[..16_000], tone[..16_000]);
-        // Which of the two stands for both does not matter.
+        // Either of the two may be selected.
         for part in [24_000..32_000, 40_000..48_000] {
             let mut samples = mono[part.clone()].iter().zip(&tone[part]);
             assert!(samples.all(|(mixed, tone)| (mixed.abs() - tone.abs()).abs() < 1e-6));
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_changes_nothing() {
+    fn silence_does_not_change_the_mix() {
         let tone = tone(8_000);
         let mut both = stereo(&tone, -1.0);
         both.extend(vec![0.0; 160_000]);
@@ -210,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn samples_that_are_no_numbers_become_silence_and_huge_ones_are_clamped() {
-        let tamed = mixed(&[f32::NAN, f32::INFINITY, f32::MIN], 1, 9);
-        assert_eq!(tamed, [0.0, MAX_SAMPLE, -MAX_SAMPLE]);
+    fn nan_samples_become_silence_and_huge_ones_are_clamped() {
+        let clamped = mixed(&[f32::NAN, f32::INFINITY, f32::MIN], 1, 9);
+        assert_eq!(clamped, [0.0, MAX_SAMPLE, -MAX_SAMPLE]);
     }
 }

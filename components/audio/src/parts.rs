@@ -1,7 +1,7 @@
-//! Where a file ends that others are joined to, end to end (`cat a.mp3 b.mp3`).
+//! Boundaries between concatenated files (`cat a.mp3 b.mp3`).
 //!
-//! Ogg has joints of its own, and ADTS no header that could end it; symphonia reads both to the end. In MP3, FLAC and WAV
-//! a header says how long the audio is, and what follows was lost: these are read part by part.
+//! Ogg has chaining of its own, and ADTS has no header with a length; symphonia reads both to the end. In MP3, FLAC and WAV
+//! a header states the length, and the rest would be lost: these are read part by part.
 
 use std::ops::Range;
 
@@ -10,30 +10,30 @@ use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
 use symphonia::core::formats::well_known::{FORMAT_ID_MP1, FORMAT_ID_MP2, FORMAT_ID_MP3};
 
 use crate::Bytes;
-use crate::container::{Opened, joint_behind};
+use crate::container::{Opened, joint_after};
 
-/// Bytes that are searched at a time.
+/// Bytes searched at a time.
 const SEARCH_BLOCK: usize = 64 * 1024;
 
-/// The start of a FLAC stream: its marker and the header of its first block, which is a STREAMINFO of 34 bytes
-/// (RFC 9639, section 8); the flag for the last block aside.
+/// The start of a FLAC stream: its marker and the header of its first block, a STREAMINFO of 34 bytes
+/// (RFC 9639, section 8), without the last-block flag.
 const FLAC_START: [u8; 8] = *b"fLaC\0\0\0\x22";
 const FLAC_LAST_BLOCK: u8 = 0x80;
 
-/// The part that begins at `start`: of FLAC and WAV files up to the next, of any other up to the end.
+/// The part that starts at `start`: up to the next one for FLAC and WAV, up to the end for all others.
 ///
-/// FLAC frames do not say how long they are, so symphonia would take the next part's header for the end of the last frame.
+/// FLAC frames do not state their length, so symphonia would treat the next part's header as the end of the last frame.
 pub(crate) fn part_at(bytes: &Bytes, start: u64) -> Range<u64> {
     let end = if is_flac_at(bytes, start) {
         find_flac(bytes, start + FLAC_START.len() as u64)
     } else {
-        joint_behind(bytes, start)
+        joint_after(bytes, start)
     };
     start..end.unwrap_or(bytes.len())
 }
 
-/// Where the first track of an MP3 file ends by its header, in samples, with the encoder's padding; symphonia goes on
-/// reading behind that, but cuts off what it reads. None for other containers, and inside of them.
+/// End of the first track of an MP3 file as stated in its header, in samples, including the encoder's padding; symphonia
+/// reads past it, but trims what it reads. `None` for and inside other containers.
 pub(crate) fn stated_end(opened: &Opened) -> Option<i64> {
     let frames = [FORMAT_ID_MP1, FORMAT_ID_MP2, FORMAT_ID_MP3];
     if !opened.is_direct || !frames.contains(&opened.reader.format_info().format) {
@@ -46,8 +46,8 @@ pub(crate) fn stated_end(opened: &Opened) -> Option<i64> {
     Some(i64::try_from(samples).unwrap_or(i64::MAX))
 }
 
-/// Whether the decoder of one part can go on with the next. For MP3 it should: without a header, symphonia estimates the
-/// length, and an estimate that is too short makes a joint where frames refer back to the ones before.
+/// Whether the decoder of one part can continue with the next. For MP3 it should: without a header, symphonia estimates the
+/// length, and an estimate that is too short splits the file where frames refer back to previous ones.
 pub(crate) fn continues(before: &AudioCodecParameters, next: &AudioCodecParameters) -> bool {
     next.codec == CODEC_ID_MP3
         && before.codec == next.codec
@@ -66,7 +66,7 @@ fn is_flac_start(window: &[u8]) -> bool {
         && window[5..] == FLAC_START[5..]
 }
 
-/// Offset of the first FLAC stream that begins at or behind `offset`.
+/// Offset of the first FLAC stream that starts at or after `offset`.
 fn find_flac(bytes: &Bytes, mut offset: u64) -> Option<u64> {
     let mut block = vec![0; SEARCH_BLOCK];
     loop {
@@ -80,7 +80,7 @@ fn find_flac(bytes: &Bytes, mut offset: u64) -> Option<u64> {
         if read < block.len() {
             return None;
         }
-        // One that begins in the block's last bytes is found in the next.
+        // A start in the block's last bytes is found in the next block.
         offset += (read - FLAC_START.len() + 1) as u64;
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flac_stream_is_found_wherever_it_begins() {
+    fn a_flac_stream_is_found_at_any_offset() {
         for at in [8, 100, SEARCH_BLOCK - 3, SEARCH_BLOCK, 3 * SEARCH_BLOCK + 7] {
             let mut content = FLAC_START.to_vec();
             content.resize(at, 0);

@@ -1,4 +1,4 @@
-//! The audio in a container as one stream: pieces of the file, read one after another.
+//! The audio in a container as one stream: consecutive pieces of the file.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -8,18 +8,18 @@ use symphonia::core::io::MediaSource;
 
 use crate::Bytes;
 
-/// Finds the pieces one at a time, so that no list of them is kept.
+/// Iterates over the pieces without storing them.
 pub(crate) trait Pieces: Send + Sync {
-    /// The next piece; none after the last.
+    /// The next piece; `None` after the last.
     fn next(&mut self) -> Option<Piece>;
 }
 
-/// Bytes that follow those of the previous piece.
+/// Consecutive bytes of the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Piece {
-    /// Bytes of the file, from offset to offset.
+    /// A range of the file.
     File(Range<u64>),
-    /// A header that the container leaves out.
+    /// A header that the container omits.
     Inserted([u8; 7]),
 }
 
@@ -38,15 +38,15 @@ impl Pieces for Single {
     }
 }
 
-/// Reads the pieces as one stream, forward only.
+/// Reads the pieces as one forward-only stream.
 pub(crate) struct Payload {
     bytes: Arc<Bytes>,
     pieces: Box<dyn Pieces>,
-    /// The piece that is being read, and how much of it has been.
+    /// The current piece, and the bytes of it already read.
     current: Option<(Piece, u64)>,
-    /// Bytes that were peeked at and are still to be read.
-    ahead: Vec<u8>,
-    /// How many more bytes of the file may be read. Pieces of a real file do not overlap, so together they are no longer than the
+    /// Bytes that were peeked at but not yet read.
+    peeked: Vec<u8>,
+    /// How many more bytes of the file may be read. Pieces of a valid file do not overlap, so their sum does not exceed the
     /// file; a forged table could list the whole file thousands of times.
     left: u64,
 }
@@ -58,17 +58,17 @@ impl Payload {
             bytes,
             pieces,
             current: None,
-            ahead: Vec::new(),
+            peeked: Vec::new(),
         }
     }
 
-    /// Look at the first four bytes, if there are so many.
+    /// Peeks at the first four bytes, if there are that many.
     pub(crate) fn peek(&mut self) -> io::Result<Option<[u8; 4]>> {
         let mut first = Vec::new();
         self.by_ref().take(4).read_to_end(&mut first)?;
         let found = first.first_chunk().copied();
-        first.append(&mut self.ahead);
-        self.ahead = first;
+        first.append(&mut self.peeked);
+        self.peeked = first;
         Ok(found)
     }
 }
@@ -78,10 +78,10 @@ impl Read for Payload {
         if out.is_empty() {
             return Ok(0);
         }
-        if !self.ahead.is_empty() {
-            let count = self.ahead.len().min(out.len());
-            out[..count].copy_from_slice(&self.ahead[..count]);
-            self.ahead.drain(..count);
+        if !self.peeked.is_empty() {
+            let count = self.peeked.len().min(out.len());
+            out[..count].copy_from_slice(&self.peeked[..count]);
+            self.peeked.drain(..count);
             return Ok(count);
         }
         loop {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_given_than_the_file_has() {
+    fn no_more_bytes_are_read_than_the_file_has() {
         struct Endless;
         impl Pieces for Endless {
             fn next(&mut self) -> Option<Piece> {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_read_as_one_and_what_lies_behind_the_end_is_left_out() {
+    fn pieces_are_read_as_one_stream_and_truncated_at_the_end_of_the_file() {
         let mut bytes = Bytes::new();
         bytes.append((0..100).collect());
         let pieces = List(vec![

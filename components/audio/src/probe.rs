@@ -1,5 +1,4 @@
-//! What a file is and which of its tracks is decoded: the container by content, the first track of a known codec that can be
-//! decoded.
+//! Track selection: the first track with a known codec that can be decoded.
 
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_AAC;
@@ -16,24 +15,24 @@ use crate::error::{CONVERT, damaged, unsupported};
 use crate::format::{codec_name, unsupported_codec_name};
 use crate::{Error, Format};
 
-/// Samples of one packet, of all channels together. Decoders allocate what a header states before they see a packet; the
-/// largest that is real, a FLAC block of 65,535 samples in 8 channels, is an eighth of this.
+/// Maximum samples per packet, for all channels. Decoders allocate what a header states before they see a packet; the
+/// largest real one, a FLAC block of 65,535 samples in 8 channels, is an eighth of this.
 const MAX_PACKET_SAMPLES: u64 = 1 << 22;
 
-/// A track that is decoded.
+/// The selected track.
 pub(crate) struct Chosen {
     pub id: u32,
     pub decoder: Box<dyn AudioDecoder>,
     pub format: Format,
-    /// How its packets are encoded.
+    /// Encoding of its packets.
     pub encoding: ContentEncoding,
-    /// What of it is played, if not all.
+    /// Edit list, if not the whole track is played.
     pub edits: Option<Edits>,
-    /// What the packets' times count in; none: in samples.
+    /// Time base of the packets; `None` for samples.
     pub time_base: Option<TimeBase>,
 }
 
-/// The first audio track that can be decoded, ready to be.
+/// Selects the first audio track that can be decoded, and creates its decoder.
 pub(crate) fn choose_track(opened: &Opened) -> Result<Chosen, Error> {
     let container = opened.container;
     let audio = || {
@@ -85,7 +84,7 @@ pub(crate) fn choose_track(opened: &Opened) -> Result<Chosen, Error> {
     }))
 }
 
-/// One track, ready to be decoded.
+/// Creates the decoder of a track.
 fn open_track(
     container: &'static str,
     track: &Track,
@@ -103,13 +102,13 @@ fn open_track(
         stated_channels.saturating_mul(parameters.max_frames_per_packet.unwrap_or(1));
     if packet_samples > MAX_PACKET_SAMPLES {
         return Err(damaged(&format!(
-            "the header states {packet_samples} samples a packet"
+            "the header states {packet_samples} samples per packet"
         )));
     }
-    // Two kinds of damage in a Vorbis set-up header make symphonia-codec-vorbis 0.6.1 panic, which costs the request: a
-    // codebook whose ascending code lengths pass 32 bits (here), and a floor with a second point at 0 (when a packet is
-    // decoded). To find them beforehand, all codebooks would have to be parsed bit by bit as symphonia does. They are
-    // rare: none in 12,000 headers with random bits flipped; and in Ogg the page's checksum catches damage first.
+    // Two kinds of damage in a Vorbis setup header make symphonia-codec-vorbis 0.6.1 panic, which fails the request: a
+    // codebook whose ascending code lengths exceed 32 bits (here), and a floor with a second point at 0 (when a packet is
+    // decoded). To detect them beforehand, all codebooks would have to be parsed bit by bit as symphonia does. They are
+    // rare: none in 12,000 headers with random bits flipped; and in Ogg the page's checksum detects damage first.
     let decoder = codecs()
         .make_audio_decoder(parameters, &AudioDecoderOptions::default())
         .map_err(|error| {
@@ -121,7 +120,7 @@ fn open_track(
                 _ => damaged(&what),
             }
         })?;
-    // What the decoder found out is more than what the container says.
+    // The decoder knows more than the container states.
     let known = decoder.codec_params();
     let sample_rate = known.sample_rate.or(parameters.sample_rate).unwrap_or(0);
     let channels = known
@@ -146,8 +145,8 @@ fn open_track(
     })
 }
 
-/// Parameters of the AAC LC core of a stream with explicit extensions, which the decoder would refuse; none if there is nothing to
-/// change. Refuses what cannot be decoded by a more precise name than the decoder's.
+/// Parameters of the AAC LC core of a stream with explicit extensions, which the decoder would reject; `None` if there is nothing
+/// to change. Errors are more precise than the decoder's.
 fn core_of_aac(
     container: &str,
     parameters: &AudioCodecParameters,
@@ -158,7 +157,7 @@ fn core_of_aac(
     let Some(extra) = &parameters.extra_data else {
         return match &parameters.channels {
             Some(channels) if channels.count() > 2 => Err(unsupported(&format!(
-                "the codec AAC of {} channels in {container}",
+                "the codec AAC with {} channels in {container}",
                 channels.count()
             ))),
             _ => Ok(None),
@@ -181,7 +180,7 @@ fn audio_parameters(track: &Track) -> Option<&AudioCodecParameters> {
     }
 }
 
-/// Length in seconds as the container states it, if it does.
+/// Length in seconds, if the container states it.
 fn stated_duration(track: &Track, sample_rate: u32) -> Option<f64> {
     match (track.num_frames, track.time_base, track.duration) {
         (Some(frames), _, _) if sample_rate > 0 => Some(frames as f64 / f64::from(sample_rate)),

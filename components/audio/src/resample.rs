@@ -1,27 +1,27 @@
-//! From any sample rate to 16 kHz, block by block, without shifting the signal in time.
+//! Resamples any sample rate to 16 kHz, block by block, without shifting the signal in time.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _};
 
 use crate::Error;
 
-/// Samples per second of everything after the resampler, in Hz.
+/// Sample rate after the resampler, in Hz.
 pub const SAMPLE_RATE: u32 = 16_000;
 
-/// The anti-aliasing filter is as long as a block, so a block has at least this many samples: the longer, the
-/// steeper. At 1024 samples of 44.1 kHz the filter reaches from 7.6 to 8 kHz.
+/// Minimum samples per block. The anti-aliasing filter is as long as a block: the longer, the
+/// steeper. With 1024 samples at 44.1 kHz the transition band is 7.6 to 8 kHz.
 const MIN_BLOCK: usize = 1024;
 
-/// Resamples a stream of mono samples of one rate to 16 kHz: `n` samples become `round(n · 16000 / rate)`, each at the time
-/// it had. At 16 kHz the samples pass through untouched.
+/// Resamples a stream of mono samples of one rate to 16 kHz: `n` samples become `round(n · 16000 / rate)`, without a time
+/// shift. At 16 kHz the samples pass through unchanged.
 pub struct Resampler {
     rate: u32,
-    /// None at 16 kHz.
+    /// `None` at 16 kHz.
     filter: Option<Filter>,
-    /// Samples taken so far.
-    taken: u64,
-    /// Samples given so far.
-    given: u64,
+    /// Input samples so far.
+    consumed: u64,
+    /// Output samples so far.
+    produced: u64,
 }
 
 struct Filter {
@@ -30,12 +30,12 @@ struct Filter {
     input: Vec<f32>,
     filled: usize,
     output: Vec<f32>,
-    /// Samples that the filter still has to give before the first one of the signal.
+    /// Output samples still to discard before the first one of the signal.
     delay: usize,
 }
 
 impl Resampler {
-    /// From `rate` Hz.
+    /// A resampler for input at `rate` Hz.
     pub fn new(rate: u32) -> Result<Self, Error> {
         let filter = if rate == SAMPLE_RATE {
             None
@@ -45,42 +45,42 @@ impl Resampler {
         Ok(Self {
             rate,
             filter,
-            taken: 0,
-            given: 0,
+            consumed: 0,
+            produced: 0,
         })
     }
 
-    /// Hz of the samples that `push` takes.
+    /// Input sample rate in Hz.
     pub fn rate(&self) -> u32 {
         self.rate
     }
 
-    /// Resample more samples; what is ready is added to `out`.
+    /// Resamples more samples and appends the available output to `out`.
     pub fn push(&mut self, samples: &[f32], out: &mut Vec<f32>) -> Result<(), Error> {
-        self.taken += samples.len() as u64;
+        self.consumed += samples.len() as u64;
         let before = out.len();
         match &mut self.filter {
             None => out.extend_from_slice(samples),
             Some(filter) => filter.push(samples, out)?,
         }
-        self.given += (out.len() - before) as u64;
+        self.produced += (out.len() - before) as u64;
         Ok(())
     }
 
-    /// Add the samples that the filter still holds to `out`. No more samples come.
+    /// Signals the end of the input and appends the remaining output to `out`.
     pub fn finish(&mut self, out: &mut Vec<f32>) -> Result<(), Error> {
         let Some(filter) = &mut self.filter else {
             return Ok(());
         };
         let (rate, target) = (u64::from(self.rate), u64::from(SAMPLE_RATE));
-        let due = (self.taken * target + rate / 2) / rate;
-        while self.given < due {
+        let due = (self.consumed * target + rate / 2) / rate;
+        while self.produced < due {
             let before = out.len();
             filter.flush(out)?;
-            // The zeros behind the end are not part of the signal.
-            let missing = usize::try_from(due - self.given).unwrap_or(usize::MAX);
+            // Padding zeros are not part of the signal.
+            let missing = usize::try_from(due - self.produced).unwrap_or(usize::MAX);
             out.truncate(before.saturating_add(missing));
-            self.given += (out.len() - before) as u64;
+            self.produced += (out.len() - before) as u64;
         }
         Ok(())
     }
@@ -88,8 +88,8 @@ impl Resampler {
 
 impl Filter {
     fn new(rate: u32) -> Result<Self, Error> {
-        // The smallest blocks with a whole number of samples on both sides; doubled until they are long enough, so
-        // that the FFT's length has small factors. At least twice, so that the delay is a whole number of samples.
+        // The smallest block with a whole number of samples on both sides, doubled until it is long enough, so
+        // that the FFT's length has small factors. Doubled at least once, so that the delay is a whole number of samples.
         let smallest = (rate / gcd(rate, SAMPLE_RATE)) as usize;
         let mut block = 2 * smallest;
         while block < MIN_BLOCK {
@@ -131,7 +131,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Fill the block up with silence and filter it.
+    /// Pads the block with silence and filters it.
     fn flush(&mut self, out: &mut Vec<f32>) -> Result<(), Error> {
         self.input[self.filled..].fill(0.0);
         self.process(out)
@@ -194,7 +194,7 @@ mod tests {
                 let resampled = resample(&sine(frequency, rate, 2.0), rate, 1000);
                 let expected = sine(frequency, SAMPLE_RATE, 2.0);
                 assert_eq!(resampled.len(), expected.len(), "{rate} Hz");
-                // Away from the ends, where the sine starts and stops at once.
+                // Away from the ends, where the sine starts and stops abruptly.
                 let worst = (4_000..28_000)
                     .map(|i| (resampled[i] - expected[i]).abs())
                     .fold(0.0, f32::max);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_16_khz_cannot_hold_is_filtered_out() {
+    fn frequencies_above_8_khz_are_filtered_out() {
         let resampled = resample(&sine(9_000.0, 48_000, 1.0), 48_000, 1000);
         let worst = resampled[2_000..14_000]
             .iter()
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_number_of_samples_is_rounded_to_the_nearest() {
-        for (rate, taken, given) in [
+        for (rate, consumed, produced) in [
             (48_000, 4, 1),
             (48_000, 5, 2),
             (44_100, 1, 0),
@@ -226,15 +226,15 @@ mod tests {
             (48_000, 0, 0),
         ] {
             assert_eq!(
-                resample(&vec![0.1; taken], rate, 100).len(),
-                given,
-                "{taken} at {rate} Hz"
+                resample(&vec![0.1; consumed], rate, 100).len(),
+                produced,
+                "{consumed} at {rate} Hz"
             );
         }
     }
 
     #[test]
-    fn the_size_of_the_pushes_changes_nothing() {
+    fn the_size_of_the_pushes_does_not_matter() {
         let samples = sine(1_000.0, 44_100, 0.5);
         assert!(resample(&samples, 44_100, 7) == resample(&samples, 44_100, samples.len()));
     }

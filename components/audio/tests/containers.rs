@@ -1,5 +1,5 @@
-//! Containers and codecs that people upload: what is decoded is the recording, and what is recognised but not supported is refused
-//! by name. `matrix/` has many more, and needs ffmpeg to make them.
+//! Common containers and codecs: supported ones decode to the recording, and unsupported ones are rejected by name.
+//! `matrix/` has many more, and needs ffmpeg to generate them.
 
 mod common;
 #[path = "matrix/make.rs"]
@@ -13,7 +13,7 @@ fn file(name: &str) -> Vec<u8> {
     data(&format!("formats/{name}"))
 }
 
-/// Assert that the file decodes to the recording, within rounding to 16 bits.
+/// Asserts that the file decodes to the recording, within rounding to 16 bits.
 fn assert_is_speech(content: &[u8], what: &str) {
     let samples = samples_of(content).unwrap_or_else(|error| panic!("{what}: {error}"));
     let speech = make::samples();
@@ -24,7 +24,7 @@ fn assert_is_speech(content: &[u8], what: &str) {
     }
 }
 
-/// Assert that the file decodes to the clip, `delay` samples at 16 kHz later.
+/// Asserts that the file decodes to the clip, delayed by `delay` samples at 16 kHz.
 fn assert_is_clip(content: &[u8], delay: usize, what: &str) {
     let samples = samples_of(content).unwrap_or_else(|error| panic!("{what}: {error}"));
     let clip = clip();
@@ -56,7 +56,7 @@ fn assert_refused(content: &[u8], name: &str) {
 }
 
 #[test]
-fn mpeg_frames_behind_the_signature_of_another_container_are_not_decoded() {
+fn mpeg_frames_after_the_signature_of_another_container_are_not_decoded() {
     let frames = file("mp3_vbr_bare.mp3");
     for (mark, name) in [
         (&b"#!AMR\n"[..], "AMR"),
@@ -93,20 +93,20 @@ fn mpeg_frames_behind_the_signature_of_another_container_are_not_decoded() {
 }
 
 #[test]
-fn what_an_edit_list_cuts_away_is_not_played() {
+fn parts_removed_by_an_edit_list_are_not_played() {
     for name in ["pcm_s24be.mov", "alac.m4a", "aac.m4a", "ima4.mov"] {
         let of = |edits: &[(u32, i32)]| samples_of(&make::with_edits(file(name), edits)).unwrap();
-        // A length of 0 is that of all the rest.
+        // A length of 0 means the rest of the file.
         let whole = of(&[(0, 0)]);
         assert!(whole.len() >= 19_200, "{name}");
-        // An edit may last a millisecond more: its length was rounded.
+        // An edit may last a millisecond longer: its length was rounded.
         let end = |milliseconds: usize| milliseconds * 16 + 16;
         assert_eq!(
             of(&[(500, 4_000)]),
             whole[4_000..4_000 + end(500)],
             "{name}"
         );
-        // A pause before the track has no sound, and parts that follow each other are one.
+        // A pause before the track has no sound, and adjacent parts are merged.
         let parts = of(&[(300, -1), (100, 1_600), (200, 8_000), (100, 11_200)]);
         let kept = [
             &whole[1_600..1_600 + end(100)],
@@ -116,7 +116,7 @@ fn what_an_edit_list_cuts_away_is_not_played() {
         assert_eq!(parts, kept, "{name}");
         assert_refused(
             &make::with_edits(file(name), &[(100, 8_000), (100, 0)]),
-            "an edit list that plays parts of a recording twice, or in another order, in mp4",
+            "an edit list that repeats or reorders parts of a recording in mp4",
         );
         // An edit without a length plays nothing, unless it is the last.
         assert_eq!(
@@ -132,13 +132,13 @@ fn what_an_edit_list_cuts_away_is_not_played() {
         assert_eq!(of(&many(3)), whole[..4_999 * 3 + end(1)], "{name}");
         assert_refused(
             &make::with_edits(file(name), &many(40)),
-            "an edit list of more than 4096 parts in mp4",
+            "an edit list with more than 4096 parts in mp4",
         );
     }
 }
 
 #[test]
-fn what_is_not_audio_is_named() {
+fn files_that_are_not_audio_are_named() {
     let frames = file("mp3_vbr_bare.mp3");
     for (mark, name) in [
         (&b"PK\x03\x04"[..], "a ZIP archive"),
@@ -155,7 +155,7 @@ fn what_is_not_audio_is_named() {
 }
 
 #[test]
-fn the_refusal_of_a_container_names_the_file() {
+fn the_error_for_an_unsupported_container_names_the_file() {
     let hint = Hint {
         media_type: None,
         file_name: Some("call.amr".to_owned()),
@@ -195,7 +195,7 @@ fn content_encodings_of_matroska_are_decoded() {
 }
 
 #[test]
-fn matroska_that_was_cut_off_keeps_its_content_encoding() {
+fn truncated_matroska_keeps_its_content_encoding() {
     for packed in [Packed::Stripped, Packed::Zlib] {
         let content = make::matroska(packed);
         let whole = samples_of(&content).unwrap();
@@ -211,7 +211,7 @@ fn matroska_that_was_cut_off_keeps_its_content_encoding() {
 
 #[test]
 fn layer_1_is_decoded() {
-    // 128 kbit/s, 44.1 kHz, one channel: 34 slots of four bytes. No sub-band has bits, so all is silence.
+    // 128 kbit/s, 44.1 kHz, mono: 34 slots of four bytes. No sub-band has bits, so the frame is silent.
     let mut frame = b"\xff\xff\x40\xc0".to_vec();
     frame.resize(4 * 34, 0);
     let content = frame.repeat(20);
@@ -247,7 +247,7 @@ fn a_damaged_zlib_frame_of_matroska_is_skipped() {
 }
 
 #[test]
-fn wav_is_read_however_its_header_is_written() {
+fn wav_is_read_with_all_header_variants() {
     for (content, what) in [
         (make::rf64(), "RF64"),
         (make::rifx(), "RIFX"),
@@ -257,16 +257,16 @@ fn wav_is_read_however_its_header_is_written() {
             "an odd chunk without padding",
         ),
         (make::no_lengths(make::odd_chunk()), "lengths of 0"),
-        (make::wide_high(), "24 bits in four bytes, upper end"),
-        (make::wide_low(), "24 bits in four bytes, lower end"),
+        (make::wide_high(), "24 bits in four bytes, high bits"),
+        (make::wide_low(), "24 bits in four bytes, low bits"),
     ] {
         assert_is_speech(&content, what);
     }
-    assert_refused(&make::cool_edit(), "PCM of 24 bits in floating point");
+    assert_refused(&make::cool_edit(), "24-bit PCM in floating point");
 }
 
 #[test]
-fn g711_in_wav_is_read_whatever_its_header_says_of_bits() {
+fn g711_in_wav_is_read_regardless_of_the_stated_bit_depth() {
     for name in ["pcm_alaw.wav", "pcm_mulaw.wav"] {
         let plain = samples_of(&file(name)).unwrap();
         for change in [make::short_g711_header, make::extensible_g711_header] {
@@ -276,7 +276,7 @@ fn g711_in_wav_is_read_whatever_its_header_says_of_bits() {
 }
 
 #[test]
-fn unknown_lengths_stand_for_the_rest_of_the_file() {
+fn unknown_lengths_mean_the_rest_of_the_file() {
     for (name, change) in [
         (
             "pcm_s16be.aiff",
@@ -295,7 +295,7 @@ fn unknown_lengths_stand_for_the_rest_of_the_file() {
 }
 
 #[test]
-fn of_aac_with_explicit_extensions_the_core_is_decoded() {
+fn the_core_of_aac_with_explicit_extensions_is_decoded() {
     let plain = samples_of(&file("aac.m4a")).unwrap();
     for change in [make::explicit_sbr, make::explicit_ps] {
         assert!(samples_of(&change(file("aac.m4a"))).unwrap() == plain);
@@ -310,7 +310,7 @@ fn a_track_may_have_two_sample_entries() {
 }
 
 #[test]
-fn mpeg_frames_are_found_behind_junk() {
+fn mpeg_frames_are_found_after_junk() {
     let plain = "mp3_vbr_bare.mp3";
     let expected = samples_of(&file(plain)).unwrap();
     for change in [
@@ -328,7 +328,7 @@ fn mpeg_frames_are_found_behind_junk() {
 }
 
 #[test]
-fn junk_without_end_is_not_audio() {
+fn endless_junk_is_not_audio() {
     let junk = make::behind_noise(vec![0; 3_000_000]);
     assert!(matches!(refusal(&junk), Error::NotAudio(_)));
     let late = [vec![0; 1_100_000], file("mp3_vbr_bare.mp3")].concat();
@@ -342,7 +342,7 @@ fn a_picture_in_flac_may_be_large() {
 }
 
 #[test]
-fn headers_that_are_cut_off_are_reported_as_damage() {
+fn truncated_headers_are_reported_as_damage() {
     for (name, len) in [
         ("pcm_s16le.wav", 30),
         ("pcm_s16be.aiff", 20),
@@ -373,25 +373,25 @@ fn unknown_codecs_of_quicktime_are_refused_by_name() {
 }
 
 #[test]
-fn the_byte_order_of_quicktime_is_that_of_its_sample_entry() {
-    // Without the box `enda` they are big-endian.
+fn the_byte_order_of_quicktime_follows_the_sample_entry() {
+    // Without the box `enda` samples are big-endian.
     let big = samples_of(&file("pcm_s24be.mov")).unwrap();
     assert!(big == clip());
     let little = make::with_sample_entry(file("pcm_s24be.mov"), b"in24", b"42ni");
     assert!(samples_of(&little).unwrap() != big);
 }
 
-/// A transport stream of the packets whose PID is kept, with other bytes before and behind each.
-fn transport(keep: impl Fn(u16) -> bool, before: &[u8], behind: &[u8]) -> Vec<u8> {
+/// A transport stream filtered by PID, with extra bytes before and after each packet.
+fn transport(keep: impl Fn(u16) -> bool, before: &[u8], after: &[u8]) -> Vec<u8> {
     file("mp3.ts")
         .chunks(188)
         .filter(|packet| keep(u16::from_be_bytes([packet[1] & 0x1f, packet[2]])))
-        .flat_map(|packet| [before, packet, behind].concat())
+        .flat_map(|packet| [before, packet, after].concat())
         .collect()
 }
 
 #[test]
-fn transport_streams_are_read_with_other_lengths_of_packets_and_without_a_table() {
+fn transport_streams_are_read_with_other_packet_lengths_and_without_tables() {
     let plain = samples_of(&file("mp3.ts")).unwrap();
     for (content, what) in [
         (transport(|_| true, b"time", b""), "192 bytes"),
@@ -403,7 +403,7 @@ fn transport_streams_are_read_with_other_lengths_of_packets_and_without_a_table(
 }
 
 #[test]
-fn a_transport_stream_that_lost_bytes_is_decoded_further() {
+fn a_transport_stream_with_missing_bytes_is_resynchronised() {
     let whole = file("mp3.ts");
     let half = whole.len() / 2;
     let content = [&whole[..half - 100], &whole[half..]].concat();

@@ -1,4 +1,4 @@
-//! Damaged files give what can be decoded, or an error; never a panic, and never an endless loop.
+//! Damaged files yield what can be decoded, or an error; never a panic or an endless loop.
 
 mod common;
 #[path = "matrix/make.rs"]
@@ -32,7 +32,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Seconds of audio in the file, or why there are none.
+/// Seconds of decoded audio, or the error.
 fn run(content: Vec<u8>) -> Result<f64, Error> {
     let mut bytes = Bytes::new();
     bytes.append(content);
@@ -43,7 +43,7 @@ fn run(content: Vec<u8>) -> Result<f64, Error> {
     Ok(frames.duration())
 }
 
-/// A small generator, so that a failure can be repeated (Marsaglia, "Xorshift RNGs", 2003).
+/// A small generator, so that failures are reproducible (Marsaglia, "Xorshift RNGs", 2003).
 struct Random(u64);
 
 impl Random {
@@ -56,10 +56,10 @@ impl Random {
 }
 
 #[test]
-fn a_file_cut_off_anywhere_yields_its_beginning_or_an_error() {
+fn a_truncated_file_yields_its_beginning_or_an_error() {
     for (name, content) in files() {
         let whole = run(content.clone());
-        // Every place in the headers, then twenty more.
+        // Every offset in the headers, then twenty more.
         let step = (content.len() / 20).max(1);
         for end in (0..content.len().min(120)).chain((120..content.len()).step_by(step)) {
             let cut = run(content[..end].to_vec());
@@ -74,7 +74,7 @@ fn a_file_cut_off_anywhere_yields_its_beginning_or_an_error() {
 }
 
 #[test]
-fn the_first_half_of_a_recording_can_be_heard() {
+fn the_first_half_of_a_recording_can_be_decoded() {
     for name in [
         "pcm_s16le.wav",
         "pcm_s16be.aiff",
@@ -105,7 +105,7 @@ fn flipped_bytes_do_no_harm() {
     for (_, content) in files() {
         for round in 0..30 {
             let mut damaged = content.clone();
-            // Most rounds hurt only headers, which are at the start, or at the end.
+            // Most rounds damage only headers, which are at the start or the end.
             let len = damaged.len();
             let reach = match round % 3 {
                 0 => 0..len.min(600),
@@ -121,7 +121,7 @@ fn flipped_bytes_do_no_harm() {
 }
 
 #[test]
-fn garbage_is_refused() {
+fn garbage_is_rejected() {
     let mut random = Random(42);
     for size in [1, 2, 3, 16, 100, 4_000, 100_000] {
         for _ in 0..10 {

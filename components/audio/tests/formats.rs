@@ -1,11 +1,11 @@
-//! Every container and codec that is known is decoded to the clip it was made of (formats.sh), and others are refused by name.
+//! Every supported container and codec decodes to the clip it was generated from (formats.sh), and others are rejected by name.
 
 mod common;
 
 use audio::{Decoder, Error, Format, Frames, Hint};
 use common::{CLIP, bytes, clip, correlation, data, samples_of};
 
-/// What the file is, and its samples at 16 kHz.
+/// The format of the file, and its samples at 16 kHz.
 fn decode(name: &str) -> Result<(Format, Vec<f32>), Error> {
     let content = data(&format!("formats/{name}"));
     let format = Decoder::open(bytes(&content), &Hint::default())?
@@ -39,7 +39,7 @@ const fn of(
 }
 
 #[test]
-fn lossless_codecs_give_the_very_samples() {
+fn lossless_codecs_decode_to_identical_samples() {
     let clip = clip();
     for (expected, tolerance) in [
         (of("pcm_u8.wav", "wav", "pcm_u8", 16_000, 1), 1.0 / 128.0),
@@ -71,7 +71,7 @@ fn lossless_codecs_give_the_very_samples() {
 }
 
 #[test]
-fn gsm_is_decoded_to_the_bit() {
+fn gsm_decoding_is_bit_exact() {
     let content = data("formats/gsm_loud.wav");
     let mut decoder = Decoder::open(bytes(&content), &Hint::default()).unwrap();
     let mut samples = Vec::new();
@@ -91,10 +91,10 @@ fn gsm_is_decoded_to_the_bit() {
 }
 
 #[test]
-fn lossy_codecs_give_the_clip_at_its_time() {
+fn lossy_codecs_decode_to_the_clip_with_the_expected_delay() {
     let clip = clip();
-    // The least correlation, and the greatest number of samples that an encoder's delay leaves at the start: MP4, ADTS and
-    // Matroska do not say, or symphonia does not read, how much of it is to be cut.
+    // Minimum correlation, and maximum encoder delay in samples at the start: MP4, ADTS and
+    // Matroska do not state, or symphonia does not read, how much to trim.
     for (expected, least, delay) in [
         (of("pcm_alaw.wav", "wav", "pcm_alaw", 16_000, 1), 0.999, 0),
         (of("pcm_mulaw.wav", "wav", "pcm_mulaw", 16_000, 1), 0.999, 0),
@@ -133,7 +133,7 @@ fn lossy_codecs_give_the_clip_at_its_time() {
             0.98,
             0,
         ),
-        // The beginning is not lost, so all of the encoder's delay is there, unless its length is stated.
+        // The beginning is not trimmed, so the whole encoder delay is there, unless its length is stated.
         (of("mp3.wav", "wav", "mp3", 16_000, 1), 0.98, 1105),
         (of("mp3.flv", "flv", "mp3", 22_050, 1), 0.98, 802),
         (of("aac.flv", "flv", "aac", 16_000, 1), 0.98, 1024),
@@ -169,7 +169,7 @@ fn lossy_codecs_give_the_clip_at_its_time() {
     }
 }
 
-/// Container, codec, rate, channels and length; gives the samples.
+/// Checks container, codec, rate, channels and length; returns the samples.
 fn check_format(expected: &Expected) -> Vec<f32> {
     let name = expected.file;
     let (format, samples) = decode(name).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -200,7 +200,7 @@ fn check_format(expected: &Expected) -> Vec<f32> {
 }
 
 #[test]
-fn joined_ogg_files_of_different_rates_follow_each_other() {
+fn joined_ogg_files_of_different_rates_are_decoded_in_order() {
     let mut frames = Frames::open(
         bytes(&data("formats/vorbis_chained.ogg")),
         &Hint::default(),
@@ -220,7 +220,7 @@ fn joined_ogg_files_of_different_rates_follow_each_other() {
 }
 
 #[test]
-fn codecs_that_are_not_known_are_refused_by_name() {
+fn unsupported_codecs_are_rejected_by_name() {
     for (file, name) in [
         ("opus.ogg", "Opus"),
         ("opus.webm", "Opus"),
@@ -242,7 +242,7 @@ fn a_film_without_sound_has_no_audio_track() {
 }
 
 #[test]
-fn what_is_no_audio_is_not_audio() {
+fn text_is_not_audio() {
     for file in ["picture.png", "text.txt"] {
         assert!(matches!(decode(file), Err(Error::NotAudio(_))), "{file}");
     }

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes tests/data: one spoken clip, and that clip in every container and codec that `audio` knows, and in some that it
-# must refuse. Needs ffmpeg (with libmp3lame, libvorbis, libopus, libgsm) and espeak-ng. The results are kept in the repository, so
-# this is run only to change them; afterwards run golden.py.
+# Generates tests/data: one spoken clip, and that clip in every container and codec that `audio` supports, and in some that it
+# must reject. Needs ffmpeg (with libmp3lame, libvorbis, libopus, libgsm) and espeak-ng. The results are committed, so
+# run this only to change them, and golden.py afterwards.
 set -eu
 cd "$(dirname "$0")/data"
 mkdir -p formats
@@ -13,7 +13,7 @@ rm speech.wav
 head -c 38400 speech.s16 > clip.s16
 original="-f s16le -ar 16000 -ac 1 -i clip.s16 -flags +bitexact -map_metadata -1"
 
-# At 16 kHz, mono: nothing but the codec may change the samples.
+# At 16 kHz, mono: only the codec may change the samples.
 mono() { # FILE ARGUMENTS…
     file=$1; shift
     # shellcheck disable=SC2086
@@ -36,7 +36,7 @@ mono flac.flac -c:a flac
 mono flac.mkv -c:a flac
 mono flac.ogg -c:a flac
 mono alac.m4a -c:a alac
-# The moov atom last, as recorders write it, and first, as servers do.
+# With the moov atom last, as recorders write it, and first, as servers do.
 mono aac.m4a -c:a aac -b:a 64k
 mono aac_faststart.m4a -c:a aac -b:a 64k -movflags +faststart
 mono aac_22050.aac -c:a aac -b:a 64k -ar 22050
@@ -44,7 +44,7 @@ mono aac_22050.aac -c:a aac -b:a 64k -ar 22050
 # Resampled and in stereo.
 mono mp3_44100_stereo.mp3 -c:a libmp3lame -b:a 128k -ar 44100 -ac 2
 mono mp3_vbr_tagged.mp3 -c:a libmp3lame -q:a 4 -ar 24000 -metadata title=Fox -id3v2_version 3 -write_id3v1 1
-# As some recorders write it: no header that states the length. The silence makes the first frames larger than the mean.
+# As some recorders write it, without a header that states the length. The silence makes the first frames larger than average.
 mono mp3_vbr_bare.mp3 -c:a libmp3lame -q:a 4 -ar 24000 -af apad=pad_dur=2 -write_xing 0 -id3v2_version 0
 mono flac_48000_stereo.flac -c:a flac -ar 48000 -ac 2
 mono vorbis_44100_stereo.ogg -c:a libvorbis -q:a 5 -ar 44100 -ac 2
@@ -52,7 +52,7 @@ mono vorbis.webm -c:a libvorbis -q:a 5
 mono vorbis.mkv -c:a libvorbis -q:a 5
 mono pcm_24000_quad.wav -c:a pcm_s16le -ar 24000 -ac 4
 
-# Containers that are taken apart without symphonia, and what it stumbles over.
+# Containers that are demultiplexed without symphonia, and files that it fails on.
 mono pcm_s24be.mov -c:a pcm_s24be
 mono pcm_mulaw.mov -c:a pcm_mulaw
 mono ima4.mov -c:a adpcm_ima_qt
@@ -70,9 +70,9 @@ mono aac.ts -c:a aac -b:a 64k
 mono mp3.mpg -c:a libmp3lame -b:a 32k
 mono mp2.mp2 -c:a mp2 -b:a 64k
 
-# Codecs that symphonia does not have.
+# Codecs that symphonia lacks.
 mono gsm.wav -c:a libgsm_ms -ar 8000 -b:a 13000
-# Clipped, so that the arithmetic saturates; libgsm decodes it as the recommendation says, ffmpeg's own decoder does not.
+# Clipped, so that the arithmetic saturates; libgsm decodes it according to the recommendation, ffmpeg's own decoder does not.
 mono gsm_loud.wav -af volume=40dB -c:a libgsm_ms -ar 8000 -b:a 13000
 ffmpeg -v error -y -c:a libgsm_ms -i formats/gsm_loud.wav -f s16le gsm_loud.s16
 mono g722.wav -c:a g722
@@ -83,7 +83,7 @@ mono second.ogg -c:a libvorbis -q:a 5
 cat formats/vorbis_44100_stereo.ogg formats/second.ogg > formats/vorbis_chained.ogg
 rm formats/second.ogg
 
-# To be refused.
+# To be rejected.
 mono opus.ogg -c:a libopus -b:a 24k
 mono opus.webm -c:a libopus -b:a 24k
 mono ac3.mp4 -c:a ac3 -b:a 64k -ar 48000

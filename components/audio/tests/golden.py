@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes tests/data/log_mel_{80,128}.f32: what `audio` must make of tests/data/speech.s16, and log_mel_short_80.f32 of its
-first 190 samples, fewer than the reflection before the first frame.
+"""Writes tests/data/log_mel_{80,128}.f32, the expected frames of tests/data/speech.s16, and log_mel_short_80.f32, those of its
+first 190 samples, which are fewer than the reflection before the first frame.
 
-The reference is the spectrogram function and the mel filters that transformers' WhisperFeatureExtractor uses, over the
-clip as it is (not padded to 30 s) and before the normalisation; without its last frame, which Whisper drops. The files
+The reference is the spectrogram function and the mel filters of transformers' WhisperFeatureExtractor, applied to the
+unpadded clip and before the normalisation; without the last frame, which Whisper drops. The files
 are float32, little-endian, `[frames][bins]`.
 
     pip install numpy transformers && python3 golden.py

@@ -1,4 +1,4 @@
-//! The log-mel frames against the reference that golden.py wrote.
+//! Compares log-mel frames with the reference written by golden.py.
 
 use audio::LogMel;
 

@@ -1,5 +1,5 @@
-//! Files that are made to do harm: false lengths and counts, tables whose entries all point at the same bytes, and long runs of what
-//! a reader has to examine. The samples that come out stay in proportion to the file, and so does the time.
+//! Malicious files: false lengths and counts, tables whose entries all point to the same bytes, and long runs of data that
+//! a reader must examine. Output size and run time stay proportional to the file size.
 
 mod common;
 #[path = "matrix/make.rs"]
@@ -11,7 +11,7 @@ use audio::{Decoder, Error, Hint};
 use common::{bytes, data};
 use make::Packed;
 
-/// Files in the containers that are demultiplexed without symphonia.
+/// Files in containers that are demultiplexed without symphonia.
 const FILES: [&str; 19] = [
     "aac.flv",
     "aac.ts",
@@ -46,10 +46,10 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
     files
 }
 
-/// The most samples per byte: a frame of MPEG audio has 1152, in at least 24 bytes.
+/// Maximum samples per byte: an MPEG audio frame has 1152, in at least 24 bytes.
 const MAX_SAMPLES_PER_BYTE: usize = 64;
 
-/// How many samples are decoded. Panics if they are more than the file can hold.
+/// Number of decoded samples. Panics if there are more than the file can contain.
 fn run(content: &[u8]) -> Result<usize, Error> {
     let mut decoder = Decoder::open(bytes(content), &Hint::default())?;
     let mut samples = 0;
@@ -65,7 +65,7 @@ fn run(content: &[u8]) -> Result<usize, Error> {
     Ok(samples)
 }
 
-/// The same, with a limit that a slow and busy machine keeps, but not quadratic time.
+/// The same, with a time limit that is met on a slow, busy machine, but not with quadratic run time.
 fn run_in_time(content: &[u8], what: &str) -> Result<usize, Error> {
     let start = Instant::now();
     let result = run(content);
@@ -76,7 +76,7 @@ fn run_in_time(content: &[u8], what: &str) -> Result<usize, Error> {
 }
 
 #[test]
-fn a_file_cut_off_at_any_place_gives_no_more_than_the_whole() {
+fn a_truncated_file_yields_no_more_than_the_whole_file() {
     for (name, content) in files() {
         let whole = run(&content).unwrap();
         for end in (0..content.len().min(2_000)).chain((2_000..content.len()).step_by(97)) {
@@ -94,7 +94,7 @@ fn a_file_cut_off_at_any_place_gives_no_more_than_the_whole() {
 fn false_numbers_do_no_harm() {
     for (name, content) in files() {
         let last = content.len() - 4;
-        // Headers are at the start, or at the end.
+        // Headers are at the start or the end.
         let places = (0..last.min(600)).chain(last.saturating_sub(900).max(600)..last);
         for (at, lie) in places.zip(
             [0, u32::MAX, 0x7fff_ffff, 1, 0x8000_0000]
@@ -112,7 +112,7 @@ fn false_numbers_do_no_harm() {
     }
 }
 
-/// A box of MP4.
+/// An MP4 box.
 fn atom(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
     [
         &(content.len() as u32 + 8).to_be_bytes(),
@@ -122,7 +122,7 @@ fn atom(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// A track of A-law whose tables are these: duration of samples, samples of chunks, sizes, offsets.
+/// An A-law track with these tables: samples per chunk, sample sizes, chunk offsets.
 fn mp4(stsc: &[u32], stsz: &[u32], stco: &[u32]) -> Vec<u8> {
     let table = |name, numbers: &[u32]| {
         let content: Vec<u8> = numbers.iter().flat_map(|n| n.to_be_bytes()).collect();
@@ -154,7 +154,7 @@ fn mp4(stsc: &[u32], stsz: &[u32], stco: &[u32]) -> Vec<u8> {
 }
 
 #[test]
-fn chunks_of_mp4_that_all_are_the_whole_file_come_to_an_end() {
+fn mp4_chunks_that_each_span_the_whole_file_terminate() {
     let honest = mp4(&[0, 1, 1, 1000, 1], &[0, 1, 1000], &[0, 1, 0]);
     assert_eq!(run(&honest).unwrap(), 1000);
     let mut offsets = vec![0; 100_002];
@@ -162,7 +162,7 @@ fn chunks_of_mp4_that_all_are_the_whole_file_come_to_an_end() {
     let content = mp4(&[0, 1, 1, u32::MAX, 1], &[0, 1, u32::MAX], &offsets);
     let samples = run_in_time(&content, "chunks").unwrap();
     assert!(samples <= content.len());
-    // Sizes that are looked up one by one, for chunks that claim to have all of them.
+    // Individual sizes, for chunks that each claim all samples.
     let mut sizes = vec![0; 100_003];
     sizes[2] = 100_000;
     let content = mp4(&[0, 1, 1, u32::MAX, 1], &sizes, &offsets);
@@ -170,7 +170,7 @@ fn chunks_of_mp4_that_all_are_the_whole_file_come_to_an_end() {
 }
 
 #[test]
-fn boxes_in_boxes_and_boxes_without_content_take_time_in_proportion() {
+fn nested_and_empty_boxes_take_linear_time() {
     let mut nested = Vec::new();
     for _ in 0..50_000 {
         nested.extend([0, 0, 0, 0]);
@@ -186,7 +186,7 @@ fn boxes_in_boxes_and_boxes_without_content_take_time_in_proportion() {
 }
 
 #[test]
-fn long_runs_of_marks_take_time_in_proportion() {
+fn long_runs_of_markers_take_linear_time() {
     let whole = |start: &[u8], run: &[u8]| [start, &run.repeat(2_000_000 / run.len())].concat();
     let riff = b"RIFF\xff\xff\xff\xffWAVE";
     let matroska = b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff";
@@ -248,7 +248,7 @@ fn false_lacing_of_matroska_does_no_harm() {
 
 #[test]
 fn packets_without_a_start_are_skipped() {
-    // A transport stream in which no PES packet begins.
+    // A transport stream in which no PES packet starts.
     let mut content = data("formats/mp3.ts");
     for packet in content.chunks_exact_mut(188) {
         packet[1] &= !0x40;
@@ -272,7 +272,7 @@ fn the_index_of_an_avi_file_is_not_used() {
     let mut content = plain.clone();
     content[index + 8..].fill(0xff);
     assert_eq!(run(&content).unwrap(), whole);
-    // Without it, and with lengths of lists that were never set.
+    // Without the index, and with list lengths that were never set.
     content.truncate(index);
     assert_eq!(run(&content).unwrap(), whole);
     let movie = content.windows(4).position(|name| name == b"movi").unwrap();
@@ -280,7 +280,7 @@ fn the_index_of_an_avi_file_is_not_used() {
         content[at..at + 4].fill(0);
     }
     assert_eq!(run(&content).unwrap(), whole);
-    // Cut off in its sound.
+    // Truncated in the audio.
     let cut = run(&content[..(movie + content.len()) / 2]).unwrap();
     assert!((whole / 4..whole).contains(&cut), "{cut} of {whole}");
 }

@@ -1,5 +1,4 @@
-//! Files that are joined end to end (`cat a.mp3 b.mp3`) are heard whole, and WAV files whose header does not know how long
-//! they are.
+//! Concatenated files (`cat a.mp3 b.mp3`), and WAV files whose header does not state the length, are decoded to the end.
 
 mod common;
 
@@ -10,7 +9,7 @@ fn format(name: &str) -> Vec<u8> {
     data(&format!("formats/{name}"))
 }
 
-/// That the clip is heard at each of the times, in samples; up to 0.1 s later for each joint before.
+/// Asserts that the clip occurs at each of the times, in samples; up to 0.1 s later per preceding joint.
 fn assert_clip_at(samples: &[f32], times: &[usize], what: &str) {
     let clip = clip();
     let slack = |joint: usize| 1_600 * (joint + 1);
@@ -38,19 +37,19 @@ fn assert_joined(files: &[&str]) {
 }
 
 #[test]
-fn joined_mp3_files_are_heard_whole() {
+fn joined_mp3_files_are_decoded_completely() {
     assert_joined(&["mp3_44100_stereo.mp3"; 2]);
     assert_joined(&["mp3_44100_stereo.mp3"; 5]);
-    // With a tag at both ends, and of another rate.
+    // With a tag at both ends, and another rate.
     assert_joined(&["mp3_vbr_tagged.mp3"; 3]);
     assert_joined(&["mp3_vbr_tagged.mp3", "mp3_44100_stereo.mp3"]);
 }
 
-/// Samples of `mp3_vbr_bare.mp3`: the clip, two seconds of silence, and what the encoder adds at both ends.
+/// Samples of `mp3_vbr_bare.mp3`: the clip, two seconds of silence, and the encoder's padding at both ends.
 const BARE: std::ops::Range<usize> = CLIP + 32_000..CLIP + 32_000 + 2_400;
 
 #[test]
-fn mp3_frames_without_a_header_are_heard_behind_a_file_that_has_one() {
+fn mp3_frames_without_a_header_are_decoded_after_a_file_with_one() {
     let content = [format("mp3_vbr_tagged.mp3"), format("mp3_vbr_bare.mp3")].concat();
     let samples = samples_of(&content).unwrap();
     assert_clip_at(&samples, &[0, CLIP], "with and without a header");
@@ -62,14 +61,14 @@ fn mp3_frames_without_a_header_are_heard_behind_a_file_that_has_one() {
 }
 
 #[test]
-fn an_mp3_file_without_a_header_is_heard_to_its_end_whatever_length_is_estimated() {
+fn an_mp3_file_without_a_header_is_decoded_to_the_end_regardless_of_the_estimated_length() {
     let samples = samples_of(&format("mp3_vbr_bare.mp3")).unwrap();
     assert_clip_at(&samples, &[0], "without a header");
     assert!(BARE.contains(&samples.len()), "{} samples", samples.len());
 }
 
 #[test]
-fn joined_flac_files_give_the_very_samples() {
+fn joined_flac_files_decode_to_identical_samples() {
     let clip = clip();
     let file = format("flac.flac");
     for count in 2..5 {
@@ -80,7 +79,7 @@ fn joined_flac_files_give_the_very_samples() {
 }
 
 #[test]
-fn joined_wav_files_give_the_very_samples_even_if_the_last_does_not_know_its_length() {
+fn joined_wav_files_decode_to_identical_samples_even_if_the_last_has_no_length() {
     let clip = clip();
     let file = format("pcm_s16le.wav");
     for last in [
@@ -95,14 +94,14 @@ fn joined_wav_files_give_the_very_samples_even_if_the_last_does_not_know_its_len
 }
 
 #[test]
-fn mp3_of_another_rate_is_heard_behind_frames_without_a_header() {
+fn mp3_of_another_rate_is_decoded_after_frames_without_a_header() {
     let files = ["mp3_vbr_bare.mp3", "mp3_44100_stereo.mp3"];
     let samples = samples_of(&files.map(format).concat()).unwrap();
     assert_clip_at(&samples, &[0, CLIP + 32_000], "another rate");
 }
 
 #[test]
-fn what_follows_a_damaged_adts_header_is_heard() {
+fn decoding_continues_after_a_damaged_adts_header() {
     let mut content = format("aac_22050.aac");
     let count = |content: &[u8]| {
         let mut decoder = Decoder::open(bytes(content), &Hint::default()).unwrap();
@@ -114,17 +113,17 @@ fn what_follows_a_damaged_adts_header_is_heard() {
     };
     let (whole, none) = count(&content);
     assert_eq!(none, 0);
-    // The length of a frame is in 13 bits behind the fourth byte's first six (ISO/IEC 13818-7, 6.2).
+    // The frame length is in 13 bits after the first six of the fourth byte (ISO/IEC 13818-7, 6.2).
     let length = |at: usize| {
         let bits = |index: usize| usize::from(content[at + index]);
         (bits(3) & 3) << 11 | bits(4) << 3 | bits(5) >> 5
     };
     let third = (0..3).fold(0, |at, _| at + length(at));
-    // A sampling rate that there is not.
+    // An invalid sample rate.
     content[third + 2] |= 0b0011_1100;
     let (heard, skipped) = count(&content);
     assert!(skipped > 0);
-    // What is left of the frame may look like another one or two; no more is lost.
+    // The rest of the frame may look like one or two more; no more is lost.
     assert!(
         heard < whole && heard + 4 * 1024 > whole,
         "{heard} of {whole}"
@@ -132,7 +131,7 @@ fn what_follows_a_damaged_adts_header_is_heard() {
 }
 
 #[test]
-fn joined_ogg_and_adts_files_are_heard_whole() {
+fn joined_ogg_and_adts_files_are_decoded_completely() {
     assert_joined(&["vorbis_44100_stereo.ogg"; 3]);
     assert_joined(&["flac.ogg"; 2]);
     assert_joined(&["aac_22050.aac"; 3]);
@@ -148,13 +147,13 @@ fn wav_that_states(riff: u32, samples: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_wav_file_that_does_not_know_its_length_is_heard_to_its_end() {
+fn a_wav_file_without_a_length_is_decoded_to_the_end() {
     let clip = clip();
     let bytes = 2 * CLIP as u32;
     for (riff, data) in [
         // ffmpeg to a pipe.
         (u32::MAX, u32::MAX),
-        // Others to a pipe, and recorders that were cut off.
+        // Others to a pipe, and interrupted recorders.
         (0, 0),
         (36, 0),
         (70, 0),
@@ -173,7 +172,7 @@ fn a_wav_file_that_does_not_know_its_length_is_heard_to_its_end() {
 }
 
 #[test]
-fn a_wav_file_whose_data_ends_early_is_believed() {
+fn a_data_chunk_shorter_than_the_file_is_trusted() {
     let mut file = wav_that_states(2 * CLIP as u32 + 70, 2_000);
     file.truncate(file.len() - 1);
     assert_eq!(samples_of(&file).unwrap(), clip()[..1_000]);

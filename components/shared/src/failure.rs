@@ -1,34 +1,34 @@
-//! Why a request fails, and how the answer says so.
+//! Request failures and their error responses.
 
 use crate::bindings::speech::pipeline::{features, inference};
 
-/// The stable code of a failure, for programs.
+/// The stable, machine-readable code of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// The request is malformed, or an option is.
+    /// The request or an option is malformed.
     BadRequest,
-    /// The body ended before it was complete.
+    /// The body was truncated.
     IncompleteBody,
-    /// Not one of the methods that the handler takes.
+    /// The handler does not support the method.
     MethodNotAllowed,
     /// The body is larger than the host allows.
     BodyTooLarge,
-    /// The recording lasts longer than is taken.
+    /// The recording is longer than allowed.
     AudioTooLong,
-    /// Not audio, or a codec that is not supported.
+    /// Not audio, or an unsupported codec.
     UnsupportedMedia,
-    /// Audio, but it cannot be decoded, or there is none of it.
+    /// Audio that cannot be decoded, or has no samples.
     UndecodableAudio,
-    /// Too much to do at the moment.
+    /// Too many transcriptions at the moment.
     Overloaded,
-    /// Something that is needed cannot be reached.
+    /// A required service cannot be reached.
     Unavailable,
-    /// Something is wrong on this side.
+    /// Server error.
     Internal,
 }
 
 impl Code {
-    /// As it stands in the answer and in the record of calls.
+    /// The code as used in responses and in the record of calls.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
@@ -44,7 +44,7 @@ impl Code {
         }
     }
 
-    /// The HTTP status of the answer.
+    /// The HTTP status of the response.
     pub fn http_status(self) -> u16 {
         match self {
             Self::BadRequest | Self::IncompleteBody => 400,
@@ -62,16 +62,16 @@ impl Code {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// For programs.
+    /// Machine-readable.
     pub code: Code,
-    /// For people: what is wrong, and what to do next.
+    /// Human-readable: what is wrong, and what to do next.
     pub message: String,
-    /// Seconds after which another try makes sense, where it does.
+    /// Seconds after which to retry; `None` if retrying is pointless.
     pub retry_after: Option<u32>,
 }
 
 impl Failure {
-    /// A failure that another try does not mend.
+    /// A failure that retrying does not fix.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -86,7 +86,7 @@ impl Failure {
             .to_string()
     }
 
-    /// A request that is malformed.
+    /// A malformed request.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(Code::BadRequest, message)
     }
@@ -101,7 +101,7 @@ impl From<features::Error> for Failure {
             // The number of mel bins is the model's, not the sender's.
             Error::InvalidOption(text) => (
                 Code::Internal,
-                format!("the model and the audio front end do not fit: {text}"),
+                format!("the model and the component `audio` are incompatible: {text}"),
             ),
         };
         Self::new(code, message)
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_front_end_are_the_senders_but_for_the_mel_bins() {
+    fn audio_errors_are_client_errors_except_for_the_mel_bins() {
         use features::Error;
         for (error, status, code) in [
             (Error::NotAudio(text()), 415, "unsupported_media"),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_inference_are_the_senders_only_for_options() {
+    fn inference_errors_are_client_errors_only_for_options() {
         use inference::Error;
         for (error, status, code) in [
             (Error::UnsupportedLanguage(text()), 400, "bad_request"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn overload_says_when_to_try_again() {
+    fn overload_says_when_to_retry() {
         let failure = Failure::from(inference::Error::Overloaded(7));
         assert_eq!(
             (failure.code.http_status(), failure.code.as_str()),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_codes_have_the_statuses_of_http() {
+    fn the_other_codes_map_to_http_statuses() {
         for (code, status, name) in [
             (Code::IncompleteBody, 400, "incomplete_body"),
             (Code::MethodNotAllowed, 405, "method_not_allowed"),

@@ -1,7 +1,7 @@
-//! The body of a request with a recording, as it arrives: the recording's bytes go on to a sink, the other fields to the handler's
-//! own options.
+//! Streaming reader for the body of a request with a recording: the recording's bytes go to a sink, the other fields to the
+//! handler's options.
 //!
-//! The body is read once, from front to back, and never held as a whole.
+//! The body is read once, sequentially, and never buffered as a whole.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -13,32 +13,32 @@ use futures_core::Stream;
 
 use crate::failure::{Code, Failure};
 
-/// The bytes that a form field other than `file` may have. A prompt is text of at most a few hundred tokens.
+/// Maximum bytes of a form field other than `file`. A prompt has at most a few hundred tokens.
 const MAX_OPTION_BYTES: usize = 16 * 1024;
 
-/// The bytes that may stand before a field's content: what comes before the first boundary, and a field's headers. multer searches
-/// all of them anew with each chunk.
+/// Maximum bytes before a field's content: the preamble before the first boundary, and a field's headers. multer rescans
+/// all of them with each chunk.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// The chunks in which they may be more, as multer asks for some before it looks at what it has.
+/// Number of chunks before that limit applies: multer requests some before it looks at its buffer.
 const FEW_CHUNKS: usize = 8;
 
-/// How to send a recording, at the end of several messages.
+/// How to send a recording; appended to several messages.
 const CURL: &str = "send the recording like `curl -X POST URL -F file=@recording.mp3`";
 
-/// Bytes of a body, one chunk after the other.
+/// The chunks of a body.
 pub trait Source {
-    /// Wait for the next chunk; none at the end.
+    /// Waits for the next chunk; `None` at the end.
     fn next(&mut self) -> Result<Option<Bytes>, Broken>;
 }
 
-/// Why a body ended before its end.
+/// Why a body is incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
-    /// The host cut it off at its limit.
+    /// It exceeds the host's limit.
     #[error("the body is too large")]
     TooLarge,
-    /// The sender went away.
+    /// The client disconnected.
     #[error("the body is incomplete")]
     Incomplete,
 }
@@ -48,7 +48,7 @@ impl From<Broken> for Failure {
         match broken {
             Broken::TooLarge => Self::new(
                 Code::BodyTooLarge,
-                "the recording is larger than this server takes: send it compressed, or in parts",
+                "the recording is larger than this server accepts: send it compressed, or in parts",
             ),
             Broken::Incomplete => incomplete(),
         }
@@ -58,44 +58,44 @@ impl From<Broken> for Failure {
 fn incomplete() -> Failure {
     Failure::new(
         Code::IncompleteBody,
-        "the body ended before it was complete: send it again",
+        "the body is incomplete: send it again",
     )
 }
 
-/// The options of a handler, as fields of a form.
+/// The options of a handler, set from form fields.
 pub trait Options: Default {
-    /// Takes one option.
+    /// Sets one option.
     ///
     /// # Errors
-    /// [`Failure`] when there is no such option, or the value is not one that it can have.
+    /// [`Failure`] if the option is unknown or the value is invalid.
     fn set(&mut self, name: &str, value: &str) -> Result<(), Failure>;
 }
 
-/// Takes the recording.
+/// Receives the recording.
 pub trait Sink {
-    /// A recording begins. Called once, before its bytes.
+    /// A recording starts. Called once, before its bytes.
     fn begin(&mut self, media_type: Option<String>, file_name: Option<String>);
     /// Its next bytes.
     fn append(&mut self, bytes: &[u8]);
 }
 
-/// What a body is, by the request's content type.
+/// Kind of a body, by the request's content type.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A form with the recording in the field `file`.
     Form {
-        /// What stands between its fields.
+        /// The delimiter between its fields.
         boundary: String,
     },
     /// The recording itself.
     Raw {
-        /// What the sender says it is, if that says anything.
+        /// The stated media type, unless it is generic.
         media_type: Option<String>,
     },
 }
 
 impl Kind {
-    /// From the header `content-type`, if there is one.
+    /// The kind for a `content-type` header, if there is one.
     pub fn of(content_type: Option<&str>) -> Result<Self, Failure> {
         let essence = content_type
             .and_then(|text| text.split(';').next())
@@ -112,24 +112,24 @@ impl Kind {
         }
         if essence.starts_with("multipart/") {
             return Err(Failure::bad_request(format!(
-                "{essence} is no form that is known: {CURL}"
+                "{essence} is not supported: {CURL}"
             )));
         }
-        // `curl --data-binary` sends the form type for any file, and the others say nothing either.
-        let says_nothing = [
+        // `curl --data-binary` sends the form type for any file; the others are generic too.
+        let generic = [
             "",
             "application/octet-stream",
             "application/x-www-form-urlencoded",
         ];
-        let media_type = (!says_nothing.contains(&essence.as_str())).then_some(essence);
+        let media_type = (!generic.contains(&essence.as_str())).then_some(essence);
         Ok(Self::Raw { media_type })
     }
 }
 
-/// Read a body to its end: the recording into `sink`, and the options of a form.
+/// Reads a body to its end: the recording into `sink`, and the options of a form.
 ///
 /// # Errors
-/// [`Failure`] when the body breaks off, is not a form as its content type says, or has a field that is not an option.
+/// [`Failure`] if the body is truncated, is not the form that its content type states, or has an unknown field.
 pub fn read<O: Options>(
     source: impl Source + Send,
     kind: Kind,
@@ -157,7 +157,7 @@ async fn read_form<O: Options>(
     let mut form = multer::Multipart::new(
         Chunks {
             source,
-            gave: false,
+            yielded: false,
             head: head.clone(),
         },
         boundary,
@@ -168,10 +168,10 @@ async fn read_form<O: Options>(
     loop {
         head.begin();
         let field = match form.next_field().await {
-            // Also where the whole body came: multer looks for the boundary until there is nothing left.
+            // Also if the body is complete: multer searches for the boundary to the end.
             Err(multer::Error::IncompleteStream) if !begun => {
                 return Err(Failure::bad_request(format!(
-                    "the body does not contain the boundary {boundary:?} that its content type names, or ends there: {CURL}"
+                    "the body does not contain the boundary {boundary:?} of its content type, or ends there: {CURL}"
                 )));
             }
             field => field.map_err(form_failure)?,
@@ -210,7 +210,9 @@ async fn read_form<O: Options>(
             value.extend_from_slice(&chunk);
         }
         let value = std::str::from_utf8(&value).map_err(|_| {
-            Failure::bad_request(format!("the option {name:?} is not UTF-8: encode it so"))
+            Failure::bad_request(format!(
+                "the option {name:?} is not UTF-8: encode it as UTF-8"
+            ))
         })?;
         options.set(&name, value)?;
     }
@@ -238,16 +240,16 @@ fn form_failure(error: multer::Error) -> Failure {
     }
 }
 
-/// Why a form is not read on.
+/// Why reading a form stopped.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 enum Unread {
     #[error(transparent)]
     Broken(Broken),
-    #[error("there is too much before the content of a field")]
+    #[error("there are too many bytes before the content of a field")]
     HeadTooLong,
 }
 
-/// How many chunks and bytes have come since multer began to look for a field; none while it reads a field's content.
+/// Chunks and bytes read since multer started looking for a field; `None` while it reads a field's content.
 #[derive(Debug, Default, Clone)]
 struct Head(Arc<Mutex<Option<(usize, usize)>>>);
 
@@ -276,11 +278,11 @@ impl Head {
     }
 }
 
-/// A source as the stream that multer reads.
+/// Adapts a source to the stream that multer reads.
 struct Chunks<S> {
     source: S,
-    /// Whether the last poll gave a chunk.
-    gave: bool,
+    /// Whether the last poll yielded a chunk.
+    yielded: bool,
     head: Head,
 }
 
@@ -298,11 +300,11 @@ impl<S: Source> Stream for Chunks<S> {
     type Item = Result<Bytes, Unread>;
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // Nothing in here is pinned.
+        // No field is pinned.
         let this = self.get_mut();
-        // multer keeps reading until a poll gives nothing, which with a source that waits would be the whole body.
-        this.gave = !this.gave;
-        if this.gave {
+        // multer reads until a poll is pending; a blocking source never is, so multer would buffer the whole body.
+        this.yielded = !this.yielded;
+        if this.yielded {
             Poll::Ready(this.next().transpose())
         } else {
             Poll::Pending
@@ -312,7 +314,7 @@ impl<S: Source> Stream for Chunks<S> {
 
 impl<S> Unpin for Chunks<S> {}
 
-/// Run a future that only ever waits by calling the host: a poll that gives nothing can be repeated at once.
+/// Runs a future that waits only in calls to the host, so a pending poll can be repeated immediately.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
@@ -327,7 +329,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 mod tests {
     use super::*;
 
-    /// Gives `bytes` in chunks, then the end or an error.
+    /// Yields `bytes` in chunks, then the end or an error.
     struct Script {
         bytes: Vec<u8>,
         chunk: usize,
@@ -375,7 +377,6 @@ mod tests {
         body
     }
 
-    /// Some options.
     #[derive(Debug, Default, PartialEq)]
     struct Given {
         language: Option<String>,
@@ -411,7 +412,7 @@ mod tests {
     const FILE: &str = "name=\"file\"; filename=\"a.mp3\"\r\nContent-Type: audio/mpeg";
 
     #[test]
-    fn options_may_stand_before_and_behind_the_file() {
+    fn options_may_precede_and_follow_the_file() {
         let audio: Vec<u8> = (0..100_000).map(|i| (i % 251) as u8).collect();
         let body = form(&[
             ("name=\"language\"", b"de"),
@@ -432,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_goes_on_in_chunks_as_it_arrives() {
+    fn the_file_is_passed_on_in_chunks_as_it_arrives() {
         let (result, kept) = read_form_bytes(form(&[(FILE, &[1; 100_000])]), 4096, Ok(()));
         assert!(result.is_ok());
         assert!(kept.largest_append <= 2 * 4096, "{}", kept.largest_append);
@@ -468,7 +469,7 @@ mod tests {
         for end in [Ok(()), Err(Broken::Incomplete)] {
             for length in [0, 10, 60, 500, body.len() - 10] {
                 let (result, _) = read_form_bytes(body[..length].to_vec(), 100, end);
-                // A body that is whole and does not get beyond a boundary was never a form of it.
+                // A complete body without content after a boundary is not a form.
                 let expected = match length < 100 && end.is_ok() {
                     true => Code::BadRequest,
                     false => Code::IncompleteBody,
@@ -484,9 +485,9 @@ mod tests {
         assert_eq!(cut.unwrap_err().code, Code::BodyTooLarge);
     }
 
-    /// Looking for the boundary anew at each of 437 thousand chunks took 10 s.
+    /// Searching for the boundary again with each of 437 thousand chunks took 10 s.
     #[test]
-    fn what_stands_before_the_content_of_a_field_is_bounded() {
+    fn bytes_before_the_content_of_a_field_are_bounded() {
         let long = vec![b'a'; 437_000];
         let mut endless_header = b"--X\r\nContent-Disposition: form-data; name=\"".to_vec();
         endless_header.extend(&long);
@@ -507,9 +508,9 @@ mod tests {
         assert!(read_form_bytes(preamble, 1, Ok(())).0.is_ok());
     }
 
-    /// multer asks for chunks that it does not need yet, and they are large where a client is fast.
+    /// multer requests chunks that it does not need yet, and they are large if the client is fast.
     #[test]
-    fn fields_of_any_size_may_come_in_large_chunks() {
+    fn fields_of_any_size_may_arrive_in_large_chunks() {
         let audio = vec![1; 1_000_000];
         let options = [("name=\"prompt\"", &b""[..]); 20];
         let fields = [&options[..], &[(FILE, &audio)], &options[..]].concat();
@@ -544,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_type_tells_forms_from_recordings() {
+    fn the_content_type_distinguishes_forms_from_recordings() {
         let form = Kind::of(Some("Multipart/Form-Data; boundary=\"a b\"")).unwrap();
         assert_eq!(
             form,

@@ -1,4 +1,4 @@
-//! Requests and answers of `wasi:http`.
+//! Requests and responses of `wasi:http`.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::bindings::wasi::io::streams::StreamError;
 use crate::failure::{Code, Failure};
 use crate::form::{self, Broken, Kind, Options, Sink, Source};
 
-/// Bytes that one read of the body asks for.
+/// Bytes per read of the body.
 const READ_SIZE: u64 = 64 * 1024;
 
 /// The value of a header, if it is text.
@@ -20,22 +20,22 @@ pub fn header(request: &IncomingRequest, name: &str) -> Option<String> {
     String::from_utf8(value).ok()
 }
 
-/// Reads a request with a recording: its bytes, and the options of its form.
+/// Reads the recording of a request, and the options of its form.
 ///
 /// # Errors
-/// [`Failure`] when it has no recording, or cannot be read.
+/// [`Failure`] if there is no recording, or the body cannot be read.
 pub fn read_recording<O: Options>(request: &IncomingRequest) -> Result<(Recording, O), Failure> {
     let kind = Kind::of(header(request, "content-type").as_deref())?;
     let mut upload = Upload(None);
     let options = form::read(RequestBody::of(request)?, kind, &mut upload)?;
-    // `read` begins a recording or fails.
+    // `read` starts a recording or fails.
     let recording = upload
         .0
         .ok_or_else(|| Failure::bad_request("the request has no recording: send one"))?;
     Ok((recording, options))
 }
 
-/// The recording, once it begins.
+/// The recording, once it has started.
 struct Upload(Option<Recording>);
 
 impl Sink for Upload {
@@ -84,8 +84,7 @@ impl Source for RequestBody {
     }
 }
 
-/// Sends an answer in JSON. `allowed`: the methods that the handler takes. A client that has gone away is no error: nobody is left
-/// to tell.
+/// Sends a JSON response. `allowed`: the methods that the handler supports. A disconnected client is not an error.
 pub fn send(out: ResponseOutparam, result: Result<String, Failure>, allowed: &str) {
     let (status, body, retry_after, allow) = match result {
         Ok(body) => (200, body, None, None),
@@ -116,7 +115,7 @@ pub fn send(out: ResponseOutparam, result: Result<String, Failure>, allowed: &st
     let outgoing = response.body().expect("the body is taken once");
     ResponseOutparam::set(out, Ok(response));
     let stream = outgoing.write().expect("the stream is taken once");
-    // The most that one call may write.
+    // 4096 bytes is the maximum per call.
     for chunk in body.as_bytes().chunks(4096) {
         if stream.blocking_write_and_flush(chunk).is_err() {
             return;

@@ -1,5 +1,5 @@
-//! What handlers of speech have in common: reading a request with a recording ([`form`]), transcribing it ([`transcribe()`]), and
-//! answering in JSON ([`http`], [`failure`]).
+//! Common code of speech handlers: reading a request with a recording ([`form`]), transcribing it ([`transcribe()`]), and
+//! responding in JSON ([`http`], [`failure`]).
 
 pub mod arrival;
 pub mod bindings;

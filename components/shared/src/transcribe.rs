@@ -1,27 +1,27 @@
-//! From a recording to its segments: whatever the trigger was.
+//! Transcribes a recording, independent of the trigger.
 
 use crate::bindings::speech::pipeline::features::{Frames, Recording};
 use crate::bindings::speech::pipeline::inference::{self, Segment, Transcription};
 use crate::failure::{Code, Failure};
 
-/// The variable of the environment that says how long a recording may be, in seconds.
+/// Environment variable with the maximum length of a recording, in seconds.
 const MAX_SECONDS: &str = "MAX_AUDIO_SECONDS";
 
-/// Without it: four hours. A file of a few kilobytes may hold hours of silence.
+/// Default: four hours. A file of a few kilobytes can contain hours of silence.
 const DEFAULT_MAX_SECONDS: f64 = 4.0 * 3600.0;
 
-/// What is recorded of a call, also when it fails halfway.
+/// Data recorded about a call, even if it fails halfway.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CallInfo {
     /// Seconds of audio that were decoded.
     pub audio_length: f64,
     /// Id of the model.
     pub model: Option<String>,
-    /// Language of the speech: the one asked for, if the model knows it, or the one detected.
+    /// Language of the speech: the one requested, if the model supports it, or the one detected.
     pub language: Option<String>,
 }
 
-/// Transcribe a recording that is complete. `options` changes the default options of the model. What is found out on the way goes into `info`.
+/// Transcribes a complete recording. `options` modifies the model's default options. `info` is filled in along the way.
 ///
 /// Frames are pushed block by block, so that the host transcribes the beginning while the rest is still being decoded.
 pub fn transcribe(
@@ -33,7 +33,7 @@ pub fn transcribe(
     let Some(model) = inference::models().into_iter().next() else {
         return Err(Failure::new(
             Code::Internal,
-            "this application was granted no model: name one in `ai_models`",
+            "no model is granted to this component: name one in `ai_models`",
         ));
     };
     let frames = Recording::open(recording, model.n_mels)?;
@@ -56,7 +56,7 @@ fn max_seconds(setting: Option<&str>) -> Result<f64, Failure> {
         _ => Err(Failure::new(
             Code::Internal,
             format!(
-                "{MAX_SECONDS} is {text:?}, which is no number of seconds: correct the component's environment"
+                "{MAX_SECONDS} is {text:?}, which is not a positive number of seconds: correct the component's environment"
             ),
         )),
     }
@@ -68,7 +68,7 @@ fn run(frames: &Frames, transcription: &Transcription, most: f64) -> Result<Vec<
             return Err(Failure::new(
                 Code::AudioTooLong,
                 format!(
-                    "the recording is longer than the {most} seconds that are taken: split it, or let the operator raise {MAX_SECONDS}"
+                    "the recording is longer than the limit of {most} seconds: split it, or ask the operator to raise {MAX_SECONDS}"
                 ),
             ));
         }
@@ -87,7 +87,7 @@ mod tests {
     use super::{DEFAULT_MAX_SECONDS, max_seconds};
 
     #[test]
-    fn the_length_of_a_recording_is_a_setting() {
+    fn the_maximum_length_of_a_recording_is_configurable() {
         assert_eq!(max_seconds(None), Ok(DEFAULT_MAX_SECONDS));
         assert_eq!(max_seconds(Some("90.5")), Ok(90.5));
         for text in ["", "0", "-1", "4h", "NaN"] {

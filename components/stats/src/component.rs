@@ -1,4 +1,4 @@
-//! The two exports: `calls`, which writes to the store, and the handler of `/stats`, which reads from it.
+//! The exports: `calls`, which writes to the store, and the handler of `/stats`, which reads from it.
 
 use shared::bindings::wasi::http::types::{IncomingRequest, Method, ResponseOutparam};
 use shared::failure::{Code, Failure};
@@ -80,7 +80,7 @@ impl incoming_handler::Guest for Component {
     }
 }
 
-/// Seconds after which a store that cannot be reached is worth another try.
+/// Seconds after which to retry when the store is unavailable.
 const RETRY_AFTER: u32 = 5;
 
 fn summarize(outcome: Outcome) -> Result<Summary, timeseries::Error> {

@@ -1,7 +1,7 @@
-//! The component `stats`: it records calls, and answers `/stats` with a summary of them.
+//! The component `stats`: records calls, and serves a summary of them at `/stats`.
 //!
-//! Both sides meet in one measurement of the time-series store, [`MEASUREMENT`]. The component knows neither which
-//! database is behind the store nor what the calls were about.
+//! Both use one measurement of the time-series store, [`MEASUREMENT`]. The component does not depend on the database behind
+//! the store, nor on what the calls do.
 
 mod outcome;
 mod summary;
@@ -15,9 +15,9 @@ pub use summary::Summary;
 /// The measurement that holds one point per call. Tags: `trigger`, `status`, `outcome` and, once known, `model` and `language`;
 /// fields: [`LATENCY`] and [`AUDIO_LENGTH`].
 pub const MEASUREMENT: &str = "calls";
-/// Seconds from the request's arrival to its answer.
+/// Seconds from the request's arrival to its response.
 pub const LATENCY: &str = "latency";
 /// Seconds of audio.
 pub const AUDIO_LENGTH: &str = "audio_length";
-/// Whether the call gave a transcription: see [`Outcome`]. Tags are filtered by equality, and `status` has many values.
+/// Whether the call produced a transcription: see [`Outcome`]. Tags are filtered by equality, and `status` has many values.
 pub const OUTCOME: &str = "outcome";

@@ -1,4 +1,4 @@
-//! Which calls a request to `/stats` asks for.
+//! The filter of a request to `/stats`: successful or failed calls.
 
 use shared::failure::{Code, Failure};
 
@@ -12,7 +12,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Of a call's status: `ok`, or the error's code.
+    /// The outcome for a call's status: `ok`, or the error code.
     pub fn of_status(status: &str) -> Self {
         if status == "ok" {
             Self::Ok
@@ -21,7 +21,7 @@ impl Outcome {
         }
     }
 
-    /// The value of the tag.
+    /// The tag value.
     pub fn tag(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -30,10 +30,10 @@ impl Outcome {
     }
 }
 
-/// Which calls a request asks for, by its method and its path with the query.
+/// The outcome that a request asks for, by method and path with query.
 ///
 /// # Errors
-/// [`Failure`] when the method is none of those taken, or the query has a parameter or value that is not known.
+/// [`Failure`] if the method is not allowed, or the query has an unknown parameter or value.
 pub fn requested(method: &str, path_with_query: &str) -> Result<Outcome, Failure> {
     if !matches!(method, "GET" | "HEAD" | "POST") {
         return Err(Failure::new(
@@ -69,16 +69,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn get_head_and_post_ask_for_the_calls_that_went_well() {
+    fn get_head_and_post_return_successful_calls() {
         for method in ["GET", "HEAD", "POST"] {
             assert_eq!(requested(method, "/stats"), Ok(Outcome::Ok));
         }
     }
 
     #[test]
-    fn failed_calls_can_be_asked_for() {
-        let asked = requested("GET", "/stats?outcome=failed");
-        assert_eq!(asked, Ok(Outcome::Failed));
+    fn failed_calls_can_be_requested() {
+        let outcome = requested("GET", "/stats?outcome=failed");
+        assert_eq!(outcome, Ok(Outcome::Failed));
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_but_ok_has_failed() {
+    fn every_status_but_ok_is_a_failure() {
         assert_eq!(Outcome::of_status("ok"), Outcome::Ok);
         assert_eq!(Outcome::of_status("unsupported_media"), Outcome::Failed);
     }

@@ -1,4 +1,4 @@
-//! The answer of `/stats`. Its names, types and their order are a contract with everyone who reads it.
+//! The response of `/stats`. Field names, types and order are part of the public API.
 
 use serde::Serialize;
 
@@ -12,8 +12,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of the number of calls, the median of their latencies and the mean of their audio's lengths, both in seconds and none
-    /// when there are no calls. Seconds are rounded to two decimals.
+    /// A summary of the number of calls, the median latency and the mean audio length, both in seconds and `None`
+    /// if there are no calls. Seconds are rounded to two decimals.
     pub fn new(calls: f64, median_latency: Option<f64>, mean_audio_length: Option<f64>) -> Self {
         Self {
             // A count: whole and not negative, and the cast saturates.
@@ -23,7 +23,7 @@ impl Summary {
         }
     }
 
-    /// As JSON.
+    /// The summary as JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("numbers and strings always have a JSON form")
     }
@@ -33,7 +33,7 @@ fn two_decimals(seconds: f64) -> f64 {
     (seconds * 100.0).round() / 100.0
 }
 
-/// Seconds as text: `11.47s`, and `0.0s` with at least one decimal.
+/// Formats seconds with at least one decimal: `11.47s`, `0.0s`.
 fn in_seconds<S: serde::Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{seconds:?}s"))
 }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_has_the_form_of_the_contract() {
+    fn the_json_matches_the_public_api() {
         let summary = Summary::new(6.0, Some(32.0601), Some(11.4678));
         let expected =
             r#"{"total_calls":6,"median_latency":32.06,"average_audio_length":"11.47s"}"#;
@@ -51,13 +51,13 @@ mod tests {
     }
 
     #[test]
-    fn no_calls_are_zeros() {
+    fn without_calls_all_values_are_zero() {
         let expected = r#"{"total_calls":0,"median_latency":0.0,"average_audio_length":"0.0s"}"#;
         assert_eq!(Summary::new(0.0, None, None).to_json(), expected);
     }
 
     #[test]
-    fn at_least_one_decimal_stays() {
+    fn at_least_one_decimal_is_kept() {
         let expected = r#"{"total_calls":1,"median_latency":0.03,"average_audio_length":"12.0s"}"#;
         assert_eq!(
             Summary::new(1.0, Some(0.0349), Some(12.0)).to_json(),

@@ -1,5 +1,4 @@
-//! The example `word-count` as a handler of WASI 0.3: its body and its answer are streams, and it waits for both as
-//! asynchronous Rust does.
+//! The example `word-count` as a WASI 0.3 handler: request and response bodies are streams, used from async Rust.
 
 mod bindings {
     #![allow(missing_docs)]
@@ -36,7 +35,7 @@ impl Guest for WordCount {
         };
         let (mut writer, body) = bindings::wit_stream::new();
         wit_bindgen::spawn_local(async move {
-            // A client that has gone away takes nothing.
+            // Fails if the client has disconnected.
             let _ = writer.write_all(text.into_bytes()).await;
         });
         let (_, trailers) = bindings::wit_future::new(|| Ok(None));
@@ -47,7 +46,7 @@ impl Guest for WordCount {
 }
 
 async fn count(request: Request) -> Result<usize, String> {
-    // The bytes of the file, as they arrive, go to the component `audio`.
+    // Stream the request body to the component `audio`.
     let recording = Recording::new(&Hint {
         media_type: None,
         file_name: None,
@@ -66,7 +65,7 @@ async fn count(request: Request) -> Result<usize, String> {
     }
     trailers.await.map_err(|error| error.to_string())?;
 
-    // Its frames go to the host, block by block, and text comes back.
+    // Push its frames to the host, block by block, and read the segments.
     let models = inference::models();
     let model = models.first().ok_or("no model is granted")?;
     let frames = Recording::open(recording, model.n_mels).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! An example of a handler: `POST` a recording, and it answers how many words were said in it.
+//! Example handler: `POST` a recording, and it responds with the number of words in it.
 
 mod bindings {
     #![allow(missing_docs)]
@@ -27,12 +27,12 @@ impl Guest for WordCount {
             Ok(words) => (200, format!("{words}\n")),
             Err(message) => (400, format!("{message}\n")),
         };
-        answer(out, status, &text);
+        respond(out, status, &text);
     }
 }
 
 fn count(request: IncomingRequest) -> Result<usize, String> {
-    // The bytes of the file, as they arrive, go to the component `audio`.
+    // Stream the request body to the component `audio`.
     let recording = Recording::new(&Hint {
         media_type: None,
         file_name: None,
@@ -47,7 +47,7 @@ fn count(request: IncomingRequest) -> Result<usize, String> {
         }
     }
 
-    // Its frames go to the host, block by block, and text comes back.
+    // Push its frames to the host, block by block, and read the segments.
     let models = inference::models();
     let model = models.first().ok_or("no model is granted")?;
     let frames = Recording::open(recording, model.n_mels).map_err(|error| error.to_string())?;
@@ -66,7 +66,7 @@ fn count(request: IncomingRequest) -> Result<usize, String> {
     Ok(words)
 }
 
-fn answer(out: ResponseOutparam, status: u16, text: &str) {
+fn respond(out: ResponseOutparam, status: u16, text: &str) {
     let response = OutgoingResponse::new(Fields::new());
     if response.set_status_code(status).is_err() {
         return;

@@ -1,4 +1,4 @@
-//! What a codec of our own implements, and symphonia's trait over it.
+//! The trait for our own codecs, and its adapter to symphonia's trait.
 
 use symphonia::core::audio::{
     AsGenericAudioBufferRef, Audio, AudioBuffer, AudioMut, AudioSpec, GenericAudioBufferRef,
@@ -13,13 +13,13 @@ use symphonia::core::packet::PacketRef;
 
 /// A decoder to 16-bit samples.
 pub(super) trait Codec: Send + Sync + Sized + 'static {
-    /// Its identifier and names; exactly one.
+    /// Identifier and names; exactly one.
     const SUPPORTED: &'static [SupportedAudioCodec];
 
-    /// A decoder at the start of a stream. The container has checked that the codec can have so many channels.
+    /// A decoder at the start of a stream. The container has validated the number of channels.
     fn new(channels: usize) -> Self;
 
-    /// Decode whole blocks and append the interleaved samples.
+    /// Decodes whole blocks and appends the interleaved samples.
     fn decode(&mut self, blocks: &[u8], samples: &mut Vec<i16>);
 }
 
@@ -37,7 +37,7 @@ impl<C: Codec> RegisterableAudioDecoder for Decoder<C> {
         _: &AudioDecoderOptions,
     ) -> Result<Box<dyn AudioDecoder>> {
         let (Some(rate), Some(channels)) = (parameters.sample_rate, &parameters.channels) else {
-            return Err(Error::Unsupported("the rate or the channels are not known"));
+            return Err(Error::Unsupported("unknown sample rate or channels"));
         };
         let spec = AudioSpec::new(rate, channels.clone());
         Ok(Box::new(Self {
@@ -92,7 +92,7 @@ impl<C: Codec> AudioDecoder for Decoder<C> {
     }
 }
 
-/// The nearest 16-bit value.
+/// Clamps to 16 bits.
 pub(super) fn saturate(sample: i32) -> i16 {
     sample.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
 }

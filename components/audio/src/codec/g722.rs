@@ -1,5 +1,5 @@
-//! G.722 at 64 kbit/s (ITU-T G.722, 1988): 16 kHz in two sub-bands of ADPCM; a byte is two samples. Names in capitals are those
-//! of the recommendation's blocks.
+//! G.722 at 64 kbit/s (ITU-T G.722, 1988): 16 kHz in two sub-bands of ADPCM; a byte is two samples. Names in capitals are the
+//! recommendation's blocks.
 
 use symphonia::core::codecs::audio::well_known::CODEC_ID_ADPCM_G722;
 use symphonia::core::codecs::registry::SupportedAudioCodec;
@@ -20,7 +20,7 @@ const LOWER_4: [i32; 16] = [
 ];
 const UPPER: [i32; 4] = [-7408, -1616, 7408, 1616];
 
-/// By code, what is added to the logarithm of the step (WL by RL42, WH by RH2).
+/// Increment of the logarithm of the step, by code (WL by RL42, WH by RH2).
 #[rustfmt::skip]
 const LOWER_STEPS: [i32; 16] = [
     -60, 3042, 1198, 538, 334, 172, 58, -30, 3042, 1198, 538, 334, 172, 58, -30, -60,
@@ -34,12 +34,12 @@ const POWERS: [i32; 32] = [
     2896, 2960, 3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
 ];
 
-/// Every second coefficient of the receive quadrature mirror filter; the others are the same in reverse.
+/// Every second coefficient of the receive quadrature mirror filter; the others are the same in reverse order.
 const FILTER: [i32; 12] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
 
 /// Adaptive predictor and step of one sub-band.
 struct Band {
-    /// Logarithm of the step, and the step.
+    /// Logarithm of the step, and the step itself.
     log_step: i32,
     step: i32,
     /// The prediction, and the part of it that comes from differences.
@@ -69,7 +69,7 @@ impl Band {
         }
     }
 
-    /// Adapt the step (LOGSCL and SCALEL, LOGSCH and SCALEH). `most` is the largest logarithm, `octaves` the shift of the smallest.
+    /// Adapts the step (LOGSCL and SCALEL, LOGSCH and SCALEH). `most` is the largest logarithm, `octaves` the shift of the smallest.
     fn scale(&mut self, change: i32, most: i32, octaves: i32) {
         self.log_step = (((self.log_step * 127) >> 7) + change).clamp(0, most);
         let power = POWERS[(self.log_step >> 6 & 31) as usize];
@@ -82,7 +82,7 @@ impl Band {
         self.step = scaled << 2;
     }
 
-    /// Adapt the predictor to a quantised difference and predict the next sample (block 4).
+    /// Adapts the predictor to a quantised difference and predicts the next sample (block 4).
     fn adapt(&mut self, difference: i32) {
         let sat = |number| i32::from(saturate(number));
         let sample = sat(self.prediction + difference);

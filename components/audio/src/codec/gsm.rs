@@ -1,5 +1,5 @@
-//! GSM 06.10 full rate (ETSI EN 300 961): 160 samples at 8 kHz in 260 bits. As the recommendation demands, the arithmetic is in 16
-//! bits and saturates. Names in capitals are those of the recommendation's tables.
+//! GSM 06.10 full rate (ETSI EN 300 961): 160 samples at 8 kHz in 260 bits. As the recommendation requires, the arithmetic is
+//! 16-bit and saturating. Names in capitals are the recommendation's tables.
 
 use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::registry::SupportedAudioCodec;
@@ -17,7 +17,7 @@ const PART: usize = 40;
 /// The greatest lag of the long-term predictor, in samples.
 const LONGEST_LAG: usize = 120;
 
-/// Bits of the eight log-area ratios, and B, MIC and INVA, which decode them.
+/// Bits of the eight log-area ratios, and the tables B, MIC and INVA to decode them.
 const LAR_BITS: [u32; 8] = [6, 6, 5, 5, 4, 4, 3, 3];
 const LAR_OFFSETS: [i16; 8] = [0, 0, 2048, -2560, 94, -1792, -341, -1144];
 const LAR_LEAST: [i16; 8] = [-32, -32, -16, -16, -8, -8, -4, -4];
@@ -83,8 +83,8 @@ impl Gsm {
         self.ratios = ratios;
     }
 
-    /// The residual of a sub-frame: a pulse in every third place (APCM inverse quantisation, RPE grid positioning), added to what
-    /// was a lag earlier (long-term synthesis).
+    /// The residual of a sub-frame: a pulse at every third sample (APCM inverse quantisation, RPE grid positioning), added to the
+    /// residual one lag earlier (long-term synthesis).
     fn long_term(&mut self, bits: &mut Bits, part: &mut [i16]) {
         let lag = bits.take(7) as usize;
         let gain = LONG_TERM_GAINS[bits.take(2) as usize];
@@ -104,7 +104,7 @@ impl Gsm {
         }
         let scale = MANTISSAS[mantissa as usize];
         let shift = 6 - exponent;
-        // The loudest blocks are not shifted, so there is nothing to round.
+        // The loudest blocks are not shifted, so no rounding is needed.
         let half = if shift > 0 { 1 << (shift - 1) } else { 0 };
         let mut pulses = [0; PART];
         for pulse in pulses.iter_mut().skip(grid).step_by(3).take(13) {
@@ -115,7 +115,7 @@ impl Gsm {
             self.lag = lag;
         }
         for (at, (out, pulse)) in part.iter_mut().zip(pulses).enumerate() {
-            // The lag is at least a sub-frame, so this lies in earlier ones.
+            // The lag is at least a sub-frame, so this refers to earlier ones.
             let before = self.residual[LONGEST_LAG - self.lag + at];
             *out = pulse.saturating_add(times(gain, before));
         }
@@ -123,7 +123,7 @@ impl Gsm {
         self.residual[LONGEST_LAG - PART..].copy_from_slice(part);
     }
 
-    /// Short-term synthesis, de-emphasis, upscaling. Over the first 40 samples the coefficients move from those of the previous
+    /// Short-term synthesis, de-emphasis, upscaling. Over the first 40 samples the coefficients change from those of the previous
     /// frame to those of this one in three steps.
     fn short_term(&mut self, ratios: &[i16; 8], residual: &[i16; FRAME], samples: &mut Vec<i16>) {
         let quarters = |a: i16, b: i16| (a >> 2).saturating_add(b >> 2);
@@ -166,7 +166,7 @@ fn reflection(ratio: i16) -> i16 {
     if ratio < 0 { -coefficient } else { coefficient }
 }
 
-/// Reads bits from the lowest of each byte up, as WAV packs them; past the end they are 0.
+/// Reads bits, least significant first, as packed in WAV; past the end they are 0.
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -1,4 +1,4 @@
-//! The codecs that are decoded: symphonia's, and those of telephony that it lacks.
+//! Supported codecs: symphonia's, and telephony codecs that it lacks.
 
 mod decoder;
 mod g722;
@@ -14,7 +14,7 @@ use decoder::Decoder;
 pub(crate) use gsm::CODEC_ID_GSM_MS;
 pub(crate) use yamaha::CODEC_ID_YAMAHA;
 
-/// All codecs that are decoded.
+/// All supported codecs.
 pub(crate) fn codecs() -> &'static CodecRegistry {
     static CODECS: OnceLock<CodecRegistry> = OnceLock::new();
     CODECS.get_or_init(|| {

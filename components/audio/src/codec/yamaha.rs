@@ -6,7 +6,7 @@ use symphonia::core::common::FourCc;
 
 use super::decoder::{Codec, saturate, supported};
 
-/// The ADPCM of Yamaha's chips.
+/// ADPCM of Yamaha chips.
 pub(crate) const CODEC_ID_YAMAHA: AudioCodecId = AudioCodecId::new(FourCc::new(*b"yama"));
 
 /// Range of the step.

@@ -1,8 +1,8 @@
-//! AAC: the `AudioSpecificConfig` that containers hold (ISO/IEC 14496-3, 1.6.2.1), and the ADTS header that a frame has without one
+//! AAC: the `AudioSpecificConfig` in containers (ISO/IEC 14496-3, 1.6.2.1), and the ADTS frame header used without one
 //! (ISO/IEC 13818-7, 6.2).
 //!
 //! Only the core, AAC LC, is decoded. High-efficiency AAC adds the upper half of the spectrum (SBR) and a second channel (PS);
-//! without these the audio has half the rate and one channel, which is enough for speech.
+//! without them the audio has half the rate and one channel, which is enough for speech.
 
 use crate::Error;
 use crate::error::{damaged, unsupported};
@@ -19,15 +19,15 @@ const LC: u32 = 2;
 const SBR: u32 = 5;
 const PS: u32 = 29;
 
-/// An `AudioSpecificConfig`, as far as it describes the core.
+/// The part of an `AudioSpecificConfig` that describes the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Config {
     object_type: u32,
-    /// Hz, of the core.
+    /// Sample rate of the core, in Hz.
     pub sample_rate: u32,
     /// 0 if a program config element states the channels.
     channel_config: u32,
-    /// Whether a frame has 960 samples instead of 1024.
+    /// Whether frames have 960 samples instead of 1024.
     short_frames: bool,
     /// Whether SBR or PS is signalled explicitly.
     pub is_extended: bool,
@@ -39,7 +39,7 @@ impl Config {
             bytes: config,
             at: 0,
         })
-        .ok_or_else(|| damaged("the configuration of the AAC audio ends early"))
+        .ok_or_else(|| damaged("the configuration of the AAC audio is truncated"))
     }
 
     fn parse(bits: &mut Bits) -> Option<Self> {
@@ -68,14 +68,14 @@ impl Config {
         }
     }
 
-    /// Refuse by name what is not AAC LC of one or two channels.
+    /// Rejects everything except AAC LC with one or two channels, by name.
     pub(crate) fn check(&self, container: &str) -> Result<(), Error> {
         let name = match self.object_type {
             LC if self.short_frames => "AAC with frames of 960 samples".to_owned(),
             LC => match self.channels() {
                 1 | 2 => return Ok(()),
                 0 => "AAC whose channels are in a program config element".to_owned(),
-                count => format!("AAC of {count} channels"),
+                count => format!("AAC with {count} channels"),
             },
             1 => "AAC Main".to_owned(),
             3 => "AAC SSR".to_owned(),
@@ -92,7 +92,7 @@ impl Config {
         Err(unsupported(&format!("the codec {name} in {container}")))
     }
 
-    /// What the ADTS headers of this stream say.
+    /// The ADTS header fields of this stream.
     pub(crate) fn adts(&self, container: &str) -> Result<Adts, Error> {
         self.check(container)?;
         match SAMPLE_RATES
@@ -104,7 +104,7 @@ impl Config {
                 channel_config: self.channel_config,
             }),
             None => Err(unsupported(&format!(
-                "AAC of {} Hz in {container}",
+                "AAC at {} Hz in {container}",
                 self.sample_rate
             ))),
         }
@@ -137,7 +137,7 @@ impl Config {
     }
 }
 
-/// Makes ADTS headers.
+/// Creates ADTS headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Adts {
     rate_index: u32,
@@ -145,7 +145,7 @@ pub(crate) struct Adts {
 }
 
 impl Adts {
-    /// The header of a frame of `len` bytes; none if ADTS has no frame of that length.
+    /// The header of a frame of `len` bytes; `None` if ADTS does not support that length.
     pub(crate) fn header(&self, len: u64) -> Option<[u8; 7]> {
         let len = u32::try_from(len).ok()? + 7;
         if len >= 1 << 13 {
@@ -166,7 +166,7 @@ impl Adts {
 pub(crate) struct WithHeaders<P> {
     frames: P,
     adts: Adts,
-    /// The frame whose header was just given.
+    /// The frame of the header returned last.
     next: Option<Piece>,
 }
 
@@ -198,7 +198,7 @@ impl<P: Pieces> Pieces for WithHeaders<P> {
     }
 }
 
-/// Reads bits from the highest of each byte down.
+/// Reads bits, most significant first.
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extensions_are_taken_away() {
+    fn extensions_are_removed() {
         // Object type 29 (PS), 22.05 kHz, one channel, 44.1 kHz with the extension, core LC.
         let config = Config::read(&[0xeb, 0x8a, 0x08, 0x00]).unwrap();
         assert!(config.is_extended);
@@ -253,9 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_lc_of_two_channels_is_named() {
+    fn unsupported_configurations_are_named() {
         for (config, name) in [
-            (&[0x11, 0xb0][..], "AAC of 6 channels in mp4"),
+            (&[0x11, 0xb0][..], "AAC with 6 channels in mp4"),
             (&[0xba, 0x10], "AAC-LD in mp4"),
             (&[0x0a, 0x10], "AAC Main in mp4"),
             (&[0xf8, 0xe8, 0x40], "AAC-ELD in mp4"),
@@ -269,8 +269,8 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_those_of_adts() {
-        // 44.1 kHz, two channels; as ffmpeg writes it for a frame of 364 bytes with the header.
+    fn headers_match_ffmpeg() {
+        // 44.1 kHz, two channels; as ffmpeg writes it for a frame of 364 bytes including the header.
         let adts = Config::read(&[0x12, 0x10]).unwrap().adts("flv").unwrap();
         assert_eq!(
             adts.header(357),

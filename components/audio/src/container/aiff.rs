@@ -6,7 +6,7 @@ use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::audio::well_known::*;
 
 use super::chunks::{Style, chunks};
-use super::content::{Coding, Content, four_letters};
+use super::content::{Coding, Content, four_cc};
 use crate::blocks::Blocks;
 use crate::error::{damaged, unsupported};
 use crate::payload::Single;
@@ -15,14 +15,14 @@ use crate::{Bytes, Error};
 /// Bytes before the first chunk.
 const FILE_HEADER: u64 = 12;
 
-/// Whether an AIFF file begins at `offset`.
+/// Whether an AIFF file starts at `offset`.
 pub(crate) fn is_at(bytes: &Bytes, offset: u64) -> bool {
     bytes.array_at::<12>(offset).is_some_and(|header| {
         header.starts_with(b"FORM") && (header.ends_with(b"AIFF") || header.ends_with(b"AIFC"))
     })
 }
 
-/// The audio of the file. An impossible length stands for the rest of the file.
+/// The audio of the file. An invalid length means the rest of the file.
 pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
     let mut common = None;
     let mut sound = None;
@@ -59,14 +59,14 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
         compression,
     }) = Common::read(&common)
     else {
-        return Err(damaged("the AIFF header ends early"));
+        return Err(damaged("the AIFF header is truncated"));
     };
     let Some((sound, unset)) = sound else {
         return Err(damaged("the AIFF file has no SSND chunk"));
     };
     let (codec, bytes_each, block_frames) = codec(&compression, bits)?;
     let block = bytes_each * u64::from(channels);
-    // Without a length of the chunk, the number of frames says where the samples end.
+    // If the chunk has no length, the number of frames determines where the samples end.
     let stated = u64::from(frames).saturating_mul(block);
     let end = if unset && frames > 0 && block_frames == 1 {
         sound.start.saturating_add(stated).min(sound.end)
@@ -112,7 +112,7 @@ impl Common {
     }
 }
 
-/// An 80-bit extended float of IEEE 754 (sign and exponent, then a mantissa of 64 bits), rounded; 0 if it is out of range.
+/// An IEEE 754 80-bit extended float (sign and exponent, then a 64-bit mantissa), rounded; 0 if it is out of range.
 fn extended(number: &[u8; 10]) -> u32 {
     let [high, low, mantissa @ ..] = *number;
     let exponent = i32::from(u16::from_be_bytes([high, low])) - 16383;
@@ -162,8 +162,8 @@ fn codec(compression: &[u8; 4], bits: u16) -> Result<(AudioCodecId, u64, u64), E
             b"Qclp" => "QCELP".to_owned(),
             b"G722" => "G.722".to_owned(),
             b"G726" => "G.726 ADPCM".to_owned(),
-            b"NONE" | b"twos" | b"sowt" => format!("PCM of {bits} bits"),
-            other => four_letters(other),
+            b"NONE" | b"twos" | b"sowt" => format!("{bits}-bit PCM"),
+            other => four_cc(other),
         };
         unsupported(&format!("the codec {name} in aiff"))
     })
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_read_from_the_extended_format() {
+    fn rates_are_parsed_from_the_extended_format() {
         for (number, rate) in [
             (b"\x40\x0b\xfa\x00\0\0\0\0\0\0", 8_000),
             (b"\x40\x0e\xac\x44\0\0\0\0\0\0", 44_100),

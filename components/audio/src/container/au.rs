@@ -1,4 +1,4 @@
-//! AU, of Sun and NeXT: a header of six big-endian numbers, then the samples.
+//! AU (Sun and NeXT): a header of six big-endian numbers, then the samples.
 
 use std::ops::Range;
 
@@ -10,13 +10,13 @@ use crate::error::{damaged, unsupported};
 use crate::payload::Single;
 use crate::{Bytes, Error};
 
-/// What the file begins with.
+/// Magic number.
 pub(crate) const START: [u8; 4] = *b".snd";
 
-/// The audio of the file. A length of 0 or -1, or beyond the end, stands for the rest of the file.
+/// The audio of the file. A length of 0 or -1, or past the end, means the rest of the file.
 pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
     let Some(header) = bytes.array_at::<24>(range.start) else {
-        return Err(damaged("the AU file ends in its header"));
+        return Err(damaged("the AU header is truncated"));
     };
     let number = |index: usize| {
         let at = 4 * index;
@@ -24,7 +24,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
     };
     let (offset, len, encoding) = (number(1), number(2), number(3));
     let (sample_rate, channels) = (number(4), number(5));
-    // Numbers of the encodings: `audio/au.h` of SunOS.
+    // Encoding numbers: `audio/au.h` of SunOS.
     let (codec, bytes_each, frames) = match encoding {
         1 => (CODEC_ID_PCM_MULAW, 1, 1),
         2 => (CODEC_ID_PCM_S8, 1, 1),
@@ -38,7 +38,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
         other => {
             let name = match other {
                 23 => "G.721 ADPCM".to_owned(),
-                24 => "G.722 of more than one channel".to_owned(),
+                24 => "G.722 with more than one channel".to_owned(),
                 25 | 26 => "G.723 ADPCM".to_owned(),
                 _ => format!("of AU encoding {other}"),
             };

@@ -1,4 +1,4 @@
-//! AVI, and OpenDML for files above 2 GiB: the first audio stream that can be decoded. The index is not used.
+//! AVI, and OpenDML for files larger than 2 GiB: the first audio stream that can be decoded. The index is not used.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::{Bytes, Error};
 /// Bytes before the first chunk.
 const FILE_HEADER: u64 = 12;
 
-/// Chunks name their stream with two digits.
+/// Chunk names contain the stream number in two digits.
 const MAX_STREAMS: usize = 100;
 
-/// WAVE format of AAC whose `AudioSpecificConfig` is the extension of the format.
+/// WAVE format tag of AAC, with the `AudioSpecificConfig` as the extension.
 const AAC: u16 = 0x00ff;
 
 /// The audio of the file.
@@ -101,7 +101,7 @@ struct AudioChunks {
     bytes: Arc<Bytes>,
     offset: u64,
     end: u64,
-    /// Number of the stream in two digits, then `wb`.
+    /// Stream number in two digits, then `wb`.
     name: [u8; 4],
 }
 

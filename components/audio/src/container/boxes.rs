@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::Bytes;
 
-/// How many boxes of one level are read. Films have a few dozen; those of fragments follow the ones that are searched for.
+/// Maximum boxes read per level. Films have a few dozen; fragments come after the boxes that are needed.
 const MAX_ATOMS: usize = 1 << 16;
 
 /// A box.
@@ -17,7 +17,7 @@ pub(crate) struct Atom {
     pub content: Range<u64>,
 }
 
-/// The boxes in a range, up to the first with an impossible length.
+/// The boxes in a range, up to the first with an invalid length.
 pub(crate) fn atoms(bytes: &Bytes, range: Range<u64>) -> impl Iterator<Item = Atom> + '_ {
     let mut offset = range.start;
     std::iter::from_fn(move || {
@@ -45,7 +45,7 @@ pub(crate) fn atoms(bytes: &Bytes, range: Range<u64>) -> impl Iterator<Item = At
     .take(MAX_ATOMS)
 }
 
-/// The content of the box at a path: the first of each name within the one before.
+/// The content of the box at a path: the first of each name within the previous one.
 pub(crate) fn inside(bytes: &Bytes, range: Range<u64>, path: &[&[u8; 4]]) -> Option<Range<u64>> {
     path.iter().try_fold(range, |range, name| {
         atoms(bytes, range)

@@ -4,23 +4,23 @@ use std::ops::Range;
 
 use symphonia::core::codecs::audio::well_known::*;
 
-use super::content::{Coding, Content, four_letters};
+use super::content::{Coding, Content, four_cc};
 use super::wave_format::pcm;
 use crate::blocks::Blocks;
 use crate::error::{damaged, unsupported};
 use crate::payload::Single;
 use crate::{Bytes, Error};
 
-/// Bytes before the first chunk, and of a chunk's header.
+/// Bytes before the first chunk, and per chunk header.
 const FILE_HEADER: u64 = 8;
 const CHUNK_HEADER: u64 = 12;
 
-/// Codecs that symphonia reads from CAF, or refuses by name.
+/// Codecs that symphonia reads from CAF, or rejects by name.
 const SYMPHONIA: [&[u8; 4]; 7] = [
     b"aac ", b"alac", b"flac", b"opus", b".mp1", b".mp2", b".mp3",
 ];
 
-/// The audio of the file; none if symphonia is to read it.
+/// The audio of the file; `None` if symphonia reads it.
 pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Option<Content>, Error> {
     let mut description: Option<[u8; 32]> = None;
     let mut data = None;
@@ -32,7 +32,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Option<Content>, 
         let [a, b, c, d, len @ ..] = header;
         let start = offset + CHUNK_HEADER;
         let len = i64::from_be_bytes(len);
-        // -1 stands for the rest of the file.
+        // -1 means the rest of the file.
         let end = u64::try_from(len).map_or(range.end, |len| start.saturating_add(len));
         match &[a, b, c, d] {
             b"desc" => description = bytes.array_at(start),
@@ -91,7 +91,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Option<Content>, 
     };
     let Some((codec, bytes_each, frames)) = known else {
         let name = match &name {
-            b"lpcm" => format!("PCM of {bits} bits"),
+            b"lpcm" => format!("{bits}-bit PCM"),
             b"MAC3" | b"MAC6" => "MACE".to_owned(),
             b"QDM2" | b"QDMC" => "QDesign Music".to_owned(),
             b"agsm" => "GSM 06.10".to_owned(),
@@ -99,7 +99,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Option<Content>, 
             b"samr" => "AMR".to_owned(),
             b"ilbc" => "iLBC".to_owned(),
             b"aach" | b"aacp" | b"aacl" | b"aace" | b"aacf" => "AAC other than LC".to_owned(),
-            other => four_letters(other),
+            other => four_cc(other),
         };
         return Err(unsupported(&format!("the codec {name} in caf")));
     };

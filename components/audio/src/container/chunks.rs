@@ -2,21 +2,21 @@
 
 use crate::Bytes;
 
-/// How the header of a chunk is written.
+/// Format of a chunk header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// A name of four letters, a length of 32 bits, little-endian; chunks begin at even offsets.
+    /// A four-letter name, a 32-bit little-endian length; chunks start at even offsets.
     Riff,
-    /// The same, big-endian: IFF, and RIFX.
+    /// The same, big-endian: IFF and RIFX.
     Iff,
-    /// A GUID, a length of 64 bits that includes the header; chunks begin at multiples of eight.
+    /// A GUID, a 64-bit length that includes the header; chunks start at multiples of eight.
     Wave64,
 }
 
-/// What follows the first four letters in the GUIDs of Wave64, except that of `riff`.
+/// The bytes after the four letters in Wave64 GUIDs, except `riff`.
 const WAVE64_NAME: [u8; 12] = *b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a";
 
-/// Names by which [`Chunk::next`] finds out whether a chunk was padded.
+/// Names by which [`Chunk::next`] detects whether a chunk was padded.
 const KNOWN: [&[u8; 4]; 12] = [
     b"data", b"fmt ", b"fact", b"LIST", b"bext", b"JUNK", b"cue ", b"SSND", b"COMM", b"id3 ",
     b"PEAK", b"smpl",
@@ -25,7 +25,7 @@ const KNOWN: [&[u8; 4]; 12] = [
 /// A chunk of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    /// In Wave64, the first four bytes of the GUID.
+    /// For Wave64, the first four bytes of the GUID.
     pub name: [u8; 4],
     /// Offset of its content.
     pub start: u64,
@@ -58,12 +58,12 @@ pub(crate) fn chunk_at(bytes: &Bytes, offset: u64, style: Style) -> Option<Chunk
 }
 
 impl Chunk {
-    /// Where its content ends, as stated.
+    /// End of its content, as stated.
     pub(crate) fn end(&self) -> u64 {
         self.start.saturating_add(self.len)
     }
 
-    /// Offset of the next chunk's header. Some writers do not pad chunks of odd length, so a known name without the padding
+    /// Offset of the next chunk's header. Some writers do not pad chunks of odd length, so a known name at the unpadded offset
     /// overrides the rule.
     pub(crate) fn next(&self, bytes: &Bytes, style: Style) -> u64 {
         let end = self.end();
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chunk_of_odd_length_may_be_filled_up_or_not() {
+    fn a_chunk_of_odd_length_may_be_padded_or_not() {
         for padding in [&b"\0"[..], b""] {
             let mut bytes = Bytes::new();
             let content = [b"bext\x03\0\0\0abc", padding, b"data\x01\0\0\0x"].concat();

@@ -1,4 +1,4 @@
-//! What a demultiplexer finds in a file.
+//! The output of a demultiplexer.
 
 use crate::Error;
 use crate::blocks::Blocks;
@@ -10,11 +10,11 @@ pub(crate) struct Content {
     pub(super) container: &'static str,
     pub(super) coding: Coding,
     pub(super) pieces: Box<dyn Pieces>,
-    /// Length of the audio in bytes, if it is known without reading it.
+    /// Length of the audio in bytes, if known without reading it.
     pub(super) len: Option<u64>,
 }
 
-/// How the audio in a container is coded.
+/// Coding of the audio in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Coding {
     Blocks(Blocks),
@@ -24,7 +24,7 @@ pub(crate) enum Coding {
     Adts,
 }
 
-/// What a container without an audio track is refused with.
+/// Error for a container without an audio track.
 pub(super) fn no_audio(container: &str) -> Error {
     Error::UnsupportedCodec(format!(
         "the {container} file has no audio track: send a recording with sound"
@@ -32,6 +32,6 @@ pub(super) fn no_audio(container: &str) -> Error {
 }
 
 /// A four-character code in quotation marks, with unprintable bytes escaped.
-pub(super) fn four_letters(name: &[u8; 4]) -> String {
+pub(super) fn four_cc(name: &[u8; 4]) -> String {
     format!("\"{}\"", name.escape_ascii())
 }

@@ -1,25 +1,25 @@
-//! Edit lists of MP4 and QuickTime: which parts of a track are played (ISO/IEC 14496-12, 8.6.5 and 8.6.6). A recording that was
-//! trimmed without being encoded again still holds what was cut away.
+//! Edit lists of MP4 and QuickTime: which parts of a track are played (ISO/IEC 14496-12, 8.6.5 and 8.6.6). A recording
+//! trimmed without re-encoding still contains the removed parts.
 
 use std::ops::Range;
 
 use super::boxes::{Atom, inside};
 use crate::Bytes;
 
-/// How many parts of a track are played one after another. A recording that was cut in an editor has a few dozen.
+/// Maximum parts of a track. A recording cut in an editor has a few dozen.
 const MAX_PARTS: usize = 4096;
 
-/// What is played of a track.
+/// The played parts of a track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Edits {
-    /// Parts of its media, in ascending order, in units of its time scale.
+    /// Parts of the media, in ascending order, in units of its time scale.
     Parts { parts: Vec<Range<u64>>, scale: u64 },
-    /// What is not supported, by name.
+    /// Not supported, by name.
     Unsupported(&'static str),
 }
 
 impl Edits {
-    /// The edit list of a track, the box `trak`; none where all of the track is played. `movie` is the content of `moov`.
+    /// The edit list of a track, the box `trak`; `None` if the whole track is played. `movie` is the content of `moov`.
     pub(crate) fn read(bytes: &Bytes, movie: Range<u64>, track: &Atom) -> Option<Self> {
         let list = inside(bytes, track.content.clone(), &[b"edts", b"elst"])?;
         let movie_scale = time_scale(bytes, inside(bytes, movie, &[b"mvhd"])?)?;
@@ -30,7 +30,7 @@ impl Edits {
         let [version, ..] = bytes.array_at::<4>(list.start)?;
         let count = u64::from(u32::from_be_bytes(bytes.array_at(list.start + 4)?));
         let width = if version == 1 { 20 } else { 12 };
-        // The length of an edit is in units of the movie's time scale, and may be rounded down by almost one of them.
+        // The length of an edit is in units of the movie's time scale, and may be rounded down by almost one unit.
         let unit = scale.div_ceil(movie_scale);
         let mut parts: Vec<Range<u64>> = Vec::new();
         let count = count.min(list.end.saturating_sub(list.start + 8) / width);
@@ -46,14 +46,14 @@ impl Edits {
                     i64::from(i32::from_be_bytes(bytes.array_at(at + 4)?)),
                 ),
             };
-            // An empty edit, a pause before the track begins, has no media.
+            // An empty edit, a pause before the track starts, has no media.
             let Ok(start) = u64::try_from(start) else {
                 continue;
             };
             let length = u128::from(length) * u128::from(scale) / u128::from(movie_scale);
             let end = match u64::try_from(length) {
                 Ok(0) if index + 1 < count => continue,
-                // To the end: so it is in fragmented files, whose length is not known beforehand.
+                // To the end, as in fragmented files, whose length is not known in advance.
                 Ok(0) | Err(_) => u64::MAX,
                 Ok(length) => start.saturating_add(length).saturating_add(unit),
             };
@@ -61,12 +61,12 @@ impl Edits {
             match parts.last_mut() {
                 Some(last) if start.saturating_add(unit) < last.end.saturating_sub(unit) => {
                     return Some(Self::Unsupported(
-                        "an edit list that plays parts of a recording twice, or in another order,",
+                        "an edit list that repeats or reorders parts of a recording",
                     ));
                 }
                 Some(last) if start <= last.end => last.end = last.end.max(end),
                 _ if is_full => {
-                    return Some(Self::Unsupported("an edit list of more than 4096 parts"));
+                    return Some(Self::Unsupported("an edit list with more than 4096 parts"));
                 }
                 _ => parts.push(start..end),
             }
@@ -74,7 +74,7 @@ impl Edits {
         (!parts.is_empty()).then_some(Self::Parts { parts, scale })
     }
 
-    /// Leave in `samples`, of `rate` Hz from the one numbered `start` on, those that are played.
+    /// Retains only the played samples. `samples` start at index `start`, at `rate` Hz.
     pub(crate) fn apply(&self, start: i64, rate: u32, samples: &mut Vec<f32>) {
         let Self::Parts { parts, scale } = self else {
             return;
@@ -101,7 +101,7 @@ impl Edits {
     }
 }
 
-/// Units of time in a second, as `mvhd` and `mdhd` state them; none for zero.
+/// Time units per second, from `mvhd` or `mdhd`; `None` for zero.
 fn time_scale(bytes: &Bytes, header: Range<u64>) -> Option<u64> {
     let [version, ..] = bytes.array_at::<4>(header.start)?;
     let at = header.start + if version == 1 { 20 } else { 12 };
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_played_is_left() {
+    fn only_played_samples_are_retained() {
         assert_eq!(applied(&[(1, 3)], 0, 10), [2.0, 3.0, 4.0, 5.0]);
         assert_eq!(applied(&[(1, 3)], 4, 10), [4.0, 5.0]);
         let two = [(0, 1), (3, u64::MAX)];

@@ -1,4 +1,4 @@
-//! FLV (Adobe Flash Video File Format Specification, version 10.1): tags, of which those of type 8 are audio.
+//! FLV (Adobe Flash Video File Format Specification, version 10.1): a sequence of tags; type 8 is audio.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::error::{damaged, unsupported};
 use crate::payload::{Piece, Pieces};
 use crate::{Bytes, Error};
 
-/// Bytes of a tag's header: type, length, timestamp, stream.
+/// Bytes of a tag header: type, length, timestamp, stream.
 const TAG_HEADER: u64 = 11;
 
 /// Bytes after a tag: its length again.
 const TAG_TRAILER: u64 = 4;
 
-/// Whether an FLV file begins at `offset`.
+/// Whether an FLV file starts at `offset`.
 pub(crate) fn is_at(bytes: &Bytes, offset: u64) -> bool {
     bytes
         .array_at(offset)
@@ -59,7 +59,7 @@ pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Content, Err
     };
     let mut aac = None;
     let coding = match flags >> 4 {
-        // 0 is the byte order of the machine that wrote the file: little-endian, in practice.
+        // 0 is the byte order of the machine that wrote the file: in practice, little-endian.
         0 | 3 if width == 2 => blocks(CODEC_ID_PCM_S16LE, rate, 2),
         0 | 3 => blocks(CODEC_ID_PCM_U8, rate, 1),
         2 | 14 => Coding::MpegAudio,
@@ -110,7 +110,7 @@ struct AudioTags {
 
 impl AudioTags {
     fn next(&mut self) -> Option<Range<u64>> {
-        /// The type of audio, in the lower five bits; the others mark encryption.
+        /// Tag type of audio, in the lower five bits; the others mark encryption.
         const AUDIO: u8 = 8;
         while self.offset < self.end {
             let [kind, a, b, c] = self.bytes.array_at(self.offset)?;
@@ -129,7 +129,7 @@ impl AudioTags {
 /// The frames in the audio tags.
 struct Frames {
     tags: AudioTags,
-    /// In AAC a second byte distinguishes frames (1) from the configuration (0).
+    /// For AAC, a second byte distinguishes frames (1) from the configuration (0).
     of_aac: bool,
 }
 

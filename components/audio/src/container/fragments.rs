@@ -1,7 +1,7 @@
-//! Movie fragments (ISO/IEC 14496-12, 8.8), of which symphonia reads one track rightly: with several it takes the defaults of a
-//! track by its place instead of its number, every track's data to be counted from the start of the fragment, and stops at the first
-//! sample of any track that is missing. It also panics at some flags of a first sample, goes through samples that have no bytes, and for
-//! each sample adds up the durations of all before it in the run.
+//! Movie fragments (ISO/IEC 14496-12, 8.8). symphonia reads only a single track correctly: with several it selects a track's
+//! defaults by index instead of track number, assumes that every track's data is relative to the start of the fragment, and stops
+//! at the first missing sample of any track. It also panics at some first-sample flags, iterates over samples without bytes, and for
+//! each sample sums the durations of all previous ones in the run.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,26 +25,26 @@ const SAMPLE_SIZE: u32 = 0x200;
 const SAMPLE_FLAGS: u32 = 0x400;
 const SAMPLE_COMPOSITION: u32 = 0x800;
 
-/// Bytes of the content of `trex`, and where in it the durations and the sizes of samples stand.
+/// Bytes of the content of `trex`, and offsets of the default sample duration and size in it.
 const DEFAULTS: u64 = 24;
 const DEFAULT_DURATION_AT: u64 = 12;
 const DEFAULT_SIZE_AT: u64 = 16;
 
-/// Samples of a run whose durations are left out, if nearly all are the default: together they may differ by those of so many samples.
-/// The times behind are off by that.
+/// Minimum samples of a run whose durations are removed if nearly all are the default.
 const LONG_RUN: u32 = 1024;
+/// Maximum total deviation from the default durations, in default durations. Later times are off by at most that.
 const MAX_DIFFERENCE: u64 = 8;
 
-/// Of how many tracks the defaults are read; films in many languages have a few dozen.
+/// Maximum tracks whose defaults are read; films in many languages have a few dozen.
 const MAX_TRACKS: usize = 256;
 
-/// Change the fragments of a track to a form that symphonia reads as it is meant, and hide all others. `movie` is the content of
+/// Rewrites the fragments of a track so that symphonia reads them correctly, and hides all other tracks. `movie` is the content of
 /// `moov`, in the file `range`.
 pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: u32) {
     let sizes = default(bytes, movie.clone(), DEFAULT_SIZE_AT);
     let durations = default(bytes, movie.clone(), DEFAULT_DURATION_AT);
     let len = range.end - range.start;
-    // Offsets and other numbers, by where they stand.
+    // Offsets and other numbers to write, by position.
     let mut offsets = Vec::new();
     let mut numbers = Vec::new();
     let mut entries_of_runs = Vec::new();
@@ -82,7 +82,7 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, 
                     numbers.push((at, 0));
                 }
                 if flags & SAMPLE_SIZE == 0 && default > 0 {
-                    // The last of these begins at the end of the file or behind it.
+                    // The last of these starts at or past the end of the file.
                     let most = len.saturating_sub(end) / u64::from(default) + 1;
                     if u64::from(count(bytes, &run)) > most {
                         numbers.push((run.content.start + 4, most as u32));
@@ -107,22 +107,22 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, 
         bytes.overwrite(at, &entries);
     }
     for (at, offset) in offsets {
-        // What has no place in 32 bits is behind the end of the file, or is bounded there.
+        // An offset that does not fit into 32 bits is past the end of the file, and clamped there.
         let offset = i32::try_from(offset as i64).unwrap_or(i32::MAX);
         bytes.overwrite(at, &offset.to_be_bytes());
     }
     hide_others(bytes, range, movie, track);
 }
 
-/// Check that the fragments that [`prepare`] has left, in the file `range`, can be read.
+/// Checks that the fragments left by [`prepare`] in the file `range` can be read.
 pub(super) fn check(bytes: &Bytes, range: Range<u64>) -> Result<(), Error> {
-    let named_error = |name| Err(unsupported(&format!("an mp4 of fragments {name}")));
+    let named_error = |name| Err(unsupported(&format!("a fragmented mp4 {name}")));
     let len = range.end - range.start;
-    // Those whose sizes are not listed one by one. Symphonia goes through them even if they have no bytes.
+    // Samples without individual sizes. symphonia iterates over them even if they have no bytes.
     let mut samples = 0;
     for fragment in named(bytes, range, *b"moof") {
         let mut seen = false;
-        // Those before are hidden, if they are of other tracks.
+        // Fragments of other tracks are hidden.
         let hidden_too = |atom: &Atom| atom.name == *b"traf" || atom.name == *b"free";
         let tracks = atoms(bytes, fragment.content).filter(hidden_too);
         for (index, of) in tracks.enumerate().filter(|(_, of)| of.name == *b"traf") {
@@ -139,7 +139,7 @@ pub(super) fn check(bytes: &Bytes, range: Range<u64>) -> Result<(), Error> {
                 ));
             }
             if std::mem::replace(&mut seen, true) {
-                return named_error("with one track twice");
+                return named_error("with a track twice in a fragment");
             }
             let counts_from_another =
                 index > 0 && header.base.is_none() && header.flags & BASE_IS_MOOF == 0;
@@ -148,14 +148,14 @@ pub(super) fn check(bytes: &Bytes, range: Range<u64>) -> Result<(), Error> {
                 .and_then(|run| flags(bytes, &run))
                 .is_none_or(|flags| flags & DATA_OFFSET != 0);
             if counts_from_another && !states_offset {
-                return named_error("whose tracks follow each other without offsets");
+                return named_error("with several tracks without data offsets");
             }
         }
     }
     Ok(())
 }
 
-/// The number of a track, the box `trak`.
+/// The track ID of a track, the box `trak`.
 pub(super) fn track_number(bytes: &Bytes, track: &Atom) -> Option<u32> {
     let header = inside(bytes, track.content.clone(), &[b"tkhd"])?;
     let [version, ..] = bytes.array_at::<4>(header.start)?;
@@ -163,8 +163,8 @@ pub(super) fn track_number(bytes: &Bytes, track: &Atom) -> Option<u32> {
     bytes.array_at(at).map(u32::from_be_bytes)
 }
 
-/// Hide all tracks but one, which symphonia would read too, up to the first of their samples that the file does not have: `traf` in
-/// fragments, and `trex`, of which it takes the first for the first track.
+/// Hides all tracks but one: `traf` in fragments, because symphonia would read them too, up to their first missing sample, and
+/// `trex`, because it uses the first one for the first track.
 fn hide_others(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: u32) {
     let number = |content: &Range<u64>| bytes.array_at(content.start + 4).map(u32::from_be_bytes);
     let extends = inside(bytes, movie, &[b"mvex"]).unwrap_or_default();
@@ -187,7 +187,7 @@ fn hide_others(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: 
     }
 }
 
-/// A number of `trex`, for where a fragment does not say, by track.
+/// A default value in `trex`, by track.
 fn default(bytes: &Bytes, movie: Range<u64>, at: u64) -> BTreeMap<u32, u32> {
     defaults(bytes, movie)
         .filter_map(|place| {
@@ -217,7 +217,7 @@ fn flags(bytes: &Bytes, atom: &Atom) -> Option<u32> {
     Some(word & 0x00FF_FFFF)
 }
 
-/// What `tfhd` says.
+/// The content of `tfhd`.
 struct Header {
     track: u32,
     flags: u32,
@@ -257,17 +257,17 @@ impl Header {
     }
 }
 
-/// Bytes of a field that is there if its flag is.
+/// Bytes of an optional field: 0 if its flag is not set.
 fn width(flags: u32, flag: u32) -> u64 {
     if flags & flag != 0 { 4 } else { 0 }
 }
 
-/// Where the entries of a run begin, one for each sample.
+/// Offset of the sample entries of a run.
 fn entries_at(run: &Atom, flags: u32) -> u64 {
     run.content.start + 8 + width(flags, DATA_OFFSET) + width(flags, FIRST_SAMPLE_FLAGS)
 }
 
-/// Bytes of an entry of a run.
+/// Bytes per sample entry of a run.
 fn entry_width(flags: u32) -> u64 {
     [
         SAMPLE_DURATION,
@@ -280,7 +280,7 @@ fn entry_width(flags: u32) -> u64 {
     .sum()
 }
 
-/// The entries of a long run without their durations; none where they are needed, or not there.
+/// The entries of a long run without their durations; `None` if they are needed or absent.
 fn without_durations(
     bytes: &Bytes,
     run: &Atom,
@@ -306,13 +306,13 @@ fn without_durations(
         .then(|| entries.flat_map(|entry| &entry[4..]).copied().collect())
 }
 
-/// How many samples a run has, the box `trun`.
+/// Number of samples in a run, the box `trun`.
 fn count(bytes: &Bytes, run: &Atom) -> u32 {
     let count = bytes.array_at(run.content.start + 4);
     count.map_or(0, u32::from_be_bytes)
 }
 
-/// Bytes of all samples of a run.
+/// Total bytes of the samples of a run.
 fn size(bytes: &Bytes, run: &Atom, flags: u32, default: u32) -> u64 {
     let count = count(bytes, run);
     if flags & SAMPLE_SIZE == 0 {

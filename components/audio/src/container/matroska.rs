@@ -1,17 +1,17 @@
-//! What symphonia does not read of Matroska (RFC 9559): the content encodings of tracks, and the names of unknown codecs.
+//! Parts of Matroska (RFC 9559) that symphonia does not read: content encodings of tracks, and names of unknown codecs.
 
 use std::ops::Range;
 
 use super::wave_format::WaveFormat;
 use crate::Bytes;
 
-/// Bytes of the longest frame after decompression. Real ones, of FLAC, have a tenth of this.
+/// Maximum bytes of a frame after decompression. The largest real ones, FLAC, have a tenth of this.
 const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
 
-/// How many tracks are read.
+/// Maximum tracks read.
 const MAX_TRACKS: usize = 256;
 
-/// Bytes of the longest stripped header, and of codec data that are read.
+/// Maximum bytes of a stripped header, and of codec data read.
 const MAX_VALUE_BYTES: u64 = 4096;
 
 /// Element IDs (RFC 9559).
@@ -33,17 +33,17 @@ const CONTENT_COMPRESSION: u32 = 0x5034;
 const CONTENT_COMP_ALGO: u32 = 0x4254;
 const CONTENT_COMP_SETTINGS: u32 = 0x4255;
 
-/// An audio track, as far as symphonia does not read it.
+/// The properties of an audio track that symphonia does not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Track {
-    /// `TrackNumber`, by which blocks refer to it.
+    /// `TrackNumber`, used in blocks.
     pub number: u64,
-    /// Name of the codec, as people write it.
+    /// Usual name of the codec.
     pub codec: String,
     pub encoding: ContentEncoding,
 }
 
-/// `ContentEncoding`: how the frames of a track were encoded.
+/// `ContentEncoding`: encoding of the frames of a track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ContentEncoding {
     None,
@@ -51,12 +51,12 @@ pub(crate) enum ContentEncoding {
     HeaderStripping(Vec<u8>),
     /// Each frame is a zlib stream.
     Zlib,
-    /// An encoding that is not supported, by name.
+    /// An unsupported encoding, by name.
     Unsupported(&'static str),
 }
 
 impl ContentEncoding {
-    /// The frame before it was encoded; none if it is damaged.
+    /// Decodes a frame; `None` if it is damaged.
     pub(crate) fn decode(&self, frame: Box<[u8]>) -> Option<Box<[u8]>> {
         match self {
             Self::None => Some(frame),
@@ -117,7 +117,7 @@ fn encoding(bytes: &Bytes, encodings: Range<u64>) -> ContentEncoding {
         return ContentEncoding::None;
     };
     if all.next().is_some() {
-        return ContentEncoding::Unsupported("compression in several steps");
+        return ContentEncoding::Unsupported("multi-step compression");
     }
     let inside = |id| child(bytes, first.content.clone(), id);
     // The defaults: all frames, compression.
@@ -127,7 +127,7 @@ fn encoding(bytes: &Bytes, encodings: Range<u64>) -> ContentEncoding {
         return ContentEncoding::Unsupported("encryption");
     }
     if scope & !1 != 0 {
-        return ContentEncoding::Unsupported("compression of the codec's own data");
+        return ContentEncoding::Unsupported("compressed codec data");
     }
     if scope == 0 {
         return ContentEncoding::None;
@@ -156,11 +156,11 @@ fn encoding(bytes: &Bytes, encodings: Range<u64>) -> ContentEncoding {
 struct Element {
     id: u32,
     content: Range<u64>,
-    /// Whether its length is known.
+    /// Whether the length is known.
     is_sized: bool,
 }
 
-/// The elements in a range, up to the first with an impossible header.
+/// The elements in a range, up to the first with an invalid header.
 fn elements(bytes: &Bytes, range: Range<u64>) -> impl Iterator<Item = Element> + '_ {
     let mut offset = range.start;
     std::iter::from_fn(move || {
@@ -170,7 +170,7 @@ fn elements(bytes: &Bytes, range: Range<u64>) -> impl Iterator<Item = Element> +
         if start > range.end {
             return None;
         }
-        // All ones stand for an unknown length.
+        // All ones means an unknown length.
         let is_sized = len != (1 << (7 * len_len)) - 1;
         let end = if is_sized {
             start.saturating_add(len).min(range.end)
@@ -186,7 +186,7 @@ fn elements(bytes: &Bytes, range: Range<u64>) -> impl Iterator<Item = Element> +
     })
 }
 
-/// A variable-length integer (RFC 8794, section 4), and how many bytes it has. The marker bit is part of an element ID, but not
+/// A variable-length integer (RFC 8794, section 4), and its number of bytes. The marker bit is part of an element ID, but not
 /// of a length: `strip` removes it.
 fn variable(bytes: &Bytes, offset: u64, strip: bool) -> Option<(u64, u64)> {
     let [first] = bytes.array_at(offset)?;
@@ -195,7 +195,7 @@ fn variable(bytes: &Bytes, offset: u64, strip: bool) -> Option<(u64, u64)> {
         return None;
     }
     let mut content = [0; 8];
-    // Below eight, or eight.
+    // At most eight.
     let content = &mut content[..len as usize];
     if bytes.read_at(offset, content) < content.len() {
         return None;
@@ -231,7 +231,7 @@ fn codec_name(id: &str, private: &[u8], depth: u64) -> String {
             Some(format) => format.name(),
             None => "of Windows".to_owned(),
         },
-        "A_PCM/INT/LIT" | "A_PCM/INT/BIG" | "A_PCM/FLOAT/IEEE" => format!("PCM of {depth} bits"),
+        "A_PCM/INT/LIT" | "A_PCM/INT/BIG" | "A_PCM/FLOAT/IEEE" => format!("{depth}-bit PCM"),
         "A_QUICKTIME" | "A_QUICKTIME/QDMC" | "A_QUICKTIME/QDM2" => "of QuickTime".to_owned(),
         id => id.trim_start_matches("A_").chars().take(40).collect(),
     }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn stripped_headers_are_put_back() {
+    fn stripped_headers_are_restored() {
         let settings = element(CONTENT_COMP_SETTINGS, b"\xff\xfb");
         let encoding = encoding_of(&[element(CONTENT_COMP_ALGO, &[3]), settings].concat());
         let frame = encoding.decode(Box::from(*b"\x50\xc4"));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn zlib_is_undone_and_damage_in_it_noticed() {
+    fn zlib_is_decompressed_and_damage_detected() {
         let encoding = encoding_of(b"");
         let packed = miniz_oxide::deflate::compress_to_vec_zlib(b"frame frame frame", 6);
         let frame = encoding.decode(packed.clone().into());

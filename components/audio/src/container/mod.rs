@@ -1,8 +1,8 @@
-//! Containers: which one a file is, and where its audio lies.
+//! Container detection and demultiplexing.
 //!
-//! The first bytes decide. Containers of equal blocks, or of frames that describe themselves, are demultiplexed here and yield a
-//! [`Content`]; symphonia reads the others. A container that is recognised but not supported is refused by name. Only a file that
-//! begins like none of them is searched for MPEG frames.
+//! The container is detected by its signature. Containers of equal blocks, or of self-describing frames, are demultiplexed here and
+//! yield a [`Content`]; symphonia reads the others. A container that is recognised but not supported is rejected by name. Only a
+//! file without a known signature is searched for MPEG frames.
 
 mod aac;
 mod aiff;
@@ -41,7 +41,7 @@ use symphonia::default::register_enabled_formats;
 pub(crate) use aac::Config as AacConfig;
 pub(crate) use edits::Edits;
 pub(crate) use matroska::ContentEncoding;
-pub(crate) use wav::joint_behind;
+pub(crate) use wav::joint_after;
 
 use crate::blocks::BlockReader;
 use crate::bytes::Reader;
@@ -52,34 +52,34 @@ use crate::{Bytes, Error, Hint};
 use content::{Coding, Content};
 use signature::Signature;
 
-/// How many bytes of junk may precede the first frame. Some recorders write a little, and interrupted downloads leave zeros.
+/// Maximum bytes of junk before the first frame. Some recorders write a little, and interrupted downloads leave zeros.
 pub(crate) const MAX_JUNK_BYTES: u64 = 1024 * 1024;
 
-/// The same before a further part of a joined file: enough for a tag between the two. What follows the last part is
-/// no audio, so the reach is short.
+/// The same before the next part of a concatenated file: enough for a tag in between. Data after the last part is
+/// not audio, so the limit is low.
 pub(crate) const MAX_JUNK_BYTES_BETWEEN: u64 = 4 * 1024;
 
-/// How far symphonia's probe searches, in bytes. What it is given begins with a container or a frame.
-const MARK_DEPTH: u32 = 32;
+/// Search depth of symphonia's probe, in bytes. Its input starts with a container or a frame.
+const PROBE_DEPTH: u32 = 32;
 
-/// A file, or a part of one, ready to be read.
+/// An opened file, or a part of one.
 pub(crate) struct Opened {
     pub reader: Box<dyn FormatReader>,
     /// Short name.
     pub container: &'static str,
-    /// Where it begins, behind tags and junk.
+    /// Where it starts, after tags and junk.
     pub start: u64,
-    /// Whether symphonia reads the container itself, so that the reader's positions count from `start`.
+    /// Whether symphonia reads the container itself, so that the reader's positions are relative to `start`.
     pub is_direct: bool,
     /// The audio tracks of Matroska.
     pub tracks: Vec<matroska::Track>,
-    /// By the number of the track, what of it is played, if not all.
+    /// Edit lists by track ID, for tracks that are not played completely.
     pub edits: Vec<(u32, Edits)>,
 }
 
 /// Why a file cannot be opened.
 pub(crate) enum Failure {
-    /// No known container or frame begins within reach.
+    /// No known container or frame within the junk limit.
     NotFound,
     /// Recognised, but not audio.
     NotAudio(&'static str),
@@ -90,12 +90,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// What to tell the sender.
+    /// The error for the sender.
     pub(crate) fn into_error(self, hint: &Hint) -> Error {
         let bytes = format!("the bytes{}", hint.describe());
         match self {
             Self::NotFound => Error::NotAudio(format!(
-                "{bytes} are not an audio file that is known: send WAV, AIFF, CAF, MP3, FLAC, Ogg Vorbis, M4A, AAC, \
+                "{bytes} are not an audio file in a known format: send WAV, AIFF, CAF, MP3, FLAC, Ogg Vorbis, M4A, AAC, \
                  Matroska or WebM, or {CONVERT}"
             )),
             Self::NotAudio(name) => Error::NotAudio(format!(
@@ -103,47 +103,51 @@ impl Failure {
             )),
             Self::Unsupported(name) => unsupported(&format!("{bytes} are {name}, which")),
             Self::Refused(error) => error,
-            // `ftyp` comes first, so it cannot have been cut off.
+            // `ftyp` comes first, so it cannot be missing due to truncation.
             Self::Symphonia(SymphoniaError::Unsupported("isomp4: missing ftyp atom")) => {
                 unsupported(&format!("{bytes} are QuickTime without a file type, which"))
             }
-            // A missing header is damage, not a feature: the file was cut off before it.
+            // A missing header is damage, not a feature: the file was truncated before it.
             Self::Symphonia(SymphoniaError::Unsupported(feature))
                 if !feature.contains("missing") =>
             {
                 Error::UnsupportedCodec(format!(
-                    "{bytes} need something that is not supported ({feature}): {CONVERT}"
+                    "{bytes} require a feature that is not supported ({feature}): {CONVERT}"
                 ))
             }
             Self::Symphonia(error) => damaged(&format!(
-                "{bytes} begin like an audio file, but its header cannot be read ({error})"
+                "{bytes} start like an audio file, but the header cannot be read ({error})"
             )),
         }
     }
 }
 
-/// Change what symphonia cannot read to what it can, before the bytes are shared.
+/// Rewrites data that symphonia cannot read, before the bytes are shared.
 pub(crate) fn prepare(bytes: &mut Bytes) {
-    let start = tags::behind(bytes, 0);
+    let start = tags::skip(bytes, 0);
     if signature::at(bytes, start) == Some(Signature::Mp4) {
         let range = start..bytes.len();
         mp4::prepare(bytes, range);
     }
 }
 
-/// Open the range, past tags and at most `reach` bytes of junk.
-pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>, reach: u64) -> Result<Opened, Failure> {
-    let start = tags::behind(bytes, range.start).min(range.end);
+/// Opens the range, skipping tags and at most `max_junk` bytes of junk.
+pub(crate) fn open(
+    bytes: &Arc<Bytes>,
+    range: Range<u64>,
+    max_junk: u64,
+) -> Result<Opened, Failure> {
+    let start = tags::skip(bytes, range.start).min(range.end);
     let range = start..range.end;
     match signature::at(bytes, start) {
         Some(signature) => open_known(bytes, range, signature),
-        None if mpeg_frames::are_free(bytes, start) => {
-            Err(Failure::Unsupported("MP3 of free bit rate"))
+        None if mpeg_frames::is_free_format(bytes, start) => {
+            Err(Failure::Unsupported("free-format MP3"))
         }
-        None => match mpeg_frames::find(bytes, range.clone(), reach) {
+        None => match mpeg_frames::find(bytes, range.clone(), max_junk) {
             Some(found) => {
                 let range = found..range.end;
-                match signature::marked_at(bytes, found) {
+                match signature::long_signature_at(bytes, found) {
                     Some(signature) => open_known(bytes, range, signature),
                     None => match bytes.array_at(found).and_then(mpeg_frames::refused) {
                         Some(name) => Err(Failure::Unsupported(name)),
@@ -233,8 +237,8 @@ impl Content {
     }
 }
 
-/// Readers that can seek look for headers behind the audio and trust the lengths they find; in a file that was cut off they find
-/// nothing at all. So where that fails, the file is read again as a stream, from its start to wherever it ends.
+/// Readers that can seek look for headers after the audio and trust the stated lengths, which fails for a truncated file.
+/// In that case, the file is read again as a stream, from start to end.
 fn open_with_symphonia(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Opened, Failure> {
     let seekable = Reader::seekable(bytes.clone(), range.clone());
     match probe(stream(seekable)) {
@@ -244,7 +248,7 @@ fn open_with_symphonia(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Opened, 
     }
 }
 
-/// Open the range as a stream that cannot seek.
+/// Opens the range as a stream that cannot seek.
 pub(crate) fn open_as_stream(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Opened, Failure> {
     let start = range.start;
     match probe(stream(Reader::stream(bytes.clone(), range))) {
@@ -273,7 +277,7 @@ fn stream(source: impl MediaSource + 'static) -> MediaSourceStream<'static> {
 
 fn probe(stream: MediaSourceStream<'static>) -> Result<Box<dyn FormatReader>, SymphoniaError> {
     let mut probe = Probe::new_with_options(&ProbeOptions {
-        max_probe_depth: MARK_DEPTH,
+        max_probe_depth: PROBE_DEPTH,
         ..Default::default()
     });
     register_enabled_formats(&mut probe);
@@ -285,7 +289,7 @@ fn probe(stream: MediaSourceStream<'static>) -> Result<Box<dyn FormatReader>, Sy
     )
 }
 
-/// Whether the probe found no container. symphonia has no error of its own for that.
+/// Whether the probe found no container. symphonia has no dedicated error for this.
 fn is_not_found(error: &SymphoniaError) -> bool {
     matches!(
         error,

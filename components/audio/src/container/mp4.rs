@@ -1,8 +1,8 @@
-//! MP4 and QuickTime, where symphonia reads them wrongly or not at all: it takes all PCM for little-endian, does not know IMA ADPCM,
-//! expects a single sample entry, and fails on unusual tracks that are not audio.
+//! MP4 and QuickTime files that symphonia reads incorrectly or not at all: it treats all PCM as little-endian, does not support IMA
+//! ADPCM, expects a single sample entry, and fails on unusual tracks that are not audio.
 //!
-//! PCM, G.711, ADPCM and MP3 are demultiplexed here, chunk by chunk. symphonia reads the rest, after [`prepare`] has hidden from it
-//! what it cannot read.
+//! PCM, G.711, ADPCM and MP3 are demultiplexed here, chunk by chunk. symphonia reads the rest, after [`prepare`] has hidden
+//! everything it cannot read.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::error::{damaged, unsupported};
 use crate::payload::{Piece, Pieces};
 use crate::{Bytes, Error};
 
-/// How many audio tracks are read; films in many languages have a few dozen.
+/// Maximum audio tracks read; films in many languages have a few dozen.
 const MAX_TRACKS: usize = 256;
 
-/// How many sample entries of a track are read.
+/// Maximum sample entries read per track.
 const MAX_ENTRIES: usize = 64;
 
-/// Bytes of the longest sample entry where there are several. Real ones have a few hundred.
+/// Maximum bytes of a sample entry if there are several. Real ones have a few hundred.
 const MAX_ENTRY_BYTES: u64 = 64 * 1024;
 
 /// An audio track.
@@ -34,7 +34,7 @@ struct Track {
     table: Range<u64>,
     /// Ranges of the sample entries, headers included.
     entries: Vec<Range<u64>>,
-    /// Index of the entry that all samples refer to; none if they refer to several that differ.
+    /// Index of the entry that all samples refer to; `None` if they refer to different ones.
     used: Option<usize>,
 }
 
@@ -65,7 +65,7 @@ impl Track {
     }
 }
 
-/// Index of the sample entry that all chunks refer to; none if they refer to several that differ.
+/// Index of the sample entry that all chunks refer to; `None` if they refer to different ones.
 fn used_entry(bytes: &Bytes, table: &Range<u64>, entries: &[Range<u64>]) -> Option<usize> {
     if entries.len() <= 1 {
         return Some(0);
@@ -96,7 +96,7 @@ fn used_entry(bytes: &Bytes, table: &Range<u64>, entries: &[Range<u64>]) -> Opti
         .then_some(*first)
 }
 
-/// The content of `moov`, and whether the samples are in fragments behind it.
+/// The content of `moov`, and whether the samples are in fragments after it.
 fn movie(bytes: &Bytes, range: Range<u64>) -> Option<(Range<u64>, bool)> {
     let movie = inside(bytes, range, &[b"moov"])?;
     let is_fragmented = inside(bytes, movie.clone(), &[b"mvex"]).is_some();
@@ -111,8 +111,8 @@ fn tracks(bytes: &Bytes, movie: Range<u64>) -> Vec<Track> {
         .collect()
 }
 
-/// Hide from symphonia what it cannot read: tracks that are not audio or are demultiplexed here, and all sample entries but the one
-/// in use. Of fragmented files it sees the first track that it can read, and of several `moov` the first.
+/// Hides from symphonia what it cannot read: tracks that are not audio or are demultiplexed here, and all unused sample entries.
+/// In fragmented files it sees only the first track that it can read, and of several `moov` only the first.
 pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
     let movies = atoms(bytes, range.clone()).filter(|atom| atom.name == *b"moov");
     let further: Vec<u64> = movies.skip(1).map(|movie| movie.named_at).collect();
@@ -134,7 +134,7 @@ pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
         let is_read = match kind {
             _ if fragmented.is_some() => false,
             Some(Kind::Symphonia) => true,
-            // Its fragments are not demultiplexed here.
+            // Fragments are not demultiplexed here.
             Some(Kind::Coding(Coding::MpegAudio)) => is_fragmented,
             _ => false,
         };
@@ -165,20 +165,20 @@ pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
         bytes.overwrite(wave, b"\0\0\0\x08free");
     }
     for (place, entry) in first {
-        // The entry in use is the first or lies behind it, so it fits.
+        // The entry in use is the first one or after it, so it fits.
         let content = bytes.slice(entry);
         bytes.overwrite(place, &content);
         bytes.overwrite(place - 4, &1_u32.to_be_bytes());
     }
 }
 
-/// Let no place that symphonia seeks to lie behind the end of the file, as in a film of 3 GB that was cut off: where `usize` has 32
-/// bits, it panics at distances of 2 GiB and more.
+/// Clamps all offsets that symphonia seeks to to the end of the file, for files like a truncated 3 GB film: with a 32-bit
+/// `usize`, it panics at distances of 2 GiB and more.
 fn bound_offsets(bytes: &mut Bytes, range: &Range<u64>) {
     let len = range.end - range.start;
-    // Numbers one after another, the bytes of each, and their bound.
+    // Range of consecutive numbers, the width of each, and their maximum.
     let mut numbers: Vec<(Range<u64>, usize, u64)> = Vec::new();
-    // Signed offsets of fragments, and what they are relative to.
+    // Signed offsets of fragments, and their base.
     let mut offsets: Vec<(u64, u64)> = Vec::new();
     for atom in atoms(bytes, range.clone()) {
         let start = atom.named_at - 4;
@@ -247,14 +247,14 @@ fn bound_offsets(bytes: &mut Bytes, range: &Range<u64>) {
     }
 }
 
-/// Whether a box of a fragment states an offset: the lowest flag of `tfhd` and of `trun`.
+/// Whether a box of a fragment has an offset: the lowest flag of `tfhd` and of `trun`.
 fn has_offset(bytes: &Bytes, atom: &Atom) -> bool {
     bytes
         .array_at::<4>(atom.content.start)
         .is_some_and(|flags| flags[3] & 1 != 0)
 }
 
-/// The first audio track that can be decoded, and what of it is played, if not all; none if symphonia is to read it.
+/// The first audio track that can be decoded, and its edit list, if not the whole track is played; `None` if symphonia reads it.
 pub(crate) fn open(
     bytes: &Arc<Bytes>,
     range: Range<u64>,
@@ -271,7 +271,7 @@ pub(crate) fn open(
     for track in tracks {
         let Some(entry) = track.entry(bytes) else {
             refused = refused.or(Some(if track.used.is_none() {
-                unsupported("an mp4 track whose samples change their codec")
+                unsupported("an mp4 track that changes its codec")
             } else {
                 damaged("the MP4 file does not describe its samples")
             }));
@@ -284,9 +284,7 @@ pub(crate) fn open(
             Kind::Symphonia => {
                 let has = |name| inside(bytes, track.table.clone(), &[name]).is_some();
                 return match has(b"stz2") && !has(b"stsz") {
-                    true => Err(unsupported(
-                        "an mp4 with sample sizes in compact form (stz2)",
-                    )),
+                    true => Err(unsupported("an mp4 with compact sample sizes (stz2)")),
                     false => Ok(None),
                 };
             }
@@ -305,7 +303,7 @@ pub(crate) fn open(
     refused.map_or(Ok(None), Err)
 }
 
-/// The edit lists of all audio tracks that have one, by the number of the track.
+/// The edit lists of all audio tracks that have one, by track ID.
 pub(crate) fn edits(bytes: &Bytes, range: Range<u64>) -> Vec<(u32, Edits)> {
     let Some((movie, _)) = movie(bytes, range) else {
         return Vec::new();
@@ -323,7 +321,7 @@ fn content(bytes: &Arc<Bytes>, track: &Track, coding: Coding) -> Content {
     let table = |name| inside(bytes, track.table.clone(), &[name]);
     let long = |at| bytes.array_at(at).map_or(0, u32::from_be_bytes);
     let durations = table(b"stts").unwrap_or_default();
-    // If each sample lasts one unit of time, it is one of PCM, and the bytes of a chunk follow from the size of the blocks.
+    // If each sample lasts one time unit, it is a PCM sample, and the bytes of a chunk follow from the block size.
     let is_one_frame = long(durations.start + 4) == 1 && long(durations.start + 12) == 1;
     let blocks = match &coding {
         Coding::Blocks(blocks) if is_one_frame => Some(blocks.clone()),
@@ -363,15 +361,15 @@ struct Chunks {
     groups: Range<u64>,
     /// Index of the entry of `stsc` that covers the next chunk.
     group: u64,
-    /// `stsz`, and the size that all samples have, or 0.
+    /// `stsz`, and the common size of all samples, or 0.
     sizes: Range<u64>,
     constant_size: u32,
-    /// `stco`, or the wide `co64`.
+    /// `stco` or `co64`.
     offsets: Range<u64>,
     wide: bool,
-    /// The format of the blocks, if a sample is one of PCM.
+    /// The format of the blocks, if a sample is a PCM sample.
     blocks: Option<Blocks>,
-    /// Counted from 0.
+    /// Index from 0.
     chunk: u64,
     sample: u64,
 }
@@ -382,7 +380,7 @@ impl Chunks {
         (at + 4 <= range.end).then_some(u64::from(number))
     }
 
-    /// How many samples the next chunk has.
+    /// Number of samples in the next chunk.
     fn samples(&mut self) -> Option<u64> {
         let entry = |group: u64| self.groups.start + 8 + 12 * group;
         while let Some(first) = self.long(entry(self.group + 1), &self.groups)

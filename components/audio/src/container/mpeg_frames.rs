@@ -1,17 +1,17 @@
 //! Frames of MPEG audio (layers 1, 2, 3) and ADTS without a container.
 //!
-//! A frame begins with eleven or twelve ones, which occur in any file. Several frames of one kind in a row occur only in a file
-//! that consists of them.
+//! A frame starts with eleven or twelve one bits, which occur in any file. Several consecutive frames of one kind occur only in a
+//! file that consists of them.
 
 use std::ops::Range;
 
 use super::signature;
 use crate::Bytes;
 
-/// How many frames in a row identify the audio behind junk.
+/// Consecutive frames required to identify audio after junk.
 const FRAMES: usize = 4;
 
-/// Bytes that are searched at a time.
+/// Bytes searched at a time.
 const SEARCH_BLOCK: usize = 64 * 1024;
 
 /// kbit/s by layer, for MPEG 1, and for MPEG 2 and 2.5 (ISO/IEC 11172-3, 2.4.2.3; ISO/IEC 13818-3, 2.4.2.3).
@@ -31,11 +31,11 @@ const BIT_RATES: [[u32; 15]; 5] = [
     [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
 ];
 
-/// What a frame's header says of how frames follow one another.
+/// Header fields that determine the position and kind of the next frame.
 struct Frame {
     /// The bits that all frames of a file share: version, layer, sample rate.
     kind: u32,
-    /// Bytes to the next frame; none if the bit rate is free.
+    /// Bytes to the next frame; `None` for free format.
     len: Option<u64>,
 }
 
@@ -93,23 +93,23 @@ impl Frame {
     }
 }
 
-/// Offset of the first frame, or of a container with a long enough signature; at the start, or behind at most `reach` bytes of junk.
-pub(crate) fn find(bytes: &Bytes, range: Range<u64>, reach: u64) -> Option<u64> {
+/// Offset of the first frame, or of a container with a long signature; at the start, or after at most `max_junk` bytes of junk.
+pub(crate) fn find(bytes: &Bytes, range: Range<u64>, max_junk: u64) -> Option<u64> {
     if follow(bytes, range.clone(), 2) {
         return Some(range.start);
     }
     let mut block = vec![0; SEARCH_BLOCK];
-    let limit = range.end.min(range.start.saturating_add(reach));
+    let limit = range.end.min(range.start.saturating_add(max_junk));
     let mut offset = range.start + 1;
     while offset < limit {
-        // Within usize: at most the block's length.
+        // Fits into usize: at most the block's length.
         let len = (limit - offset).min(SEARCH_BLOCK as u64) as usize;
         let read = bytes.read_at(offset, &mut block[..len]);
         for (at, byte) in (offset..).zip(&block[..read]) {
             let found = match byte {
                 0xff => follow(bytes, at..range.end, FRAMES),
                 b'R' | b'r' | b'F' | b'f' | b'O' | b'c' | b'.' | 0x1a | 0 => {
-                    signature::marked_at(bytes, at).is_some()
+                    signature::long_signature_at(bytes, at).is_some()
                 }
                 _ => false,
             };
@@ -125,7 +125,7 @@ pub(crate) fn find(bytes: &Bytes, range: Range<u64>, reach: u64) -> Option<u64> 
     None
 }
 
-/// Whether `count` frames of one kind follow one another from the start of the range, or more than half as many up to its end.
+/// Whether `count` frames of one kind follow each other from the start of the range, or more than half as many up to its end.
 fn follow(bytes: &Bytes, range: Range<u64>, count: usize) -> bool {
     let mut kind = None;
     let mut offset = range.start;
@@ -148,11 +148,11 @@ fn follow(bytes: &Bytes, range: Range<u64>, count: usize) -> bool {
     true
 }
 
-/// Name of what symphonia does not decode, or decodes wrongly: AAC other than LC, and layer 2 of one channel at a bit rate that the
-/// standard reserves for two (ISO/IEC 11172-3, 2.4.2.3), which ffmpeg writes by default.
+/// Name of a format that symphonia does not decode, or decodes incorrectly: AAC other than LC, and mono layer 2 at a bit rate that
+/// the standard reserves for stereo (ISO/IEC 11172-3, 2.4.2.3), which ffmpeg writes by default.
 pub(crate) fn refused(header: [u8; 4]) -> Option<&'static str> {
     /// 224, 256, 320 and 384 kbit/s.
-    const ONLY_FOR_TWO: [u32; 4] = [11, 12, 13, 14];
+    const STEREO_ONLY: [u32; 4] = [11, 12, 13, 14];
     let word = u32::from_be_bytes(header);
     if word & 0xfff6_0000 == 0xfff0_0000 {
         return match (word >> 14) & 3 {
@@ -164,14 +164,14 @@ pub(crate) fn refused(header: [u8; 4]) -> Option<&'static str> {
     }
     let is_mpeg_1_layer_2 = word & 0xfffe_0000 == 0xfffc_0000;
     let is_mono = word & 0xc0 == 0xc0;
-    (is_mpeg_1_layer_2 && is_mono && ONLY_FOR_TWO.contains(&((word >> 12) & 15)))
-        .then_some("MP2 of one channel at more than 192 kbit/s")
+    (is_mpeg_1_layer_2 && is_mono && STEREO_ONLY.contains(&((word >> 12) & 15)))
+        .then_some("mono MP2 above 192 kbit/s")
 }
 
-/// Whether frames of free bit rate begin at `offset`. Their headers do not state a length, so two more must follow at equal
+/// Whether free-format frames start at `offset`. Their headers do not state a length, so two more must follow at equal
 /// distances.
-pub(crate) fn are_free(bytes: &Bytes, offset: u64) -> bool {
-    /// Bytes of the longest frame: 640 kbit/s at 8 kHz, more than encoders write.
+pub(crate) fn is_free_format(bytes: &Bytes, offset: u64) -> bool {
+    /// Maximum bytes of a frame: 640 kbit/s at 8 kHz, more than encoders write.
     const LONGEST: u64 = 5_760;
     let free = |at| match Frame::at(bytes, at) {
         Some(Frame { kind, len: None }) => Some(kind),
@@ -186,7 +186,7 @@ pub(crate) fn are_free(bytes: &Bytes, offset: u64) -> bool {
     })
 }
 
-/// Whether a tag, which may follow the last frame, begins at `offset`.
+/// Whether a tag, which may follow the last frame, starts at `offset`.
 fn is_tag(bytes: &Bytes, offset: u64) -> bool {
     let mut start = [0; 8];
     let read = bytes.read_at(offset, &mut start);

@@ -14,10 +14,10 @@ const PACK: u8 = 0xba;
 const END: u8 = 0xb9;
 const PRIVATE: u8 = 0xbd;
 
-/// Bytes that are searched at a time for the next start code.
+/// Bytes searched at a time for the next start code.
 const SEARCH_BLOCK: usize = 256;
 
-/// Whether a program stream begins at `offset`.
+/// Whether a program stream starts at `offset`.
 pub(crate) fn is_at(bytes: &Bytes, offset: u64) -> bool {
     bytes.array_at(offset).is_some_and(|[a, b, c, code, next]| {
         [a, b, c, code] == [0, 0, 1, PACK] && (next & 0xc4 == 0x44 || next & 0xf1 == 0x21)
@@ -50,11 +50,11 @@ pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Content, Err
             });
         }
         if code == PRIVATE && named.is_none() {
-            // On DVDs the first byte is the substream.
+            // On DVDs the first byte is the substream ID.
             named = match bytes.array_at(content.start) {
                 Some([0x80..=0x87 | 0xc0..=0xcf]) => Some("AC-3"),
                 Some([0x88..=0x8f | 0x98..=0x9f]) => Some("DTS"),
-                Some([0xa0..=0xa7]) => Some("PCM of DVDs"),
+                Some([0xa0..=0xa7]) => Some("DVD PCM"),
                 Some([0xb0..=0xbf]) => Some("Dolby TrueHD"),
                 _ => None,
             };
@@ -74,7 +74,7 @@ struct Packets {
 }
 
 impl Packets {
-    /// Move to the next start code at or behind the current offset.
+    /// Moves to the next start code at or after the current offset.
     fn synchronise(&mut self) -> Option<()> {
         let mut block = [0; SEARCH_BLOCK];
         while self.offset < self.end {

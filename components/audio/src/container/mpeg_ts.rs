@@ -9,35 +9,35 @@ use crate::error::unsupported;
 use crate::payload::{Piece, Pieces};
 use crate::{Bytes, Error};
 
-/// The first byte of every packet.
+/// Sync byte, the first byte of every packet.
 const SYNC: u8 = 0x47;
 
-/// Bytes of a packet.
+/// Bytes per packet.
 const PACKET: u64 = 188;
 
-/// Bytes before a packet, and from one packet to the next: plain; with timestamps, as on Blu-ray discs; with error correction, as
+/// Bytes before a packet, and between packet starts: plain; with timestamps, as on Blu-ray discs; with error correction, as
 /// from receivers.
 const LAYOUTS: [(u64, u64); 3] = [(0, 188), (4, 192), (0, 204)];
 
-/// How many packets in a row identify a stream.
-const PROOF: u64 = 5;
+/// Consecutive packets required to identify a stream.
+const MIN_PACKETS: u64 = 5;
 
-/// Bytes of the longest section of a table.
+/// Maximum bytes of a table section.
 const MAX_TABLE: usize = 1024;
 
-/// The layout of the transport stream that begins at `offset`, if one does.
+/// The layout of the transport stream at `offset`, if there is one.
 fn layout_at(bytes: &Bytes, offset: u64) -> Option<(u64, u64)> {
     LAYOUTS.into_iter().find(|(lead, step)| {
         let synced = |index| match bytes.array_at(offset + lead + index * step) {
             Some([byte]) => byte == SYNC,
-            // A short file may have two packets only.
+            // A short file may have only two packets.
             None => index > 1,
         };
-        (0..PROOF).all(synced)
+        (0..MIN_PACKETS).all(synced)
     })
 }
 
-/// Whether a transport stream begins at `offset`.
+/// Whether a transport stream starts at `offset`.
 pub(crate) fn is_at(bytes: &Bytes, offset: u64) -> bool {
     layout_at(bytes, offset).is_some()
 }
@@ -57,7 +57,7 @@ pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Content, Err
         .iter()
         .find_map(|stream| Some((stream.pid, stream.coding.clone().ok()?)))
         .or_else(|| {
-            // An excerpt may have no tables.
+            // An excerpt may lack the tables.
             streams.is_empty().then(|| first_audio(bytes, packets()))?
         });
     let Some((pid, coding)) = chosen else {
@@ -75,12 +75,12 @@ pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Content, Err
         pieces: Box::new(Elementary {
             packets: packets(),
             pid,
-            begun: false,
+            started: false,
         }),
     })
 }
 
-/// An audio stream by the program map, with the name of its codec if that is not supported.
+/// An audio stream in the program map, with the name of its codec if unsupported.
 struct Stream {
     pid: u16,
     coding: Result<Coding, &'static str>,
@@ -96,14 +96,14 @@ fn streams(bytes: &Bytes, packets: Packets) -> Vec<Stream> {
             continue;
         }
         let content = std::mem::take(&mut table.content);
-        // Between the header of eight bytes and the CRC of four.
+        // Between the 8-byte header and the 4-byte CRC.
         let body = content
             .get(8..content.len().saturating_sub(4))
             .unwrap_or(&[]);
         if map_pid.is_some() {
             return audio_streams(body);
         }
-        // Program 0 is the network.
+        // Program 0 is the network PID.
         map_pid = body
             .chunks_exact(4)
             .find(|entry| entry[..2] != [0, 0])
@@ -134,14 +134,14 @@ fn audio_streams(map: &[u8]) -> Vec<Stream> {
     found
 }
 
-/// Coding of a stream by its type and descriptors (ISO/IEC 13818-1, 2.4.4; ATSC A/53; ETSI EN 300 468); none if it is not audio.
+/// Coding of a stream by its type and descriptors (ISO/IEC 13818-1, 2.4.4; ATSC A/53; ETSI EN 300 468); `None` if it is not audio.
 fn coding(kind: u8, descriptors: &[u8]) -> Option<Result<Coding, &'static str>> {
     Some(match kind {
         0x03 | 0x04 => Ok(Coding::MpegAudio),
         0x0f => Ok(Coding::Adts),
         0x11 => Err("AAC in LATM"),
         0x1c => Err("AAC without ADTS headers"),
-        0x80 => Err("PCM of Blu-ray discs"),
+        0x80 => Err("Blu-ray PCM"),
         0x81 => Err("AC-3"),
         0x82 | 0x85 | 0x86 | 0x8a => Err("DTS"),
         0x83 => Err("Dolby TrueHD"),
@@ -174,11 +174,11 @@ fn coding(kind: u8, descriptors: &[u8]) -> Option<Result<Coding, &'static str>> 
     })
 }
 
-/// The first audio stream by the stream IDs of PES packets.
+/// The first audio stream, by the stream IDs of PES packets.
 fn first_audio(bytes: &Bytes, packets: Packets) -> Option<(u16, Coding)> {
     for packet in packets {
         let start = packet.content.start;
-        if packet.begins
+        if packet.starts
             && let Some([0, 0, 1, code]) = bytes.array_at(start)
             && pes::AUDIO.contains(&code)
             && let Some(header) = pes::header_len(bytes, start)
@@ -194,11 +194,10 @@ fn first_audio(bytes: &Bytes, packets: Packets) -> Option<(u16, Coding)> {
     None
 }
 
-/// A packet.
 struct Packet {
     pid: u16,
-    /// `payload_unit_start_indicator`: whether a section or a PES packet begins in it.
-    begins: bool,
+    /// `payload_unit_start_indicator`: whether a section or a PES packet starts in it.
+    starts: bool,
     content: Range<u64>,
 }
 
@@ -208,12 +207,12 @@ struct Packets {
     offset: u64,
     end: u64,
     step: u64,
-    /// Whether synchronisation is lost and the next packet is searched for.
+    /// Whether synchronisation was lost, and the next packet must be searched for.
     lost: bool,
 }
 
 impl Packets {
-    /// Whether another packet follows the one that may begin here.
+    /// Whether another packet follows the potential one at the current offset.
     fn is_followed(&self) -> bool {
         match self.bytes.array_at(self.offset + self.step) {
             Some([byte]) => byte == SYNC,
@@ -236,7 +235,7 @@ impl Iterator for Packets {
             }
             self.lost = false;
             self.offset += self.step;
-            // Damaged, scrambled, or without a payload.
+            // Corrupted, scrambled, or without a payload.
             if high & 0x80 != 0 || flags & 0xc0 != 0 || flags & 0x10 == 0 {
                 continue;
             }
@@ -249,7 +248,7 @@ impl Iterator for Packets {
             let end = (start + PACKET).min(self.end);
             return Some(Packet {
                 pid: u16::from_be_bytes([high & 0x1f, low]),
-                begins: high & 0x40 != 0,
+                starts: high & 0x40 != 0,
                 content: (start + 4 + skipped).min(end)..end,
             });
         }
@@ -257,18 +256,18 @@ impl Iterator for Packets {
     }
 }
 
-/// A section of a table, in parts.
+/// Reassembles a table section.
 #[derive(Default)]
 struct Table {
     content: Vec<u8>,
 }
 
 impl Table {
-    /// Append the payload of a packet; whether the section is complete with it.
+    /// Appends the payload of a packet. Returns whether the section is complete.
     fn add(&mut self, bytes: &Bytes, packet: &Packet) -> bool {
         let mut content = bytes.slice(packet.content.clone());
-        if packet.begins {
-            // `pointer_field`: where the section begins.
+        if packet.starts {
+            // `pointer_field`: offset of the section.
             let skipped = 1 + content.first().map_or(0, |pointer| usize::from(*pointer));
             content.drain(..skipped.min(content.len()));
             self.content.clear();
@@ -294,8 +293,8 @@ impl Table {
 struct Elementary {
     packets: Packets,
     pid: u16,
-    /// Whether the first PES packet has begun. What precedes it is the end of one that was cut off.
-    begun: bool,
+    /// Whether the first PES packet has started. Data before it belongs to a truncated packet.
+    started: bool,
 }
 
 impl Pieces for Elementary {
@@ -306,16 +305,16 @@ impl Pieces for Elementary {
                 continue;
             }
             let start = packet.content.start;
-            if packet.begins {
+            if packet.starts {
                 let Some(header) = pes::header_len(&self.packets.bytes, start) else {
                     continue;
                 };
-                self.begun = true;
+                self.started = true;
                 return Some(Piece::File(
                     (start + header).min(packet.content.end)..packet.content.end,
                 ));
             }
-            if self.begun {
+            if self.started {
                 return Some(Piece::File(packet.content));
             }
         }

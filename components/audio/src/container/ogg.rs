@@ -1,11 +1,11 @@
-//! The codecs of an Ogg file (RFC 3533) that symphonia does not know, by name.
+//! Names of Ogg codecs (RFC 3533) that symphonia does not support.
 
 use crate::Bytes;
 
-/// How many streams are read; a film has two or three.
+/// Maximum streams read; a film has two or three.
 const MAX_STREAMS: usize = 64;
 
-/// Flag of the first page of a stream. These pages precede all others.
+/// Flag of the first page of a stream. First pages precede all others.
 const FIRST: u8 = 2;
 
 /// First bytes of a stream's first packet, and the codec's name.
@@ -23,7 +23,7 @@ const NAMES: [(&[u8], &str); 11] = [
     (b"UVS ", "video without sound"),
 ];
 
-/// First bytes of what symphonia reads.
+/// First bytes of streams that symphonia reads.
 const KNOWN: [&[u8]; 3] = [b"\x01vorbis", b"\x7fFLAC", b"OpusHead"];
 
 /// The name of the first known codec, unless symphonia reads one of the streams.

@@ -5,10 +5,10 @@ use crate::Bytes;
 /// Stream IDs of MPEG audio, including AAC.
 pub(crate) const AUDIO: std::ops::RangeInclusive<u8> = 0xc0..=0xdf;
 
-/// Stuffing bytes before the header proper, in MPEG-1.
+/// Maximum stuffing bytes before the header, in MPEG-1.
 const MAX_STUFFING: u64 = 16;
 
-/// Length of the header of the packet at `offset`, start code included; none if there is no packet.
+/// Length of the header of the packet at `offset`, including the start code; `None` if there is no packet.
 pub(crate) fn header_len(bytes: &Bytes, offset: u64) -> Option<u64> {
     let start: [u8; 9] = bytes.array_at(offset)?;
     if start[..3] != [0, 0, 1] {
@@ -34,7 +34,7 @@ pub(crate) fn header_len(bytes: &Bytes, offset: u64) -> Option<u64> {
     )
 }
 
-/// Whether an ADTS header is at `offset`. Otherwise it is MPEG audio.
+/// Whether there is an ADTS header at `offset`. Otherwise it is MPEG audio.
 pub(crate) fn is_adts(bytes: &Bytes, offset: u64) -> bool {
     bytes
         .array_at(offset)

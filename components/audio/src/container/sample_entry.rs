@@ -7,7 +7,7 @@ use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::audio::well_known::*;
 
 use super::boxes::{atoms, inside};
-use super::content::{Coding, four_letters};
+use super::content::{Coding, four_cc};
 use super::wave_format::pcm;
 use crate::Bytes;
 use crate::blocks::Blocks;
@@ -15,15 +15,15 @@ use crate::blocks::Blocks;
 /// A sample entry.
 pub(crate) struct SampleEntry {
     pub kind: Kind,
-    /// Offset of the box `wave` of ALAC. symphonia looks for the configuration beside it, QuickTime has it inside.
+    /// Offset of the box `wave` of ALAC. symphonia looks for the configuration next to it, but in QuickTime it is inside.
     pub wave: Option<u64>,
 }
 
-/// How the samples are read.
+/// How the samples are decoded.
 pub(crate) enum Kind {
     /// Demultiplexed here.
     Coding(Coding),
-    /// By symphonia, which also refuses what it does not know by name.
+    /// By symphonia, which also rejects unknown formats by name.
     Symphonia,
     /// Not supported, by name.
     Named(String),
@@ -34,16 +34,16 @@ struct Fields {
     channels: u32,
     bits: u32,
     sample_rate: u32,
-    /// Bytes of a frame of all channels; in versions 1 and 2 of the entry.
+    /// Bytes per frame of all channels; in versions 1 and 2 of the entry.
     block: Option<u32>,
     /// Flags of `lpcm`; in version 2.
     flags: Option<u32>,
-    /// Offset of the boxes inside.
+    /// Offset of the inner boxes.
     inner: u64,
 }
 
 impl SampleEntry {
-    /// Read the entry in `range`, header included; none if it ends early.
+    /// Reads the entry in `range`, including the header; `None` if it is truncated.
     pub(crate) fn read(bytes: &Bytes, range: Range<u64>) -> Option<Self> {
         let name: [u8; 4] = bytes.array_at(range.start + 4)?;
         let fields = Fields::read(bytes, range.start)?;
@@ -120,7 +120,7 @@ impl Fields {
     }
 }
 
-/// Codec, bytes per block and channel, samples per block; none if it is not demultiplexed here.
+/// Codec, bytes per block and channel, samples per block; `None` if it is not demultiplexed here.
 fn codec(
     bytes: &Bytes,
     name: &[u8; 4],
@@ -182,7 +182,7 @@ fn codec(
     }
 }
 
-/// Object types of AAC: of MPEG-4, and of MPEG-2.
+/// Object types of AAC: MPEG-4 and MPEG-2.
 const AAC: [u8; 4] = [0x40, 0x66, 0x67, 0x68];
 
 /// Object type of an entry `mp4a`, from its elementary stream descriptor (ISO/IEC 14496-1, 7.2.6.5 and 7.2.6.6).
@@ -194,7 +194,7 @@ fn object_type(bytes: &Bytes, inner: Range<u64>) -> Option<u8> {
     if tag(&mut rest)? != 3 {
         return None;
     }
-    // The ES_ID, flags, and the optional fields that precede the next descriptor.
+    // The ES_ID, flags, and the optional fields before the next descriptor.
     let flags = rest.nth(2)?;
     if flags & 0x80 != 0 {
         rest.nth(1)?;
@@ -213,14 +213,14 @@ fn object_type(bytes: &Bytes, inner: Range<u64>) -> Option<u8> {
     rest.next()
 }
 
-/// The tag of a descriptor. Skips the length, which has seven bits per byte.
+/// Reads the tag of a descriptor. Skips the length, which has seven bits per byte.
 fn tag(rest: &mut impl Iterator<Item = u8>) -> Option<u8> {
     let tag = rest.next()?;
     while rest.next()? & 0x80 != 0 {}
     Some(tag)
 }
 
-/// The usual name of an object type that is not supported (mp4ra.org).
+/// The usual name of an unsupported object type (mp4ra.org).
 fn object_name(object_type: u8) -> String {
     match object_type {
         0xa5 => "AC-3",
@@ -235,7 +235,7 @@ fn object_name(object_type: u8) -> String {
     .to_owned()
 }
 
-/// The usual name of a codec that is not supported (mp4ra.org).
+/// The usual name of an unsupported codec (mp4ra.org).
 fn codec_name(name: &[u8; 4]) -> String {
     match name {
         b"ac-3" | b"sac3" => "AC-3",
@@ -256,12 +256,12 @@ fn codec_name(name: &[u8; 4]) -> String {
         b"spex" => "Speex",
         b"agsm" => "GSM 06.10",
         b"ms\0\x02" => "Microsoft ADPCM",
-        b"ms\0\x11" | b"dvi " => "IMA ADPCM of Windows",
+        b"ms\0\x11" | b"dvi " => "Windows IMA ADPCM",
         b"ms\0\x31" => "GSM 06.10",
         b"lpcm" | b"ipcm" | b"fpcm" | b"twos" | b"sowt" | b"raw " | b"NONE" => {
-            "PCM of an unusual width"
+            "PCM with an unusual width"
         }
-        other => return four_letters(other),
+        other => return four_cc(other),
     }
     .to_owned()
 }

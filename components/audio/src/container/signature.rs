@@ -1,14 +1,14 @@
-//! Signatures: which container a file is by its first bytes, among those that are supported and those that are refused by name.
+//! Signatures: detects the container by the first bytes, both supported ones and those that are rejected by name.
 //!
-//! Every name keeps a file from being searched for MPEG frames: compressed data of any kind is full of what looks like one.
+//! A file with a recognised signature is not searched for MPEG frames: any compressed data is full of bytes that look like one.
 
 use super::{aiff, au, flv, mpeg_ps, mpeg_ts, wav};
 use crate::Bytes;
 
-/// What begins at an offset.
+/// The content recognised at an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signature {
-    /// RIFF, RIFX, RF64, BW64 with the form `WAVE`, and Wave64.
+    /// RIFF, RIFX, RF64, BW64 with form type `WAVE`, and Wave64.
     Wav,
     Aiff,
     Au,
@@ -23,13 +23,13 @@ pub(crate) enum Signature {
     Mp4,
     Flac,
     Ogg,
-    /// Audio or video that is not supported.
+    /// Unsupported audio or video.
     Unsupported(&'static str),
     /// Not audio at all.
     NotAudio(&'static str),
 }
 
-/// First bytes and names of what is not supported.
+/// First bytes and names of unsupported formats.
 const UNSUPPORTED: [(&[u8], &str); 36] = [
     (b"#!AMR-WB", "AMR-WB"),
     (b"#!AMR", "AMR"),
@@ -72,13 +72,13 @@ const UNSUPPORTED: [(&[u8], &str); 36] = [
     (b"2BIT", "AVR"),
 ];
 
-/// First bytes and names of what is not audio.
+/// First bytes and names of formats that are not audio.
 const NOT_AUDIO: [(&[u8], &str); 15] = [
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"\x89PNG\r\n", "a PNG picture"),
     (b"GIF8", "a GIF picture"),
     (b"%PDF-", "a PDF document"),
-    (b"PK\x03\x04", "a ZIP archive, or a document made as one"),
+    (b"PK\x03\x04", "a ZIP archive or an Office document"),
     (b"\x1f\x8b\x08", "a gzip archive"),
     (b"BZh", "a bzip2 archive"),
     (b"\xfd7zXZ\0", "an xz archive"),
@@ -91,9 +91,9 @@ const NOT_AUDIO: [(&[u8], &str); 15] = [
     (b"<!DOCTYPE ", "a web page"),
 ];
 
-/// What begins at `offset`, if it is recognised.
+/// The content at `offset`, if it is recognised.
 pub(crate) fn at(bytes: &Bytes, offset: u64) -> Option<Signature> {
-    if let Some(found) = marked_at(bytes, offset) {
+    if let Some(found) = long_signature_at(bytes, offset) {
         return Some(found);
     }
     let mut start = [0; 24];
@@ -138,8 +138,8 @@ pub(crate) fn at(bytes: &Bytes, offset: u64) -> Option<Signature> {
     is_loas(bytes, offset).then_some(Signature::Unsupported("AAC in LATM"))
 }
 
-/// The same for the containers whose signature is long enough to be searched for behind junk.
-pub(crate) fn marked_at(bytes: &Bytes, offset: u64) -> Option<Signature> {
+/// The same for containers with a signature long enough to be searched for after junk.
+pub(crate) fn long_signature_at(bytes: &Bytes, offset: u64) -> Option<Signature> {
     let start: [u8; 4] = bytes.array_at(offset)?;
     match &start {
         b"RIFF" | b"RIFX" | b"RF64" | b"BW64" | b"riff" if wav::is_at(bytes, offset) => {
@@ -151,7 +151,7 @@ pub(crate) fn marked_at(bytes: &Bytes, offset: u64) -> Option<Signature> {
         b"caff" => Some(Signature::Caf),
         b"\x1a\x45\xdf\xa3" => Some(Signature::Matroska),
         start if *start == au::START => Some(Signature::Au),
-        // Old QuickTime files have no `ftyp` and begin with any of these.
+        // Old QuickTime files have no `ftyp` and start with any of these.
         _ => {
             let name: [u8; 4] = bytes.array_at(offset + 4)?;
             let is_box = match &name {
@@ -164,7 +164,7 @@ pub(crate) fn marked_at(bytes: &Bytes, offset: u64) -> Option<Signature> {
     }
 }
 
-/// Whether three LOAS frames follow one another (AAC in LATM; ISO/IEC 14496-3, 1.7.2): a syncword of eleven bits, then the length.
+/// Whether three consecutive LOAS frames (AAC in LATM; ISO/IEC 14496-3, 1.7.2) start here: an 11-bit syncword, then the length.
 fn is_loas(bytes: &Bytes, offset: u64) -> bool {
     let mut offset = offset;
     (0..3).all(|_| {

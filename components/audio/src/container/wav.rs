@@ -1,8 +1,8 @@
-//! WAV in its variants: RIFF, big-endian RIFX, RF64 and BW64 with 64-bit lengths, and Wave64.
+//! WAV and its variants: RIFF, big-endian RIFX, RF64 and BW64 with 64-bit lengths, and Wave64.
 //!
-//! A program that writes to a pipe does not know the lengths in advance: ffmpeg writes the largest number, others some large one or
-//! 0; and a recorder that was cut off never fills them in. So an impossible length stands for the rest of the file. A `data` chunk
-//! that is shorter than the file is believed, since other chunks may follow it.
+//! A program that writes to a pipe does not know the lengths in advance: ffmpeg writes the maximum value, others a large one or
+//! 0; and an interrupted recorder never fills them in. So an invalid length means the rest of the file. A `data` chunk
+//! that is shorter than the file is trusted, since other chunks may follow it.
 
 use std::ops::Range;
 
@@ -13,19 +13,19 @@ use crate::error::{damaged, unsupported};
 use crate::payload::Single;
 use crate::{Bytes, Error};
 
-/// Bytes before the first chunk: the header of the RIFF chunk, and its form.
+/// Bytes before the first chunk: the header of the RIFF chunk, and its form type.
 const FILE_HEADER: u64 = 12;
 
-/// The same of Wave64.
+/// The same for Wave64.
 const WAVE64_HEADER: u64 = 40;
 
-/// GUID of `riff`, with which a Wave64 file begins.
+/// GUID of `riff`, at the start of a Wave64 file.
 pub(crate) const WAVE64_START: [u8; 16] = *b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
 
-/// Bytes of samples that are read to find out how narrow samples are aligned.
-const SAMPLES_LOOKED_AT: u64 = 1024 * 1024;
+/// Bytes of samples inspected to detect how narrow samples are aligned.
+const INSPECTED_BYTES: u64 = 1024 * 1024;
 
-/// Whether a WAV file of any variant begins at `offset`.
+/// Whether a WAV file of any variant starts at `offset`.
 pub(crate) fn is_at(bytes: &Bytes, offset: u64) -> bool {
     let Some(header) = bytes.array_at::<12>(offset) else {
         return false;
@@ -53,7 +53,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
                 let content = bytes.slice(chunk.start..chunk.end().min(chunk.start + MAX_LEN));
                 format = WaveFormat::read(&content, style == Style::Iff);
             }
-            // RF64 (EBU Tech 3306): 64-bit lengths of the file and of the data.
+            // RF64 (EBU Tech 3306): 64-bit lengths of the file and the data.
             b"ds64" => long_data = bytes.array_at(chunk.start + 8).map(u64::from_le_bytes),
             b"data" => {
                 let chunk = match long_data {
@@ -80,7 +80,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
             Narrow::High => {}
             Narrow::Low => blocks.low_bits = Some(bits),
             Narrow::Float => {
-                let name = format!("the codec PCM of {bits} bits in floating point in wav");
+                let name = format!("the codec {bits}-bit PCM in floating point in wav");
                 return Err(unsupported(&name));
             }
         }
@@ -93,7 +93,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
     })
 }
 
-/// Range of the samples, even if the header's lengths are wrong.
+/// Range of the samples, even if the lengths in the header are wrong.
 fn data_range(bytes: &Bytes, file: &Range<u64>, style: Style, data: Chunk) -> Range<u64> {
     let riff_end = match style {
         Style::Wave64 => u64::MAX,
@@ -108,22 +108,22 @@ fn data_range(bytes: &Bytes, file: &Range<u64>, style: Style, data: Chunk) -> Ra
     data.start.min(end)..end
 }
 
-/// How samples of fewer than 32 bits are aligned in four bytes.
+/// Alignment of samples of fewer than 32 bits in four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Narrow {
-    /// At the upper end, as the format demands.
+    /// In the high bits, as the format requires.
     High,
-    /// At the lower end.
+    /// In the low bits.
     Low,
-    /// Floating point in the range of such integers, which Cool Edit wrote under the format tag of PCM.
+    /// Floating point in the range of such integers, which Cool Edit wrote with the format tag of PCM.
     Float,
 }
 
 fn narrow_samples(bytes: &Bytes, data: &Range<u64>, big_endian: bool) -> Narrow {
-    /// Magnitudes of floating point in the range of 16 or 24 bits. Small integers, read as floats, are below it, and negative
+    /// Magnitudes of floats in the range of 16 or 24 bits. Small integers interpreted as floats are below it, and negative
     /// ones are NaN.
     const FLOATS: Range<f32> = 1e-6..16_777_216.0;
-    let end = data.end.min(data.start + SAMPLES_LOOKED_AT);
+    let end = data.end.min(data.start + INSPECTED_BYTES);
     let content = bytes.slice(data.start..end);
     let samples = || {
         content.chunks_exact(4).map(|four| {
@@ -147,14 +147,14 @@ fn narrow_samples(bytes: &Bytes, data: &Range<u64>, big_endian: bool) -> Narrow 
     }
 }
 
-/// Where the WAV file that begins at `start` ends, if another follows it there.
-pub(crate) fn joint_behind(bytes: &Bytes, start: u64) -> Option<u64> {
+/// End of the WAV file at `start`, if another one follows it there.
+pub(crate) fn joint_after(bytes: &Bytes, start: u64) -> Option<u64> {
     let len = riff_at(bytes, start)?;
     let end = start + 8 + len.next_multiple_of(2);
     riff_at(bytes, end).map(|_| end)
 }
 
-/// Length of the RIFF chunk at `offset`, if a WAV file begins there.
+/// Length of the RIFF chunk at `offset`, if a WAV file starts there.
 fn riff_at(bytes: &Bytes, offset: u64) -> Option<u64> {
     let riff = chunk_at(bytes, offset, Style::Riff)?;
     let form: [u8; 4] = bytes.array_at(riff.start)?;

@@ -9,22 +9,22 @@ use crate::blocks::Blocks;
 use crate::codec::{CODEC_ID_GSM_MS, CODEC_ID_YAMAHA};
 use crate::error::{damaged, unsupported};
 
-/// Bytes without the extension.
+/// Bytes without extension.
 const BASE: usize = 16;
 
-/// How many bytes of a format are read, extension included.
+/// Maximum bytes read of a format, including the extension.
 pub(crate) const MAX_LEN: u64 = 64;
 
 /// WAVE_FORMAT_EXTENSIBLE: the format tag is in the extension.
 const EXTENSIBLE: u16 = 0xfffe;
 
-/// What follows the format tag in the GUID of the extension (ksmedia.h).
+/// The bytes after the format tag in the GUID of the extension (ksmedia.h).
 const BASE_GUID: [u8; 14] = *b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
 
-/// The same in B-format (ambisonic) recordings, whose first channel is that of an ordinary microphone.
+/// The same for B-format (ambisonic) recordings, whose first channel is that of an ordinary microphone.
 const AMBISONIC_GUID: [u8; 14] = *b"\0\0\x21\x07\xd3\x11\x86\x44\xc8\xc1\xca\0\0\0";
 
-/// The fields, with the format tag of the extension if there is one.
+/// The fields, with the extension's format tag if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WaveFormat {
     tag: u16,
@@ -36,7 +36,7 @@ pub(crate) struct WaveFormat {
 }
 
 impl WaveFormat {
-    /// Read the content of a `fmt ` chunk; none if it is too short. Numbers and samples are big-endian in RIFX only.
+    /// Reads the content of a `fmt ` chunk; `None` if it is too short. Numbers and samples are big-endian only in RIFX.
     pub(crate) fn read(fmt: &[u8], big_endian: bool) -> Option<Self> {
         let short = |at: usize| {
             let two = [*fmt.get(at)?, *fmt.get(at + 1)?];
@@ -64,7 +64,7 @@ impl WaveFormat {
             channels: short(2)?,
             sample_rate: long(4)?,
             block_align: short(12)?,
-            // The oldest structure, WAVEFORMAT, lacks it.
+            // Missing in the oldest structure, WAVEFORMAT.
             bits: short(14).unwrap_or(0),
             big_endian,
         })
@@ -75,7 +75,7 @@ impl WaveFormat {
         self.tag
     }
 
-    /// How the audio is coded; an error that names `container` if it is not supported.
+    /// Coding of the audio; an error that names `container` if it is not supported.
     pub(crate) fn coding(&self, container: &str) -> Result<Coding, Error> {
         let refused = |what: &str| unsupported(&format!("the codec {what} in {container}"));
         let channels = u64::from(self.channels);
@@ -84,8 +84,11 @@ impl WaveFormat {
                 "the {container} header states no channel"
             )));
         }
-        let impossible_blocks =
-            || damaged(&format!("the {container} header states impossible blocks"));
+        let invalid_blocks = || {
+            damaged(&format!(
+                "the {container} header states an invalid block size"
+            ))
+        };
         let block_align = u64::from(self.block_align);
         let blocks = |codec, bytes, frames| {
             Ok(Coding::Blocks(Blocks {
@@ -97,7 +100,7 @@ impl WaveFormat {
                 low_bits: None,
             }))
         };
-        // ADPCM: the samples per block follow from its length. Where the header states them too, they may be wrong.
+        // ADPCM: the samples per block follow from its length. If the header also states them, they may be wrong.
         let nibbles = |header: u64, first: u64| {
             let rest = block_align.checked_sub(header * channels)?;
             Some(rest * 2 / channels + first)
@@ -108,27 +111,27 @@ impl WaveFormat {
                 let bytes = self.sample_bytes();
                 let Some(codec) = pcm(is_float, bytes, self.big_endian) else {
                     let kind = if is_float {
-                        "floating point"
+                        "floating-point"
                     } else {
                         "integer"
                     };
-                    return Err(refused(&format!("PCM of {}-bit {kind}", self.bits)));
+                    return Err(refused(&format!("{}-bit {kind} PCM", self.bits)));
                 };
                 blocks(codec, bytes * channels, 1)
             }
-            // The bits are ignored: some writers state 16.
+            // The bit depth is ignored: some writers state 16.
             0x0006 => blocks(CODEC_ID_PCM_ALAW, channels, 1),
             0x0007 => blocks(CODEC_ID_PCM_MULAW, channels, 1),
             0x0002 if channels <= 2 => match nibbles(7, 2) {
                 Some(frames) => blocks(CODEC_ID_ADPCM_MS, block_align, frames),
-                None => Err(impossible_blocks()),
+                None => Err(invalid_blocks()),
             },
             // Two channels alternate every eight samples.
             0x0011 if self.bits == 4 && channels <= 2 => match nibbles(4, 1) {
                 Some(frames) if channels == 1 || frames % 8 == 1 => {
                     blocks(CODEC_ID_ADPCM_IMA_WAV, block_align, frames)
                 }
-                _ => Err(impossible_blocks()),
+                _ => Err(invalid_blocks()),
             },
             0x0020 if channels <= 2 => blocks(CODEC_ID_YAMAHA, channels, 2),
             0x0031 if channels == 1 => blocks(CODEC_ID_GSM_MS, 65, 320),
@@ -139,7 +142,7 @@ impl WaveFormat {
         }
     }
 
-    /// Bytes per sample, from the size of a block if that is possible: 24 bits may lie in four bytes.
+    /// Bytes per sample, from the block size if possible: 24 bits may be stored in four bytes.
     fn sample_bytes(&self) -> u64 {
         let stated = u64::from(self.bits).div_ceil(8);
         let (align, channels) = (u64::from(self.block_align), u64::from(self.channels));
@@ -153,8 +156,8 @@ impl WaveFormat {
     /// The usual name of the codec.
     pub(crate) fn name(&self) -> String {
         match self.tag {
-            0x0001 => format!("PCM of {} bits", self.bits),
-            0x0003 => format!("PCM of {}-bit floating point", self.bits),
+            0x0001 => format!("{}-bit PCM", self.bits),
+            0x0003 => format!("{}-bit floating-point PCM", self.bits),
             0x0006 => "A-law".to_owned(),
             0x0007 => "µ-law".to_owned(),
             0x0050 | 0x0055 => "MPEG audio".to_owned(),
@@ -162,14 +165,14 @@ impl WaveFormat {
         }
     }
 
-    /// Bits per sample, if they are fewer than the 32 of the word that holds them.
+    /// Bits per sample, if fewer than the 32 bits of the containing word.
     pub(crate) fn narrow_bits(&self) -> Option<u32> {
         let bits = u32::from(self.bits);
         (self.tag == 0x0001 && bits < 32 && self.sample_bytes() == 4).then_some(bits)
     }
 }
 
-/// Codec of PCM with so many bytes per sample.
+/// Codec of PCM with `bytes` bytes per sample.
 pub(crate) fn pcm(is_float: bool, bytes: u64, big_endian: bool) -> Option<AudioCodecId> {
     Some(match (is_float, bytes, big_endian) {
         (false, 1, _) => CODEC_ID_PCM_U8,
@@ -187,24 +190,24 @@ pub(crate) fn pcm(is_float: bool, bytes: u64, big_endian: bool) -> Option<AudioC
     })
 }
 
-/// The usual name of a codec that is not supported (mmreg.h, RFC 2361).
+/// The usual name of an unsupported codec (mmreg.h, RFC 2361).
 fn name(tag: u16) -> String {
     match tag {
-        0x0002 => "Microsoft ADPCM of more than two channels",
+        0x0002 => "Microsoft ADPCM with more than two channels",
         0x0008 | 0x2001 => "DTS",
         0x000a => "Windows Media Audio Voice",
         0x0010 | 0x0200 => "OKI or Creative ADPCM",
-        0x0011 => "IMA ADPCM of other than 4 bits or more than two channels",
+        0x0011 => "IMA ADPCM with other than 4 bits or more than two channels",
         0x0014 | 0x0040 => "G.721 or G.723 ADPCM",
         0x0016 | 0x0045 | 0x0064 => "G.726 ADPCM",
         0x0017 => "Dialogic OKI ADPCM",
-        0x0020 => "Yamaha ADPCM of more than two channels",
+        0x0020 => "Yamaha ADPCM with more than two channels",
         0x0022 => "TrueSpeech",
-        0x0031 => "GSM 06.10 of more than one channel",
+        0x0031 => "GSM 06.10 with more than one channel",
         0x0032 => "MSN Audio",
         0x0038 | 0x0057 | 0x7361 => "AMR",
         0x0042 => "G.723.1",
-        0x0065 | 0x028f => "G.722 of more than one channel",
+        0x0065 | 0x028f => "G.722 with more than one channel",
         0x0075 => "Voxware",
         0x0083 => "G.729",
         0x0092 | 0x2000 => "AC-3",
@@ -218,7 +221,7 @@ fn name(tag: u16) -> String {
         0x704f => "Opus",
         0xa109 => "Speex",
         0xf1ac => "FLAC",
-        EXTENSIBLE => "of a WAVE_FORMAT_EXTENSIBLE that is not known",
+        EXTENSIBLE => "of an unknown WAVE_FORMAT_EXTENSIBLE",
         other => return format!("of WAVE format 0x{other:04x}"),
     }
     .to_owned()

@@ -1,4 +1,4 @@
-//! The clip that the test files are made of, and what is common to the tests that compare with it.
+//! The clip that the test files are generated from, and helpers for tests that compare with it.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use audio::{Bytes, Decoder, Error, Hint, Resampler};
@@ -24,7 +24,7 @@ pub fn bytes(content: &[u8]) -> Bytes {
     bytes
 }
 
-/// The samples of a file at 16 kHz. Its rate may change, where files were joined; every packet must decode.
+/// The samples of a file at 16 kHz. The rate may change if files were joined; every packet must decode.
 pub fn samples_of(content: &[u8]) -> Result<Vec<f32>, Error> {
     let mut decoder = Decoder::open(bytes(content), &Hint::default())?;
     let mut out = Vec::new();
@@ -50,7 +50,7 @@ pub fn samples_of(content: &[u8]) -> Result<Vec<f32>, Error> {
     Ok(out)
 }
 
-/// Normalised correlation of `samples`, moved earlier by `lag`, with the clip.
+/// Normalised correlation of `samples`, shifted earlier by `lag`, with the clip.
 pub fn correlation(samples: &[f32], clip: &[f32], lag: usize) -> f64 {
     let pairs = || {
         samples[lag..]

@@ -1,4 +1,4 @@
-//! The ffmpeg of this machine: makes the files, and decodes them for comparison.
+//! The installed ffmpeg: generates the files, and decodes them for comparison.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -7,12 +7,12 @@ use crate::common::data;
 use crate::table::{Made, Row};
 
 pub struct Ffmpeg {
-    /// Where files are made; removed at the end.
+    /// Working folder; removed at the end.
     folder: PathBuf,
 }
 
 impl Ffmpeg {
-    /// None if there is none on the `PATH`.
+    /// `None` if ffmpeg is not on the `PATH`.
     pub fn find() -> Option<Self> {
         Command::new("ffmpeg").arg("-version").output().ok()?;
         let name = format!("audio-matrix-{}", std::process::id());
@@ -40,7 +40,7 @@ impl Ffmpeg {
         }
     }
 
-    /// The file of a row, which is left in the folder for [`Self::decode`].
+    /// Generates the file of a row, and keeps it in the folder for [`Self::decode`].
     pub fn make(&self, row: &Row) -> Result<Vec<u8>, String> {
         let path = self.folder.join(row.file);
         let ask = |arguments: &str| {
@@ -70,7 +70,7 @@ impl Ffmpeg {
 
     /// The first audio track as ffmpeg decodes it: 16 kHz, the mean of its channels. (Its own mix keeps the power instead.)
     pub fn decode(&self, file: &str) -> Result<Vec<f32>, String> {
-        // AU is big-endian, and its header says how many channels there are.
+        // AU is big-endian, and its header states the number of channels.
         let au = self.run(&[
             "-i",
             file,

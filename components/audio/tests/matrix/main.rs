@@ -1,7 +1,7 @@
-//! A matrix of containers and codecs: a recording in all that ffmpeg writes, and in some that are put together here.
+//! A matrix of containers and codecs: a recording in all formats that ffmpeg writes, and in some that are built here.
 //!
-//! For each file the table says whether it is decoded, and how closely to what ffmpeg itself decodes, or by which name it is
-//! refused. A run prints every row, and at the end those that differ from the table. Without ffmpeg it prints that it is skipped;
+//! For each file the table states whether it is decoded, and how closely it must match ffmpeg's output, or the name by which it is
+//! rejected. A run prints every row, and at the end those that differ from the table. Without ffmpeg it prints that it is skipped;
 //! so are rows whose encoder this ffmpeg lacks. `containers.rs` tests the most important ones without ffmpeg.
 
 #[path = "../common/mod.rs"]
@@ -14,14 +14,14 @@ use audio::{Decoder, Error, Hint, Resampler};
 use ffmpeg::Ffmpeg;
 use table::{Expected, ROWS, Row};
 
-/// Samples at 16 kHz that an encoder's delay may move the recording by: containers do not always say how much is to be cut,
+/// Maximum encoder delay in samples at 16 kHz: containers do not always state how much to trim,
 /// and symphonia does not always read it.
 const MAX_DELAY: usize = 2_800;
 
 #[test]
-fn every_container_and_codec_is_decoded_as_by_ffmpeg_or_refused_by_name() {
+fn every_container_and_codec_is_decoded_as_by_ffmpeg_or_rejected_by_name() {
     let Some(ffmpeg) = Ffmpeg::find() else {
-        println!("skipped: there is no ffmpeg on the PATH to make the files");
+        println!("skipped: ffmpeg, which generates the files, is not on the PATH");
         return;
     };
     let only = std::env::var("ROW").ok();
@@ -50,19 +50,19 @@ fn every_container_and_codec_is_decoded_as_by_ffmpeg_or_refused_by_name() {
     }
     assert!(
         wrong.is_empty(),
-        "not as the table says:\n{}",
+        "rows that differ from the table:\n{}",
         wrong.join("\n")
     );
 }
 
-/// What was found, as text; an error if it is not what the table says.
+/// Description of the result; an error if it differs from the table.
 fn check(ffmpeg: &Ffmpeg, row: &Row, content: &[u8]) -> Result<String, String> {
     let samples = match (decode(content), row.expected) {
         (Err(Error::UnsupportedCodec(text) | Error::NotAudio(text)), Expected::Refused(name)) => {
             return if text.contains(name) && text.contains(" is not supported: convert it") {
                 Ok(format!("refused: {name}"))
             } else {
-                Err(format!("refused otherwise than as {name}: {text}"))
+                Err(format!("not rejected as {name}: {text}"))
             };
         }
         (Err(Error::Corrupt(text)), Expected::Damaged(name)) if text.contains(name) => {
@@ -71,7 +71,7 @@ fn check(ffmpeg: &Ffmpeg, row: &Row, content: &[u8]) -> Result<String, String> {
         (Err(error), _) => return Err(format!("{error:?}")),
         (Ok((_, skipped)), _) if skipped > 0 => return Err(format!("{skipped} packets skipped")),
         (Ok((samples, _)), Expected::Refused(name) | Expected::Damaged(name)) => {
-            return Err(format!("{} samples of what is {name}", samples.len()));
+            return Err(format!("{} samples instead of {name}", samples.len()));
         }
         (Ok((samples, _)), _) => samples,
     };
@@ -83,7 +83,7 @@ fn check(ffmpeg: &Ffmpeg, row: &Row, content: &[u8]) -> Result<String, String> {
     }
 }
 
-/// The samples at 16 kHz, and how many packets could not be decoded.
+/// The samples at 16 kHz, and the number of skipped packets.
 fn decode(content: &[u8]) -> Result<(Vec<f32>, u32), Error> {
     let mut decoder = Decoder::open(common::bytes(content), &Hint::default())?;
     let mut out = Vec::new();
@@ -116,7 +116,7 @@ fn same(samples: &[f32], reference: &[f32], tolerance: f32) -> Result<String, St
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f32::max);
     if worst <= tolerance {
-        Ok(format!("the same within {worst:.6}"))
+        Ok(format!("identical within {worst:.6}"))
     } else {
         Err(format!("off by {worst}, more than {tolerance}"))
     }
@@ -130,7 +130,7 @@ fn like(samples: &[f32], reference: &[f32], least: f64) -> Result<String, String
             reference.len()
         ));
     }
-    // As loud, and the same; ours may be later, or ffmpeg's.
+    // Equal power and high correlation, with a delay of either one.
     let energy = |samples: &[f32]| samples.iter().map(|x| f64::from(x * x)).sum::<f64>();
     let louder = energy(samples) / energy(reference);
     let later = |a: &[f32], b: &[f32]| {

@@ -1,4 +1,4 @@
-//! Files that ffmpeg does not write: changed ones of its own, and some that are put together here.
+//! Files that ffmpeg does not write: modified files of its own, and some that are built here.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use crate::common::data;
@@ -20,7 +20,7 @@ fn replace(content: &mut [u8], from: &[u8], to: &[u8]) {
     let at = content
         .windows(from.len())
         .position(|window| window == from)
-        .expect("what is to be replaced");
+        .expect("the bytes to replace");
     content[at..at + to.len()].copy_from_slice(to);
 }
 
@@ -34,7 +34,7 @@ fn chunk(content: &[u8], name: &[u8; 4]) -> (usize, usize) {
     (at + 8, u32::from_le_bytes(len) as usize)
 }
 
-/// A WAV file of these chunks.
+/// A WAV file with these chunks.
 fn riff(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     let mut content = b"RIFF\0\0\0\0WAVE".to_vec();
     for (name, body) in chunks {
@@ -50,7 +50,7 @@ fn riff(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     content
 }
 
-/// The content of a `fmt ` chunk: tag, channels, rate, bytes of a block, bits.
+/// The content of a `fmt ` chunk: tag, channels, rate, bytes per block, bits.
 fn format(tag: u16, channels: u16, rate: u32, block: u16, bits: u16) -> Vec<u8> {
     let mut content = tag.to_le_bytes().to_vec();
     content.extend(channels.to_le_bytes());
@@ -84,13 +84,13 @@ pub fn extensible_g711_header(content: Vec<u8>) -> Vec<u8> {
     riff(&[(b"fmt ", &fmt), (b"data", &content[data..data + len])])
 }
 
-/// 24 bits in four bytes, at the upper or the lower end.
+/// 24 bits in four bytes, in the high or the low bits.
 fn wide(low: bool) -> Vec<u8> {
     let samples: Vec<u8> = speech()
         .chunks_exact(2)
         .flat_map(|pair| {
             let sample = i32::from(i16::from_le_bytes([pair[0], pair[1]]));
-            // Something in the lowest of the 24 bits, too.
+            // Also set some of the lowest of the 24 bits.
             let sample = (sample << 8) + 5;
             if low { sample } else { sample << 8 }.to_le_bytes()
         })
@@ -106,7 +106,7 @@ pub fn wide_low() -> Vec<u8> {
     wide(true)
 }
 
-/// Floating point in the range of 24 bits, under the number of PCM, as Cool Edit wrote it.
+/// Floating point in the range of 24 bits, with the format tag of PCM, as Cool Edit wrote it.
 pub fn cool_edit() -> Vec<u8> {
     let samples: Vec<u8> = samples()
         .iter()
@@ -128,7 +128,7 @@ pub fn rifx() -> Vec<u8> {
     content
 }
 
-/// A chunk of odd length before the samples, filled up.
+/// A chunk of odd length before the samples, padded.
 pub fn odd_chunk() -> Vec<u8> {
     riff(&[
         (b"fmt ", &format(1, 1, 16_000, 2, 16)),
@@ -137,7 +137,7 @@ pub fn odd_chunk() -> Vec<u8> {
     ])
 }
 
-/// The length of the samples, and of the file, as writers to a pipe leave them.
+/// With the lengths of samples and file left unset, as by writers to a pipe.
 pub fn no_lengths(mut content: Vec<u8>) -> Vec<u8> {
     let data = chunk(&content, b"data").0 - 4;
     for at in [4, data] {
@@ -155,7 +155,7 @@ pub fn no_aiff_lengths(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-/// The samples of an AIFF-C file of A-law under the name of another codec.
+/// The samples of an A-law AIFF-C file with another codec name.
 pub fn g722_in_aiff(mut content: Vec<u8>) -> Vec<u8> {
     replace(&mut content, b"alaw", b"G722");
     content
@@ -179,7 +179,7 @@ pub fn no_caf_length(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-/// The configuration of AAC LC at 16 kHz, with what ffmpeg writes behind it, becomes one that states SBR.
+/// Replaces the AAC LC configuration at 16 kHz, including the bytes that ffmpeg writes after it, with one that signals SBR.
 pub fn explicit_sbr(mut content: Vec<u8>) -> Vec<u8> {
     // Object type 5, 16 kHz, one channel, 32 kHz with the extension, core LC.
     replace(
@@ -210,7 +210,7 @@ pub fn low_delay(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-/// The samples of a track described by another name.
+/// The samples of a track with another sample entry name.
 pub fn with_sample_entry(mut content: Vec<u8>, from: &[u8; 4], to: &[u8; 4]) -> Vec<u8> {
     let stsd = content
         .windows(4)
@@ -220,9 +220,9 @@ pub fn with_sample_entry(mut content: Vec<u8>, from: &[u8; 4], to: &[u8; 4]) -> 
     content
 }
 
-/// The description of the samples twice.
+/// With the sample description duplicated.
 pub fn two_descriptions(content: Vec<u8>) -> Vec<u8> {
-    // The samples come before the index in this file, so where they are does not change.
+    // The samples precede the index in this file, so their offsets do not change.
     let stsd = content
         .windows(4)
         .position(|window| window == b"stsd")
@@ -234,7 +234,7 @@ pub fn two_descriptions(content: Vec<u8>) -> Vec<u8> {
     let mut changed = content.clone();
     changed.splice(entry..entry, copy.iter().copied());
     changed[stsd + 8..stsd + 12].copy_from_slice(&2_u32.to_be_bytes());
-    // All boxes around it grow.
+    // Enlarge all enclosing boxes.
     for name in [b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"] {
         let at = content
             .windows(4)
@@ -277,14 +277,14 @@ pub fn with_edits(mut content: Vec<u8>, edits: &[(u32, i32)]) -> Vec<u8> {
     content
 }
 
-/// Behind the name of each box of this name.
+/// Offset after the name of each box with this name.
 fn contents(content: &[u8], name: &[u8; 4]) -> Vec<usize> {
     let found = content.windows(4).enumerate();
     let found = found.filter(|(_, four)| four == name);
     found.map(|(at, _)| at + 4).collect()
 }
 
-/// MP4 that breaks off in its last fragment, in the pictures behind the sound.
+/// MP4 truncated in its last fragment, in the video data after the audio data.
 pub fn cut_off(mut content: Vec<u8>) -> Vec<u8> {
     let data = *contents(&content, b"mdat").last().expect("a fragment");
     let size = u32::from_be_bytes(content[data - 8..data - 4].try_into().expect("four bytes"));
@@ -292,7 +292,7 @@ pub fn cut_off(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-/// MP4 with another index behind the first, which says that there are no fragments.
+/// MP4 with a second index after the first, which states that there are no fragments.
 pub fn two_indexes(content: Vec<u8>) -> Vec<u8> {
     let index = contents(&content, b"moov")[0] - 8;
     let size = u32::from_be_bytes(content[index..index + 4].try_into().expect("four bytes"));
@@ -319,12 +319,12 @@ pub fn samples_without_bytes(mut content: Vec<u8>) -> Vec<u8> {
                 0
             }
         };
-        assert_ne!(has(0x10), 0, "the size of samples is stated");
+        assert_ne!(has(0x10), 0, "the sample size is stated");
         let at = header + 8 + 2 * has(0x1) + has(0x2) + has(0x8);
         content[at..at + 4].fill(0);
     }
     for run in contents(&content, b"trun") {
-        // Only the offset of the data is stated.
+        // Only the data offset is stated.
         content[run..run + 4].copy_from_slice(&1_u32.to_be_bytes());
         content[run + 4..run + 8].fill(0xff);
     }
@@ -346,7 +346,7 @@ pub fn all_flags_of_first_samples(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-/// A fragmented film whose defaults of tracks are in another order than its tracks.
+/// A fragmented film whose track defaults are in another order than its tracks.
 pub fn swapped_defaults(mut content: Vec<u8>) -> Vec<u8> {
     let places: Vec<usize> = content
         .windows(4)
@@ -371,7 +371,7 @@ pub fn behind_zeros(content: Vec<u8>) -> Vec<u8> {
     behind(vec![0; 100_000], content)
 }
 
-/// Behind random bytes, of which some look like the start of a frame.
+/// Preceded by random bytes, some of which look like the start of a frame.
 pub fn behind_noise(content: Vec<u8>) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let noise = (0..100_000).map(|_| {
@@ -383,7 +383,7 @@ pub fn behind_noise(content: Vec<u8>) -> Vec<u8> {
     behind(noise.collect(), content)
 }
 
-/// A tag with a picture of 5 MB, in which every byte could begin a frame.
+/// Preceded by a tag with a 5 MB picture, in which every byte could start a frame.
 pub fn behind_a_picture(content: Vec<u8>) -> Vec<u8> {
     let picture = vec![0xff; 5_000_000];
     let len = (picture.len() + 10) as u32;
@@ -397,7 +397,7 @@ pub fn behind_a_picture(content: Vec<u8>) -> Vec<u8> {
     behind(tag, content)
 }
 
-/// FLAC with a picture of 5 MB.
+/// FLAC with a 5 MB picture.
 pub fn flac_with_picture(content: Vec<u8>) -> Vec<u8> {
     let picture = vec![0xff; 5_000_000];
     let mut block = b"\0\0\0\x03\0\0\0\x0aimage/jpeg\0\0\0\0".to_vec();
@@ -412,7 +412,7 @@ pub fn flac_with_picture(content: Vec<u8>) -> Vec<u8> {
     changed
 }
 
-/// Frames of 48 kHz and 64 kbit/s, which are all of one length, whose header no longer states the bit rate.
+/// Frames at 48 kHz and 64 kbit/s, which all have the same length, with the bit rate removed from their headers.
 pub fn free_bit_rate(mut content: Vec<u8>) -> Vec<u8> {
     for at in (0..content.len()).step_by(192) {
         if at + 4 <= content.len() {
@@ -430,7 +430,7 @@ pub fn amr_wb() -> Vec<u8> {
     [&b"#!AMR-WB\n"[..], &[0x24; 3_200]].concat()
 }
 
-/// RF64 (EBU Tech 3306): lengths of 64 bits in a chunk of their own.
+/// RF64 (EBU Tech 3306): 64-bit lengths in a separate chunk.
 pub fn rf64() -> Vec<u8> {
     let samples = speech();
     let mut lengths = (samples.len() as u64 + 72).to_le_bytes().to_vec();
@@ -450,7 +450,7 @@ pub fn rf64() -> Vec<u8> {
     content
 }
 
-/// A chunk of odd length before the samples, not filled up.
+/// A chunk of odd length before the samples, not padded.
 pub fn odd_chunk_without_padding() -> Vec<u8> {
     let mut content = odd_chunk();
     let (at, len) = chunk(&content, b"bext");
@@ -458,20 +458,20 @@ pub fn odd_chunk_without_padding() -> Vec<u8> {
     content
 }
 
-/// How frames of Matroska are compressed, and what the track says of it.
+/// Compression of Matroska frames, as stated in the track.
 #[derive(Clone, Copy)]
 pub enum Packed {
-    /// Zeros are taken from the start of each.
+    /// Zeros are removed from the start of each.
     Stripped,
     Zlib,
-    /// By an algorithm of this number; the frames are left as they are.
+    /// Algorithm with this number; the frames are left unchanged.
     By(u8),
 }
 
-/// Samples of a frame of [`matroska`].
+/// Samples per frame of [`matroska`].
 pub const MATROSKA_FRAME: usize = 1_600;
 
-/// The recording as PCM in Matroska, compressed as mkvmerge does. Each frame begins with a sample of silence.
+/// The recording as PCM in Matroska, compressed as by mkvmerge. Each frame starts with a sample of silence.
 pub fn matroska(packed: Packed) -> Vec<u8> {
     const ALGORITHM: u32 = 0x4254;
     let element = |id: u32, content: &[u8]| {
@@ -480,13 +480,13 @@ pub fn matroska(packed: Packed) -> Vec<u8> {
             .into_iter()
             .skip_while(|byte| *byte == 0)
             .collect();
-        // The longest form of a length.
+        // The longest encoding of a length.
         let mut len = (content.len() as u64).to_be_bytes();
         len[0] = 1;
         [&id[..], &len, content].concat()
     };
     let compression = match packed {
-        // What it leaves out is the default.
+        // Omitted elements have their defaults.
         Packed::Zlib => Vec::new(),
         Packed::Stripped => [element(ALGORITHM, &[3]), element(0x4255, &[0, 0])].concat(),
         Packed::By(number) => element(ALGORITHM, &[number]),
@@ -546,7 +546,7 @@ fn silent_starts() -> Vec<u8> {
     content
 }
 
-/// The first page of an Ogg file with this packet.
+/// The first page of an Ogg file, with this packet.
 pub fn ogg(first: &[u8]) -> Vec<u8> {
     let mut page = b"OggS\0\x02".to_vec();
     page.extend([0; 20]);

@@ -1,44 +1,43 @@
-//! The table: each file, how it is made, and what is to come of it.
+//! The table: each file, how it is generated, and the expected result.
 
 use crate::make;
 
-/// A row.
 pub struct Row {
-    /// Name of the file; its end tells ffmpeg the container.
+    /// Name of the file; its extension determines the container.
     pub file: &'static str,
     pub made: Made,
     pub expected: Expected,
 }
 
-/// How a file is made.
+/// How a file is generated.
 pub enum Made {
     /// By ffmpeg, from the recording, with these arguments.
     By(&'static str),
-    /// So, and then changed.
+    /// The same, then modified.
     Changed(&'static str, fn(Vec<u8>) -> Vec<u8>),
     /// Without ffmpeg.
     Here(fn() -> Vec<u8>),
 }
 
-/// What is to come of it.
+/// The expected result.
 #[derive(Clone, Copy)]
 pub enum Expected {
     /// The samples that ffmpeg decodes, within a tolerance; full scale is 1.
     Same(f32),
-    /// The same sound, at least so alike (correlation), maybe later.
+    /// The same audio with at least this correlation, possibly delayed.
     Like(f64),
-    /// The samples of the recording itself, within a tolerance: ffmpeg decodes this file otherwise, or not at all.
+    /// The samples of the recording itself, within a tolerance: ffmpeg decodes this file differently, or not at all.
     Speech(f32),
-    /// Refused as damaged, with this in the message.
+    /// Rejected as damaged, with this in the message.
     Damaged(&'static str),
-    /// Refused as not supported, with this in the message.
+    /// Rejected as not supported, with this in the message.
     Refused(&'static str),
 }
 
 use Expected::{Damaged, Like, Refused, Same, Speech};
 use Made::{By, Changed, Here};
 
-/// Rounding to 16 bits, which some codecs do differently.
+/// Rounding to 16 bits, which differs between codecs.
 const BITS_16: f32 = 1.0 / 32_768.0;
 
 const fn row(file: &'static str, made: Made, expected: Expected) -> Row {
@@ -49,7 +48,7 @@ const fn row(file: &'static str, made: Made, expected: Expected) -> Row {
     }
 }
 
-/// A film with the sound.
+/// A film with sound.
 macro_rules! film {
     ($arguments:literal) => {
         concat!(
@@ -61,7 +60,7 @@ macro_rules! film {
 
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
-    // WAV and its kin.
+    // WAV and variants.
     row("u8.wav", By("-c:a pcm_u8"), Same(0.0)),
     row("s16.wav", By("-c:a pcm_s16le"), Same(0.0)),
     row("s24.wav", By("-c:a pcm_s24le"), Same(0.0)),
@@ -73,7 +72,7 @@ pub const ROWS: &[Row] = &[
     row("8000.wav", By("-c:a pcm_s16le -ar 8000"), Like(0.99)),
     row("wide_high.wav", Here(make::wide_high), Speech(BITS_16)),
     row("wide_low.wav", Here(make::wide_low), Speech(BITS_16)),
-    row("cool_edit.wav", Here(make::cool_edit), Refused("PCM of 24 bits in floating point")),
+    row("cool_edit.wav", Here(make::cool_edit), Refused("24-bit PCM in floating point")),
     row("alaw.wav", By("-c:a pcm_alaw"), Same(0.0)),
     row("mulaw.wav", By("-c:a pcm_mulaw"), Same(0.0)),
     row("alaw_short.wav", Changed("-c:a pcm_alaw", make::short_g711_header), Same(0.0)),
@@ -150,9 +149,9 @@ pub const ROWS: &[Row] = &[
     row("picture.mp3", Changed("-c:a libmp3lame", make::behind_a_picture), Like(0.999)),
     row("behind_zeros.mp3", Changed("-c:a libmp3lame -write_xing 0 -id3v2_version 0", make::behind_zeros), Like(0.999)),
     row("behind_noise.mp3", Changed("-c:a libmp3lame -write_xing 0 -id3v2_version 0", make::behind_noise), Like(0.999)),
-    row("free.mp3", Changed("-c:a libmp3lame -ar 48000 -b:a 64k -write_xing 0 -id3v2_version 0", make::free_bit_rate), Refused("MP3 of free bit rate")),
+    row("free.mp3", Changed("-c:a libmp3lame -ar 48000 -b:a 64k -write_xing 0 -id3v2_version 0", make::free_bit_rate), Refused("free-format MP3")),
     row("mono.mp2", By("-c:a mp2"), Like(0.999)),
-    row("too_fast.mp2", By("-c:a mp2 -ar 44100 -b:a 384k"), Refused("MP2 of one channel at more than 192")),
+    row("too_fast.mp2", By("-c:a mp2 -ar 44100 -b:a 384k"), Refused("mono MP2 above 192")),
     row("stereo.mp2", By("-c:a mp2 -ar 44100 -ac 2"), Like(0.999)),
     row("behind_noise.mp2", Changed("-c:a mp2", make::behind_noise), Like(0.999)),
     row("lc.aac", By("-c:a aac"), Like(0.999)),
@@ -160,7 +159,7 @@ pub const ROWS: &[Row] = &[
     row("ltp.aac", By("-c:a aac -profile:a aac_ltp -strict -2"), Refused("AAC LTP")),
     row("mpeg_2.aac", By("-c:a aac -profile:a mpeg2_aac_low"), Like(0.999)),
     row("behind_zeros.aac", Changed("-c:a aac", make::behind_zeros), Like(0.999)),
-    row("surround.aac", By("-c:a aac -af pan=5.1|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0"), Refused("AAC of 6 channels")),
+    row("surround.aac", By("-c:a aac -af pan=5.1|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0"), Refused("AAC with 6 channels")),
     row("main.latm", By("-c:a aac"), Refused("AAC in LATM")),
     row("plain.flac", By("-c:a flac"), Same(0.0)),
     row("s24.flac", By("-c:a flac -sample_fmt s32"), Same(0.0)),
@@ -210,14 +209,14 @@ pub const ROWS: &[Row] = &[
     row("explicit_sbr.m4a", Changed("-c:a aac", make::explicit_sbr), Like(0.99)),
     row("explicit_ps.m4a", Changed("-c:a aac", make::explicit_ps), Like(0.9)),
     row("low_delay.m4a", Changed("-c:a aac", make::low_delay), Refused("AAC-LD")),
-    row("surround.m4a", By("-c:a aac -af pan=5.1|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0"), Refused("AAC of 6 channels")),
+    row("surround.m4a", By("-c:a aac -af pan=5.1|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0"), Refused("AAC with 6 channels")),
     row("fragmented.mp4", By("-c:a aac -movflags +frag_keyframe+empty_moov"), Like(0.999)),
     row("alac.m4a", By("-c:a alac"), Same(0.0)),
     row("alac_24.m4a", By("-c:a alac -sample_fmt s32p"), Same(0.0)),
     row("flac.mp4", By("-c:a flac -strict -2"), Same(0.0)),
     row("mp3.mp4", By("-c:a libmp3lame -ar 44100"), Like(0.998)),
     row("mp2.mp4", By("-c:a mp2 -ar 44100 -b:a 128k"), Like(0.97)),
-    row("mp2_too_fast.mp4", By("-c:a mp2 -ar 44100 -b:a 384k"), Refused("MP2 of one channel at more than 192")),
+    row("mp2_too_fast.mp4", By("-c:a mp2 -ar 44100 -b:a 384k"), Refused("mono MP2 above 192")),
     row("film.mp4", By(film!("-c:a aac")), Like(0.999)),
     row("opus.mp4", By("-c:a libopus"), Refused("Opus")),
     row("ac3.mp4", By("-c:a ac3 -ar 48000"), Refused("AC-3")),
@@ -240,7 +239,7 @@ pub const ROWS: &[Row] = &[
     row("aac.3gp", By("-c:a aac"), Like(0.999)),
 
     // Matroska.
-    row("u8.mka", By("-c:a pcm_u8"), Refused("PCM of 8 bits")),
+    row("u8.mka", By("-c:a pcm_u8"), Refused("8-bit PCM")),
     row("s16.mka", By("-c:a pcm_s16le"), Same(0.0)),
     row("s16be.mka", By("-c:a pcm_s16be"), Same(0.0)),
     row("s24.mka", By("-c:a pcm_s24le"), Same(0.0)),
@@ -304,7 +303,7 @@ pub const ROWS: &[Row] = &[
     row("opus.ts", By("-c:a libopus"), Refused("Opus")),
     row("s302m.ts", By("-c:a s302m -strict -2 -ar 48000 -ac 2"), Refused("SMPTE 302M")),
 
-    // Known by name only.
+    // Recognised but not supported.
     row("plain.amr", Here(make::amr), Refused("AMR")),
     row("wide.amr", Here(make::amr_wb), Refused("AMR-WB")),
     row("plain.ac3", By("-c:a ac3 -ar 48000"), Refused("AC-3")),

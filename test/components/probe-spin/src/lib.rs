@@ -1,4 +1,4 @@
-//! A handler for tests that reads what a manifest gives it: variables, files, and the headers of its request.
+//! A handler for tests that reads what its manifest grants: variables, files, and the headers of its request.
 
 mod bindings {
     #![allow(missing_docs)]
@@ -29,7 +29,7 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let path = request.path_with_query().unwrap_or_default();
         let (path, query) = path.split_once('?').unwrap_or((&path, ""));
-        // Routes may have any prefix; the last segment names the probe.
+        // Routes may have any prefix; the last segment selects the probe.
         match path.rsplit_once('/').map_or(path, |(_, name)| name) {
             "spin-variable" => answer(out, &format!("{:?}", variables::get(query))),
             "variable" => answer(out, &format!("{:?}", store::get(query))),
@@ -48,7 +48,7 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
     }
 }
 
-/// The headers that start with `spin-`, one a line.
+/// The headers that start with `spin-`, one per line.
 fn spin_headers(request: &IncomingRequest) -> String {
     let mut lines: Vec<String> = request
         .headers()

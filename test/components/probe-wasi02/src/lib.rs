@@ -1,4 +1,4 @@
-//! A WASI 0.2 handler for tests: each path does one thing that a host must cope with.
+//! A WASI 0.2 handler for tests: each path does one thing that a host must handle.
 
 mod bindings {
     #![allow(missing_docs)]
@@ -25,7 +25,7 @@ struct Probe;
 
 bindings::export!(Probe with_types_in bindings);
 
-/// Requests that this instance has served.
+/// Requests served by this instance.
 static SERVED: AtomicU32 = AtomicU32::new(0);
 
 impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
@@ -33,7 +33,7 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
         let served = SERVED.fetch_add(1, Ordering::Relaxed) + 1;
         let path = request.path_with_query().unwrap_or_default();
         let (path, query) = path.split_once('?').unwrap_or((&path, ""));
-        // Routes may have any prefix; the last segment names the probe.
+        // Routes may have any prefix; the last segment selects the probe.
         match path.rsplit_once('/').map_or(path, |(_, name)| name) {
             "hello" => answer(out, "hello"),
             "count" => answer(out, &served.to_string()),
@@ -148,7 +148,7 @@ fn start_with(fields: Fields, out: ResponseOutparam) -> (OutgoingBody, OutputStr
     (body, stream)
 }
 
-/// Writes so many bytes before it hands the body over.
+/// Writes `size` bytes before it sets the response.
 fn write_ahead(mut size: usize, out: ResponseOutparam) {
     let response = OutgoingResponse::new(Fields::new());
     let body = response.body().expect("the first time");
@@ -232,7 +232,7 @@ fn leak_resources() {
     }
 }
 
-/// A request to `AUTHORITY/PATH`, over plain HTTP, or to `https://AUTHORITY/PATH`. After `AUTHORITY!`, the path is whatever follows.
+/// A request to `AUTHORITY/PATH`, over plain HTTP, or to `https://AUTHORITY/PATH`. With `AUTHORITY!`, the path is the rest, verbatim.
 fn request_to(url: &str) -> OutgoingRequest {
     let (scheme, url) = match url.strip_prefix("https://") {
         Some(url) => (Scheme::Https, url),
@@ -247,7 +247,7 @@ fn request_to(url: &str) -> OutgoingRequest {
     let _ = request.set_scheme(Some(&scheme));
     let _ = request.set_authority(Some(authority));
     if request.set_path_with_query(Some(&path)).is_err() {
-        eprintln!("{path} is no path");
+        eprintln!("{path} is not a valid path");
     }
     request
 }
@@ -261,7 +261,7 @@ fn fetch_flood(url: &str) {
     drop(flood);
 }
 
-/// Puts a million headers into one answer.
+/// Puts a million headers into one response.
 fn many_headers(out: ResponseOutparam) {
     let fields = Fields::new();
     for i in 0..1_000_000 {
@@ -270,7 +270,7 @@ fn many_headers(out: ResponseOutparam) {
     ResponseOutparam::set(out, Ok(OutgoingResponse::new(fields)));
 }
 
-/// Answers with the status, or with the error.
+/// Responds with the status, or with the error.
 fn fetch(url: &str, out: ResponseOutparam) {
     let request = request_to(url);
     let result = outgoing_handler::handle(request, None).and_then(|future| {

@@ -17,7 +17,7 @@ struct Probe;
 
 bindings::export!(Probe with_types_in bindings);
 
-/// Requests that this instance has served.
+/// Requests served by this instance.
 static SERVED: AtomicU32 = AtomicU32::new(0);
 
 impl bindings::exports::wasi::http::handler::Guest for Probe {
