@@ -47,6 +47,7 @@ lint: ## formatting, dependency cycles between files, and clippy, over host and 
 	cargo fmt --all --check
 	python3 scripts/check-circles.py
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	sh scripts/check-capability.sh
 
 format: ## format all code
 	cargo fmt --all

@@ -7,7 +7,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 
 cd "$root"
-tar -cf - Cargo.toml Cargo.lock host components wit examples test/components bench spin.toml | tar -xf - -C "$copy"
+tar -cf - Cargo.toml Cargo.lock spin.toml host components wit examples test bench | tar -xf - -C "$copy"
 cp test/capability/random_words.rs "$copy/host/runtime/src/capabilities/"
 cp test/capability/random-words.wit "$copy/host/runtime/wit/"
 
@@ -22,5 +22,5 @@ for before, line in [('mod resources;\n', 'mod random_words;\n'),
     text = text.replace(before, line + before)
 file.write_text(text)
 PYTHON
-# The target folder of `make lint`, whose dependencies are checked already.
-cargo clippy --locked --target-dir "$root/target" --package runtime --package whisper-host -- -D warnings
+# As `make lint` does, whose target folder has the dependencies.
+cargo clippy --locked --target-dir "$root/target" --workspace --all-targets -- -D warnings
