@@ -1,6 +1,5 @@
 //! The server of an application: the host's own routes, and from a request to the component that its path leads to.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,9 +47,6 @@ pub struct ServerConfig {
 const REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
 /// The request's id, in the answer and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Room for the headers of an ordinary request, with those that the host adds.
-const HEADERS: usize = 12;
 
 /// A server that is bound to its address but not serving yet.
 pub struct Server<A> {
@@ -166,8 +162,6 @@ impl<A: HasRoutes> Shared<A> {
             (None, None) => (None, Err(self.over_its_share())),
         };
         let mut response = result.unwrap_or_else(|failure| to_answer(&failure));
-        // hyper takes the map of these headers for the next request's.
-        response.headers_mut().reserve(HEADERS);
         if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -354,10 +348,7 @@ fn since_epoch() -> Option<HeaderValue> {
     let time = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .ok()?;
-    // As long as it will be until the year 2286: a string that need not shrink becomes the header's value as it is.
-    let mut text = String::with_capacity("t=1234567890.123456".len());
-    write!(text, "t={}.{:06}", time.as_secs(), time.subsec_micros()).ok()?;
-    HeaderValue::try_from(text).ok()
+    HeaderValue::try_from(format!("t={}.{:06}", time.as_secs(), time.subsec_micros())).ok()
 }
 
 /// An answer's body, which holds the client's permit until it is sent.

@@ -26,9 +26,6 @@ const BASE_PATH: HeaderName = HeaderName::from_static("spin-base-path");
 /// Address and port of the client.
 const CLIENT_ADDRESS: HeaderName = HeaderName::from_static("spin-client-addr");
 
-/// Room for what is set here, with a few named segments.
-const HOST_SETS: usize = 10;
-
 /// Sets the headers of a request to `uri`, which `route` has matched, with `captures` of its path. A request that came over no network has no client.
 pub(crate) fn set(
     headers: &mut HeaderMap,
@@ -45,7 +42,6 @@ pub(crate) fn set(
     for name in foreign {
         headers.remove(name);
     }
-    headers.reserve(HOST_SETS);
     let as_header = route.as_header();
     headers.insert(MATCHED_ROUTE, as_header.matched.clone());
     headers.insert(RAW_COMPONENT_ROUTE, as_header.raw.clone());
