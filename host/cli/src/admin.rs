@@ -3,6 +3,8 @@
 use anyhow::Context as _;
 use clap::Args;
 use fetch::is_loopback;
+use reqwest::header::LOCATION;
+use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -72,8 +74,9 @@ impl Remote {
             .pop_if_empty()
             .extend(["v1", "components"])
             .extend(path);
-        // A proxy of the environment leads to other machines, and is not to see the token on its way to this one.
-        let mut client = reqwest::Client::builder();
+        // A proxy of the environment leads to other machines, and is not to see the token on its way to this one. Nor
+        // is a server that this one redirects to.
+        let mut client = reqwest::Client::builder().redirect(Policy::none());
         if url.host_str().is_some_and(is_loopback) {
             client = client.no_proxy();
         }
@@ -90,10 +93,28 @@ impl Remote {
         if status.is_success() {
             return Ok(answer);
         }
+        if let Some(target) = redirect_target(&answer) {
+            anyhow::bail!(
+                "{} redirects to {target}; give --admin the address of the admin interface itself",
+                self.admin
+            );
+        }
         let error: Value = answer.json().await.unwrap_or_default();
         match error["error"]["message"].as_str() {
             Some(message) => anyhow::bail!("{message}"),
             None => anyhow::bail!("{url} answered {status}"),
         }
     }
+}
+
+/// Where a redirect leads, without what may be secret.
+fn redirect_target(answer: &Response) -> Option<Url> {
+    let location = answer.headers().get(LOCATION)?.to_str().ok()?;
+    let mut target = answer.url().join(location).ok()?;
+    target.set_query(None);
+    target.set_fragment(None);
+    // Both fail for a URL that cannot have them.
+    let _ = target.set_username("");
+    let _ = target.set_password(None);
+    answer.status().is_redirection().then_some(target)
 }

@@ -8,6 +8,7 @@ mod download;
 mod loopback;
 pub mod models;
 mod progress;
+mod secrets;
 mod tls;
 
 pub use loopback::is_loopback;

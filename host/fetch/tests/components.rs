@@ -1,14 +1,14 @@
 //! Components from a web server and a registry on loopback.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use fetch::components::Sources;
+use fetch::components::{Interfaces, Pushed, Sources, push};
 use manifest::{Digest, Source};
 use tempfile::TempDir;
 
@@ -104,20 +104,37 @@ impl Fixture {
 
 /// Serves over HTTP on loopback, and returns the address. `answer` gets it, and the line and the headers of a request.
 fn serve(answer: impl Fn(&str, &str) -> Vec<u8> + Send + 'static) -> String {
+    serve_uploads(move |own, head, _| answer(own, head))
+}
+
+/// The same, where `answer` also gets the body.
+fn serve_uploads(answer: impl Fn(&str, &str, Vec<u8>) -> Vec<u8> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let own = address.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut request = vec![0; 4096];
-            let read = stream.read(&mut request).unwrap();
-            let request = String::from_utf8_lossy(&request[..read]).to_ascii_lowercase();
+            let (head, body) = request(&stream);
             // The client may have enough.
-            let _ = stream.write_all(&answer(&own, &request));
+            let _ = stream.write_all(&answer(&own, &head, body));
         }
     });
     address
+}
+
+/// The line and the headers of a request, in lower case, and its body.
+fn request(stream: &TcpStream) -> (String, Vec<u8>) {
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap() > 0 {}
+    let head = head.to_ascii_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).unwrap();
+    (head, body)
 }
 
 /// The first byte of the range that a request asks for.
@@ -353,4 +370,202 @@ async fn only_the_registry_itself_names_the_token_server() {
     let error = sources.fetch(&Source::Oci(reference)).await.unwrap_err();
     assert!(error.to_string().contains("denies access"), "{error:#}");
     assert_eq!(token_requests.load(Ordering::SeqCst), 0);
+}
+
+/// Requests that a server got: what is before the version in their first line, all of their head, and the body.
+type Requests = Arc<Mutex<Vec<(String, String, Vec<u8>)>>>;
+
+/// A server like [`serve_uploads`]. `answer` gets its address, a request's method and path, and whether it has a token.
+fn recorded(answer: impl Fn(&str, &str, bool) -> Vec<u8> + Send + 'static) -> (String, Requests) {
+    let requests = Requests::default();
+    let noted = Arc::clone(&requests);
+    let address = serve_uploads(move |own, head, body| {
+        let (request, _) = head.split_once(" http/1.1").unwrap();
+        let answer = answer(own, request, head.contains("\r\nauthorization: bearer "));
+        let mut noted = noted.lock().unwrap();
+        noted.push((request.to_owned(), head.to_owned(), body));
+        answer
+    });
+    (address, requests)
+}
+
+/// The bodies of requests that begin like this.
+fn bodies(requests: &Requests, request: &str) -> Vec<Vec<u8>> {
+    let requests = requests.lock().unwrap();
+    let found = requests
+        .iter()
+        .filter(|(line, ..)| line.starts_with(request));
+    found.map(|(_, _, body)| body.clone()).collect()
+}
+
+fn asking_for_a_token(realm: &str) -> Vec<u8> {
+    let challenge = format!("WWW-Authenticate: Bearer realm=\"{realm}\",service=\"it\"\r\n");
+    response("401 Unauthorized", &challenge, b"")
+}
+
+fn pointing(status: &str, to: &str) -> Vec<u8> {
+    response(status, &format!("Location: {to}\r\n"), b"")
+}
+
+async fn pushed(registry: &str) -> Result<Pushed, String> {
+    let reference = format!("oci://{registry}/team/it:1").parse().unwrap();
+    let interfaces = Interfaces {
+        exports: vec!["wasi:http/incoming-handler@0.2.12".to_owned()],
+        imports: Vec::new(),
+    };
+    let reported = Arc::new(Mutex::new(None));
+    let latest = Arc::clone(&reported);
+    let progress = move |_: &str, sent, whole| *latest.lock().unwrap() = Some((sent, whole));
+    let pushed = push(&reference, component(), interfaces, Box::new(progress)).await;
+    if pushed.is_ok() {
+        let whole = component().len() as u64;
+        assert_eq!(*reported.lock().unwrap(), Some((whole, Some(whole))));
+    }
+    pushed.map_err(|error| format!("{error:#}"))
+}
+
+#[tokio::test]
+async fn a_component_is_pushed_with_a_token_and_only_once() {
+    for is_relative in [true, false] {
+        let digest = Digest::of(&component());
+        let (uploaded, hex) = (AtomicUsize::new(0), digest.hex());
+        let (registry, requests) = recorded(move |own, request, has_token| match request {
+            "get /token?scope=repository%3ateam%2fit%3apull%2cpush&service=it" => {
+                response("200 OK", "", b"{\"token\": \"sesame\"}")
+            }
+            _ if !has_token => asking_for_a_token(&format!("http://{own}/token")),
+            "post /v2/team/it/blobs/uploads/" => {
+                let base = if is_relative {
+                    String::new()
+                } else {
+                    format!("http://{own}")
+                };
+                pointing("202 Accepted", &format!("{base}/upload?state=a%2Fb"))
+            }
+            _ if request.starts_with("put /upload?state=a%2fb&digest=sha256%3a") => {
+                uploaded.fetch_add(1, Ordering::SeqCst);
+                response("201 Created", "", b"")
+            }
+            "put /v2/team/it/manifests/1" => response("201 Created", "", b""),
+            // The layer is the first that is uploaded.
+            _ if request.ends_with(&hex) && uploaded.load(Ordering::SeqCst) > 0 => {
+                response("200 OK", "", b"")
+            }
+            _ => response("404 Not Found", "", b""),
+        });
+        for _ in 0..2 {
+            let pushed = pushed(&registry).await.unwrap();
+            assert_eq!(pushed.digest, digest.to_string());
+            let manifest = bodies(&requests, "put /v2/team/it/manifests/1")
+                .pop()
+                .unwrap();
+            let pinned = format!("oci://{registry}/team/it@{}", Digest::of(&manifest));
+            assert_eq!(pushed.pinned, pinned);
+            let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+            assert_eq!(manifest["layers"][0]["digest"], pushed.digest);
+            let configuration = bodies(&requests, "put /upload").pop().unwrap();
+            let described = Digest::of(&configuration).to_string();
+            assert_eq!(manifest["config"]["digest"], described);
+        }
+        let layers = bodies(
+            &requests,
+            &format!("put /upload?state=a%2fb&digest=sha256%3a{}", digest.hex()),
+        );
+        assert_eq!(layers, [component()]);
+    }
+}
+
+#[tokio::test]
+async fn a_token_server_without_tls_is_not_asked() {
+    let (registry, requests) = recorded(|_, _, _| asking_for_a_token("http://token.example/"));
+    let error = pushed(&registry).await.unwrap_err();
+    assert!(
+        error.contains("token server http://token.example/ has no TLS"),
+        "{error}"
+    );
+    let requests = requests.lock().unwrap();
+    assert_eq!(requests.len(), 1);
+    assert!(!requests[0].1.contains("\r\nauthorization:"));
+}
+
+#[tokio::test]
+async fn where_a_registry_redirects_to_is_sent_content_and_no_credentials() {
+    let (storage, at_storage) = recorded(|own, request, _| match request {
+        _ if request.starts_with("get /token") => {
+            pointing("302 Found", &format!("http://{own}/again"))
+        }
+        "get /again" => response("200 OK", "", b"{\"token\": \"sesame\"}"),
+        "post /uploads/" => pointing("307 Temporary Redirect", &format!("http://{own}/begin")),
+        "post /begin" => pointing("202 Accepted", "/upload"),
+        _ if request.starts_with("put /upload?") => pointing("308 Permanent Redirect", "/uploaded"),
+        _ => response("201 Created", "", b""),
+    });
+    let (registry, at_registry) = recorded(move |own, request, has_token| match request {
+        _ if request.starts_with("get /token") => {
+            pointing("302 Found", &format!("http://{storage}/token"))
+        }
+        _ if !has_token => asking_for_a_token(&format!("http://tester:sesame@{own}/token")),
+        _ if request.starts_with("head ") => response("404 Not Found", "", b""),
+        _ if request.starts_with("post ") => pointing(
+            "307 Temporary Redirect",
+            &format!("http://{storage}/uploads/"),
+        ),
+        _ => response("201 Created", "", b""),
+    });
+    pushed(&registry).await.unwrap();
+    let heads = |requests: &Requests| -> Vec<String> {
+        let requests = requests.lock().unwrap();
+        requests.iter().map(|(_, head, _)| head.clone()).collect()
+    };
+    let shown = heads(&at_registry).concat();
+    assert!(shown.contains("\r\nauthorization: basic "), "{shown}");
+    assert!(
+        shown.contains("\r\nauthorization: bearer sesame\r\n"),
+        "{shown}"
+    );
+    let shown = heads(&at_storage).concat();
+    assert!(!shown.contains("\r\nauthorization:"), "{shown}");
+    assert!(!shown.contains("\r\nreferer:"), "{shown}");
+    assert_eq!(bodies(&at_storage, "put /uploaded")[0], component());
+}
+
+#[tokio::test]
+async fn an_upload_is_not_redirected_as_another_request() {
+    let (registry, requests) = recorded(|_, request, _| match request.split_once(' ').unwrap().0 {
+        "head" => response("404 Not Found", "", b""),
+        _ => pointing("303 See Other", "/elsewhere"),
+    });
+    let error = pushed(&registry).await.unwrap_err();
+    assert!(
+        error.contains("the server redirects POST with 303 See Other"),
+        "{error}"
+    );
+    assert_eq!(bodies(&requests, "get ").len(), 0);
+}
+
+#[tokio::test]
+async fn what_a_registry_says_of_an_upload_is_shown_without_secrets() {
+    const SIGNED: &str = "/upload?X-Amz-Signature=sesame";
+    let (registry, _) = recorded(|own, request, _| match request.split_once(' ').unwrap().0 {
+        "head" => response("404 Not Found", "", b""),
+        "post" => pointing("202 Accepted", SIGNED),
+        _ => {
+            let message = format!("http://{own}{SIGNED} failed");
+            let said = serde_json::json!({"errors": [{"code": "UNKNOWN", "message": message}]});
+            let location = format!("Location: {SIGNED}\r\n");
+            response(
+                "500 Internal Server Error",
+                &location,
+                said.to_string().as_bytes(),
+            )
+        }
+    });
+    let error = pushed(&registry).await.unwrap_err();
+    let url = format!("http://{registry}/upload");
+    assert_eq!(
+        error,
+        format!(
+            "the registry failed: UNKNOWN: {url} failed: HTTP status server error (500 Internal Server Error) for url ({url})"
+        )
+    );
 }

@@ -2,10 +2,15 @@
 
 use anyhow::Context as _;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
-use oci_client::secrets::RegistryAuth;
 
-/// The credentials that `docker login` has stored for a registry.
-pub(super) async fn credentials(registry: String) -> anyhow::Result<RegistryAuth> {
+/// Name and password for a registry.
+pub(super) struct Credentials {
+    pub(super) name: String,
+    pub(super) password: String,
+}
+
+/// The credentials that `docker login` has stored for a registry, if any.
+pub(super) async fn credentials(registry: String) -> anyhow::Result<Option<Credentials>> {
     let server = match registry.as_str() {
         // Docker's name for its own registry.
         "index.docker.io" | "docker.io" => "https://index.docker.io/v1/".to_owned(),
@@ -16,7 +21,7 @@ pub(super) async fn credentials(registry: String) -> anyhow::Result<RegistryAuth
         tokio::task::spawn_blocking(move || docker_credential::get_credential(&server)).await?;
     match found {
         Ok(DockerCredential::UsernamePassword(name, password)) => {
-            Ok(RegistryAuth::Basic(name, password))
+            Ok(Some(Credentials { name, password }))
         }
         Ok(DockerCredential::IdentityToken(_)) => anyhow::bail!(
             "Docker's configuration has an identity token for {registry}, which is not supported; use `docker login` with a name and a password or access token"
@@ -25,7 +30,7 @@ pub(super) async fn credentials(registry: String) -> anyhow::Result<RegistryAuth
             CredentialRetrievalError::ConfigNotFound
             | CredentialRetrievalError::ConfigReadError
             | CredentialRetrievalError::NoCredentialConfigured,
-        ) => Ok(RegistryAuth::Anonymous),
+        ) => Ok(None),
         Err(error) => Err(error).with_context(|| {
             format!("Docker's configuration has no usable credentials for {registry}")
         }),

@@ -1,21 +1,26 @@
-//! Pushes components to OCI registries, in the layout that `registry.rs` describes. The artifact's configuration lists the imports and
-//! exports of the component.
+//! Pushes components to OCI registries, in the layout that `registry.rs` describes (OCI Distribution Specification 1.1, "Push"). The
+//! artifact's configuration lists the imports and exports of the component.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Context as _;
 use bytes::Bytes;
-use futures::StreamExt as _;
 use manifest::{Digest, Reference};
-use oci_client::Client;
-use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
-use oci_client::errors::OciErrorCode;
-use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciImageManifest};
+use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::credentials::credentials;
-use super::registry::{ACCESS_DENIED, FAILED, LAYER, NO_ARTIFACT, UNREACHABLE};
+use super::registry::{
+    ACCESS_DENIED, FAILED, LAYER, MAX_METADATA, Repository, bounded, in_time, successful,
+    while_moving,
+};
 use super::web;
-use crate::loopback::is_loopback;
 use crate::progress::Progress;
+use crate::secrets::without_queries;
 
 const CONFIGURATION: &str = "application/vnd.wasm.config.v0+json";
 
@@ -61,6 +66,11 @@ pub async fn push(
     interfaces: Interfaces,
     progress: Box<Progress>,
 ) -> anyhow::Result<Pushed> {
+    let artifact = reference.oci();
+    anyhow::ensure!(
+        artifact.digest().is_none(),
+        "{reference} is a reference by digest: name a tag instead"
+    );
     let digest = Digest::of(&wasm);
     let configuration = Configuration {
         created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
@@ -69,113 +79,143 @@ pub async fn push(
         layer_digests: vec![digest.to_string()],
         component: interfaces,
     };
-    let wasm = Bytes::from(wasm);
-    let layer = ImageLayer::new(wasm.clone(), LAYER.into(), None);
-    let configuration = Config::new(
-        serde_json::to_vec(&configuration)?,
-        CONFIGURATION.into(),
-        None,
+    let (wasm, configuration) = (
+        Bytes::from(wasm),
+        Bytes::from(serde_json::to_vec(&configuration)?),
     );
-    let mut manifest = OciImageManifest::build(std::slice::from_ref(&layer), &configuration, None);
-    manifest.media_type = Some(OCI_IMAGE_MEDIA_TYPE.into());
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageManifest)
+        .config(descriptor(CONFIGURATION, &configuration)?)
+        .layers([descriptor(LAYER, &wasm)?])
+        .build()?;
+    let manifest = Bytes::from(serde_json::to_vec(&manifest)?);
 
-    let artifact = reference.oci();
-    anyhow::ensure!(
-        artifact.digest().is_none(),
-        "{reference} is a reference by digest: name a tag instead"
-    );
-    let client = client(artifact);
-    let registry = artifact.resolve_registry();
-    let auth = credentials(registry.to_owned()).await?;
-    client.store_auth_if_needed(registry, &auth).await;
+    let mut repository = Repository::of(artifact, web::upload_client()?, "pull,push").await?;
     let (name, whole) = (reference.to_string(), wasm.len() as u64);
-    let pieces: Vec<Bytes> = (0..wasm.len())
-        .step_by(PIECE)
-        .map(|start| wasm.slice(start..wasm.len().min(start + PIECE)))
-        .collect();
-    let mut through = 0;
-    let counted = futures::stream::iter(pieces).map(move |piece| {
-        through += piece.len() as u64;
-        progress(&name, through, Some(whole));
-        Ok(piece)
-    });
-    client
-        .push_blob_stream(artifact, counted, &digest.to_string(), Some(whole))
-        .await
-        .map_err(explain)?;
-    let described = manifest.config.digest.clone();
-    client
-        .push_blob(artifact, configuration.data, &described)
-        .await
-        .map_err(explain)?;
-    client
-        .push_manifest(artifact, &manifest.into())
-        .await
-        .map_err(explain)?;
-    let pinned = client
-        .fetch_manifest_digest(artifact, &auth)
-        .await
-        .map_err(explain)?;
+    let report = move |sent| progress(&name, sent, Some(whole));
+    upload(&mut repository, &wasm, Arc::new(report)).await?;
+    upload(&mut repository, &configuration, Arc::new(|_| {})).await?;
+    let tag = artifact.tag().unwrap_or("latest");
+    let url = repository.at(&format!("manifests/{tag}"))?;
+    let complete = |request: RequestBuilder| {
+        let request = request.header(CONTENT_TYPE, MediaType::ImageManifest.as_ref());
+        request.body(manifest.clone())
+    };
+    accepted(in_time(repository.send(Method::PUT, &url, complete)).await?).await?;
     Ok(Pushed {
         reference: reference.to_string(),
         pinned: format!(
-            "{}{}/{}@{pinned}",
+            "{}{}/{}@{}",
             Reference::SCHEME,
             artifact.registry(),
-            artifact.repository()
+            artifact.repository(),
+            Digest::of(&manifest)
         ),
         digest: digest.to_string(),
     })
 }
 
-/// Bytes that are sent between two reports of progress.
-const PIECE: usize = 256 << 10;
-
-/// A client for the registry of a reference.
-///
-/// It sends credentials to that registry only, but for redirects, which it follows as reqwest does by default and cannot be told not
-/// to: if the registry redirects to another server, and that one to itself, that server gets them (see `web::send`).
-fn client(reference: &oci_client::Reference) -> Client {
-    crate::tls::use_ring();
-    let registry = reference.resolve_registry();
-    Client::new(ClientConfig {
-        protocol: match is_loopback(registry) {
-            true => ClientProtocol::HttpsExcept(vec![registry.to_owned()]),
-            false => ClientProtocol::Https,
-        },
-        connect_timeout: Some(web::CONNECT_TIMEOUT),
-        read_timeout: Some(web::READ_TIMEOUT),
-        user_agent: concat!("whisper-host/", env!("CARGO_PKG_VERSION")),
-        ..ClientConfig::default()
-    })
+fn descriptor(media_type: &str, content: &[u8]) -> anyhow::Result<Descriptor> {
+    let digest: oci_spec::image::Digest = Digest::of(content).to_string().parse()?;
+    let size = content.len() as u64;
+    Ok(Descriptor::new(MediaType::from(media_type), size, digest))
 }
 
-/// Adds what to do about a registry's error.
-fn explain(error: oci_client::errors::OciDistributionError) -> anyhow::Error {
-    use oci_client::errors::OciDistributionError as Error;
-    let error = match error {
-        Error::RequestError(error) => Error::RequestError(web::shown(error)),
-        error => error,
+/// Bytes that are sent between two reports of progress. As many must be sent within the time for an answer.
+const PIECE: usize = 64 << 10;
+
+/// Uploads a blob, if the repository does not have it. `report` is called with the bytes of it that were sent.
+async fn upload(
+    repository: &mut Repository,
+    blob: &Bytes,
+    report: Arc<dyn Fn(u64) + Send + Sync>,
+) -> anyhow::Result<()> {
+    let digest = Digest::of(blob).to_string();
+    let url = repository.at(&format!("blobs/{digest}"))?;
+    let known = in_time(repository.send(Method::HEAD, &url, |request| request)).await?;
+    if known.status().is_success() {
+        report(blob.len() as u64);
+        return Ok(());
+    }
+    let url = repository.at("blobs/uploads/")?;
+    let complete = |request: RequestBuilder| request.header(CONTENT_LENGTH, 0);
+    let begun = in_time(repository.send(Method::POST, &url, complete)).await?;
+    let begun = accepted(begun).await?;
+    let mut target = web::location(&begun)?.context("the registry does not say where to upload")?;
+    target.query_pairs_mut().append_pair("digest", &digest);
+
+    let pieces = Arc::new(AtomicUsize::new(0));
+    let complete = |request: RequestBuilder| {
+        request
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(CONTENT_LENGTH, blob.len())
+            .body(body(blob.clone(), Arc::clone(&report), Arc::clone(&pieces)))
     };
-    let has_code = |code: &OciErrorCode| match &error {
-        Error::RegistryError { envelope, .. } => envelope.errors.iter().any(|e| e.code == *code),
-        _ => false,
+    let mut before = 0;
+    let has_moved = || {
+        let now = pieces.load(Ordering::Relaxed);
+        std::mem::replace(&mut before, now) != now
     };
-    let advice = match &error {
-        Error::UnauthorizedError { .. }
-        | Error::AuthenticationFailure(_)
-        | Error::ServerError {
-            code: 401 | 403, ..
-        } => ACCESS_DENIED,
-        _ if has_code(&OciErrorCode::Unauthorized) || has_code(&OciErrorCode::Denied) => {
-            ACCESS_DENIED
-        }
-        Error::ImageManifestNotFoundError(_) => NO_ARTIFACT,
-        _ if has_code(&OciErrorCode::ManifestUnknown) || has_code(&OciErrorCode::NameUnknown) => {
-            NO_ARTIFACT
-        }
-        Error::RequestError(error) if error.is_connect() => UNREACHABLE,
+    let sent = repository.send(Method::PUT, &target, complete);
+    accepted(while_moving(sent, has_moved).await?).await?;
+    Ok(())
+}
+
+/// A blob as a body, which reports and counts the pieces that are sent.
+fn body(blob: Bytes, report: Arc<dyn Fn(u64) + Send + Sync>, count: Arc<AtomicUsize>) -> Body {
+    let starts = (0..blob.len()).step_by(PIECE);
+    let pieces = starts.map(move |start| {
+        let end = blob.len().min(start + PIECE);
+        report(end as u64);
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, Infallible>(blob.slice(start..end))
+    });
+    Body::wrap_stream(futures::stream::iter(pieces))
+}
+
+/// The answer, if it is a success. The error has what the registry says, and what to do about it.
+async fn accepted(response: Response) -> anyhow::Result<Response> {
+    let Err(refused) = response.error_for_status_ref() else {
+        return successful(response).context(FAILED);
+    };
+    let advice = match response.status() {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ACCESS_DENIED,
         _ => FAILED,
     };
-    anyhow::Error::from(error).context(advice)
+    let error = anyhow::Error::from(web::shown(refused));
+    let answer = in_time(bounded(response, MAX_METADATA)).await;
+    let error = match answer.ok().and_then(|answer| said(&answer)) {
+        Some(said) => error.context(said),
+        None => error,
+    };
+    Err(error.context(advice))
+}
+
+/// The errors that a registry answers with (OCI Distribution Specification 1.1, "Error Codes").
+#[derive(Deserialize)]
+struct Refusal {
+    errors: Vec<RefusalError>,
+}
+
+#[derive(Deserialize)]
+struct RefusalError {
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// How many characters of an error an answer may add to ours.
+const MAX_SAID: usize = 300;
+
+/// The first error of an answer.
+fn said(answer: &[u8]) -> Option<String> {
+    let refusal: Refusal = serde_json::from_slice(answer).ok()?;
+    let RefusalError { code, message } = refusal.errors.into_iter().next()?;
+    let printable = format!("{code}: {message}")
+        .replace(|character: char| character.is_control(), " ")
+        .chars()
+        .take(MAX_SAID)
+        .collect::<String>();
+    Some(without_queries(&printable))
 }

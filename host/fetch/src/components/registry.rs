@@ -1,18 +1,19 @@
-//! Pulls components from OCI registries, where they are artifacts in the "Wasm OCI Artifact layout" of the CNCF's TAG Runtime: one
-//! layer of type `application/wasm`, and a configuration.
+//! Requests to OCI registries, and pulling components from them, where they are artifacts in the "Wasm OCI Artifact layout" of the
+//! CNCF's TAG Runtime: one layer of type `application/wasm`, and a configuration.
+
+use std::pin::pin;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use http_auth::ChallengeRef;
 use manifest::{Digest, Package, Reference};
-use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
-use oci_client::secrets::RegistryAuth;
+use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 use reqwest::header::{ACCEPT, HeaderMap, WWW_AUTHENTICATE};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::component::check_component;
-use super::credentials::credentials;
+use super::credentials::{Credentials, credentials};
 use super::web;
 use crate::download::{Body, Source};
 use crate::loopback::is_loopback;
@@ -20,8 +21,8 @@ use crate::loopback::is_loopback;
 /// Media type of the component's layer.
 pub(super) const LAYER: &str = "application/wasm";
 
-/// Bytes of a registry's metadata, and of a token server's answer.
-const MAX_METADATA: usize = 64 << 10;
+/// Bytes of a registry's metadata, of a token server's answer, and of an error.
+pub(super) const MAX_METADATA: usize = 64 << 10;
 /// Bytes of a manifest, as many as registries accept (OCI Distribution Specification 1.1, "Pushing Manifests").
 const MAX_MANIFEST: usize = 4 << 20;
 
@@ -29,8 +30,8 @@ const MAX_MANIFEST: usize = 4 << 20;
 const MAX_LISTED: usize = 5;
 const MAX_TYPE: usize = 100;
 
-/// Time for a registry to resolve a reference.
-const RESOLVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// Time for a registry to resolve a reference, or to answer a request.
+const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Metadata of a registry, from `/.well-known/wasm-pkg/registry.json`: which OCI registry has its packages, and under which prefix.
 #[derive(Default, Deserialize)]
@@ -85,7 +86,7 @@ pub(super) async fn reference_of(
 async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Metadata> {
     let scheme = scheme_of(registry);
     let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
-    let response = web::send(client, client.get(&url), UNREACHABLE).await?;
+    let response = web::send(client, || client.get(&url), UNREACHABLE).await?;
     if response.status() == StatusCode::NOT_FOUND {
         return Ok(Metadata::default());
     }
@@ -93,18 +94,34 @@ async fn metadata(client: &reqwest::Client, registry: &str) -> anyhow::Result<Me
     serde_json::from_slice(&text).with_context(|| format!("{url} has an unexpected form"))
 }
 
-/// Runs requests within [`RESOLVE_TIMEOUT`].
-async fn in_time<T>(requests: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::time::timeout(RESOLVE_TIMEOUT, requests)
-        .await
-        .with_context(|| {
-            let within = humantime::format_duration(RESOLVE_TIMEOUT);
-            format!("the registry did not answer within {within}")
-        })?
+/// Runs requests within [`ANSWER_TIMEOUT`].
+pub(super) async fn in_time<T>(
+    requests: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    while_moving(requests, || false).await
+}
+
+/// Runs requests. Each time that [`ANSWER_TIMEOUT`] is over, asks `has_moved` whether they may go on for as long again.
+pub(super) async fn while_moving<T>(
+    requests: impl Future<Output = anyhow::Result<T>>,
+    mut has_moved: impl FnMut() -> bool,
+) -> anyhow::Result<T> {
+    let mut requests = pin!(requests);
+    loop {
+        match tokio::time::timeout(ANSWER_TIMEOUT, &mut requests).await {
+            Ok(result) => return result,
+            Err(_) if has_moved() => {}
+            Err(late) => {
+                let within = humantime::format_duration(ANSWER_TIMEOUT);
+                return Err(late)
+                    .with_context(|| format!("the registry did not answer within {within}"));
+            }
+        }
+    }
 }
 
 /// The answer, if it is a success. A redirect without a target is not.
-fn successful(response: Response) -> anyhow::Result<Response> {
+pub(super) fn successful(response: Response) -> anyhow::Result<Response> {
     let response = response.error_for_status().map_err(web::shown)?;
     let status = response.status();
     anyhow::ensure!(
@@ -116,7 +133,7 @@ fn successful(response: Response) -> anyhow::Result<Response> {
 }
 
 /// The body of an answer, up to `limit` bytes.
-async fn bounded(response: Response, limit: usize) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn bounded(response: Response, limit: usize) -> anyhow::Result<Vec<u8>> {
     let url = web::without_secrets(response.url().clone());
     let mut body = Vec::new();
     let mut pieces = response.bytes_stream();
@@ -134,17 +151,19 @@ async fn bounded(response: Response, limit: usize) -> anyhow::Result<Vec<u8>> {
 /// A component in a registry.
 pub(super) struct Artifact {
     repository: Repository,
-    layer: OciDescriptor,
+    layer: Descriptor,
     digest: Digest,
 }
 
-/// A repository to pull from (OCI Distribution Specification 1.1, "Pull"). oci-client would read answers of any length.
-struct Repository {
+/// A repository of a registry (OCI Distribution Specification 1.1).
+pub(super) struct Repository {
     web: reqwest::Client,
     name: String,
     /// `https://REGISTRY/v2/NAME`.
     url: String,
-    credentials: RegistryAuth,
+    /// What is done there, as tokens name it: `pull` or `pull,push`.
+    actions: &'static str,
+    credentials: Option<Credentials>,
     /// How the registry authorizes requests. None until it asks for it.
     access: Option<Access>,
 }
@@ -162,22 +181,36 @@ struct Token {
 }
 
 impl Repository {
-    /// Requests a path of the repository from `offset` on. There may be no such part. The head of the answer must come in time.
-    async fn get(&mut self, path: &str, accept: &str, offset: u64) -> anyhow::Result<Response> {
-        in_time(self.authorized(path, accept, offset)).await
+    /// The repository of a reference.
+    pub(super) async fn of(
+        reference: &oci_spec::distribution::Reference,
+        web: reqwest::Client,
+        actions: &'static str,
+    ) -> anyhow::Result<Self> {
+        let registry = reference.resolve_registry();
+        let name = reference.repository().to_owned();
+        Ok(Self {
+            web,
+            url: format!("{}://{registry}/v2/{name}", scheme_of(registry)),
+            name,
+            actions,
+            credentials: credentials(registry.to_owned()).await?,
+            access: None,
+        })
     }
 
-    async fn authorized(
-        &mut self,
-        path: &str,
-        accept: &str,
-        offset: u64,
-    ) -> anyhow::Result<Response> {
-        let mut response = self.send(path, accept, offset).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.may_authorize(&response) {
-            self.access = self.authorize(response.headers()).await?;
-            response = self.send(path, accept, offset).await?;
-        }
+    /// The URL of a path of the repository.
+    pub(super) fn at(&self, path: &str) -> anyhow::Result<Url> {
+        let url = format!("{}/{path}", self.url);
+        Url::parse(&url).with_context(|| format!("{url} is not a URL"))
+    }
+
+    /// Requests a path of the repository from `offset` on. There may be no such part. The head of the answer must come in time.
+    async fn get(&mut self, path: &str, accept: &str, offset: u64) -> anyhow::Result<Response> {
+        let url = self.at(path)?;
+        let complete =
+            |request: RequestBuilder| web::with_range(request.header(ACCEPT, accept), offset);
+        let response = in_time(self.send(Method::GET, &url, complete)).await?;
         if web::is_out_of_range(&response, offset) {
             return Ok(response);
         }
@@ -189,24 +222,49 @@ impl Repository {
         successful(response).context(advice)
     }
 
-    async fn send(&self, path: &str, accept: &str, offset: u64) -> anyhow::Result<Response> {
-        let request = self.web.get(format!("{}/{path}", self.url));
-        let request = web::with_range(request.header(ACCEPT, accept), offset);
-        let request = match (&self.access, &self.credentials) {
-            (Some(Access::Bearer(token)), _) => request.bearer_auth(token),
-            (Some(Access::Basic), RegistryAuth::Basic(name, password)) => {
-                request.basic_auth(name, Some(password))
+    /// Sends a request that `complete` completes. It is authorized if it is to the registry itself, and that asks for it.
+    pub(super) async fn send(
+        &mut self,
+        method: Method,
+        url: &Url,
+        complete: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> anyhow::Result<Response> {
+        let response = self.send_once(&method, url, &complete).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || !self.may_authorize(&response) {
+            return Ok(response);
+        }
+        self.access = self.authorize(response.headers()).await?;
+        self.send_once(&method, url, &complete).await
+    }
+
+    async fn send_once(
+        &self,
+        method: &Method,
+        url: &Url,
+        complete: &impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> anyhow::Result<Response> {
+        let request = || {
+            let request = complete(self.web.request(method.clone(), url.clone()));
+            match (&self.access, &self.credentials) {
+                _ if !self.is_at_registry(url) => request,
+                (Some(Access::Bearer(token)), _) => request.bearer_auth(token),
+                (Some(Access::Basic), Some(Credentials { name, password })) => {
+                    request.basic_auth(name, Some(password))
+                }
+                _ => request,
             }
-            _ => request,
         };
         web::send(&self.web, request, UNREACHABLE).await
+    }
+
+    fn is_at_registry(&self, url: &Url) -> bool {
+        Url::parse(&self.url).is_ok_and(|own| own.origin() == url.origin())
     }
 
     /// Returns whether to answer a challenge: one of the registry itself, not of a server that it redirects to, which would choose
     /// where the credentials go. A token may have expired since an earlier request; a password does not.
     fn may_authorize(&self, response: &Response) -> bool {
-        Url::parse(&self.url).is_ok_and(|url| url.origin() == response.url().origin())
-            && !matches!(self.access, Some(Access::Basic))
+        self.is_at_registry(response.url()) && !matches!(self.access, Some(Access::Basic))
     }
 
     /// Answers the registry's challenge, if its scheme is Basic or Bearer.
@@ -236,16 +294,18 @@ impl Repository {
             "the registry's token server {} has no TLS",
             web::without_secrets(realm)
         );
-        let mut request = self
-            .web
-            .get(realm)
-            .query(&[("scope", format!("repository:{}:pull", self.name))]);
-        if let Some(service) = parameter("service") {
-            request = request.query(&[("service", service)]);
-        }
-        if let RegistryAuth::Basic(name, password) = &self.credentials {
-            request = request.basic_auth(name, Some(password));
-        }
+        let scope = format!("repository:{}:{}", self.name, self.actions);
+        let service = parameter("service");
+        let request = || {
+            let mut request = self.web.get(realm.clone()).query(&[("scope", &scope)]);
+            if let Some(service) = &service {
+                request = request.query(&[("service", service)]);
+            }
+            if let Some(Credentials { name, password }) = &self.credentials {
+                request = request.basic_auth(name, Some(password));
+            }
+            request
+        };
         let response = web::send(&self.web, request, UNREACHABLE).await?;
         let advice = match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ACCESS_DENIED,
@@ -265,22 +325,13 @@ pub(super) async fn resolve(
     reference: &Reference,
 ) -> anyhow::Result<Artifact> {
     let reference = reference.oci();
-    let registry = reference.resolve_registry();
-    let mut repository = Repository {
-        web: web.clone(),
-        name: reference.repository().to_owned(),
-        url: format!(
-            "{}://{registry}/v2/{}",
-            scheme_of(registry),
-            reference.repository()
-        ),
-        credentials: credentials(registry.to_owned()).await?,
-        access: None,
-    };
+    let mut repository = Repository::of(reference, web.clone(), "pull").await?;
     let requests = async {
         let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
         let path = format!("manifests/{wanted}");
-        let answer = repository.get(&path, OCI_IMAGE_MEDIA_TYPE, 0).await?;
+        let answer = repository
+            .get(&path, MediaType::ImageManifest.as_ref(), 0)
+            .await?;
         let manifest = bounded(answer, MAX_MANIFEST).await?;
         if let Some(digest) = reference.digest() {
             let found = Digest::of(&manifest).to_string();
@@ -289,28 +340,33 @@ pub(super) async fn resolve(
                 "the registry sent another manifest, {found}"
             );
         }
-        serde_json::from_slice::<OciImageManifest>(&manifest)
+        serde_json::from_slice::<ImageManifest>(&manifest)
             .context("it is not a component: its manifest has an unexpected form")
     };
     let manifest = in_time(requests).await?;
-    let mut layers: Vec<OciDescriptor> = manifest.layers;
+    let mut layers: Vec<Descriptor> = manifest.layers().clone();
     let found = layers
         .iter()
         .take(MAX_LISTED)
         .map(|layer| {
-            let printable = layer.media_type.chars().filter(char::is_ascii_graphic);
+            let printable = layer
+                .media_type()
+                .as_ref()
+                .chars()
+                .filter(char::is_ascii_graphic);
             printable.take(MAX_TYPE).collect::<String>()
         })
         .collect::<Vec<_>>()
         .join(", ");
-    layers.retain(|layer| layer.media_type == LAYER);
+    layers.retain(|layer| layer.media_type().as_ref() == LAYER);
     let (Some(layer), true) = (layers.pop(), layers.is_empty()) else {
         anyhow::bail!(
             "it is not a component: it has layers of the types {found}, not one of type {LAYER}; publish components with `whisper-host push`"
         );
     };
     let digest = layer
-        .digest
+        .digest()
+        .as_ref()
         .parse()
         .map_err(|why: String| anyhow::anyhow!(why))?;
     Ok(Artifact {
@@ -331,14 +387,14 @@ impl Source for Artifact {
     type Error = anyhow::Error;
 
     async fn open(&mut self, offset: u64) -> anyhow::Result<Option<Body>> {
-        let path = format!("blobs/{}", self.layer.digest);
+        let path = format!("blobs/{}", self.layer.digest());
         let response = self.repository.get(&path, "*/*", offset).await?;
         if web::is_out_of_range(&response, offset) {
             return Ok(None);
         }
         let body = web::body(response, offset);
         Ok(body.map(|body| Body {
-            size: u64::try_from(self.layer.size).ok(),
+            size: Some(self.layer.size()),
             ..body
         }))
     }

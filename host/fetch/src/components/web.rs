@@ -6,13 +6,13 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, LOCATION, RANGE};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::component::check_component;
 use crate::download::{Body, BoxError, Source};
 
 /// Time for a connection, and for the next piece of an answer.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 const MAX_REDIRECTS: usize = 10;
@@ -21,12 +21,24 @@ const UNREACHABLE: &str = "the server cannot be reached";
 
 /// The client for requests through [`send`]. It trusts the certificate authorities of the system.
 pub(super) fn client() -> anyhow::Result<Client> {
-    crate::tls::use_ring();
+    built(builder().read_timeout(READ_TIMEOUT))
+}
+
+/// The same for uploads. It has no time limit for answers: reqwest's begins with the request, and a body may take longer to send.
+pub(super) fn upload_client() -> anyhow::Result<Client> {
+    built(builder())
+}
+
+fn builder() -> ClientBuilder {
     Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
         .redirect(Policy::none())
         .referer(false)
+}
+
+fn built(builder: ClientBuilder) -> anyhow::Result<Client> {
+    crate::tls::use_ring();
+    builder
         .build()
         .context("cannot set up TLS to fetch components")
 }
@@ -54,18 +66,21 @@ pub(super) fn shown(error: reqwest::Error) -> reqwest::Error {
     }
 }
 
-/// Sends a request without a body, and follows redirects. If there is no connection, the error begins with `unreachable`.
+/// Sends the request that `request` makes, and follows redirects: it makes another one for each. If there is no connection, the
+/// error begins with `unreachable`.
 ///
 /// Credentials go to the server of the request only. reqwest's own redirects would send them to another server that redirects
 /// to itself.
 pub(super) async fn send(
     client: &Client,
-    request: RequestBuilder,
+    request: impl Fn() -> RequestBuilder,
     unreachable: &'static str,
 ) -> anyhow::Result<Response> {
-    let mut request = request.build().map_err(shown)?;
+    let make = || request().build().map_err(shown);
+    let mut request = make()?;
+    let mut has_left = false;
     for _ in 0..=MAX_REDIRECTS {
-        let again = request.try_clone();
+        let (method, origin) = (request.method().clone(), request.url().origin());
         let response = match client.execute(request).await.map_err(shown) {
             Err(error) if error.is_connect() => {
                 return Err(anyhow::Error::from(error).context(unreachable));
@@ -75,8 +90,14 @@ pub(super) async fn send(
         let Some(target) = redirect_target(&response)? else {
             return Ok(response);
         };
-        request = again.context("a request with a body was redirected")?;
-        if target.origin() != request.url().origin() {
+        let status = response.status();
+        anyhow::ensure!(
+            matches!(method, Method::GET | Method::HEAD) || matches!(status.as_u16(), 307 | 308),
+            "the server redirects {method} with {status}; only 307 and 308 repeat it elsewhere"
+        );
+        has_left |= target.origin() != origin;
+        request = make()?;
+        if has_left {
             request.headers_mut().remove(AUTHORIZATION);
         }
         *request.url_mut() = target;
@@ -86,11 +107,15 @@ pub(super) async fn send(
 
 /// The target of a redirect. None if the answer is not one.
 fn redirect_target(response: &Response) -> anyhow::Result<Option<Url>> {
-    let location = match response.status().as_u16() {
-        301 | 302 | 303 | 307 | 308 => response.headers().get(LOCATION),
-        _ => None,
-    };
-    let Some(location) = location else {
+    match response.status().as_u16() {
+        301 | 302 | 303 | 307 | 308 => location(response),
+        _ => Ok(None),
+    }
+}
+
+/// Where an answer sends the client next. None if it does not.
+pub(super) fn location(response: &Response) -> anyhow::Result<Option<Url>> {
+    let Some(location) = response.headers().get(LOCATION) else {
         return Ok(None);
     };
     let from = response.url();
@@ -174,7 +199,7 @@ impl Source for WebFile<'_> {
     type Error = anyhow::Error;
 
     async fn open(&mut self, offset: u64) -> anyhow::Result<Option<Body>> {
-        let request = with_range(self.client.get(self.url), offset);
+        let request = || with_range(self.client.get(self.url), offset);
         let response = send(self.client, request, UNREACHABLE).await?;
         if is_out_of_range(&response, offset) {
             return Ok(None);

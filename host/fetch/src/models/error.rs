@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::repository::Repository;
+use crate::secrets::without_queries;
 
 /// Why a model is not available, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -211,11 +212,11 @@ fn did_you_mean(near: &[&str]) -> String {
     }
 }
 
-/// The innermost cause of an error, which says what happened.
+/// The innermost cause of an error, which says what happened, without secrets.
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string()
+    without_queries(&innermost.to_string())
 }

@@ -17,6 +17,7 @@ use super::error::Error;
 use super::error::root_cause;
 use super::repository::Repository;
 use crate::digest::Digest;
+use crate::secrets::without_queries;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,13 +54,6 @@ pub(crate) struct Entry {
 
 impl Hub {
     pub fn new() -> Result<Self, Error> {
-        crate::tls::use_ring();
-        let client = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("faster-whisper-api/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(READ_TIMEOUT)
-        };
         let within_the_hub = Policy::custom(|attempt| {
             let from = attempt.previous().last();
             let stays = from.is_some_and(|from| from.origin() == attempt.url().origin());
@@ -219,7 +213,9 @@ impl Hub {
     /// The error for a request of the client that failed.
     fn failed(&self, repository: &Repository, file: Option<&str>, error: &HFError) -> Error {
         match error {
-            HFError::AuthRequired { context } | HFError::Forbidden { context } => {
+            HFError::AuthRequired { context } | HFError::Forbidden { context }
+                if self.has(&context.url) =>
+            {
                 self.refused(repository, file, context.status)
             }
             HFError::RepoNotFound { .. }
@@ -230,6 +226,12 @@ impl Hub {
             HFError::Request { source, .. } => self.unreachable(repository, source),
             error => self.answered(repository, &error.to_string()),
         }
+    }
+
+    /// Returns whether a URL is the hub's own, and not of a server that it redirects to.
+    fn has(&self, url: &str) -> bool {
+        let origin = |url| reqwest::Url::parse(url).ok().map(|url| url.origin());
+        origin(url).is_some_and(|own| Some(own) == origin(self.endpoint()))
     }
 
     fn refused(&self, repository: &Repository, file: Option<&str>, status: StatusCode) -> Error {
@@ -264,9 +266,20 @@ impl Hub {
         Error::Hub {
             repository: repository.clone(),
             endpoint: self.endpoint().to_owned(),
-            cause: cause.to_owned(),
+            cause: without_queries(cause),
         }
     }
+}
+
+/// What the clients have in common.
+fn client() -> reqwest::ClientBuilder {
+    crate::tls::use_ring();
+    reqwest::Client::builder()
+        .user_agent(concat!("faster-whisper-api/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        // It would tell the next server the signature of a URL.
+        .referer(false)
 }
 
 /// Follows redirects, unless the token would reach another server.
@@ -317,11 +330,13 @@ mod tests {
     use std::net::TcpListener;
     use std::sync::mpsc;
 
-    use super::guarding_the_token;
+    use hf_hub::HFClient;
 
-    /// Answers each request with a redirect to the address that `to` makes of its path, and reports the request.
-    fn redirecting(
-        to: impl Fn(&str) -> String + Send + 'static,
+    use super::{Hub, Repository, client, guarding_the_token};
+
+    /// Answers each request with the status and the header that `answer` makes of its path, and reports the request.
+    fn server(
+        answer: impl Fn(&str) -> String + Send + 'static,
     ) -> (String, mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -334,8 +349,8 @@ mod tests {
                 let request = String::from_utf8_lossy(&request[..read]).to_ascii_lowercase();
                 let path = request.split(' ').nth(1).unwrap_or_default();
                 let answer = format!(
-                    "HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-                    to(path)
+                    "HTTP/1.1 {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                    answer(path)
                 );
                 let _ = send.send(request);
                 stream.write_all(answer.as_bytes()).unwrap();
@@ -344,15 +359,18 @@ mod tests {
         (address, requests)
     }
 
+    fn redirect(to: &str) -> String {
+        format!("302 Found\r\nLocation: {to}")
+    }
+
     #[tokio::test]
     async fn a_server_that_the_hub_redirects_to_is_not_sent_the_token() {
-        let (storage, at_storage) = redirecting(|_| "/again".to_owned());
-        let (hub, at_hub) = redirecting(move |path| match path {
-            "/file" => "/renamed".to_owned(),
-            _ => format!("{storage}/file"),
+        let (storage, at_storage) = server(|_| redirect("/again"));
+        let (hub, at_hub) = server(move |path| match path {
+            "/file" => redirect("/renamed"),
+            _ => redirect(&format!("{storage}/file")),
         });
-        crate::tls::use_ring();
-        let client = reqwest::Client::builder()
+        let client = client()
             .no_proxy()
             .redirect(guarding_the_token())
             .build()
@@ -365,5 +383,40 @@ mod tests {
         assert!(!at_storage.is_empty());
         assert!(!at_storage.into_iter().any(carries_token));
         assert!(answer.unwrap_err().is_redirect());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_the_hub_redirects_to_does_not_say_who_may_read_a_repository() {
+        const DENIED: &str = "403 Forbidden";
+        for at_hub in [false, true] {
+            let (storage, at_storage) = server(move |path| match path {
+                "/file?signature=sesame" => redirect("/moved?signature=sesame"),
+                _ => DENIED.to_owned(),
+            });
+            let (endpoint, _requests) = server(move |_| match at_hub {
+                true => DENIED.to_owned(),
+                false => redirect(&format!("{storage}/file?signature=sesame")),
+            });
+            let hub = Hub {
+                client: HFClient::builder()
+                    .client(client().no_proxy().build().unwrap())
+                    .endpoint(&endpoint)
+                    .build()
+                    .unwrap(),
+                head: client().build().unwrap(),
+                token: None,
+            };
+            let repository = Repository::parse("somebody/model").unwrap();
+            let error = hub.bytes(&repository, "main", "model.bin", 0, 1).await;
+            let Err(error) = error else {
+                panic!("it was answered");
+            };
+            let said = error.to_string();
+            assert_eq!(said.contains("set HF_TOKEN"), at_hub, "{said}");
+            assert_eq!(said.contains("/moved)"), !at_hub, "{said}");
+            assert!(!said.contains("sesame"), "{said}");
+            let refers = |request: String| request.contains("\r\nreferer:");
+            assert!(!at_storage.try_iter().any(refers));
+        }
     }
 }
