@@ -529,6 +529,6 @@ async fn each_component_has_the_models_that_it_asks_for_by_id() {
     );
     assert!(
         check(&["--model", "exact", "--model", "test/models/synthetic"])
-            .contains("two models are to be called `whisper`")
+            .contains("two models have the id `whisper`")
     );
 }

@@ -1,33 +1,33 @@
-//! Standard output. `println!` panics once its reader has gone, as in `whisper-host logs | head`; here the program ends.
+//! Standard output and error. `println!` panics once its reader has exited, as in `whisper-host logs | head`; here the program exits.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::process::exit;
 
-/// `println!`, for programs whose output is what they are for.
-macro_rules! say {
-    ($($part:tt)*) => { $crate::say::line(format_args!($($part)*)) };
+/// Like `println!`, but exits if standard output is closed.
+macro_rules! outln {
+    ($($part:tt)*) => { $crate::output::print_line(format_args!($($part)*)) };
 }
-pub(crate) use say;
+pub(crate) use outln;
 
-/// Write a line or end: without a reader there is nothing left to do, which is no failure; anything else is one.
-pub fn line(text: Arguments<'_>) {
-    match write(text) {
+/// Prints a line or exits: with success if the reader has exited, since nothing is left to do, and with failure on other errors.
+pub fn print_line(text: Arguments<'_>) {
+    match try_print_line(text) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::BrokenPipe => exit(0),
         Err(error) => {
-            complain(format_args!("cannot write to standard output: {error}"));
+            print_error(format_args!("cannot write to standard output: {error}"));
             exit(1)
         }
     }
 }
 
-/// Write a line, for callers that tolerate a closed standard output.
-pub fn write(text: Arguments<'_>) -> io::Result<()> {
+/// Prints a line, for callers that tolerate a closed standard output.
+pub fn try_print_line(text: Arguments<'_>) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }
 
-/// An error, on standard error. Where that is closed, too, the exit status is all that is left to say it with.
-pub fn complain(text: Arguments<'_>) {
+/// Prints an error on standard error. If that is closed, too, only the exit status reports the error.
+pub fn print_error(text: Arguments<'_>) {
     let _ = writeln!(io::stderr(), "error: {text}");
 }
