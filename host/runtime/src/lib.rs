@@ -1,4 +1,4 @@
-//! From a manifest to a running application of WebAssembly components.
+//! Runs applications of WebAssembly components, described by a manifest.
 //!
 //! A [`Host`] owns the engine and the [`capabilities`] that components may be granted. It loads a
 //! [`Manifest`](manifest::Manifest) into an [`Application`], whose components are called by [`triggers`]. Components run
