@@ -525,7 +525,7 @@ async fn each_component_has_the_models_that_it_asks_for_by_id() {
     assert_eq!(
         check(&["--model", "fast=test/models/synthetic"]),
         "error: component analyze: ai_models names \"exact\", but the models of this host are: fast; name one of them, or \
-         start the host with `--model exact=MODEL` beside the others"
+         start the host with `--model exact=MODEL` in addition to the others"
     );
     assert!(
         check(&["--model", "exact", "--model", "test/models/synthetic"])

@@ -75,7 +75,7 @@ impl Capability for Inference {
                 ),
                 None => anyhow::bail!(
                     "ai_models names \"{id}\", but the models of this host are: {}; name one of them, or start the host with \
-                     `--model {id}=MODEL` beside the others",
+                     `--model {id}=MODEL` in addition to the others",
                     self.0.keys().cloned().collect::<Vec<_>>().join(", ")
                 ),
             })

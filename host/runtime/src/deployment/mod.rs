@@ -2,7 +2,7 @@
 //!
 //! A change is prepared apart from what is served: validated, composed, compiled, instantiated once and, on request, probed.
 //! Only then is it written to disk and swapped in, as one value; a change that fails at any step changes nothing. Requests in
-//! flight finish on the revision they started with, which is freed after the last of them. Changes are serialized.
+//! flight finish on the revision they started with, which is freed after the last of them. Changes are serialised.
 
 mod deployments;
 mod folder;

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn private_addresses_are_recognized_in_every_notation() {
+    fn private_addresses_are_recognised_in_every_notation() {
         for address in [
             "127.0.0.1",
             "10.1.2.3",
