@@ -875,7 +875,7 @@ async fn an_abandoned_deployment_is_not_compiled_any_further() {
     })
     .await;
     let log = host.log();
-    let ended = "the compiler was ended";
+    let ended = "the compiler was killed";
     assert!(log.iter().all(|line| line["message"] != ended), "{log:?}");
 }
 
@@ -924,7 +924,7 @@ async fn the_admin_interface_needs_its_token_and_beyond_loopback_must_have_one()
     assert!(
         run_refused(&host, &["list", "--admin-token", "please"])
             .await
-            .contains("not the right one")
+            .contains("the token is wrong")
     );
     run_ok(&host, &["list", "--admin-token", "open sesame"]).await;
     // The scheme is case-insensitive (RFC 9110, 11.1).

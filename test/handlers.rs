@@ -95,7 +95,7 @@ fn new_overwrites_nothing_and_requires_a_valid_name() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("mine")).unwrap();
     std::fs::write(folder.path().join("mine/precious"), "").unwrap();
-    for (name, expected) in [("mine", "is there already"), ("My Handler", "lower-case")] {
+    for (name, expected) in [("mine", "already exists"), ("My Handler", "lower-case")] {
         let output = new(folder.path(), &[name, "--lang", "python"]);
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8(output.stderr).unwrap();

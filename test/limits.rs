@@ -717,7 +717,7 @@ async fn a_client_that_stops_sending_is_answered_408() {
     let line = host
         .wait_for_log(|line| line["message"] == "the component was stopped")
         .await;
-    assert_eq!(line["error"], "the body stopped coming");
+    assert_eq!(line["error"], "the body stopped arriving");
 
     let host = Host::with_manifest(&common::default_manifest_with("body_idle = \"1s\""), &[]);
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
@@ -754,7 +754,7 @@ async fn a_body_that_trickles_is_answered_408() {
         .wait_for_log(|line| line["message"] == "the component was stopped")
         .await;
     // Its deadline would be after three seconds.
-    assert_eq!(line["error"], "the body stopped coming");
+    assert_eq!(line["error"], "the body stopped arriving");
     still_serves(&host).await;
 }
 
@@ -990,7 +990,7 @@ async fn waiting_in_the_queue_is_bounded() {
     until(&host, "impatient", 1, 0).await;
     let refused = host.get("/impatient/hello").await;
     assert!(
-        refused.message().contains("waited for its turn"),
+        refused.message().contains("waited for component"),
         "{}",
         refused.text
     );
@@ -1324,7 +1324,7 @@ async fn a_name_that_resolves_to_a_private_address_needs_that_address_granted() 
         .wait_for_log(|line| {
             line["error"]
                 .as_str()
-                .is_some_and(|error| error.contains("127.1 leads to 127.0.0.1"))
+                .is_some_and(|error| error.contains("127.1 resolves to 127.0.0.1"))
         })
         .await;
     assert_eq!(denied["level"], "WARN");
@@ -1376,32 +1376,32 @@ const REASONS: [(&str, &str, &str, &str); 12] = [
     (
         "/no-answer",
         "ERROR",
-        "the component gave no answer",
+        "the component returned no response",
         "guest never invoked",
     ),
     (
         "/status?103",
         "ERROR",
-        "the component gave no answer",
+        "the component returned no response",
         "status 103 is not a final one",
     ),
     (
         "/error",
         "WARN",
-        "the component answered with an error",
+        "the component returned an error",
         "ErrorCode::ConfigurationError",
     ),
     (
         "/three/error",
         "WARN",
-        "the component answered with an error",
+        "the component returned an error",
         "ErrorCode::ConfigurationError",
     ),
     (
         "/sleep",
         "WARN",
         "the component was stopped",
-        "its time was over",
+        "it exceeded its time limit",
     ),
     ("/spin-midway", "WARN", "the component was stopped", "its"),
     (
@@ -1414,7 +1414,7 @@ const REASONS: [(&str, &str, &str, &str); 12] = [
         "/allocate",
         "WARN",
         "the component was stopped",
-        "it needs more memory than its limit",
+        "it exceeded its memory limit",
     ),
 ];
 

@@ -531,10 +531,10 @@ async fn each_component_gets_the_models_it_names_by_id() {
     assert_eq!(
         check(&["--model", "fast=test/models/synthetic"]),
         "error: component analyze: ai_models names \"exact\", but the models of this host are: fast; name one of them, or \
-         start the host with `--model exact=MODEL` beside the others"
+         start the host with `--model exact=MODEL` in addition to the others"
     );
     assert!(
         check(&["--model", "exact", "--model", "test/models/synthetic"])
-            .contains("two models are to be called `whisper`")
+            .contains("two models have the id `whisper`")
     );
 }

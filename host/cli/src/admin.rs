@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Which running host, and the form of the answer.
+/// Options of commands that call a running host.
 #[derive(Args)]
 pub struct Remote {
     /// Admin interface of the running host.
@@ -31,51 +31,51 @@ pub struct Remote {
     )]
     pub admin_token: Option<String>,
 
-    /// Print the host's answer as JSON.
+    /// Print the host's response as JSON.
     #[arg(long)]
     pub json: bool,
 }
 
 impl Remote {
-    /// Sends a request below `/v1/components`, which `prepare` may add to, and reads its answer: the host's own, and what it means.
+    /// Sends a request below `/v1/components`, which `prepare` may extend. Returns the response as JSON, and parsed.
     ///
     /// # Errors
-    /// What the host says, or that it cannot be reached.
+    /// When the host cannot be reached, or responds with an error.
     pub async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[&str],
         prepare: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> anyhow::Result<(Value, T)> {
-        let answer = self.send(method, path, prepare).await?;
-        let json: Value = answer
+        let response = self.send(method, path, prepare).await?;
+        let json: Value = response
             .json()
             .await
-            .context("the host's answer is not JSON")?;
-        let meant =
-            T::deserialize(&json).context("the host's answer has another form than expected")?;
-        Ok((json, meant))
+            .context("the host's response is not JSON")?;
+        let parsed =
+            T::deserialize(&json).context("the host's response does not have the expected form")?;
+        Ok((json, parsed))
     }
 
-    /// The same, without reading the answer.
+    /// Like [`call`](Self::call), without reading the response.
     ///
     /// # Errors
-    /// What the host says, or that it cannot be reached.
+    /// When the host cannot be reached, or responds with an error.
     pub async fn send(
         &self,
         method: Method,
         path: &[&str],
         prepare: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> anyhow::Result<Response> {
-        let wrong = || format!("{} is not a URL", self.admin);
-        let mut url = Url::parse(&self.admin).with_context(wrong)?;
+        let invalid = || format!("{} is not a URL", self.admin);
+        let mut url = Url::parse(&self.admin).with_context(invalid)?;
         url.path_segments_mut()
-            .map_err(|()| anyhow::anyhow!(wrong()))?
+            .map_err(|()| anyhow::anyhow!(invalid()))?
             .pop_if_empty()
             .extend(["v1", "components"])
             .extend(path);
-        // A proxy of the environment leads to other machines, and is not to see the token on its way to this one. Nor
-        // is a server that this one redirects to.
+        // Requests to this machine bypass the environment's proxy, which could be on another machine and must not see the token. Nor must
+        // a server that this one redirects to.
         let mut client = reqwest::Client::builder().redirect(Policy::none());
         if url.host_str().is_some_and(is_loopback) {
             client = client.no_proxy();
@@ -86,20 +86,20 @@ impl Remote {
         if let Some(token) = &self.admin_token {
             request = request.bearer_auth(token);
         }
-        let answer = request.send().await.with_context(|| {
+        let response = request.send().await.with_context(|| {
             format!("cannot reach a host at {}; start one with `whisper-host up`, or name it with --admin", self.admin)
         })?;
-        let status = answer.status();
+        let status = response.status();
         if status.is_success() {
-            return Ok(answer);
+            return Ok(response);
         }
-        if let Some(target) = redirect_target(&answer) {
+        if let Some(target) = redirect_target(&response) {
             anyhow::bail!(
                 "{} redirects to {target}; give --admin the address of the admin interface itself",
                 self.admin
             );
         }
-        let error: Value = answer.json().await.unwrap_or_default();
+        let error: Value = response.json().await.unwrap_or_default();
         match error["error"]["message"].as_str() {
             Some(message) => anyhow::bail!("{message}"),
             None => anyhow::bail!("{url} answered {status}"),

@@ -1,4 +1,4 @@
-//! Models that the host is to run: found, or fetched.
+//! Locates or fetches the models that the host runs.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,11 @@ use fetch::models::{self, Located, Store};
 use crate::options::{Device, Precision};
 use crate::progress;
 
-/// The folder of a model that the host is to run, fetched if need be.
+/// Returns the folder of a model, fetching it if necessary.
 ///
 /// # Errors
-/// When there is no such model, or it cannot be fetched.
-pub async fn here(
+/// When the model does not exist or cannot be fetched.
+pub async fn locate_or_fetch(
     store: &Store,
     wanted: &str,
     precision: models::Precision,
@@ -20,7 +20,7 @@ pub async fn here(
         Located::Here(folder) => Ok(folder),
         Located::Absent(repository) => {
             tracing::info!(
-                "fetching {repository}, which is not here yet; `whisper-host models pull {wanted}` does so beforehand"
+                "fetching {repository}, which is not here yet; `whisper-host models pull {wanted}` fetches it in advance"
             );
             let folder = store
                 .pull(&repository, precision, &*progress::bytes())
@@ -31,7 +31,7 @@ pub async fn here(
     }
 }
 
-/// Which ONNX files suit the settings. Whether there is a GPU shows only once the model is loaded, so `auto` counts on none.
+/// Returns which ONNX files suit the settings. Whether there is a GPU is known only once the model is loaded, so `auto` assumes none.
 pub fn precision(precision: Precision, device: Device) -> models::Precision {
     match precision {
         Precision::Auto => models::Precision::Auto {

@@ -6,8 +6,8 @@ mod admin;
 mod commands;
 mod fetching;
 mod options;
+mod output;
 mod progress;
-mod say;
 mod scheduler;
 mod settings;
 mod setup;
@@ -15,8 +15,8 @@ mod watch;
 
 use std::process::ExitCode;
 
-/// A request makes and frees some hundred small things, on whichever thread: this allocator takes about half of the time
-/// for it that the system's takes (bench/, `load`).
+/// A request makes some hundred small allocations across threads: this allocator takes about half of the time that the system's
+/// takes (bench/, `load`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -33,8 +33,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// One line on standard error: what failed, and why.
+/// Prints what failed and why, in one line.
 fn failed(error: &anyhow::Error) -> ExitCode {
-    say::complain(format_args!("{error:#}"));
+    output::print_error(format_args!("{error:#}"));
     ExitCode::FAILURE
 }

@@ -1,4 +1,4 @@
-//! Options that several commands have. Every one can also be set as an environment variable `WHISPER_HOST_*`, or in
+//! Options shared by several commands. Each can also be set by an environment variable `WHISPER_HOST_*`, or in
 //! `runtime-config.toml`.
 
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
-/// What every command needs to load an application.
+/// Options of commands that load an application.
 #[derive(Args)]
 pub struct Common {
     /// The application's manifest.
@@ -20,9 +20,8 @@ pub struct Common {
     pub manifest: PathBuf,
 
     /// A Whisper model: a name (`base`, `tiny.en`, …), a repository of the Hugging Face hub (`openai/whisper-small`), or a
-    /// folder. ID is what components ask for in `ai_models`; without it, `whisper`. May be given again, or several with
-    /// commas between. A name is looked for in the folder of --models, then in the hub's cache; what is in neither is
-    /// fetched.
+    /// folder. Components use ID in `ai_models`; its default is `whisper`. May be repeated, or list several separated by commas.
+    /// A name is looked up in the folder of --models, then in the hub's cache; if it is in neither, the model is fetched.
     #[arg(
         long,
         value_name = "[ID=]MODEL",
@@ -39,11 +38,11 @@ pub struct Common {
     #[arg(long, value_enum, default_value_t = Device::Auto, env = "WHISPER_HOST_DEVICE")]
     pub device: Device,
 
-    /// Which of the model's files to take. auto: int8 on a CPU, fp16 on a GPU, where they exist.
+    /// Which of the model's files to use. auto: int8 on a CPU, fp16 on a GPU, if they exist.
     #[arg(long, value_enum, default_value_t = Precision::Auto, env = "WHISPER_HOST_PRECISION")]
     pub precision: Precision,
 
-    /// The ONNX Runtime library. The CUDA build of it makes a GPU usable.
+    /// The ONNX Runtime library. Its CUDA build is required for a GPU.
     #[arg(
         long,
         value_name = "FILE",
@@ -61,7 +60,7 @@ pub struct Common {
     )]
     pub inference_threads: usize,
 
-    /// Rows that the model decodes at once: windows of different requests, or hypotheses of a beam search.
+    /// Rows that the model decodes in one batch: windows of different requests, or hypotheses of a beam search.
     #[arg(
         long,
         value_name = "N",
@@ -70,7 +69,7 @@ pub struct Common {
     )]
     pub max_batch: usize,
 
-    /// Transcriptions that are under way or wait for the model; one more is answered 503.
+    /// Transcriptions that are running or waiting for the model; further ones get 503.
     #[arg(
         long,
         value_name = "N",
@@ -79,7 +78,7 @@ pub struct Common {
     )]
     pub max_transcriptions: usize,
 
-    /// Component instances at once, over all components; further requests wait.
+    /// Concurrent component instances, over all components; further requests wait.
     #[arg(
         long,
         value_name = "N",
@@ -88,7 +87,7 @@ pub struct Common {
     )]
     pub max_instances: u32,
 
-    /// Folder for what must outlive the process: the store, and the cache of compiled components.
+    /// Folder for persistent state: the store, and the cache of compiled components.
     #[arg(
         long,
         value_name = "DIR",
@@ -97,8 +96,8 @@ pub struct Common {
     )]
     pub state_dir: PathBuf,
 
-    /// Certificate authorities, as PEM, that servers of outbound requests may prove themselves by beside those of Mozilla's list. May be
-    /// given again, or several with commas between. The file that `SSL_CERT_FILE` names is one of them.
+    /// Certificate authorities, as PEM, to trust for outbound requests in addition to Mozilla's list. May be repeated, or list several
+    /// separated by commas. The file named by `SSL_CERT_FILE` is trusted, too.
     #[arg(
         long = "outbound-ca",
         value_name = "FILE",
@@ -107,7 +106,7 @@ pub struct Common {
     )]
     pub outbound_authorities: Vec<PathBuf>,
 
-    /// Form of the log, on standard error.
+    /// Format of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "WHISPER_HOST_LOG_FORMAT")]
     pub log_format: LogFormat,
 
@@ -121,10 +120,10 @@ pub struct Common {
     pub log: String,
 }
 
-/// Where models lie by their names.
+/// Option for the folder of models.
 #[derive(Args)]
 pub struct ModelsFolder {
-    /// Folder of models by their names, which goes before the hub's cache.
+    /// Folder of models by name, which takes precedence over the hub's cache.
     #[arg(
         long = "models",
         value_name = "DIR",
@@ -135,7 +134,7 @@ pub struct ModelsFolder {
     pub folder: PathBuf,
 }
 
-/// A model, and the id that components ask for it by.
+/// A model, and the id that components use for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     pub id: String,
@@ -146,7 +145,7 @@ pub struct Model {
 impl FromStr for Model {
     type Err = String;
 
-    /// `ID=MODEL`, or the model alone. A path may hold a `=`, an id no `/`.
+    /// Parses `ID=MODEL`, or the model alone. A path may contain a `=`, an id no `/`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (id, wanted) = match text.split_once('=') {
             Some((id, wanted)) if !id.contains(['/', '.']) => (id, wanted),
@@ -162,12 +161,12 @@ impl FromStr for Model {
     }
 }
 
-/// The id of a model that is given without one.
+/// Default id of a model.
 const MODEL_ID: &str = "whisper";
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Device {
-    /// The GPU where it can be used, else the CPU.
+    /// The GPU if it is usable, otherwise the CPU.
     Auto,
     Cpu,
     Cuda,
@@ -184,7 +183,7 @@ pub enum Precision {
 #[derive(Clone, Copy, ValueEnum)]
 pub enum LogFormat {
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -197,7 +196,7 @@ impl From<LogFormat> for telemetry::log::Format {
     }
 }
 
-/// A number of places: with none, nothing would ever be served.
+/// Parses a limit, which must not be 0: nothing would ever be served.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".into()),

@@ -1,7 +1,7 @@
-//! Where settings come from: flags, then the environment, then `runtime-config.toml`, then the defaults.
+//! Reads settings from flags, then the environment, then `runtime-config.toml`, then the defaults.
 //!
-//! The file's values take the place of clap's defaults, so that the precedence is clap's own and `--help` shows what
-//! would be used. Its keys are the names of the flags.
+//! The file's values replace clap's defaults, so that clap implements the precedence and `--help` shows the values in effect. Its
+//! keys are the names of the flags.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _};
 
 use crate::commands::Cli;
 
-/// Looked for in the working folder, or wherever the environment variable says.
+/// The file in the working folder, unless the environment variable names another.
 const FILE: &str = "runtime-config.toml";
 const FILE_VARIABLE: &str = "WHISPER_HOST_CONFIG";
 
-/// Reads all settings. Exits on `--help`, `--version` and wrong flags, as clap does.
+/// Reads all settings. Exits on `--help`, `--version` and invalid flags, as clap does.
 ///
 /// # Errors
-/// When the file cannot be read, is not TOML, or has a key that is no flag.
+/// When the file cannot be read, is not TOML, or has a key that is not a flag.
 pub fn parse() -> anyhow::Result<Cli> {
     let named = std::env::var_os(FILE_VARIABLE);
     let path = Path::new(named.as_deref().unwrap_or(FILE.as_ref()));
@@ -32,7 +32,7 @@ pub fn parse() -> anyhow::Result<Cli> {
     Cli::from_arg_matches(&matches).map_err(|error| error.exit())
 }
 
-/// The command with the file's values as defaults.
+/// Sets the file's values as defaults of the command.
 fn with_file(mut command: clap::Command, text: &str) -> anyhow::Result<clap::Command> {
     let table: toml::Table = toml::from_str(text)
         .map_err(|error| anyhow::anyhow!("{}", error.to_string().trim_end()))?;
@@ -59,7 +59,7 @@ fn with_file(mut command: clap::Command, text: &str) -> anyhow::Result<clap::Com
             .collect();
         for name in names {
             command = command.mut_subcommand(name, |sub| {
-                // Only what the environment can set is a setting of the host; the rest belongs to one call.
+                // Only flags with an environment variable are settings of the host; the others belong to one call.
                 let id = sub
                     .get_arguments()
                     .find(|arg| arg.get_long() == Some(key.as_str()) && arg.get_env().is_some())
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
+    fn flags_override_the_file_and_the_file_overrides_defaults() {
         let file = "listen = \"127.0.0.1:9000\"\nmax-batch = 3";
         let from_file = up(file, &[]).unwrap();
         assert_eq!(from_file.listen.port(), 9000);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_an_error_that_names_it() {
+    fn an_unknown_key_is_an_error() {
         let error = up("lisen = \"x\"", &[]).map(|_| ()).unwrap_err();
         assert!(
             error.to_string().contains("unknown setting `lisen`"),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn several_models_may_be_given_by_flag_by_environment_and_by_file() {
+    fn several_models_can_be_set_by_flag_and_by_file() {
         let models = |file: &str, args: &[&str]| {
             let up = up(file, args)?;
             let models = up.common.model.into_iter();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_may_stand_in_the_file_and_no_number_of_places_may_be_none() {
+    fn boolean_flags_can_be_in_the_file_and_limits_must_not_be_zero() {
         assert!(!up("", &[]).unwrap().watch);
         assert!(up("watch = true", &[]).unwrap().watch);
         for (name, value) in [

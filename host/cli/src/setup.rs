@@ -1,4 +1,4 @@
-//! Puts the parts together: the model, the store, the host and the application.
+//! Assembles the models, the store, the host and the application.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use crate::options::{Common, Device, Model, Precision};
 use crate::{fetching, progress};
 
-/// The parts, before an application is loaded.
+/// Everything needed to load an application.
 pub struct Parts {
     pub manifest: Manifest,
     pub host: Host,
-    /// None where no component is granted a model.
+    /// Empty if no component is granted a model.
     pub models: Vec<LoadedModel>,
     pub store: Arc<timeseries::Store>,
     pub metrics: telemetry::Metrics,
@@ -27,13 +27,13 @@ pub struct Parts {
 /// A model that components may be granted.
 #[derive(Clone)]
 pub struct LoadedModel {
-    /// What they ask for it by.
+    /// The id that they use for it.
     pub id: String,
     pub folder: PathBuf,
     pub engine: Arc<inference::Engine>,
 }
 
-/// An application on its parts.
+/// A loaded application, and what it runs on.
 pub struct Loaded {
     pub application: Application,
     host: Host,
@@ -43,7 +43,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Waits until the components are done, unloads everything and closes the store.
+    /// Waits until all requests are finished, unloads everything and closes the store.
     ///
     /// # Errors
     /// When the store cannot finish its last writes.
@@ -55,17 +55,17 @@ impl Loaded {
             store,
             metrics: _,
         } = self;
-        // Each request has a limit of its own.
+        // Each request has its own time limit.
         host.finish(Duration::MAX).await;
         drop((application, host, models));
         close_store(store).await
     }
 }
 
-/// Descriptors that the host needs beside those of its clients: files, the model, outbound requests of all components.
+/// File descriptors needed besides those of clients: files, the model, outbound requests of all components.
 const OTHER_DESCRIPTORS: u64 = 2048;
 
-/// Raises the limit of open files as far as this process may, and warns where that is too few for so many connections.
+/// Raises the limit of open files as far as possible, and warns if that is too few for `max_connections`.
 pub fn raise_descriptor_limit(max_connections: usize) {
     use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -75,22 +75,22 @@ pub fn raise_descriptor_limit(max_connections: usize) {
         return;
     }
     limit.current = match limit.maximum {
-        Some(most) if most < needed => Some(most),
+        Some(max) if max < needed => Some(max),
         _ => Some(needed),
     };
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
-    if let Some(most) = limit.maximum.filter(|&most| most < needed) {
+    if let Some(max) = limit.maximum.filter(|&max| max < needed) {
         tracing::warn!(
-            limit = most,
+            limit = max,
             needed,
             "the process may open too few files for --max-connections: raise its limit (`ulimit -n`, LimitNOFILE=), or lower the setting"
         );
     }
 }
 
-/// Closes the store, unless requests that were given up still hold it: what was acknowledged is on disk in any case.
+/// Closes the store, unless aborted requests still hold it: acknowledged writes are on disk in any case.
 ///
 /// # Errors
 /// When the store cannot finish its last writes.
@@ -101,8 +101,7 @@ pub async fn close_store(store: Arc<timeseries::Store>) -> anyhow::Result<()> {
     }
 }
 
-/// Loads the application of the manifest, and makes an instance of each component, so that what its initialization does
-/// wrong shows now.
+/// Loads the application of the manifest, and instantiates each component once, so that errors in its initialization show.
 pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<Loaded> {
     let Parts {
         manifest,
@@ -126,7 +125,7 @@ pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<L
     })
 }
 
-/// Reads the manifest, and loads the models that its components may be granted and the engine.
+/// Reads the manifest, and loads the engine and, if a component uses models, the models.
 pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<Parts> {
     let manifest = read_manifest(common, &sources(common)?).await?;
     let store = Arc::new(store);
@@ -145,10 +144,10 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
         common.state_dir.join("code"),
         common.state_dir.join("files"),
     );
-    let lent = Arc::clone(&store);
-    // Before the engines, which make handles of their metrics when they are loaded.
+    let shared_store = Arc::clone(&store);
+    // Before the engines, which create handles of their metrics when they are loaded.
     let metrics = telemetry::Metrics::install()?;
-    let recorded = metrics.clone();
+    let recorder = metrics.clone();
     let (host, models) = blocking(move || {
         let models = configs
             .into_iter()
@@ -160,12 +159,12 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
         let by_id = |model: &LoadedModel| (model.id.clone(), Arc::clone(&model.engine));
         let capabilities = Capabilities::new(&Resources {
             models: models.iter().map(by_id).collect(),
-            store: lent,
+            store: shared_store,
             environment: std::env::vars_os().collect(),
             outbound_authorities: authorities,
             files,
         })?;
-        Ok((Host::new(capabilities, instances, &code, recorded)?, models))
+        Ok((Host::new(capabilities, instances, &code, recorder)?, models))
     })
     .await?;
     Ok(Parts {
@@ -177,34 +176,34 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
     })
 }
 
-/// What fetches components from elsewhere.
+/// Creates the fetcher of remote components.
 ///
 /// # Errors
-/// When its folder cannot be made.
+/// When its folder cannot be created.
 pub fn sources(common: &Common) -> anyhow::Result<Sources> {
     Sources::new(&common.state_dir.join("sources"), progress::bytes())
 }
 
-/// The manifest, with the components that lie elsewhere fetched.
+/// Reads the manifest, and fetches its remote components.
 ///
 /// # Errors
-/// When the manifest is wrong, or a component cannot be fetched.
+/// When the manifest is invalid, or a component cannot be fetched.
 pub async fn read_manifest(common: &Common, sources: &Sources) -> anyhow::Result<Manifest> {
     sources
         .localize(Manifest::read(&common.manifest, &runtime::format())?)
         .await
 }
 
-/// Runs what takes long off the scheduler's threads, so that signals are heard meanwhile.
+/// Runs long work on a blocking thread, so that signals are still handled.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work)
         .await
-        .context("loading was broken off")?
+        .context("loading was aborted")?
 }
 
-/// The id, the folder and the settings of each model. What is not here is fetched.
+/// Returns the id, the folder and the settings of each model, fetching missing models.
 async fn model_configs(
     common: &Common,
 ) -> anyhow::Result<Vec<(String, PathBuf, inference::Config)>> {
@@ -214,9 +213,9 @@ async fn model_configs(
     for Model { id, wanted } in &common.model {
         anyhow::ensure!(
             configs.iter().all(|(other, _, _)| other != id),
-            "two models are to be called `{id}`; give each an id of its own: --model {id}=… --model other={wanted}"
+            "two models have the id `{id}`; give each its own: --model {id}=… --model other={wanted}"
         );
-        let folder = fetching::here(&store, wanted, precision)
+        let folder = fetching::locate_or_fetch(&store, wanted, precision)
             .await
             .with_context(|| format!("model {id}"))?;
         let mut config = model_config(common, &folder);
@@ -248,11 +247,11 @@ fn model_config(common: &Common, folder: &Path) -> inference::Config {
     config
 }
 
-/// Keeps the state folder for this host alone, as long as the file lives. Two hosts would each overwrite the other's record of what
-/// is deployed. The system gives it back when the process ends, however it ends.
+/// Locks the state folder for this host until the file is dropped. Two hosts would overwrite each other's record of deployments. The
+/// system releases the lock when the process ends for any reason.
 ///
 /// # Errors
-/// When the folder cannot be made, or another host uses it.
+/// When the folder cannot be created, or another host uses it.
 pub fn lock_state(state_dir: &Path) -> anyhow::Result<std::fs::File> {
     let path = state_dir.join("lock");
     let failed = || format!("cannot lock {}; choose another --state-dir", path.display());
@@ -273,16 +272,16 @@ pub fn lock_state(state_dir: &Path) -> anyhow::Result<std::fs::File> {
     }
 }
 
-/// Folders of the state folder whose content can be recreated, and how many bytes of it are kept.
-const KEPT: [(&str, u64); 4] = [
+/// Caches in the state folder, and their size limits in bytes.
+const CACHES: [(&str, u64); 4] = [
     ("code", runtime::MAX_CODE_CACHE),
     ("files", 4 << 30),
     ("sources", 4 << 30),
     ("models", 32 << 30),
 ];
 
-/// Removes from the state folder what was not used for long, what is too much, and what a killed process left unfinished. What was
-/// used after `started` stays.
+/// Removes from the state folder entries that have not been used for long or exceed the size limits, and temporary files of killed
+/// processes. Entries used after `started` stay.
 pub fn tidy(state_dir: &Path, started: SystemTime) {
     let prune = |name: &str, bytes, started| {
         let folder = state_dir.join(name);
@@ -292,11 +291,11 @@ pub fn tidy(state_dir: &Path, started: SystemTime) {
                 folder = %folder.display(),
                 entries,
                 bytes,
-                "removed from the state folder what was no longer used"
+                "removed unused entries from the state folder"
             );
         }
     };
-    for (name, bytes) in KEPT {
+    for (name, bytes) in CACHES {
         prune(name, bytes, started);
     }
     // Only temporary files: the record of deployments removes components itself.
@@ -306,7 +305,7 @@ pub fn tidy(state_dir: &Path, started: SystemTime) {
 /// Opens the store of a state folder that exists.
 ///
 /// # Errors
-/// When the file is no store.
+/// When the file is not a store.
 pub async fn open_store(
     state_dir: &Path,
     retention: Option<Duration>,
@@ -315,17 +314,17 @@ pub async fn open_store(
     blocking(move || Ok(timeseries::Store::open_sqlite(path, retention)?)).await
 }
 
-/// A store for calls that are not the server's. It vanishes with the folder.
+/// Opens a store for commands other than `up`. It is removed with the folder.
 ///
 /// # Errors
-/// When there is no room for temporary files.
+/// When the temporary folder or the store cannot be created.
 pub fn temporary_store() -> anyhow::Result<(tempfile::TempDir, timeseries::Store)> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder for the store")?;
+    let folder = tempfile::tempdir().context("cannot create a temporary folder for the store")?;
     let store = timeseries::Store::open_sqlite(store_path(folder.path()), None)?;
     Ok((folder, store))
 }
 
-/// Path of the store.
+/// Returns the path of the store.
 pub fn store_path(state_dir: &Path) -> std::path::PathBuf {
     state_dir.join("timeseries.sqlite")
 }

@@ -1,7 +1,7 @@
-//! `--watch`: notices that the manifest, or a file that it names, has changed.
+//! `--watch`: detects changes of the manifest and of files that it names.
 //!
-//! The operating system tells that something happened in a folder; whether a file is another one now is decided by its time,
-//! its length and its inode, so that it does not matter how an editor or a compiler puts it there.
+//! The operating system reports events in folders. Whether a file has changed is decided by its modification time, length and inode,
+//! so it does not matter how an editor or a compiler writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,57 +12,57 @@ use notify_debouncer_mini::notify::{RecommendedWatcher, RecursiveMode};
 use notify_debouncer_mini::{DebounceEventResult, Debouncer, new_debouncer};
 use tokio::sync::mpsc;
 
-/// How long a folder must be quiet: a compiler writes its output in many pieces.
+/// Debounce time: a compiler writes its output in many pieces.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// Tells a file from another in its place: time of change, length, inode. None where there is no file.
-type Mark = Option<(SystemTime, u64, u64)>;
+/// Modification time, length and inode of a file; `None` if it does not exist.
+type Fingerprint = Option<(SystemTime, u64, u64)>;
 
-/// Some files, as they were when last looked at.
+/// The watched files, with their fingerprints at the last check.
 pub struct Watch {
     debouncer: Debouncer<RecommendedWatcher>,
-    happened: mpsc::Receiver<()>,
-    files: BTreeMap<PathBuf, Mark>,
+    events: mpsc::Receiver<()>,
+    files: BTreeMap<PathBuf, Fingerprint>,
     folders: BTreeSet<PathBuf>,
 }
 
 impl Watch {
-    /// Watches nothing yet.
+    /// Creates a watcher that watches nothing yet.
     ///
     /// # Errors
     /// When the operating system refuses to watch, for lack of handles.
     pub fn new() -> anyhow::Result<Self> {
-        let (tell, happened) = mpsc::channel(1);
+        let (sender, receiver) = mpsc::channel(1);
         let debouncer = new_debouncer(QUIET, move |events: DebounceEventResult| {
             if let Err(error) = events {
                 tracing::warn!(%error, "the system reports a problem with watching");
             }
-            // Full: it will be looked at anyway.
-            let _ = tell.try_send(());
+            // If the channel is full, a check is pending anyway.
+            let _ = sender.try_send(());
         })
         .context("cannot watch files; start without --watch, and use SIGHUP")?;
         Ok(Self {
             debouncer,
-            happened,
+            events: receiver,
             files: BTreeMap::new(),
             folders: BTreeSet::new(),
         })
     }
 
-    /// Watches these files and no others. Those that it has watched before keep the mark they had.
+    /// Watches these files only. Files that were watched before keep their fingerprints.
     pub fn follow(&mut self, files: impl IntoIterator<Item = PathBuf>) {
         let before = std::mem::take(&mut self.files);
         self.files = files
             .into_iter()
             .map(|file| {
                 let known = before.get(&file).copied();
-                let mark = known.unwrap_or_else(|| mark(&file));
-                (file, mark)
+                let fingerprint = known.unwrap_or_else(|| fingerprint(&file));
+                (file, fingerprint)
             })
             .collect();
         let wanted: BTreeSet<PathBuf> = self.files.keys().map(|file| folder_of(file)).collect();
         for gone in self.folders.difference(&wanted) {
-            // Fails when the folder is gone itself.
+            // Fails if the folder no longer exists.
             let _ = self.debouncer.watcher().unwatch(gone);
         }
         self.folders = wanted
@@ -74,18 +74,18 @@ impl Watch {
     /// Waits until a file has changed.
     pub async fn changed(&mut self) {
         loop {
-            // At once, for what happened since the last look.
+            // Before waiting, for changes since the last check.
             let mut changed = false;
             for (file, seen) in &mut self.files {
-                let now = mark(file);
+                let now = fingerprint(file);
                 changed |= *seen != now;
                 *seen = now;
             }
             if changed {
                 return;
             }
-            if self.happened.recv().await.is_none() {
-                // The watcher is gone, which it is only together with this.
+            if self.events.recv().await.is_none() {
+                // Not reached: the sender lives as long as `self`.
                 std::future::pending::<()>().await;
             }
         }
@@ -110,7 +110,7 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-fn mark(file: &Path) -> Mark {
+fn fingerprint(file: &Path) -> Fingerprint {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(file).ok()?;
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
@@ -136,14 +136,14 @@ mod tests {
             what();
             tokio::time::timeout(Duration::from_secs(30), watch.changed())
                 .await
-                .expect("it must be noticed");
+                .expect("the change must be detected");
         };
         changes(&|| std::fs::write(&file, "22").unwrap()).await;
         std::fs::write(&other, "33").unwrap();
         changes(&|| std::fs::rename(&other, &file).unwrap()).await;
         changes(&|| std::fs::remove_file(&file).unwrap()).await;
         changes(&|| std::fs::write(&file, "1").unwrap()).await;
-        // Something else in the same folder is no change.
+        // Other files in the same folder are ignored.
         std::fs::write(&other, "4").unwrap();
         let quiet = tokio::time::timeout(Duration::from_millis(500), watch.changed()).await;
         assert!(quiet.is_err());

@@ -1,46 +1,46 @@
-//! The errors that a client sees: always JSON, always with a stable code and what to do next.
+//! Errors that clients see: always JSON, with a stable code and advice on what to do next.
 
 use std::time::Duration;
 
 use http::StatusCode;
 
-/// The host's own error codes, each with its HTTP status. Components answer with codes of theirs in the same form.
+/// The host's own error codes, each with its HTTP status. Components return codes of their own in the same form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
     /// The request cannot be understood.
     BadRequest,
     /// The admin interface needs a token.
     Unauthorized,
-    /// The token is not the right one.
+    /// The token is wrong.
     Forbidden,
-    /// No route matches the path, or there is no such component.
+    /// No route matches the path, or the component does not exist.
     NotFound,
     /// The client stopped sending.
     RequestTimeout,
-    /// The body is over the component's limit.
+    /// The body exceeds the component's limit.
     BodyTooLarge,
-    /// The method, path and headers are over their limit.
+    /// The method, path and headers exceed their limit.
     HeadersTooLarge,
-    /// One client has more requests under way than its share.
+    /// The client has as many requests in flight as one client may.
     TooManyRequests,
-    /// A component that was to be deployed cannot be served.
+    /// A component to be deployed cannot be served.
     Refused,
-    /// The host is at fault; the reason is in the log.
+    /// The host failed; the reason is in the log.
     Internal,
-    /// The component trapped, or could not be started.
+    /// The component trapped or could not be started.
     ComponentTrap,
-    /// The component gave an error code in place of a response.
+    /// The component returned an error code instead of a response.
     ComponentError,
-    /// The component needed more memory than it may have.
+    /// The component exceeded its memory limit.
     MemoryLimit,
-    /// Too many requests run and wait already, or the host is about to stop.
+    /// Too many requests are running and waiting, or the host is about to stop.
     Overloaded,
-    /// The wall-clock or CPU time of the request is over.
+    /// The request exceeded its wall-clock or CPU time.
     Deadline,
 }
 
 impl Code {
-    /// The code as it stands in the answer, and the answer's status.
+    /// Returns the code as written in the response, and the response's status.
     #[must_use]
     pub fn parts(self) -> (&'static str, StatusCode) {
         match self {
@@ -66,14 +66,14 @@ impl Code {
     }
 }
 
-/// One failed request.
+/// A failed request.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// What kind of failure.
+    /// The kind of failure.
     pub code: Code,
-    /// For people: what happened and what to do.
+    /// What happened and what to do, for people.
     pub message: String,
-    /// When to try again.
+    /// How long to wait before a retry.
     pub retry_after: Option<Duration>,
 }
 
@@ -91,7 +91,7 @@ impl Failure {
         self
     }
 
-    /// `{"error":{"code":"…","message":"…"}}`.
+    /// Formats the failure as `{"error":{"code":"…","message":"…"}}`.
     #[must_use]
     pub fn json(&self) -> String {
         serde_json::json!({"error": {"code": self.code.parts().0, "message": self.message}})

@@ -1,11 +1,11 @@
-//! What this host adds to Spin's manifest.
+//! Manifest fields that this host adds to Spin's.
 
 use manifest::Format;
 
 use crate::capabilities::Capabilities;
 use crate::triggers;
 
-/// What this host's triggers and capabilities have in a manifest.
+/// Returns the manifest sections of this host's triggers and capabilities.
 #[must_use]
 pub fn format() -> Format {
     Format {

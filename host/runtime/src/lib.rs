@@ -1,8 +1,9 @@
-//! From a manifest to a running application of WebAssembly components.
+//! Runs applications of WebAssembly components, described by a manifest.
 //!
-//! A [`Host`] has the engine and the [`capabilities`] it lends; it loads a [`Manifest`](manifest::Manifest) into an
-//! [`Application`]; [`triggers`] call its components. Components run sandboxed: each reaches only what its
-//! manifest entry grants, within its [`Limits`](manifest::Limits), and none can hurt another's requests.
+//! A [`Host`] owns the engine and the [`capabilities`] that components may be granted. It loads a
+//! [`Manifest`](manifest::Manifest) into an [`Application`], whose components are called by [`triggers`]. Components run
+//! sandboxed: each reaches only what its manifest entry grants, within its [`Limits`](manifest::Limits), and none can harm
+//! another's requests.
 //!
 //! wasmtime's types are named in `engine/`, `capabilities/` and `triggers/` only.
 

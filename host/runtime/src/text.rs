@@ -1,36 +1,36 @@
-//! Text of others, made safe to be shown.
+//! Escaping of untrusted text for display.
 
-/// The text with all that would move a terminal's cursor, or turn the order of what is shown, written as `\u{…}`.
-pub(crate) fn visible(text: &str) -> String {
-    let hidden = |c: char| {
-        // Marks that set the direction of text (Unicode Standard Annex 9), and separators of lines and paragraphs.
-        let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        turns || (c.is_control() && c != '\t')
+/// Escapes characters that would move a terminal's cursor or change the direction of text, as `\u{…}`.
+pub(crate) fn escape_controls(text: &str) -> String {
+    let escaped = |c: char| {
+        // Directional formatting characters (Unicode Standard Annex 9), and line and paragraph separators.
+        let bidi = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        bidi || (c.is_control() && c != '\t')
     };
     let plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\t');
-    if text.bytes().all(plain) || !text.contains(hidden) {
+    if text.bytes().all(plain) || !text.contains(escaped) {
         return text.to_owned();
     }
-    let mut shown = String::with_capacity(text.len());
+    let mut output = String::with_capacity(text.len());
     for c in text.chars() {
-        match hidden(c) {
-            true => shown.extend(c.escape_unicode()),
-            false => shown.push(c),
+        match escaped(c) {
+            true => output.extend(c.escape_unicode()),
+            false => output.push(c),
         }
     }
-    shown
+    output
 }
 
 #[cfg(test)]
 mod tests {
-    use super::visible;
+    use super::escape_controls;
 
     #[test]
-    fn what_a_terminal_would_act_on_is_shown_as_text() {
-        assert_eq!(visible("Grüße,\t世界"), "Grüße,\t世界");
-        assert_eq!(visible("ok\rforged"), "ok\\u{d}forged");
+    fn terminal_control_characters_are_escaped() {
+        assert_eq!(escape_controls("Grüße,\t世界"), "Grüße,\t世界");
+        assert_eq!(escape_controls("ok\rforged"), "ok\\u{d}forged");
         assert_eq!(
-            visible("\x1b[2Ja\u{202e}b\u{2028}c"),
+            escape_controls("\x1b[2Ja\u{202e}b\u{2028}c"),
             "\\u{1b}[2Ja\\u{202e}b\\u{2028}c"
         );
     }

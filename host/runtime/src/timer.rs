@@ -1,4 +1,4 @@
-//! A timer for a deadline that moves on with every request.
+//! A timer for a deadline that moves with every request.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// Set when it is first waited for, and set anew only for an earlier deadline or once it has gone off: a deadline that moves
-/// on costs nothing then.
+/// A timer that is created at the first poll, and reset only for an earlier deadline or after it has fired: moving the
+/// deadline later costs nothing.
 #[derive(Default)]
 pub(crate) struct LazyTimer(Option<Pin<Box<Sleep>>>);
 
 impl LazyTimer {
-    /// Ready when `deadline` is over; else the task is woken by then.
+    /// Returns `Ready` once `deadline` has passed; otherwise the task is woken by then.
     pub(crate) fn poll_until(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
         let timer = self
             .0
@@ -31,22 +31,22 @@ impl LazyTimer {
     }
 }
 
-/// A timer for the waits of one connection, of which only one may be under way at a time.
+/// A timer shared by all waits of one connection; only one of them may be pending at a time.
 #[derive(Clone, Default)]
 pub(crate) struct SharedTimer(Arc<Mutex<LazyTimer>>);
 
 impl SharedTimer {
-    /// Ready when `deadline` is over; else the task is woken by then.
+    /// Returns `Ready` once `deadline` has passed; otherwise the task is woken by then.
     pub(crate) fn poll_until(&self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
-        // Nothing panics while the lock is held, so a poisoned timer is still whole.
+        // Nothing panics while the lock is held, so a poisoned timer is still consistent.
         let mut timer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         timer.poll_until(deadline, context)
     }
 
-    /// What the future gives; none if that takes longer than `within`.
+    /// Returns the future's output, or `None` if it takes longer than `duration`.
     pub(crate) async fn timeout<F: Future>(
         &self,
-        within: Duration,
+        duration: Duration,
         future: F,
     ) -> Option<F::Output> {
         let mut future = pin!(future);
@@ -55,7 +55,7 @@ impl SharedTimer {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(Some(output));
             }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + within);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + duration);
             self.poll_until(deadline, context).map(|()| None)
         })
         .await

@@ -1,8 +1,8 @@
-//! The log: structured, on standard error; text for people, JSON for machines.
+//! The structured log on standard error: text for people, JSON for machines.
 //!
-//! A thread of its own writes it. Where standard error takes nothing any more (its reader has stopped, or the disk is full),
-//! lines are lost, and counted, rather than requests. `tracing-appender` does not count lines that cannot be written, and
-//! prints to standard output when it is dropped, which may be as stuck.
+//! A dedicated thread writes it. If standard error blocks or fails (its reader has stopped, or the disk is full), lines are dropped
+//! and counted, and requests go on. `tracing-appender` does not count lines that cannot be written, and prints to standard output
+//! when it is dropped, which may block, too.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// Form of the lines.
+/// Format of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For people.
@@ -23,24 +23,24 @@ pub enum Format {
     Json,
 }
 
-/// Lines that wait to be written.
+/// Capacity of the queue, in lines.
 const QUEUE: usize = 4096;
-/// Bytes that are written at once.
-const PIECE: usize = 64 << 10;
-/// How long lines gather for the next piece. Who logs a line wakes this thread only where it waits for one: under load that cost as
-/// much as a small request.
-const PAUSE: Duration = Duration::from_millis(1);
-/// How long the end of the process waits for the lines before it.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// Bytes per write.
+const BATCH_SIZE: usize = 64 << 10;
+/// How long lines are collected for the next write. Logging wakes the thread only if it is waiting on the queue: under load, waking
+/// it for each line cost as much as a small request.
+const BATCH_DELAY: Duration = Duration::from_millis(1);
+/// How long the process waits at exit for pending lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Lines that were lost since the start.
+/// Lines lost since the start.
 static LOST: AtomicU64 = AtomicU64::new(0);
-/// The way to the thread that writes.
+/// Sender to the thread that writes.
 static WRITER: OnceLock<SyncSender<Message>> = OnceLock::new();
 
 enum Message {
     Line(Vec<u8>),
-    /// Answered once all lines before it are written.
+    /// Notified once all earlier lines are written.
     Flush(SyncSender<()>),
 }
 
@@ -49,8 +49,8 @@ enum Message {
 /// # Errors
 /// When the filter is malformed.
 pub fn start(filter: &str, format: Format) -> anyhow::Result<()> {
-    // ONNX Runtime says at `info` what it does to each node of each model, and the hub's client at `error` what it then returns
-    // as one. A directive of the user's goes before these.
+    // ONNX Runtime logs at `info` what it does to each node of each model, and the hub's client logs at `error` what it also returns
+    // as an error. The user's directives override these.
     let filter = EnvFilter::builder()
         .parse(format!("ort=warn,hf_hub=off,{filter}"))
         .with_context(|| {
@@ -76,17 +76,17 @@ pub fn start(filter: &str, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until what was logged is written, but no longer than a second.
+/// Waits until all logged lines are written, but no longer than a second.
 pub fn flush() {
     let Some(sender) = WRITER.get() else { return };
     let (done, written) = sync_channel(1);
-    // A full queue is not moving.
+    // If the queue is full, the writer is stuck.
     if sender.try_send(Message::Flush(done)).is_ok() {
-        let _ = written.recv_timeout(LAST_LINES);
+        let _ = written.recv_timeout(FLUSH_TIMEOUT);
     }
 }
 
-/// Takes lines without waiting.
+/// Enqueues lines without waiting.
 struct Queue(SyncSender<Message>);
 
 impl Write for Queue {
@@ -102,10 +102,10 @@ impl Write for Queue {
     }
 }
 
-/// Writes the lines that have come, in one piece, and says how many were lost once the log can be written again.
+/// Writes queued lines in batches, and reports how many were lost once the log can be written again.
 fn write(messages: &Receiver<Message>, mut to: impl Write) {
-    let mut told = 0;
-    let mut piece = Vec::new();
+    let mut reported = 0;
+    let mut batch = Vec::new();
     while let Ok(first) = messages.recv() {
         let mut lines = 0;
         let mut flushed = Vec::new();
@@ -113,22 +113,22 @@ fn write(messages: &Receiver<Message>, mut to: impl Write) {
             match message {
                 Message::Line(line) => {
                     lines += 1;
-                    piece.extend_from_slice(&line);
+                    batch.extend_from_slice(&line);
                 }
                 Message::Flush(done) => flushed.push(done),
             }
-            if piece.len() >= PIECE {
+            if batch.len() >= BATCH_SIZE {
                 break;
             }
         }
-        match to.write_all(&piece) {
+        match to.write_all(&batch) {
             Ok(()) => {
                 let lost = LOST.load(Relaxed);
-                if lost > told {
-                    told = lost;
+                if lost > reported {
+                    reported = lost;
                     tracing::warn!(
                         lost_lines = lost,
-                        "lines of the log were lost since the start: standard error did not take them"
+                        "log lines were lost since the start: standard error did not accept them"
                     );
                 }
             }
@@ -136,10 +136,10 @@ fn write(messages: &Receiver<Message>, mut to: impl Write) {
                 LOST.fetch_add(lines, Relaxed);
             }
         }
-        let is_all = piece.len() < PIECE;
-        piece.clear();
-        if is_all && flushed.is_empty() {
-            std::thread::sleep(PAUSE);
+        let queue_empty = batch.len() < BATCH_SIZE;
+        batch.clear();
+        if queue_empty && flushed.is_empty() {
+            std::thread::sleep(BATCH_DELAY);
         }
         for done in flushed {
             let _ = done.send(());

@@ -1,4 +1,4 @@
-//! The registry of metrics: what `metrics`' macros record, readable by name and labels.
+//! The registry of metrics recorded by `metrics`' macros, readable by name and labels.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,18 +10,18 @@ use metrics::{
 };
 use metrics_util::registry::{Registry, Storage};
 
-/// The metrics of a process, or of a test. Clones share their values.
+/// The metrics of a process or a test. Clones share their values.
 #[derive(Clone)]
 pub struct Metrics(Arc<Registry<Key, Atomics>>);
 
-/// The values that a histogram has recorded.
+/// Summary of the values that a histogram has recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Distribution {
-    /// How many.
+    /// Their number.
     pub count: u64,
     /// Their sum.
     pub sum: f64,
-    /// The largest; 0 if there is none.
+    /// Their maximum; 0 if there are none.
     pub max: f64,
 }
 
@@ -32,40 +32,40 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Makes the registry that all threads of this process record to.
+    /// Creates the registry and makes it the recorder of this process.
     ///
     /// # Errors
-    /// When the process has one already.
+    /// When the process already has a recorder.
     pub fn install() -> anyhow::Result<Self> {
         let metrics = Self::default();
         metrics::set_global_recorder(metrics.clone())
             .ok()
-            .context("the process has a recorder of metrics already")?;
+            .context("the process already has a recorder of metrics")?;
         Ok(metrics)
     }
 
-    /// Value of a counter; 0 if there is none.
+    /// Returns the value of a counter; 0 if there is none.
     #[must_use]
     pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> u64 {
         let counter = self.0.get_counter(&key(name, labels));
         counter.map_or(0, |counter| counter.load(Relaxed))
     }
 
-    /// Value of a gauge; 0 if there is none.
+    /// Returns the value of a gauge; 0 if there is none.
     #[must_use]
     pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> f64 {
         let gauge = self.0.get_gauge(&key(name, labels));
         gauge.map_or(0.0, |gauge| f64::from_bits(gauge.load(Relaxed)))
     }
 
-    /// What a histogram has recorded.
+    /// Returns the summary of a histogram.
     #[must_use]
     pub fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Distribution {
         let histogram = self.0.get_histogram(&key(name, labels));
         histogram.map_or_else(Distribution::default, |histogram| histogram.read())
     }
 
-    /// Removes all metrics with a label. Handles that were made before still record, but are no longer read.
+    /// Removes all metrics with a label. Existing handles still record, but are no longer read.
     pub fn remove(&self, label: &'static str, value: &str) {
         let keep = |key: &Key| {
             let mut labels = key.labels();
@@ -105,14 +105,14 @@ impl Recorder for Metrics {
     }
 }
 
-/// Keeps each value in an atomic, and of a histogram its [`Distribution`]: `metrics-util`'s own histograms keep every value until
-/// somebody takes them.
+/// Stores each value in an atomic, and a histogram as its [`Distribution`]: `metrics-util`'s own histograms store every value until
+/// they are drained.
 struct Atomics;
 
 impl Storage<Key> for Atomics {
     type Counter = Arc<AtomicU64>;
     type Gauge = Arc<AtomicU64>;
-    type Histogram = Arc<Recorded>;
+    type Histogram = Arc<LockedDistribution>;
 
     fn counter(&self, _: &Key) -> Self::Counter {
         Arc::default()
@@ -128,15 +128,15 @@ impl Storage<Key> for Atomics {
 }
 
 #[derive(Default)]
-struct Recorded(Mutex<Distribution>);
+struct LockedDistribution(Mutex<Distribution>);
 
-impl Recorded {
+impl LockedDistribution {
     fn read(&self) -> Distribution {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl HistogramFn for Recorded {
+impl HistogramFn for LockedDistribution {
     fn record(&self, value: f64) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.count += 1;
@@ -150,7 +150,7 @@ mod tests {
     use super::{Distribution, Metrics};
 
     #[test]
-    fn what_the_macros_record_is_read_by_name_and_labels() {
+    fn recorded_metrics_are_read_by_name_and_labels() {
         let metrics = Metrics::default();
         metrics::with_local_recorder(&metrics, || {
             metrics::counter!("calls_total", "component" => "a").increment(2);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_of_a_label_are_removed_and_begin_anew() {
+    fn metrics_with_a_label_are_removed_and_start_again() {
         let metrics = Metrics::default();
         let count = |component: &'static str| {
             metrics::with_local_recorder(&metrics, || {

@@ -1,4 +1,4 @@
-//! `whisper-host check`: everything that serving would need, without serving.
+//! `whisper-host check`: loads everything that serving needs, without serving.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use clap::Args;
 use runtime::ComponentReport;
 
 use crate::options::Common;
-use crate::say::say;
+use crate::output::outln;
 use crate::{scheduler, setup};
 
 #[derive(Args)]
@@ -22,7 +22,7 @@ pub struct Check {
 /// Loads the application and prints what each component may use. Also fills the cache of compiled code.
 ///
 /// # Errors
-/// The first thing that would keep the application from being served.
+/// When the application cannot be served.
 pub fn run(options: &Check) -> anyhow::Result<ExitCode> {
     telemetry::log::start(&options.common.log, options.common.log_format.into())?;
     let report = scheduler::start()?.block_on(async {
@@ -34,15 +34,15 @@ pub fn run(options: &Check) -> anyhow::Result<ExitCode> {
     })?;
     if options.json {
         let components: Vec<_> = report.iter().map(json).collect();
-        say!(
+        outln!(
             "{}",
             serde_json::json!({"manifest": options.common.manifest, "components": components})
         );
     } else {
         for component in &report {
-            say!("{}", text(component).trim_end());
+            outln!("{}", text(component).trim_end());
         }
-        say!("{}: ok", options.common.manifest.display());
+        outln!("{}: ok", options.common.manifest.display());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `whisper-host deploy`: hands a component to a running host.
+//! `whisper-host deploy`: deploys a component to a running host.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use runtime::admin::api::{COMPONENT, MANIFEST, Serving};
 use serde_json::{Map, Value, json};
 
 use crate::admin::Remote;
-use crate::say::say;
+use crate::output::outln;
 use crate::{progress, scheduler};
 
 #[derive(Args)]
@@ -21,12 +21,12 @@ pub struct Deploy {
     #[command(flatten)]
     remote: Remote,
 
-    /// The component: a file, or a reference like `oci://registry.example/name:1.0.0`. With --manifest, that of the manifest.
+    /// The component: a file, or a reference like `oci://registry.example/name:1.0.0`. Default with --manifest: the manifest's `source`.
     #[arg(value_name = "FILE.wasm", required_unless_present = "manifest")]
     source: Option<String>,
 
-    /// A manifest with one `[component.ID]` and its triggers, in the form of spin.toml: limits, variables, files, several routes. The
-    /// options below are for what needs none.
+    /// A manifest with one `[component.ID]` and its triggers, in the form of spin.toml: for limits, variables, files or several
+    /// routes. The options below suffice for simple components.
     #[arg(
         long,
         value_name = "FILE",
@@ -34,23 +34,23 @@ pub struct Deploy {
     )]
     manifest: Option<PathBuf>,
 
-    /// Path to serve: segments may be `:name`, and `/...` at the end stands for everything below. May be given again.
+    /// Path to serve: segments may be `:name`, and `/...` at the end matches everything below. May be repeated.
     #[arg(long, value_name = "ROUTE", required_unless_present = "manifest")]
     route: Vec<String>,
 
-    /// The component's id. Without it, the name of the file or of the repository.
+    /// The component's id. Default: the name of the file or of the repository.
     #[arg(long)]
     id: Option<String>,
 
-    /// A server it may send requests to, as `scheme://host:port`. May be given again.
+    /// A server that it may send requests to, as `scheme://host:port`. May be repeated.
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
 
-    /// A model it may use, e.g. `whisper`. May be given again.
+    /// A model that it may use, e.g. `whisper`. May be repeated.
     #[arg(long, value_name = "MODEL")]
     ai_model: Vec<String>,
 
-    /// An environment variable. May be given again.
+    /// An environment variable. May be repeated.
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
 
@@ -58,11 +58,11 @@ pub struct Deploy {
     #[arg(long)]
     timeseries: bool,
 
-    /// Which component of the application answers an import: `speech:pipeline/features=audio`. May be given again.
+    /// The component of the application that satisfies an import: `speech:pipeline/features=audio`. May be repeated.
     #[arg(long, value_name = "IMPORT=ID")]
     dependency: Vec<String>,
 
-    /// A path that must answer with a status below 500 before the component is served.
+    /// A path that must respond with a status below 500 before the component is served.
     #[arg(long, value_name = "PATH")]
     health: Option<String>,
 }
@@ -70,7 +70,7 @@ pub struct Deploy {
 /// Deploys a component.
 ///
 /// # Errors
-/// What the host says, or that it cannot be reached.
+/// When the host cannot be reached, or responds with an error.
 pub fn run(options: &Deploy) -> anyhow::Result<ExitCode> {
     scheduler::start()?.block_on(deploy(options))
 }
@@ -85,7 +85,7 @@ async fn deploy(options: &Deploy) -> anyhow::Result<ExitCode> {
                 .id
                 .clone()
                 .or(name)
-                .context("the file's name is no id; choose one with --id")?;
+                .context("the file's name is not a valid id; choose one with --id")?;
             let manifest = fragment(&id, options)?;
             (id, manifest, wasm)
         }
@@ -97,17 +97,17 @@ async fn deploy(options: &Deploy) -> anyhow::Result<ExitCode> {
         )
         .part(COMPONENT, Part::bytes(wasm).mime_str("application/wasm")?);
     let query: Vec<_> = options.health.iter().map(|path| ("health", path)).collect();
-    let waiting = progress::waiting(format!("{id}: the host compiles and checks it"));
+    let waiting = progress::waiting(format!("{id}: compiling and checking"));
     let path = [id.as_str()];
-    let answer = options.remote.call(Method::PUT, &path, |request| {
+    let call = options.remote.call(Method::PUT, &path, |request| {
         request.query(&query).multipart(form)
     });
-    let answer = answer.await;
+    let result = call.await;
     waiting.finish_and_clear();
-    let (json, Serving { id, revision }) = answer?;
+    let (json, Serving { id, revision }) = result?;
     match options.remote.json {
-        true => say!("{json}"),
-        false => say!("{id}: revision {revision} serves {}", routes(&manifest)),
+        true => outln!("{json}"),
+        false => outln!("{id}: revision {revision} serves {}", routes(&manifest)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -119,7 +119,7 @@ fn routes(manifest: &Value) -> String {
     routes.collect::<Vec<_>>().join(", ")
 }
 
-/// The manifest of a component that is described by options.
+/// Creates the manifest of a component from the options.
 fn fragment(id: &str, options: &Deploy) -> anyhow::Result<Value> {
     let mut component = Map::new();
     if !options.env.is_empty() {
@@ -153,7 +153,7 @@ fn fragment(id: &str, options: &Deploy) -> anyhow::Result<Value> {
     Ok(json!({"trigger": {"http": triggers}, "component": {id: component}}))
 }
 
-/// Names and values of `NAME=VALUE`.
+/// Parses options of the form `NAME=VALUE`.
 fn pairs(option: &str, given: &[String]) -> anyhow::Result<Map<String, Value>> {
     let mut pairs = Map::new();
     for text in given {
@@ -168,7 +168,7 @@ fn pairs(option: &str, given: &[String]) -> anyhow::Result<Map<String, Value>> {
     Ok(pairs)
 }
 
-/// The id, the manifest without its source, and the bytes of a component that a file describes.
+/// Reads a manifest. Returns the component's id, the manifest without `source`, and the component's bytes.
 async fn from_manifest(
     path: &Path,
     source: Option<&str>,
@@ -183,29 +183,31 @@ async fn from_manifest(
         anyhow::bail!("{shown} must have one [component.ID]");
     };
     let id = id.clone();
-    let stated = component.as_object_mut().and_then(|of| of.remove("source"));
-    let wasm = match (source, stated) {
+    let own = component
+        .as_object_mut()
+        .and_then(|fields| fields.remove("source"));
+    let wasm = match (source, own) {
         (Some(source), _) => bytes(&source_of(source)?).await?,
-        (None, Some(stated)) => {
-            let stated = serde_json::from_value(stated);
-            let stated: Source = stated.with_context(|| format!("{shown}: [component.{id}]"))?;
+        (None, Some(own)) => {
+            let own = serde_json::from_value(own);
+            let own: Source = own.with_context(|| format!("{shown}: [component.{id}]"))?;
             let folder = path.parent().unwrap_or(Path::new(""));
-            match stated {
+            match own {
                 Source::Path(path) => bytes(&Source::Path(folder.join(path))).await?,
-                elsewhere => bytes(&elsewhere).await?,
+                remote => bytes(&remote).await?,
             }
         }
         (None, None) => anyhow::bail!(
-            "{shown}: [component.{id}] has no `source`; write it, or name the component's file on the command line"
+            "{shown}: [component.{id}] has no `source`; add it, or name the component's file on the command line"
         ),
     };
     Ok((id, manifest, wasm))
 }
 
-/// A component's name and bytes, from a file or a registry.
+/// Returns a component's name and bytes, from a file or a registry.
 async fn component(source: &str) -> anyhow::Result<(Option<String>, Vec<u8>)> {
-    let wanted = source_of(source)?;
-    let name = match &wanted {
+    let parsed = source_of(source)?;
+    let name = match &parsed {
         Source::Path(path) => path.file_stem().and_then(|name| name.to_str()),
         _ => {
             let repository = source.split('@').next();
@@ -214,7 +216,7 @@ async fn component(source: &str) -> anyhow::Result<(Option<String>, Vec<u8>)> {
         }
     };
     let name = name.map(str::to_owned);
-    Ok((name, bytes(&wanted).await?))
+    Ok((name, bytes(&parsed).await?))
 }
 
 fn source_of(text: &str) -> anyhow::Result<Source> {
@@ -230,8 +232,8 @@ fn source_of(text: &str) -> anyhow::Result<Source> {
 }
 
 async fn bytes(source: &Source) -> anyhow::Result<Vec<u8>> {
-    // What is fetched is kept by the running host; here only for the moment.
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    // Temporary: the running host stores the component.
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let sources = Sources::new(&folder.path().join("fetched"), progress::bytes())?;
     let path = sources
         .fetch(source)

@@ -1,4 +1,4 @@
-//! `whisper-host list`: what a running host serves.
+//! `whisper-host list`: lists what a running host serves.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use reqwest::Method;
 use runtime::admin::api::Components;
 
 use crate::admin::Remote;
-use crate::say::say;
+use crate::output::outln;
 use crate::scheduler;
 
 #[derive(Args)]
@@ -19,15 +19,15 @@ pub struct List {
 /// Lists all components with their metrics.
 ///
 /// # Errors
-/// What the host says, or that it cannot be reached.
+/// When the host cannot be reached, or responds with an error.
 pub fn run(options: &List) -> anyhow::Result<ExitCode> {
     let listing = options.remote.call(Method::GET, &[], |request| request);
     let (json, Components { components }) = scheduler::start()?.block_on(listing)?;
     if options.remote.json {
-        say!("{json}");
+        outln!("{json}");
         return Ok(ExitCode::SUCCESS);
     }
-    say!(
+    outln!(
         "{:20} {:>8} {:>9} {:>7} {:>7} {:>6} {:>8} {:>7} {:>9} {:>9} {:>10}  ROUTES",
         "COMPONENT",
         "REVISION",
@@ -43,7 +43,7 @@ pub fn run(options: &List) -> anyhow::Result<ExitCode> {
     );
     for component in components {
         let metrics = component.metrics.unwrap_or_default();
-        say!(
+        outln!(
             "{:20} {:>8} {:>9} {:>7} {:>7} {:>6} {:>8} {:>7} {:>7.1} s {:>7.1} s {:>6} KiB  {}",
             component.id,
             component

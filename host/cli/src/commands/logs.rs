@@ -1,4 +1,4 @@
-//! `whisper-host logs`: what a component printed.
+//! `whisper-host logs`: prints the output of a component.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use tokio::io::AsyncBufReadExt as _;
 use tokio_util::io::StreamReader;
 
 use crate::admin::Remote;
-use crate::say::say;
+use crate::output::outln;
 use crate::scheduler;
 
 #[derive(Args)]
@@ -24,15 +24,15 @@ pub struct Logs {
     /// The component's id.
     id: String,
 
-    /// Go on with what it prints from now on.
+    /// Keep printing new lines.
     #[arg(long)]
     follow: bool,
 }
 
-/// Prints what a component printed, and what the host says of its requests.
+/// Prints what a component printed, and what the host reported about its requests.
 ///
 /// # Errors
-/// What the host says, or that it cannot be reached.
+/// When the host cannot be reached, or responds with an error.
 pub fn run(options: &Logs) -> anyhow::Result<ExitCode> {
     scheduler::start()?.block_on(async {
         let path = [options.id.as_str(), "logs"];
@@ -40,15 +40,18 @@ pub fn run(options: &Logs) -> anyhow::Result<ExitCode> {
             true => &[("follow", "true")],
             false => &[],
         };
-        let answer = options
+        let response = options
             .remote
             .send(Method::GET, &path, |request| request.query(query));
-        let bytes = answer.await?.bytes_stream().map_err(std::io::Error::other);
+        let bytes = response
+            .await?
+            .bytes_stream()
+            .map_err(std::io::Error::other);
         let mut lines = StreamReader::new(bytes).lines();
         while let Some(line) = lines
             .next_line()
             .await
-            .context("the host has closed the connection")?
+            .context("the host closed the connection")?
         {
             print(options, &line)?;
         }
@@ -58,11 +61,11 @@ pub fn run(options: &Logs) -> anyhow::Result<ExitCode> {
 
 fn print(options: &Logs, line: &str) -> anyhow::Result<()> {
     if options.remote.json {
-        say!("{line}");
+        outln!("{line}");
         return Ok(());
     }
-    let line: Line = serde_json::from_str(line).context("the host's answer is not JSON")?;
-    say!(
+    let line: Line = serde_json::from_str(line).context("the host's response is not JSON")?;
+    outln!(
         "{} {} {:6} {}",
         time(line.time),
         line.request_id.as_deref().unwrap_or("-"),
@@ -72,7 +75,7 @@ fn print(options: &Logs, line: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Seconds since 1970, as the log has them.
+/// Formats seconds since 1970, as in the log.
 fn time(seconds: f64) -> String {
     let since = Duration::try_from_secs_f64(seconds);
     humantime::format_rfc3339_millis(UNIX_EPOCH + since.unwrap_or_default()).to_string()

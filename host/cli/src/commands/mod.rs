@@ -1,4 +1,4 @@
-//! The command line: each command is one file.
+//! The command line, with one file per command.
 
 mod check;
 mod deploy;
@@ -23,8 +23,7 @@ pub use up::Up;
 
 /// Serve WebAssembly components that work with speech.
 ///
-/// Settings are taken from flags, then from the environment (WHISPER_HOST_*), then from runtime-config.toml, then from
-/// the defaults shown.
+/// Settings are taken from flags, then the environment (WHISPER_HOST_*), then runtime-config.toml, then the defaults shown.
 #[derive(Parser)]
 #[command(name = "whisper-host", version, max_term_width = 110)]
 pub struct Cli {
@@ -36,11 +35,11 @@ pub struct Cli {
 pub enum Command {
     /// Serve an application.
     Up(Up),
-    /// Validate a manifest and all of its components without serving, and print what each may use.
+    /// Validate a manifest and all its components without serving, and print what each may use.
     Check(check::Check),
-    /// Transcribe files, without a server.
+    /// Transcribe files without a server.
     Transcribe(transcribe::Transcribe),
-    /// Deploy a component to a running host: it is served a moment later.
+    /// Deploy a component to a running host.
     Deploy(deploy::Deploy),
     /// List what a running host serves, with its metrics.
     List(list::List),
@@ -48,22 +47,22 @@ pub enum Command {
     Show(show::Show),
     /// Serve an earlier revision of a deployed component.
     Rollback(rollback::Rollback),
-    /// Take a deployed component out.
+    /// Remove a deployed component.
     Remove(remove::Remove),
-    /// Print what a component wrote to its standard output and error.
+    /// Print what a component wrote to standard output and error.
     Logs(logs::Logs),
-    /// Begin a handler of your own: a project that builds as it is.
+    /// Create a project for a handler.
     New(new::New),
-    /// Publish a component in an OCI registry.
+    /// Publish a component to an OCI registry.
     Push(push::Push),
     /// List, fetch and remove models.
     Models(models::Models),
     /// Print the JSON schema of manifests, for editors.
     Schema,
-    /// Compile the component on standard input: how the host calls itself.
+    /// Compile the component on standard input. Used by the host itself.
     #[command(name = runtime::COMPILE_COMPONENT, hide = true)]
     CompileComponent {
-        /// Functions that were compiled before.
+        /// File of compiled functions.
         functions: PathBuf,
     },
 }
@@ -72,7 +71,7 @@ impl Command {
     /// Runs the command.
     ///
     /// # Errors
-    /// What keeps it from doing what it is asked to.
+    /// When the command fails.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Up(options) => up::run(options),

@@ -1,4 +1,4 @@
-//! `whisper-host models`: the names of models, and what of them is here; and how a model that is named gets here.
+//! `whisper-host models`: lists, fetches and removes models.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 
 use crate::fetching::precision;
 use crate::options::{Device, ModelsFolder, Precision};
-use crate::say::say;
+use crate::output::outln;
 use crate::{progress, scheduler};
 
 #[derive(Args)]
@@ -22,21 +22,21 @@ pub struct Models {
 
 #[derive(Subcommand)]
 pub enum ModelsCommand {
-    /// List the names that can be given, with what is here already.
+    /// List the known names, and the models that are here.
     List {
         /// Print one JSON array instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// Fetch a model into the hub's cache, or bring it up to date.
+    /// Fetch a model into the hub's cache, or update it.
     ///
-    /// HF_ENDPOINT names another hub, HF_TOKEN a token, HF_HUB_CACHE another folder for the cache.
+    /// HF_ENDPOINT sets another hub, HF_TOKEN a token, HF_HUB_CACHE another folder for the cache.
     Pull {
         /// A name, or a repository of the hub.
         #[arg(value_name = "MODEL")]
         wanted: String,
 
-        /// Which of a repository's ONNX files to fetch. auto: int8, if there is.
+        /// Which of a repository's ONNX files to fetch. auto: int8, if available.
         #[arg(long, value_enum, default_value_t = Precision::Auto)]
         precision: Precision,
     },
@@ -46,7 +46,7 @@ pub enum ModelsCommand {
         #[arg(value_name = "MODEL")]
         wanted: String,
     },
-    /// Print the folder of a model that is here.
+    /// Print the folder of a fetched model.
     Path {
         /// A name, or a repository of the hub.
         #[arg(value_name = "MODEL")]
@@ -57,7 +57,7 @@ pub enum ModelsCommand {
 /// Lists, fetches or removes models.
 ///
 /// # Errors
-/// When there is no such model, or it cannot be fetched or removed.
+/// When the model does not exist, or cannot be fetched or removed.
 pub fn run(options: &Models) -> anyhow::Result<ExitCode> {
     telemetry::log::start("warn", telemetry::log::Format::Text)?;
     let store = Store::new(&options.models.folder);
@@ -68,7 +68,7 @@ pub fn run(options: &Models) -> anyhow::Result<ExitCode> {
                 let listed = store.list().await?;
                 if *json {
                     let listed: Vec<_> = listed.iter().map(self::json).collect();
-                    say!("{}", serde_json::Value::from(listed));
+                    outln!("{}", serde_json::Value::from(listed));
                 } else {
                     table(&listed);
                 }
@@ -82,17 +82,17 @@ pub fn run(options: &Models) -> anyhow::Result<ExitCode> {
                 let folder = store
                     .pull(&repository, precision, &*progress::bytes())
                     .await?;
-                say!("{}", folder.display());
+                outln!("{}", folder.display());
             }
             ModelsCommand::Remove { wanted } => {
                 let (repository, freed) = store.remove(wanted)?;
                 match freed {
-                    Some(bytes) => say!("removed {repository}: {} freed", HumanBytes(bytes)),
-                    None => say!("{repository} is not in the cache"),
+                    Some(bytes) => outln!("removed {repository}: {} freed", HumanBytes(bytes)),
+                    None => outln!("{repository} is not in the cache"),
                 }
             }
             ModelsCommand::Path { wanted } => match store.locate(wanted, any).await? {
-                Located::Here(folder) => say!("{}", folder.display()),
+                Located::Here(folder) => outln!("{}", folder.display()),
                 Located::Absent(repository) => anyhow::bail!(
                     "{repository} is not here; run `whisper-host models pull {wanted}`"
                 ),
@@ -125,7 +125,7 @@ fn table(listed: &[Listed]) {
                 None => String::new(),
             }
         );
-        say!("{}", line.trim_end());
+        outln!("{}", line.trim_end());
     }
 }
 

@@ -1,6 +1,6 @@
-//! `whisper-host new`: a project to begin a handler with.
+//! `whisper-host new`: creates a project for a handler.
 //!
-//! What it writes are the examples of this repository, under another name, with the contracts of `wit/` beside them.
+//! The projects are the examples of this repository under another name, with the interfaces of `wit/` added.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,18 +9,18 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 
-use crate::say::say;
+use crate::output::outln;
 
 #[derive(Args)]
 pub struct New {
-    /// What it is called: lower-case letters, digits and `-`.
+    /// Name of the project: lower-case letters, digits and `-`.
     pub name: String,
 
-    /// The language to write it in.
+    /// Language of the project.
     #[arg(long, value_enum)]
     pub lang: Language,
 
-    /// Folder to make. Without it, one of that name in the working folder.
+    /// Folder to create. Default: the name, in the working folder.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -32,17 +32,17 @@ pub enum Language {
     Python,
 }
 
-static CONTRACTS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
+static INTERFACES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 
-/// How a project in one language is made.
+/// The template of projects in one language.
 struct Template {
-    /// The example's name, which the project's takes the place of.
+    /// The example's name, which is replaced by the project's.
     example: &'static str,
     /// File name and content.
     files: &'static [(&'static str, &'static str)],
-    /// What builds it, line by line.
+    /// Commands that build it, one per line.
     build: &'static str,
-    /// The component, once built.
+    /// Path of the built component.
     component: &'static str,
 }
 
@@ -98,7 +98,7 @@ fn template(language: Language) -> Template {
     }
 }
 
-/// The example is built in the repository's workspace; a project stands alone.
+/// Replaces the example's `Cargo.toml`, which is part of the repository's workspace.
 const RUST_PACKAGE: &str = r#"[package]
 name = "word-count"
 version = "0.1.0"
@@ -118,10 +118,10 @@ panic = "abort"
 [workspace]
 "#;
 
-/// Writes the project, and prints what to do next.
+/// Creates the project, and prints the next steps.
 ///
 /// # Errors
-/// When the name cannot be that of a component, or there is something in the folder.
+/// When the name is not valid for a component, or the folder is not empty.
 pub fn run(options: &New) -> anyhow::Result<ExitCode> {
     let name = &options.name;
     check_name(name)?;
@@ -132,30 +132,30 @@ pub fn run(options: &New) -> anyhow::Result<ExitCode> {
     };
     anyhow::ensure!(
         empty,
-        "{} is there already, and not an empty folder: choose another name, or another folder with --dir",
+        "{} already exists and is not an empty folder: choose another name, or another folder with --dir",
         folder.display()
     );
     let template = template(options.lang);
     for (file, content) in template.files {
         write(
             &folder.join(file),
-            named(content, &template, name).as_bytes(),
+            renamed(content, &template, name).as_bytes(),
         )?;
     }
     let next = next_steps(&template, name);
     let readme = format!(
-        "# {name}\n\nA handler for whisper-host: `POST` a recording, and it answers how many words were said in it. What it may import \
-         stands in `wit/`.\n\n{}\n",
+        "# {name}\n\nA handler for whisper-host: `POST` a recording, and it responds with the number of words in it. What it may import \
+         is in `wit/`.\n\n{}\n",
         indented(&next)
     );
     write(&folder.join("README.md"), readme.as_bytes())?;
-    write_contracts(&CONTRACTS, &folder.join("wit"))?;
-    say!("{} is made; next:\n", folder.display());
-    say!("{}", indented(&format!("cd {}\n{next}", folder.display())));
+    write_interfaces(&INTERFACES, &folder.join("wit"))?;
+    outln!("created {}; next:\n", folder.display());
+    outln!("{}", indented(&format!("cd {}\n{next}", folder.display())));
     Ok(ExitCode::SUCCESS)
 }
 
-/// A name that is good for a package of each language, and for a component's id.
+/// Checks that a name is valid for packages of each language and for component ids.
 fn check_name(name: &str) -> anyhow::Result<()> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     anyhow::ensure!(
@@ -168,20 +168,20 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The text with the project's name in the place of the example's. In Rust's own names `-` is `_`, and `wit/` lies beside.
-fn named(text: &str, template: &Template, name: &str) -> String {
+/// Replaces the example's name by the project's, in Rust identifiers with `_` for `-`, and adapts the path of `wit/`.
+fn renamed(text: &str, template: &Template, name: &str) -> String {
     text.replace(template.example, name)
         .replace(&template.example.replace('-', "_"), &name.replace('-', "_"))
         .replace("../../wit", "wit")
 }
 
-/// The commands from the project to an answer.
+/// Returns the commands that build, deploy and call the project.
 fn next_steps(template: &Template, name: &str) -> String {
     format!(
         "{}\nwhisper-host deploy {} --id {name} --route /{name} --ai-model whisper --dependency speech:pipeline/features=audio\n\
          curl --data-binary @RECORDING localhost:8000/{name}",
-        named(template.build, template, name),
-        named(template.component, template, name)
+        renamed(template.build, template, name),
+        renamed(template.component, template, name)
     )
 }
 
@@ -192,13 +192,13 @@ fn indented(text: &str) -> String {
         .join("\n")
 }
 
-fn write_contracts(contracts: &Dir<'_>, folder: &Path) -> anyhow::Result<()> {
-    for file in contracts.files() {
+fn write_interfaces(interfaces: &Dir<'_>, folder: &Path) -> anyhow::Result<()> {
+    for file in interfaces.files() {
         write(&folder.join(file.path()), file.contents())?;
     }
-    contracts
+    interfaces
         .dirs()
-        .try_for_each(|below| write_contracts(below, folder))
+        .try_for_each(|below| write_interfaces(below, folder))
 }
 
 fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
@@ -216,7 +216,7 @@ mod tests {
     use super::check_name;
 
     #[test]
-    fn names_are_good_for_packages_and_ids() {
+    fn names_are_valid_for_packages_and_ids() {
         for name in ["a", "word-count", "v2"] {
             assert!(check_name(name).is_ok(), "{name}");
         }

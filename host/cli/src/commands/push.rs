@@ -1,4 +1,4 @@
-//! `whisper-host push`: publishes a component in an OCI registry.
+//! `whisper-host push`: publishes a component to an OCI registry.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use fetch::components::{Interfaces, check_component, push};
 use manifest::Reference;
 use runtime::Outline;
 
-use crate::say::say;
+use crate::output::outln;
 use crate::{progress, scheduler};
 
 #[derive(Args)]
@@ -18,7 +18,7 @@ pub struct Push {
     #[arg(value_name = "FILE.wasm")]
     pub file: PathBuf,
 
-    /// Where to: `oci://registry.example/name:1.0.0`. Credentials are those of `docker login`; a registry on this machine
+    /// Destination: `oci://registry.example/name:1.0.0`. Credentials are those of `docker login`; a registry on this machine
     /// needs no TLS.
     #[arg(value_name = "REFERENCE")]
     pub reference: String,
@@ -28,10 +28,10 @@ pub struct Push {
     pub json: bool,
 }
 
-/// Publishes a file, and prints the reference that will always mean it.
+/// Publishes a file, and prints the reference pinned to its digest.
 ///
 /// # Errors
-/// When the file is no component, or the registry does not take it.
+/// When the file is not a component, or the registry refuses it.
 pub fn run(options: &Push) -> anyhow::Result<ExitCode> {
     let reference: Reference = options
         .reference
@@ -47,9 +47,9 @@ pub fn run(options: &Push) -> anyhow::Result<ExitCode> {
         .block_on(push(&reference, wasm, interfaces, progress::bytes()))
         .with_context(failed)?;
     if options.json {
-        say!("{}", serde_json::to_string(&pushed)?);
+        outln!("{}", serde_json::to_string(&pushed)?);
     } else {
-        say!(
+        outln!(
             "{}\n  pinned   {}\n  digest   {}",
             pushed.reference,
             pushed.pinned,

@@ -1,4 +1,4 @@
-//! `whisper-host remove`: takes a deployed component out.
+//! `whisper-host remove`: removes a deployed component.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use reqwest::Method;
 use runtime::admin::api::Removed;
 
 use crate::admin::Remote;
-use crate::say::say;
+use crate::output::outln;
 use crate::scheduler;
 
 #[derive(Args)]
@@ -19,19 +19,19 @@ pub struct Remove {
     id: String,
 }
 
-/// Takes a component out.
+/// Removes a component.
 ///
 /// # Errors
-/// What the host says, or that it cannot be reached.
+/// When the host cannot be reached, or responds with an error.
 pub fn run(options: &Remove) -> anyhow::Result<ExitCode> {
     let path = [options.id.as_str()];
-    let asking = options
+    let call = options
         .remote
         .call(Method::DELETE, &path, |request| request);
-    let (json, Removed { id, .. }) = scheduler::start()?.block_on(asking)?;
+    let (json, Removed { id, .. }) = scheduler::start()?.block_on(call)?;
     match options.remote.json {
-        true => say!("{json}"),
-        false => say!("{id}: removed"),
+        true => outln!("{json}"),
+        false => outln!("{id}: removed"),
     }
     Ok(ExitCode::SUCCESS)
 }

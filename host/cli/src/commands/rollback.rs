@@ -7,7 +7,7 @@ use reqwest::Method;
 use runtime::admin::api::Serving;
 
 use crate::admin::Remote;
-use crate::say::say;
+use crate::output::outln;
 use crate::scheduler;
 
 #[derive(Args)]
@@ -18,24 +18,24 @@ pub struct Rollback {
     /// The component's id.
     id: String,
 
-    /// The revision to serve. Without it, the one before the present one.
+    /// The revision to serve. Default: the one before the current one.
     revision: Option<u32>,
 }
 
 /// Serves an earlier revision.
 ///
 /// # Errors
-/// What the host says, or that it cannot be reached.
+/// When the host cannot be reached, or responds with an error.
 pub fn run(options: &Rollback) -> anyhow::Result<ExitCode> {
     let path = [options.id.as_str(), "rollback"];
     let query: Vec<_> = options.revision.iter().map(|n| ("revision", n)).collect();
-    let asking = options
+    let call = options
         .remote
         .call(Method::POST, &path, |request| request.query(&query));
-    let (json, Serving { id, revision }) = scheduler::start()?.block_on(asking)?;
+    let (json, Serving { id, revision }) = scheduler::start()?.block_on(call)?;
     match options.remote.json {
-        true => say!("{json}"),
-        false => say!("{id}: revision {revision}"),
+        true => outln!("{json}"),
+        false => outln!("{id}: revision {revision}"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,15 +1,15 @@
-//! `whisper-host schema`: what a manifest may hold, for editors that complete and check TOML.
+//! `whisper-host schema`: prints the JSON schema of manifests, for editors.
 
 use std::process::ExitCode;
 
-use crate::say::say;
+use crate::output::outln;
 
 /// Prints the schema.
 ///
 /// # Errors
 /// When it cannot be written as JSON.
 pub fn run() -> anyhow::Result<ExitCode> {
-    say!(
+    outln!(
         "{}",
         serde_json::to_string_pretty(&manifest::schema(&runtime::format()))?
     );

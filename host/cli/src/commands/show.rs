@@ -1,4 +1,4 @@
-//! `whisper-host show`: one component of a running host.
+//! `whisper-host show`: shows one component of a running host.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use runtime::admin::api::Details;
 use serde_json::Value;
 
 use crate::admin::Remote;
-use crate::say::say;
+use crate::output::outln;
 use crate::scheduler;
 
 #[derive(Args)]
@@ -23,25 +23,25 @@ pub struct Show {
 /// Shows one component, with its revisions.
 ///
 /// # Errors
-/// What the host says, or that it cannot be reached.
+/// When the host cannot be reached, or responds with an error.
 pub fn run(options: &Show) -> anyhow::Result<ExitCode> {
     let path = [options.id.as_str()];
-    let asking = options.remote.call(Method::GET, &path, |request| request);
-    let (json, Details { summary, revisions }) = scheduler::start()?.block_on(asking)?;
+    let call = options.remote.call(Method::GET, &path, |request| request);
+    let (json, Details { summary, revisions }) = scheduler::start()?.block_on(call)?;
     if options.remote.json {
-        say!("{json}");
+        outln!("{json}");
         return Ok(ExitCode::SUCCESS);
     }
-    say!("{}", summary.id);
-    say!("  handles   {}", summary.handler.unwrap_or_default());
-    say!("  routes    {}", summary.routes.join(", "));
-    say!("  may use   {}", summary.grants.join(", "));
+    outln!("{}", summary.id);
+    outln!("  handles   {}", summary.handler.unwrap_or_default());
+    outln!("  routes    {}", summary.routes.join(", "));
+    outln!("  may use   {}", summary.grants.join(", "));
     for revision in revisions {
         let mark = match Some(revision.revision) == summary.revision {
             true => " (serving)",
             false => "",
         };
-        say!(
+        outln!(
             "  revision  {} sha256:{} {}{mark}",
             revision.revision,
             revision.digest.get(..12).unwrap_or_default(),
@@ -51,7 +51,7 @@ pub fn run(options: &Show) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The routes that a revision's manifest names.
+/// Returns the routes in a revision's manifest.
 fn routes(manifest: &Value) -> String {
     let triggers = manifest["trigger"]["http"].as_array();
     let routes = triggers.into_iter().flatten();

@@ -1,4 +1,4 @@
-//! `whisper-host transcribe`: the application's own pipeline on files, without a server.
+//! `whisper-host transcribe`: runs the application's pipeline on files, without a server.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use runtime::triggers::http::HasRoutes as _;
 use serde_json::{Value, json};
 
 use crate::options::Common;
-use crate::say::{complain, say};
+use crate::output::{outln, print_error};
 use crate::scheduler;
 use crate::setup::{self, Loaded};
 
@@ -27,7 +27,7 @@ pub struct Transcribe {
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
-    /// Language of the speech, e.g. `en`. Without it the model detects the language.
+    /// Language of the speech, e.g. `en`. Default: detected by the model.
     #[arg(long, value_name = "CODE")]
     pub language: Option<String>,
 
@@ -39,7 +39,7 @@ pub struct Transcribe {
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
 
-    /// Hypotheses of the beam search; 1 is greedy decoding. Without it, as many as the model's own settings ask for.
+    /// Hypotheses of the beam search; 1 is greedy decoding. Default: the model's own setting.
     #[arg(long, value_name = "N")]
     pub beam_size: Option<u32>,
 
@@ -51,12 +51,12 @@ pub struct Transcribe {
     #[arg(long, value_name = "PATH", default_value = "/analyze")]
     pub route: String,
 
-    /// Print one JSON object a line: `file`, and the answer or `error`.
+    /// Print one JSON object per line: `file`, and the response or `error`.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Transcribes every file; a file that fails does not keep the others from being tried, but the exit code is 1.
+/// Transcribes all files. If one fails, the others are still transcribed, but the exit code is 1.
 ///
 /// # Errors
 /// When the application cannot be loaded.
@@ -85,7 +85,7 @@ async fn transcribe(options: &Transcribe, loaded: &Loaded, file: &Path) -> anyho
         .body(http_body_util::Full::new(bytes::Bytes::from(audio)))
         .context("the request is malformed")?;
     let progress = progress(file, loaded);
-    let answer = async {
+    let result = async {
         let response = loaded
             .application
             .routes()
@@ -97,28 +97,28 @@ async fn transcribe(options: &Transcribe, loaded: &Loaded, file: &Path) -> anyho
             .into_body()
             .collect()
             .await
-            .context("the answer broke off")?
+            .context("the response is incomplete")?
             .to_bytes();
         anyhow::Ok((status, body))
     }
     .await;
     progress.abort();
-    let (status, body) = answer?;
-    let answer: Value = serde_json::from_slice(&body).context("the answer is not JSON")?;
-    match answer["error"]["message"].as_str() {
+    let (status, body) = result?;
+    let response: Value = serde_json::from_slice(&body).context("the response is not JSON")?;
+    match response["error"]["message"].as_str() {
         Some(message) => anyhow::bail!("{message}"),
-        None if answer["transcription"].is_string() => Ok(answer),
+        None if response["transcription"].is_string() => Ok(response),
         None if status.is_success() => {
             anyhow::bail!(
-                "{} does not answer with a transcription; choose another --route",
+                "{} does not respond with a transcription; choose another --route",
                 options.route
             )
         }
-        None => anyhow::bail!("the application answered {status}"),
+        None => anyhow::bail!("the application responded with {status}"),
     }
 }
 
-/// The route with the options as its query.
+/// Returns the route with the options as its query.
 fn uri(options: &Transcribe) -> anyhow::Result<http::Uri> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("task", &options.task);
@@ -146,11 +146,11 @@ fn uri(options: &Transcribe) -> anyhow::Result<http::Uri> {
         .context("--route is not a path, or an option is too long for a URL")
 }
 
-/// A bar of seconds of audio: how many the models have done, of those that are decoded so far.
+/// Shows a progress bar: seconds of audio transcribed, out of those decoded so far.
 fn progress(file: &Path, loaded: &Loaded) -> tokio::task::JoinHandle<()> {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
         .with_message(file.display().to_string());
-    // The template is a constant; where it is malformed, the bar's own style is as good.
+    // The template is a constant; if it were malformed, the default style would do.
     if let Ok(style) =
         ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len} s of audio, {elapsed}")
     {
@@ -170,8 +170,8 @@ fn progress(file: &Path, loaded: &Loaded) -> tokio::task::JoinHandle<()> {
             })
         };
         let before = seconds();
-        // The bar goes when this task is aborted and drops it.
-        let bar = Clearing(bar);
+        // Cleared when this task is aborted.
+        let bar = ClearOnDrop(bar);
         loop {
             let now = seconds();
             bar.0.set_length((now.0 - before.0) as u64);
@@ -182,9 +182,9 @@ fn progress(file: &Path, loaded: &Loaded) -> tokio::task::JoinHandle<()> {
     })
 }
 
-struct Clearing(ProgressBar);
+struct ClearOnDrop(ProgressBar);
 
-impl Drop for Clearing {
+impl Drop for ClearOnDrop {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }
@@ -193,19 +193,19 @@ impl Drop for Clearing {
 fn print(options: &Transcribe, file: &Path, result: anyhow::Result<Value>) {
     let name = file.display().to_string();
     match (result, options.json) {
-        (Ok(mut answer), true) => {
-            answer["file"] = json!(name);
-            say!("{answer}");
+        (Ok(mut response), true) => {
+            response["file"] = json!(name);
+            outln!("{response}");
         }
-        (Err(error), true) => say!("{}", json!({"file": name, "error": format!("{error:#}")})),
-        (Ok(answer), false) => {
+        (Err(error), true) => outln!("{}", json!({"file": name, "error": format!("{error:#}")})),
+        (Ok(response), false) => {
             if options.files.len() > 1 {
-                say!("{name}:");
+                outln!("{name}:");
             }
-            match answer["segments"].as_array() {
+            match response["segments"].as_array() {
                 Some(segments) => {
                     for segment in segments {
-                        say!(
+                        outln!(
                             "[{:8.2} – {:8.2}]  {}",
                             segment["start"].as_f64().unwrap_or_default(),
                             segment["end"].as_f64().unwrap_or_default(),
@@ -213,9 +213,9 @@ fn print(options: &Transcribe, file: &Path, result: anyhow::Result<Value>) {
                         );
                     }
                 }
-                None => say!("{}", answer["transcription"].as_str().unwrap_or_default()),
+                None => outln!("{}", response["transcription"].as_str().unwrap_or_default()),
             }
         }
-        (Err(error), false) => complain(format_args!("{name}: {error:#}")),
+        (Err(error), false) => print_error(format_args!("{name}: {error:#}")),
     }
 }

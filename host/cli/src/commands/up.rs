@@ -1,4 +1,4 @@
-//! `whisper-host up`: serves until it is told to stop.
+//! `whisper-host up`: serves an application until it is stopped.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub struct Up {
     #[command(flatten)]
     pub common: Common,
 
-    /// Load the application again whenever the manifest or a file that it names has changed. SIGHUP does it once.
+    /// Reload the application whenever the manifest or a file that it names changes. SIGHUP reloads once.
     #[arg(long, env = "WHISPER_HOST_WATCH")]
     pub watch: bool,
 
@@ -38,7 +38,7 @@ pub struct Up {
     )]
     pub listen: SocketAddr,
 
-    /// Address of the admin interface: deploying, listing, logs. Anything but loopback needs a token.
+    /// Address of the admin interface: deploying, listing, logs. Addresses other than loopback need a token.
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
@@ -47,7 +47,7 @@ pub struct Up {
     )]
     pub admin_listen: SocketAddr,
 
-    /// Token that the admin interface asks for.
+    /// Token that the admin interface requires.
     #[arg(
         long,
         value_name = "TOKEN",
@@ -57,7 +57,7 @@ pub struct Up {
     )]
     pub admin_token: Option<String>,
 
-    /// Connections open at once. Where one more comes, an idle one is closed; if none is, the new one waits.
+    /// Open connections. At the limit, an idle one is closed for a new one; if none is idle, the new one waits.
     #[arg(
         long,
         value_name = "N",
@@ -66,8 +66,8 @@ pub struct Up {
     )]
     pub max_connections: usize,
 
-    /// Connections of one client, an IPv4 address or a /64 of IPv6. Where one more comes, one of them that is idle is closed;
-    /// if none is, the new one.
+    /// Open connections of one client, an IPv4 address or a /64 of IPv6. At the limit, an idle one is closed for a new one; if none
+    /// is idle, the new one is closed.
     #[arg(
         long,
         value_name = "N",
@@ -76,7 +76,7 @@ pub struct Up {
     )]
     pub max_connections_per_client: usize,
 
-    /// Requests that one client, an IPv4 address or a /64 of IPv6, may have under way; one more is answered 429.
+    /// Requests in flight of one client, an IPv4 address or a /64 of IPv6; further ones get 429.
     #[arg(
         long,
         value_name = "N",
@@ -85,15 +85,15 @@ pub struct Up {
     )]
     pub max_requests_per_client: usize,
 
-    /// How long a client may take to send the headers of a request, or leave its connection idle.
+    /// How long a client may take to send a request's headers, or leave its connection idle.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_HEADER_TIMEOUT")]
     pub header_timeout: Duration,
 
-    /// How long a call counts for /stats, such as `90d`. Older ones are removed, within a minute. Unset: for ever.
+    /// How long a call counts for /stats, such as `90d`. Older calls are removed within a minute. Unset: forever.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, env = "WHISPER_HOST_STATS_RETENTION")]
     pub stats_retention: Option<Duration>,
 
-    /// How long requests under way may go on after SIGTERM.
+    /// How long requests in flight may go on after SIGTERM.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_SHUTDOWN_TIMEOUT")]
     pub shutdown_timeout: Duration,
 }
@@ -107,17 +107,18 @@ pub fn run(options: &Up) -> anyhow::Result<ExitCode> {
     telemetry::log::start(&options.common.log, options.common.log_format.into())?;
     let runtime = scheduler::start()?;
     let ended = runtime.block_on(serve(options, started));
-    // A model that is still being loaded when the host is stopped is not waited for.
+    // Does not wait for a model that is still loading when the host is stopped.
     runtime.shutdown_background();
     ended
 }
 
 async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
-    // From here on a signal stops the host in an orderly way, also while it still loads.
+    // From here on, a signal stops the host gracefully, even while it is loading.
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     setup::raise_descriptor_limit(options.max_connections);
-    // The own meaning of these signals is to end the process. A write beyond a limit of file size is to fail, as one to a full disk.
+    // The default action of these signals is to end the process. A write beyond the file size limit must fail, like one to a full
+    // disk.
     let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
     let _ignored = signal(file_size).context("cannot watch for SIGXFSZ")?;
     let hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
@@ -150,8 +151,8 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     };
     let state = options.common.state_dir.clone();
     tokio::task::spawn_blocking(move || setup::tidy(&state, SystemTime::now() - started.elapsed()));
-    // What it took to load models and to compile components is much more than what requests need.
-    // SAFETY: it may be called at any time.
+    // Loading models and compiling components takes much more memory than requests need: return it to the system.
+    // SAFETY: may be called at any time.
     unsafe { libmimalloc_sys::mi_collect(true) };
     let summary = summary(options, &deployments, &models);
     let config = ServerConfig {
@@ -180,10 +181,10 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         admin.address(),
         started.elapsed().as_secs_f64() * 1e3
     );
-    // On a thread of its own: a reader that has stopped must not stop the host.
+    // On a separate thread: a reader that blocks must not block the host.
     std::thread::spawn(move || {
-        if let Err(error) = crate::say::write(format_args!("{banner}")) {
-            tracing::warn!(%error, "standard output is closed, but the host serves");
+        if let Err(error) = crate::output::try_print_line(format_args!("{banner}")) {
+            tracing::warn!(%error, "standard output is closed; the host keeps serving");
         }
     });
     deployments.start();
@@ -195,11 +196,11 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
             stop.cancelled().await;
             Instant::now()
         };
-        let (answered, (), stopped) =
+        let (finished, (), stopped) =
             tokio::join!(server.serve(stop.clone()), admin.serve(), stopped);
-        // Components may have something left to do after their answers.
+        // Components may go on after their responses.
         let left = options.shutdown_timeout.saturating_sub(stopped.elapsed());
-        deployments.host().finish(left).await && answered
+        deployments.host().finish(left).await && finished
     };
     let all_finished = tokio::select! {
         finished = serving => finished,
@@ -207,7 +208,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     };
     if !all_finished {
         tracing::warn!(
-            "stopped with requests still under way; raise --shutdown-timeout to let them finish"
+            "stopped with requests still in flight; raise --shutdown-timeout to let them finish"
         );
     }
     drop((deployments, models));
@@ -216,8 +217,8 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Loads the application again at each SIGHUP and, with `--watch`, whenever its files change. Never ends but with an error
-/// of the host's own.
+/// Reloads the application at each SIGHUP and, with `--watch`, whenever its files change. Returns only on an error of the host
+/// itself.
 async fn reload_when_asked(
     options: &Up,
     deployments: &Deployments,
@@ -228,18 +229,18 @@ async fn reload_when_asked(
         Ok(sources) => sources,
         Err(error) => return error,
     };
-    let mut asked = false;
+    let mut pending = false;
     loop {
-        if !std::mem::take(&mut asked) {
+        if !std::mem::take(&mut pending) {
             next_change(&mut hangup, &mut watch).await;
         }
         tracing::info!("reloading the application");
         let manifest = setup::read_manifest(&options.common, &sources);
         let manifest = tokio::select! {
             manifest = manifest => manifest,
-            // What is still being fetched is no longer what is wanted.
+            // The fetch is out of date.
             () = next_change(&mut hangup, &mut watch) => {
-                asked = true;
+                pending = true;
                 continue;
             }
         };
@@ -254,13 +255,13 @@ async fn reload_when_asked(
             Ok(changed) => tracing::info!(changed = changed.join(", "), "reloaded the application"),
             Err(error) => tracing::error!(
                 error = format!("{error:#}"),
-                "the application was not reloaded; the present one is still served"
+                "the application was not reloaded; the current one is still served"
             ),
         }
     }
 }
 
-/// Waits for the next SIGHUP, or change of a file that is watched.
+/// Waits for the next SIGHUP or change of a watched file.
 async fn next_change(hangup: &mut Signal, watch: &mut Option<Watch>) {
     let changed = async {
         match watch {
@@ -274,7 +275,7 @@ async fn next_change(hangup: &mut Signal, watch: &mut Option<Watch>) {
     }
 }
 
-/// The files that `--watch` watches.
+/// Returns the files that `--watch` watches.
 fn watched(options: &Up, manifest: &Manifest) -> Vec<PathBuf> {
     let mut files = runtime::files_of(manifest);
     files.push(options.common.manifest.clone());
@@ -295,7 +296,7 @@ fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
         };
         let name = wait().await;
         stop.cancel();
-        tracing::info!(signal = name, "stopping: finishing the requests under way");
+        tracing::info!(signal = name, "stopping: finishing requests in flight");
         let name = wait().await;
         tracing::warn!(signal = name, "stopping at once");
         telemetry::log::flush();
@@ -304,7 +305,7 @@ fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The block that start-up prints.
+/// Returns the text printed at startup.
 fn summary(options: &Up, deployments: &Deployments, models: &[LoadedModel]) -> String {
     use std::fmt::Write as _;
     let (application, host) = (deployments.application().load(), deployments.host());

@@ -1,4 +1,4 @@
-//! Who may use the admin interface.
+//! Access control of the admin interface.
 
 use fetch::is_loopback;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
@@ -7,7 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Code, Failure};
 
-/// The token that every request needs, if there is one. Digests are compared, so the time it takes tells nothing of the token.
+/// The SHA-256 of the token that every request needs, if there is one. Digests are compared, so that timing reveals nothing
+/// about the token.
 pub(super) struct Access(Option<[u8; 32]>);
 
 impl Access {
@@ -15,13 +16,13 @@ impl Access {
         Self(token.map(|token| Sha256::digest(token).into()))
     }
 
-    /// Checks that a request may be answered.
+    /// Checks that a request is allowed.
     ///
     /// # Errors
-    /// What it lacks.
+    /// [`Failure`] says what the request lacks.
     pub(super) fn check(&self, request: &Parts) -> Result<(), Failure> {
         let Some(expected) = self.0 else {
-            return from_this_machine(request);
+            return check_local(request);
         };
         let given = request
             .headers
@@ -32,7 +33,7 @@ impl Access {
             .map(|(_, token)| token);
         match given {
             Some(token) if <[u8; 32]>::from(Sha256::digest(token.trim())) == expected => Ok(()),
-            Some(_) => Err(Failure::new(Code::Forbidden, "the token is not the right one".into())),
+            Some(_) => Err(Failure::new(Code::Forbidden, "the token is wrong".into())),
             None => Err(Failure::new(
                 Code::Unauthorized,
                 "send the admin token: `Authorization: Bearer TOKEN`, or set WHISPER_HOST_ADMIN_TOKEN for the command line".into(),
@@ -41,9 +42,9 @@ impl Access {
     }
 }
 
-/// Without a token, whoever can connect from this machine may do everything; but a browser connects for any web page. It
-/// tells of the page in `Origin`, or, where the page's name was made to lead here, in `Host`. A page of this very server may.
-fn from_this_machine(request: &Parts) -> Result<(), Failure> {
+/// Checks a request where there is no token: local processes may do everything, web pages in a local browser may not. `Origin`
+/// names the page; under DNS rebinding, `Host` does. Pages of this server itself are allowed.
+fn check_local(request: &Parts) -> Result<(), Failure> {
     let host = request
         .headers
         .get(HOST)
@@ -61,7 +62,7 @@ fn from_this_machine(request: &Parts) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Code::Forbidden,
-        "without a token, the admin interface answers requests to localhost that no web page makes; set WHISPER_HOST_ADMIN_TOKEN"
+        "without a token, the admin interface answers only requests to localhost, and none from web pages; set WHISPER_HOST_ADMIN_TOKEN"
             .into(),
     ))
 }

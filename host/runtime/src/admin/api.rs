@@ -1,19 +1,19 @@
-//! Requests and answers of the admin interface, as its server and its clients have them.
+//! Request and response types of the admin interface, shared by its server and its clients.
 
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::Revision;
 use crate::invocation::Snapshot;
 
-/// The part of a deployment that is the component's manifest: JSON, or TOML with the type `application/toml`.
+/// Form part with the component's manifest: JSON, or TOML with the type `application/toml`.
 pub const MANIFEST: &str = "manifest";
-/// The part of a deployment that is the component's bytes.
+/// Form part with the component's bytes.
 pub const COMPONENT: &str = "component";
 
-/// `GET /v1/components`.
+/// Response to `GET /v1/components`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Components {
-    /// All of them, by id.
+    /// All components, by id.
     pub components: Vec<Summary>,
 }
 
@@ -22,16 +22,16 @@ pub struct Components {
 pub struct Summary {
     /// Its id.
     pub id: String,
-    /// Whether it is served. One that was deployed may lack something after a restart.
+    /// Whether it is served. A deployed component may fail to load after a restart.
     pub loaded: bool,
-    /// Whether it was deployed. Else it is of the manifest.
+    /// Whether it was deployed; otherwise it is from the manifest.
     pub deployed: bool,
     /// The revision that is served, if it was deployed.
     pub revision: Option<u32>,
-    /// What leads to it.
+    /// The routes that lead to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<String>,
-    /// What it exports to its triggers.
+    /// The interface through which its triggers call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
     /// What it may use.
@@ -42,18 +42,18 @@ pub struct Summary {
     pub metrics: Option<Snapshot>,
 }
 
-/// `GET /v1/components/ID`.
+/// Response to `GET /v1/components/ID`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Details {
-    /// What the list has of it.
+    /// Its entry in the list.
     #[serde(flatten)]
     pub summary: Summary,
-    /// What can be served, oldest first, if it was deployed.
+    /// Its revisions, oldest first, if it was deployed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<Revision>,
 }
 
-/// The answer to a deployment, and to a rollback.
+/// Response to a deployment or a rollback.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Serving {
     /// The component's id.
@@ -62,11 +62,11 @@ pub struct Serving {
     pub revision: u32,
 }
 
-/// The answer to `DELETE /v1/components/ID`.
+/// Response to `DELETE /v1/components/ID`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Removed {
     /// The component's id.
     pub id: String,
-    /// True.
+    /// Always true.
     pub removed: bool,
 }

@@ -1,4 +1,4 @@
-//! The admin interface: on a listener of its own.
+//! The admin interface, on its own listener.
 
 mod access;
 pub mod api;

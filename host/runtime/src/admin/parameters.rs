@@ -1,12 +1,12 @@
-//! The parameters of a request: those that are not known, or given twice, are refused.
+//! Query parameters: unknown and repeated ones are refused.
 
 use crate::error::{Code, Failure};
 
-/// Names and values, in their order.
+/// Names and values, in order.
 pub(super) type Parameters = Vec<(String, String)>;
 
-/// The value of the only parameter that there may be.
-pub(super) fn one<'a>(
+/// Returns the value of `known`, the only parameter allowed.
+pub(super) fn optional<'a>(
     query: &'a [(String, String)],
     known: &str,
 ) -> Result<Option<&'a str>, Failure> {
@@ -14,35 +14,37 @@ pub(super) fn one<'a>(
         [] => Ok(None),
         [(name, value)] if name == known => Ok(Some(value)),
         _ => match query.iter().find(|(name, _)| name != known) {
-            Some((name, _)) => Err(bad(&format!("unknown parameter {name}; there is {known}"))),
-            None => Err(twice(known)),
+            Some((name, _)) => Err(bad_request(&format!(
+                "unknown parameter {name}; there is {known}"
+            ))),
+            None => Err(bad_request(&format!(
+                "the parameter {known} is given twice"
+            ))),
         },
     }
 }
 
+/// Checks that there are no parameters.
 pub(super) fn none(query: &[(String, String)]) -> Result<(), Failure> {
     match query.first() {
-        Some((name, _)) => Err(bad(&format!(
+        Some((name, _)) => Err(bad_request(&format!(
             "unknown parameter {name}; there is none here"
         ))),
         None => Ok(()),
     }
 }
 
-pub(super) fn flag(name: &str, value: &str) -> Result<bool, Failure> {
+/// Parses the value of a boolean parameter.
+pub(super) fn boolean(name: &str, value: &str) -> Result<bool, Failure> {
     match value {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(bad(&format!(
+        _ => Err(bad_request(&format!(
             "{name}: \"{value}\" is neither true nor false"
         ))),
     }
 }
 
-pub(super) fn twice(name: &str) -> Failure {
-    bad(&format!("the parameter {name} is given twice"))
-}
-
-pub(super) fn bad(message: &str) -> Failure {
+pub(super) fn bad_request(message: &str) -> Failure {
     Failure::new(Code::BadRequest, message.to_owned())
 }

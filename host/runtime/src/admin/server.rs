@@ -1,16 +1,15 @@
-//! The admin interface: what is served, and how it is changed. On a listener of its own.
+//! The server of the admin interface: shows what is served, and changes it.
 //!
-//! | request | does |
+//! | request | effect |
 //! |---|---|
 //! | `GET /v1/components` | lists all components with their metrics |
-//! | `GET /v1/components/ID` | one of them, with its revisions |
+//! | `GET /v1/components/ID` | shows one component, with its revisions |
 //! | `PUT /v1/components/ID?health=PATH` | deploys a component as a new revision: a form with `manifest` and `component` |
 //! | `POST /v1/components/ID/rollback?revision=N` | serves an earlier revision |
-//! | `DELETE /v1/components/ID` | takes a deployed component out |
-//! | `GET /v1/components/ID/logs?follow=true` | what it printed, one JSON object a line |
+//! | `DELETE /v1/components/ID` | removes a deployed component |
+//! | `GET /v1/components/ID/logs?follow=true` | returns what it printed, one JSON object per line |
 //!
-//! Answers and errors have the form of the public listener's. Where a token is set, every request needs
-//! `Authorization: Bearer TOKEN`.
+//! Errors have the same form as on the public listener. If a token is set, every request needs `Authorization: Bearer TOKEN`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ use tower::ServiceExt as _;
 
 use super::access::Access;
 use super::api::{COMPONENT, Components, Details, MANIFEST, Removed, Serving, Summary};
-use super::parameters::{Parameters, bad, flag, none, one};
+use super::parameters::{Parameters, bad_request, boolean, none, optional};
 use crate::application::{Application, ComponentReport};
 use crate::deployment::{DeployError, Deployed, Deployments};
 use crate::error::{Code, Failure};
@@ -61,7 +60,7 @@ impl Admin {
     /// Binds the address.
     ///
     /// # Errors
-    /// When the address cannot be bound, or is not a loopback address and there is no token.
+    /// When the address cannot be bound, or is not a loopback address while there is no token.
     pub async fn bind(
         address: SocketAddr,
         token: Option<&str>,
@@ -70,7 +69,7 @@ impl Admin {
     ) -> anyhow::Result<Self> {
         anyhow::ensure!(
             address.ip().is_loopback() || token.is_some(),
-            "the admin interface may listen on {address} with a token only: whoever reaches it can run code; set WHISPER_HOST_ADMIN_TOKEN, or listen on 127.0.0.1"
+            "the admin interface may listen on {address} only with a token: anyone who reaches it can run code; set WHISPER_HOST_ADMIN_TOKEN, or listen on 127.0.0.1"
         );
         anyhow::ensure!(token != Some(""), "the admin token is empty");
         let listener = Listener::bind(address, "--admin-listen").await?;
@@ -84,7 +83,7 @@ impl Admin {
         })
     }
 
-    /// The address it is bound to.
+    /// Returns the bound address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
@@ -101,15 +100,15 @@ impl Admin {
         let (shared, stop) = (Arc::clone(&self.shared), self.shared.stop.clone());
         let router = router(Arc::clone(&shared));
         let handle =
-            move |request, client| answer(Arc::clone(&shared), router.clone(), request, client);
+            move |request, client| respond(Arc::clone(&shared), router.clone(), request, client);
         if !self.listener.serve(limits, stop, handle).await {
-            tracing::warn!("stopped with requests of the admin interface under way");
+            tracing::warn!("stopped while requests of the admin interface were in flight");
         }
     }
 }
 
-/// One request, and the line that the log has of it.
-async fn answer(
+/// Handles one request and logs it.
+async fn respond(
     shared: Arc<Shared>,
     router: Router,
     request: Request<Incoming>,
@@ -117,14 +116,14 @@ async fn answer(
 ) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    // Whatever the answer is, a client that still sends is to get it.
+    // A client that is still sending must get the response, whatever it is.
     let body = Drained::new(body, &parts.headers);
-    let answer = match shared.access.check(&parts) {
+    let response = match shared.access.check(&parts) {
         Ok(()) => {
-            parts.uri = without_slash(&parts.uri);
+            parts.uri = trim_slashes(&parts.uri);
             let request = Request::from_parts(parts, Body::new(body));
             match router.oneshot(request).await {
-                Ok(answer) => answer,
+                Ok(response) => response,
                 Err(never) => match never {},
             }
         }
@@ -133,15 +132,15 @@ async fn answer(
     tracing::info!(
         http.request.method = %method,
         url.path = path,
-        http.response.status_code = answer.status().as_u16(),
+        http.response.status_code = response.status().as_u16(),
         client.address = %client.address.ip(),
         "admin request"
     );
-    answer
+    response
 }
 
-/// The URI without slashes at the end of its path.
-fn without_slash(uri: &http::Uri) -> http::Uri {
+/// Removes trailing slashes from the URI's path.
+fn trim_slashes(uri: &http::Uri) -> http::Uri {
     let path = uri.path().trim_end_matches('/');
     let text = match uri.query() {
         Some(query) => format!("{path}?{query}"),
@@ -158,24 +157,24 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/components/{id}/logs", get(logs))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
-        // Bodies are bounded where they are read.
+        // Handlers bound bodies as they read them.
         .layer(DefaultBodyLimit::disable())
         .with_state(shared)
 }
 
-type Answer<T> = Result<T, Failure>;
-type Shares = State<Arc<Shared>>;
+type ApiResult<T> = Result<T, Failure>;
+type SharedState = State<Arc<Shared>>;
 
-/// The id of a component, in a path.
+/// A component id from a path.
 struct Id(String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
         match Path::from_request_parts(parts, state).await {
             Ok(Path(id)) => Ok(Self(id)),
-            Err(_) => Err(bad("the id in the path is not UTF-8")),
+            Err(_) => Err(bad_request("the id in the path is not UTF-8")),
         }
     }
 }
@@ -183,14 +182,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 async fn no_such_path() -> Failure {
     Failure::new(
         Code::NotFound,
-        "the admin interface has /v1/components, /v1/components/ID, and below the latter /rollback and /logs".into(),
+        "the admin interface has /v1/components, /v1/components/ID, /v1/components/ID/rollback and /v1/components/ID/logs".into(),
     )
 }
 
 async fn list(
-    State(shared): Shares,
+    State(shared): SharedState,
     Query(parameters): Query<Parameters>,
-) -> Answer<Json<Components>> {
+) -> ApiResult<Json<Components>> {
     none(&parameters)?;
     let record = shared.deployments.record();
     let application = shared.deployments.application().load_full();
@@ -206,10 +205,10 @@ async fn list(
 }
 
 async fn show(
-    State(shared): Shares,
+    State(shared): SharedState,
     Id(id): Id,
     Query(parameters): Query<Parameters>,
-) -> Answer<Json<Details>> {
+) -> ApiResult<Json<Details>> {
     none(&parameters)?;
     let record = shared.deployments.record();
     let application = shared.deployments.application().load_full();
@@ -220,7 +219,7 @@ async fn show(
         .find(|report| report.id == id);
     let summary = match (report, deployed) {
         (Some(report), _) => summary(report, deployed),
-        // Deployed, but it could not be loaded after a restart.
+        // Deployed, but failed to load after a restart.
         (None, Some(deployed)) => Summary {
             id,
             loaded: false,
@@ -240,18 +239,18 @@ async fn show(
 }
 
 async fn deploy(
-    State(shared): Shares,
+    State(shared): SharedState,
     Id(id): Id,
     Query(parameters): Query<Parameters>,
     request: axum::extract::Request,
-) -> Answer<Json<Serving>> {
-    let health = one(&parameters, "health")?.map(str::to_owned);
-    // With room for the manifest and for what a form has around its parts.
+) -> ApiResult<Json<Serving>> {
+    let health = optional(&parameters, "health")?.map(str::to_owned);
+    // `MAX_MANIFEST` leaves room for the manifest and for the form's boundaries.
     if request.body().size_hint().lower() > MAX_COMPONENT + MAX_MANIFEST {
         return Err(too_large());
     }
     let form = Multipart::from_request(request, &()).await.map_err(|_| {
-        bad("send a form: `manifest`, as JSON or TOML, and `component`, the bytes; `whisper-host deploy` does so")
+        bad_request("send a form with `manifest`, as JSON or TOML, and `component`, the bytes, like `whisper-host deploy`")
     })?;
     let (manifest, wasm) = parts(&id, form).await?;
     let deployed = shared.deployments.deploy(&id, &wasm, manifest, health);
@@ -259,7 +258,7 @@ async fn deploy(
     Ok(Json(Serving { id, revision }))
 }
 
-/// Bytes of the manifest that comes with a component.
+/// Largest manifest that may come with a component, in bytes.
 const MAX_MANIFEST: u64 = 1 << 20;
 
 fn too_large() -> Failure {
@@ -267,19 +266,21 @@ fn too_large() -> Failure {
     Failure::new(Code::BodyTooLarge, message)
 }
 
-/// The manifest and the bytes of a component, from a form.
-async fn parts(id: &str, mut form: Multipart) -> Answer<(Value, Vec<u8>)> {
-    let incomplete = |_| bad("the component did not arrive whole; send it again");
+/// Reads the manifest and the bytes of a component from a form.
+async fn parts(id: &str, mut form: Multipart) -> ApiResult<(Value, Vec<u8>)> {
+    let incomplete = |_| bad_request("the component did not arrive completely; send it again");
     let (mut manifest, mut wasm) = (None, None);
     while let Some(mut field) = form.next_field().await.map_err(incomplete)? {
         let name = field.name().unwrap_or_default().to_owned();
-        let most = match name.as_str() {
+        let limit = match name.as_str() {
             MANIFEST if manifest.is_none() => MAX_MANIFEST,
             COMPONENT if wasm.is_none() => MAX_COMPONENT,
-            MANIFEST | COMPONENT => return Err(bad(&format!("the part {name} is given twice"))),
+            MANIFEST | COMPONENT => {
+                return Err(bad_request(&format!("the part {name} is given twice")));
+            }
             _ => {
-                return Err(bad(&format!(
-                    "unknown part {name}; there are manifest and component"
+                return Err(bad_request(&format!(
+                    "unknown part {name}; the parts are manifest and component"
                 )));
             }
         };
@@ -289,10 +290,10 @@ async fn parts(id: &str, mut form: Multipart) -> Answer<(Value, Vec<u8>)> {
         let mut content = Vec::new();
         while let Some(piece) = field.chunk().await.map_err(incomplete)? {
             content.extend_from_slice(&piece);
-            if content.len() as u64 > most {
+            if content.len() as u64 > limit {
                 return Err(match name.as_str() {
                     COMPONENT => too_large(),
-                    _ => bad("the manifest is larger than 1 MiB"),
+                    _ => bad_request("the manifest is larger than 1 MiB"),
                 });
             }
         }
@@ -302,42 +303,48 @@ async fn parts(id: &str, mut form: Multipart) -> Answer<(Value, Vec<u8>)> {
         }
     }
     let manifest = manifest.ok_or_else(|| {
-        bad(&format!(
-            "the part `manifest` is missing: what calls the component and what it may use, like {{\"component\": {{\"{id}\": {{}}}}, \"trigger\": {{\"http\": [{{\"route\": \"/{id}\", \"component\": \"{id}\"}}]}}}}"
+        bad_request(&format!(
+            "the part `manifest` is missing; it says what calls the component and what it may use, like {{\"component\": {{\"{id}\": {{}}}}, \"trigger\": {{\"http\": [{{\"route\": \"/{id}\", \"component\": \"{id}\"}}]}}}}"
         ))
     })?;
-    let wasm = wasm.ok_or_else(|| bad("the part `component` is missing: the component's bytes"))?;
+    let wasm = wasm.ok_or_else(|| {
+        bad_request("the part `component` is missing; it has the component's bytes")
+    })?;
     Ok((manifest, wasm))
 }
 
-fn parse(content: &[u8], is_toml: bool) -> Answer<Value> {
-    let text = std::str::from_utf8(content).map_err(|_| bad("the manifest is not UTF-8"))?;
+fn parse(content: &[u8], is_toml: bool) -> ApiResult<Value> {
+    let text =
+        std::str::from_utf8(content).map_err(|_| bad_request("the manifest is not UTF-8"))?;
     match is_toml {
-        true => {
-            toml::from_str(text).map_err(|error| bad(&format!("the manifest is not TOML: {error}")))
-        }
+        true => toml::from_str(text)
+            .map_err(|error| bad_request(&format!("the manifest is not TOML: {error}"))),
         false => serde_json::from_str(text)
-            .map_err(|error| bad(&format!("the manifest is not JSON: {error}"))),
+            .map_err(|error| bad_request(&format!("the manifest is not JSON: {error}"))),
     }
 }
 
 async fn remove(
-    State(shared): Shares,
+    State(shared): SharedState,
     Id(id): Id,
     Query(parameters): Query<Parameters>,
-) -> Answer<Json<Removed>> {
+) -> ApiResult<Json<Removed>> {
     none(&parameters)?;
     shared.deployments.remove(&id).await.map_err(failure)?;
     Ok(Json(Removed { id, removed: true }))
 }
 
 async fn rollback(
-    State(shared): Shares,
+    State(shared): SharedState,
     Id(id): Id,
     Query(parameters): Query<Parameters>,
-) -> Answer<Json<Serving>> {
-    let revision = one(&parameters, "revision")?
-        .map(|value| value.parse().map_err(|_| bad("revision must be a number")))
+) -> ApiResult<Json<Serving>> {
+    let revision = optional(&parameters, "revision")?
+        .map(|value| {
+            value
+                .parse()
+                .map_err(|_| bad_request("revision must be a number"))
+        })
         .transpose()?;
     let revision = shared.deployments.rollback(&id, revision).await;
     let revision = revision.map_err(failure)?;
@@ -345,12 +352,12 @@ async fn rollback(
 }
 
 async fn logs(
-    State(shared): Shares,
+    State(shared): SharedState,
     Id(id): Id,
     Query(parameters): Query<Parameters>,
-) -> Answer<Response<Body>> {
-    let follow = match one(&parameters, "follow")? {
-        Some(value) => flag("follow", value)?,
+) -> ApiResult<Response<Body>> {
+    let follow = match optional(&parameters, "follow")? {
+        Some(value) => boolean("follow", value)?,
         None => false,
     };
     let application = shared.deployments.application().load_full();
@@ -360,18 +367,18 @@ async fn logs(
     let text = |line: &Line| serde_json::to_string(line).map(|text| format!("{text}\n"));
     let last = stream::iter(last.iter().map(text).collect::<Vec<_>>());
     let body = if follow {
-        let to_come = stream::unfold(live, move |mut live| async move {
+        let live = stream::unfold(live, move |mut live| async move {
             loop {
                 match live.recv().await {
                     Ok(line) => return Some((text(&line), live)),
-                    // The reader is slower than the component prints: it is told by what comes next.
+                    // The reader is slower than the component prints: skip the lines it missed.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return None,
                 }
             }
         });
         let stop = shared.stop.clone();
-        Body::from_stream(last.chain(to_come).take_until(stop.cancelled_owned()))
+        Body::from_stream(last.chain(live).take_until(stop.cancelled_owned()))
     } else {
         Body::from_stream(last)
     };

@@ -1,4 +1,4 @@
-//! The bytes of a component: read from files, and composed with what it depends on.
+//! The bytes of a component: read from files and composed with its dependencies.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use fetch::components::{MAX_COMPONENT, check_component};
 use manifest::{Dependency, Implementation, Manifest, Source};
 
-use crate::capabilities::{Capabilities, selected};
+use crate::capabilities::{Capabilities, selected_files};
 use crate::engine::{Part, compose};
 
-/// The files of this machine that an application is made of, beside its manifest. Those that cannot be found are left
-/// out: loading says what is wrong with them.
+/// Returns the local files that an application is made of, apart from its manifest. Missing ones are left out: loading reports
+/// them.
 #[must_use]
 pub fn files_of(manifest: &Manifest) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -27,12 +27,12 @@ pub fn files_of(manifest: &Manifest) -> Vec<PathBuf> {
             }
         });
         files.extend(paths.map(|path| manifest.folder.join(path)));
-        files.extend(selected(manifest, component).unwrap_or_default());
+        files.extend(selected_files(manifest, component).unwrap_or_default());
     }
     files
 }
 
-/// The bytes of a component, composed with what it depends on. Those `known` already are not composed again.
+/// Returns the bytes of a component, composed with its dependencies. Components in `known` are not composed again.
 pub(super) fn composed(
     manifest: &Manifest,
     id: &str,
@@ -46,8 +46,8 @@ pub(super) fn composed(
         anyhow::bail!("component {id}: {} was not fetched", &entry.source);
     };
     let wasm = read(manifest, path, id)?;
-    let mut whole = wasm.len() as u64;
-    // One instance of a dependency answers all the imports that name it.
+    let mut size = wasm.len() as u64;
+    // One instance of a dependency satisfies all imports that name it.
     let mut parts: BTreeMap<String, Part> = BTreeMap::new();
     for (import, dependency) in &entry.dependencies {
         let name = dependency_name(dependency);
@@ -59,26 +59,26 @@ pub(super) fn composed(
                     Implementation::Component(other) => composed(manifest, other, known)?,
                     Implementation::Path(path) => read(manifest, path, id)?,
                 };
-                whole += wasm.len() as u64;
+                size += wasm.len() as u64;
                 anyhow::ensure!(
-                    whole <= MAX_COMPONENT,
-                    "component {id} has more than {} MiB with its dependencies, and theirs; give it fewer of them",
+                    size <= MAX_COMPONENT,
+                    "component {id} has more than {} MiB with its dependencies and theirs; reduce them",
                     MAX_COMPONENT >> 20
                 );
                 vacant.insert(Part {
                     name,
                     wasm,
                     inherits,
-                    answers: Vec::new(),
+                    imports: Vec::new(),
                 })
             }
         };
         part.inherits &= inherits;
-        part.answers
+        part.imports
             .push((import.clone(), dependency.export.clone()));
     }
     let wasm = compose(id, wasm, parts.into_values().collect(), |import| {
-        Capabilities::gives(entry, import)
+        Capabilities::grants_access(entry, import)
     })?;
     known.insert(id.to_owned(), wasm.clone());
     Ok(wasm)

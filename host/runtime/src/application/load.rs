@@ -1,4 +1,4 @@
-//! From a manifest to an application.
+//! Loading an application from a manifest.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,18 +18,18 @@ use crate::engine::{Component, Engine};
 use crate::invocation::{Invocations, Target};
 use crate::triggers::{self, Handlers, Tables};
 
-/// The host: the engine, and what it lends to components.
+/// The host: the engine with its capabilities, and the invocations of all components.
 pub struct Host {
     engine: Arc<Engine>,
     invocations: Arc<Invocations>,
 }
 
 impl Host {
-    /// Makes a host with room for `instances` component instances at once, and its compiled code in the folder `cache`. What it
-    /// reports of its components is read from `metrics`, the recorder of this process.
+    /// Creates a host with at most `instances` concurrent component instances, and the folder `cache` for compiled code. Reports
+    /// on its components are read from `metrics`, the recorder of this process.
     ///
-    /// Components are compiled by another process of the same program, which is called with
-    /// [`COMPILE_COMPONENT`](crate::COMPILE_COMPONENT) and has to call [`compile_component`](crate::compile_component) then.
+    /// Components are compiled by another process of the same program: when started with
+    /// [`COMPILE_COMPONENT`](crate::COMPILE_COMPONENT), it must call [`compile_component`](crate::compile_component).
     ///
     /// # Errors
     /// When the engine cannot be set up or the folder cannot be written.
@@ -45,34 +45,34 @@ impl Host {
         })
     }
 
-    /// Waits until components are done with every request, also with what they do after their answers, or for this long.
-    /// Returns whether they are.
-    pub async fn finish(&self, within: Duration) -> bool {
-        self.invocations.finish(within).await
+    /// Waits until all requests are finished, including what components do after their responses, but at most for `timeout`.
+    /// Returns whether all are.
+    pub async fn finish(&self, timeout: Duration) -> bool {
+        self.invocations.finish(timeout).await
     }
 
-    /// Whether component instances come from a pool of reserved memory.
+    /// Returns whether component instances come from a pool of reserved memory.
     #[must_use]
     pub fn pooling(&self) -> bool {
         self.engine.pooling()
     }
 
-    /// Loads every component of the manifest that a trigger names, unless it can be taken over.
+    /// Loads every component of the manifest that a trigger names, reusing loaded ones as `reuse` allows.
     ///
     /// # Errors
-    /// When a source cannot be read, composed, compiled or linked, when it lacks a grant, or when routes clash; or when it is
-    /// `abandoned` meanwhile.
+    /// When a source cannot be read, composed, compiled or linked, when it lacks a grant, when routes clash, or when `cancel`
+    /// is cancelled.
     pub fn load(
         &self,
         manifest: &Manifest,
         reuse: Reuse<'_>,
-        abandoned: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> anyhow::Result<Application> {
         let mut components = BTreeMap::new();
         for id in triggers::components(manifest) {
-            let loaded = match reuse.certain(manifest, id) {
+            let loaded = match reuse.unconditional(manifest, id) {
                 Some(loaded) => loaded.clone(),
-                None => self.component(manifest, id, reuse.possible(id), abandoned)?,
+                None => self.component(manifest, id, reuse.candidate(id), cancel)?,
             };
             components.insert(id.to_owned(), loaded);
         }
@@ -87,13 +87,13 @@ impl Host {
         })
     }
 
-    /// A component, made anew unless the `present` one was made of the same.
+    /// Loads a component, unless `current` has the same origin and can be reused.
     fn component(
         &self,
         manifest: &Manifest,
         id: &str,
-        present: Option<&Loaded>,
-        abandoned: &CancellationToken,
+        current: Option<&Loaded>,
+        cancel: &CancellationToken,
     ) -> anyhow::Result<Loaded> {
         let wasm = composed(manifest, id, &mut BTreeMap::new())?;
         let entry = &manifest.components[id];
@@ -105,11 +105,11 @@ impl Host {
             wasm: Digest::of(&wasm),
             files: grants.files().map(Path::to_path_buf),
         };
-        if let Some(present) = present.filter(|present| *present.origin == origin) {
-            let handlers = Handlers::new(manifest, &present.component, Some(&present.handlers))?;
+        if let Some(current) = current.filter(|current| *current.origin == origin) {
+            let handlers = Handlers::new(manifest, &current.component, Some(&current.handlers))?;
             return Ok(Loaded {
                 handlers,
-                ..present.clone()
+                ..current.clone()
             });
         }
         let limits = entry.tool.whisper_host.limits.clone();
@@ -120,11 +120,11 @@ impl Host {
             grants,
             &wasm,
             |outline| triggers::check(manifest, id, outline),
-            abandoned,
+            cancel,
         )?;
         let component = Arc::new(component);
         let handlers = Handlers::new(manifest, &component, None)?;
-        component.keep(code);
+        component.cache_code(code);
         Ok(Loaded {
             component,
             handlers,

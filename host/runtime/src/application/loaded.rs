@@ -9,7 +9,7 @@ use manifest::{Digest, Variable};
 use crate::engine::Component;
 use crate::triggers::Handlers;
 
-/// A component of an application, and what it was made of.
+/// A loaded component with its origin.
 #[derive(Clone)]
 pub(super) struct Loaded {
     pub(super) component: Arc<Component>,
@@ -17,12 +17,12 @@ pub(super) struct Loaded {
     pub(super) origin: Arc<Origin>,
 }
 
-/// All that a component is made of.
+/// Everything that a component is made from.
 #[derive(PartialEq)]
 pub(super) struct Origin {
     pub(super) entry: manifest::Component,
     pub(super) variables: BTreeMap<String, Variable>,
-    /// Composed with its dependencies.
+    /// Digest of the bytes, composed with its dependencies.
     pub(super) wasm: Digest,
     pub(super) files: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Applications: loading them from a manifest, composing their components, and taking over what has not changed.
+//! Applications: loaded from a manifest, with components composed and unchanged ones reused.
 
 mod compose;
 mod load;

@@ -1,5 +1,5 @@
-//! An application: a manifest whose components are composed, compiled and ready. It never changes; to change what is
-//! served, build another one aside and swap it in.
+//! An application: a manifest whose components are composed, compiled and ready. It is immutable: to change what is served,
+//! another one is built and swapped in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,36 +20,36 @@ pub struct Application {
     pub(super) components: BTreeMap<String, Loaded>,
 }
 
-/// What one component is and may do, for people.
+/// What a component is and may do, for people.
 #[derive(Debug)]
 pub struct ComponentReport {
     /// Its id.
     pub id: String,
     /// The interfaces that its triggers call.
     pub interfaces: Vec<String>,
-    /// What leads to it: routes.
+    /// The routes that lead to it.
     pub routes: Vec<String>,
     /// What it may use.
     pub grants: Vec<String>,
-    /// What it is held to.
+    /// Its limits.
     pub limits: Limits,
     /// Its metrics.
     pub metrics: Snapshot,
 }
 
 impl Application {
-    /// Its name.
+    /// Returns the application's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Lets its triggers call its components: it is served from now on.
+    /// Starts its triggers: it is served from now on.
     pub(crate) fn start(&self) {
         self.tables.start();
     }
 
-    /// A report on each component, by id.
+    /// Reports on each component, by id.
     #[must_use]
     pub fn report(&self) -> Vec<ComponentReport> {
         let report = |(id, loaded): (&String, &Loaded)| {
@@ -66,14 +66,14 @@ impl Application {
         self.components.iter().map(report).collect()
     }
 
-    /// The last lines that a component printed, and those to come.
+    /// Returns the last lines that a component printed, and a receiver of further ones.
     pub(crate) fn lines(&self, id: &str) -> Option<(Vec<Line>, broadcast::Receiver<Line>)> {
         self.components
             .get(id)
             .map(|loaded| loaded.component.target().telemetry.lines.subscribe())
     }
 
-    /// The ids of components that are not in `earlier`, or have been made anew since.
+    /// Returns the ids of components that are not in `earlier` or have been rebuilt since.
     pub(crate) fn changed_since(&self, earlier: &Application) -> Vec<String> {
         let same = |id: &String, loaded: &Loaded| {
             let before = earlier.components.get(id);
@@ -90,15 +90,15 @@ impl Application {
         self.components.get(id)
     }
 
-    /// Makes an instance of each component and drops it.
+    /// Instantiates each component and drops the instance.
     ///
     /// # Errors
-    /// The first component that cannot be instantiated, and why.
+    /// When a component cannot be instantiated.
     pub async fn instantiate_all(&self) -> anyhow::Result<()> {
         self.instantiate_each(self.components.keys()).await
     }
 
-    /// As [`instantiate_all`](Self::instantiate_all), of some.
+    /// Like [`instantiate_all`](Self::instantiate_all), for some components.
     pub(crate) async fn instantiate_each(
         &self,
         ids: impl IntoIterator<Item = &String>,
@@ -109,13 +109,13 @@ impl Application {
         Ok(())
     }
 
-    /// Makes an instance of a component and drops it: what its own initialization does wrong shows here.
+    /// Instantiates a component and drops the instance, so that errors in its initialization show.
     async fn instantiate(&self, id: &str) -> anyhow::Result<()> {
-        let made = match self.components.get(id) {
+        let result = match self.components.get(id) {
             Some(loaded) => loaded.component.instantiate().await,
             None => Err(anyhow::anyhow!("no trigger names it")),
         };
-        made.with_context(|| format!("component {id} cannot be instantiated"))
+        result.with_context(|| format!("component {id} cannot be instantiated"))
     }
 }
 

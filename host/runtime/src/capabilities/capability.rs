@@ -1,4 +1,4 @@
-//! What a capability is.
+//! The trait of capabilities.
 
 use manifest::{Component, Limits, Manifest, Section};
 use wasmtime::component::{Linker, ResourceTable};
@@ -7,26 +7,26 @@ use wasmtime_wasi_http::WasiHttpView;
 
 use super::resources::Resources;
 
-/// Something that the host lends to components.
+/// Something that the host can grant to components.
 pub(crate) trait Capability: Sized {
-    /// Interfaces that a component may import only when it is granted the capability, without versions.
+    /// Interfaces that a component may import only if it is granted the capability, without versions.
     const RESTRICTED: &'static [&'static str] = &[];
-    /// Interfaces that every component may import, but that give nothing without the grant.
+    /// Interfaces that every component may import, but that give access to nothing without the grant, without versions.
     const OPEN: &'static [&'static str] = &[];
-    /// What to write into the manifest to grant it.
+    /// Advice on how to grant it in the manifest.
     const HOW_TO_GRANT: &'static str;
-    /// What the manifest grants one component.
+    /// What a component is granted.
     type Grant: Send + Sync;
-    /// What one instance gets.
+    /// The state of one instance.
     type State: Send;
 
-    /// Makes it of what the host has.
+    /// Creates the capability from the host's resources.
     ///
     /// # Errors
-    /// When something that the host was given cannot be used.
+    /// When a resource cannot be used.
     fn new(resources: &Resources) -> anyhow::Result<Self>;
 
-    /// Its field under `[component.ID.tool.whisper-host]`, if Spin has none for it.
+    /// Returns its field under `[component.ID.tool.whisper-host]`, if Spin has none for it.
     fn section() -> Option<Section> {
         None
     }
@@ -36,33 +36,33 @@ pub(crate) trait Capability: Sized {
         Ok(())
     }
 
-    /// Whether the component's manifest entry grants it.
+    /// Returns whether the component's manifest entry grants it.
     fn is_granted(component: &Component) -> bool;
 
-    /// Reads the grant from the component's manifest entry; none if it is not granted.
+    /// Reads the grant from the component's manifest entry; `None` if it is not granted.
     fn grant(
         &self,
         manifest: &Manifest,
         component: &Component,
     ) -> anyhow::Result<Option<Self::Grant>>;
 
-    /// One line on a grant, for people.
+    /// Describes a grant in one line, for people.
     fn describe(grant: &Self::Grant) -> String;
 
-    /// What an instance of a component with this grant gets.
+    /// Creates the state of an instance of a component with this grant.
     fn state(&self, grant: Option<&Self::Grant>, limits: &Limits) -> Self::State;
 
-    /// Called when an instance begins another invocation. Spans of what the component calls are children of this one.
+    /// Called when an instance starts another invocation, with its span, the parent of the spans of the component's calls.
     fn begin(_: &mut Self::State, _: &tracing::Span) {}
 
-    /// Adds to an instance's WASI context what the grant gives through WASI itself.
+    /// Adds what is granted through WASI itself to an instance's WASI context.
     fn extend(_: &Self::Grant, _: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
         Ok(())
     }
 }
 
-/// An instance, as far as the capability `C` may reach into it.
+/// Access of the capability `C` to an instance.
 pub(crate) trait Access<C: Capability>: WasiView + WasiHttpView + Send + 'static {
-    /// Its state of the capability, and its resources.
+    /// Returns the capability's state, and the instance's table of resources.
     fn access(&mut self) -> (&mut C::State, &mut ResourceTable);
 }

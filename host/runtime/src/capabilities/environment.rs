@@ -1,4 +1,4 @@
-//! Environment variables: what `environment` of a component says, and none of the host's own.
+//! Environment variables: those in `environment` of a component, and none of the host's own.
 
 use manifest::{Component, Limits, Manifest};
 use wasmtime_wasi::WasiCtxBuilder;
@@ -6,7 +6,7 @@ use wasmtime_wasi::WasiCtxBuilder;
 use super::capability::Capability;
 use super::resources::Resources;
 
-/// Lends environment variables.
+/// The capability of environment variables.
 pub struct Environment;
 
 impl Capability for Environment {

@@ -1,8 +1,8 @@
-//! Files: what `files` of a component names, read-only below `/`.
+//! Files: those that `files` of a component names, read-only below `/`.
 //!
-//! The files are copied when the component is loaded, into a folder of the host's own that is named by their content. So
-//! the component sees what was there then, nothing that a link or a later change could bring in, and of the
-//! manifest's folder nothing else. Copies are kept, and verified when they are used again.
+//! The files are copied when the component is loaded, into a folder of the host that is named by their content. So the component
+//! sees a snapshot of them, unaffected by links and later changes, and nothing else of the manifest's folder. Copies are kept, and
+//! verified when they are reused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -26,41 +26,41 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// Where the copies are, under a name made of their content.
+    /// Returns the folder of the copies, named by their content.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 }
 
 impl Files {
-    /// Makes the folder of copies, for its owner alone.
+    /// Creates the folder of copies, accessible to its owner only.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     fn open(folder: &Path) -> anyhow::Result<Self> {
         state::private_folder(folder, "the folder of copies")?;
         Ok(Self(folder.canonicalize()?))
     }
 
-    /// Copies files, by the path they are seen at.
+    /// Copies files, given by their guest paths.
     fn copy(&self, files: &BTreeMap<PathBuf, PathBuf>) -> anyhow::Result<PathBuf> {
         let failed = "cannot copy the files";
-        let there = self.0.join(digest(files, |_, _| Ok(()))?);
-        if there.exists() {
-            if is_intact(&there) {
-                state::mark_used(&there);
-                return Ok(there);
+        let existing = self.0.join(digest(files, |_, _| Ok(()))?);
+        if existing.exists() {
+            if is_intact(&existing) {
+                state::mark_used(&existing);
+                return Ok(existing);
             }
-            tracing::warn!(folder = %there.display(), "copies of files were changed, and are made again");
-            std::fs::remove_dir_all(&there).context(failed)?;
+            tracing::warn!(folder = %existing.display(), "copies of files were changed; copying again");
+            std::fs::remove_dir_all(&existing).context(failed)?;
         }
         let staging = tempfile::Builder::new()
             .prefix(state::STAGING)
             .tempdir_in(&self.0)
             .context(failed)?;
-        // The files may have changed meanwhile: what is copied gives the name.
-        let name = digest(files, |seen_at, content| {
-            let copy = staging.path().join(seen_at);
+        // The files may have changed since: the name is the digest of what is copied.
+        let name = digest(files, |guest_path, content| {
+            let copy = staging.path().join(guest_path);
             if let Some(folder) = copy.parent() {
                 std::fs::create_dir_all(folder)?;
             }
@@ -68,10 +68,10 @@ impl Files {
             copy.write_all(content)?;
             copy.sync_all()
         })?;
-        flush_folders(staging.path(), files.keys()).context(failed)?;
+        sync_folders(staging.path(), files.keys()).context(failed)?;
         let folder = self.0.join(name);
         if let Err(error) = std::fs::rename(staging.path(), &folder)
-            // Another host may have put the same files there meanwhile.
+            // Another host may have copied the same files in the meantime.
             && !is_intact(&folder)
         {
             return Err(error).context(failed);
@@ -83,19 +83,19 @@ impl Files {
     }
 }
 
-/// The SHA-256 of files and of the paths they are seen at, in hexadecimal. Each is shown to `each` on the way.
+/// Returns the SHA-256 of files and their guest paths, in hexadecimal. Calls `each` for each file.
 fn digest(
     files: &BTreeMap<PathBuf, PathBuf>,
     mut each: impl FnMut(&Path, &[u8]) -> std::io::Result<()>,
 ) -> anyhow::Result<String> {
     let mut digest = Sha256::new();
-    for (seen_at, source) in files {
+    for (guest_path, source) in files {
         let content = std::fs::read(source).and_then(|content| {
-            each(seen_at, &content)?;
+            each(guest_path, &content)?;
             Ok(content)
         });
         let content = content.with_context(|| format!("cannot copy {}", source.display()))?;
-        for part in [seen_at.as_os_str().as_encoded_bytes(), &content] {
+        for part in [guest_path.as_os_str().as_encoded_bytes(), &content] {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part);
         }
@@ -103,9 +103,9 @@ fn digest(
     Ok(hex::encode(digest.finalize()))
 }
 
-/// Whether a folder of copies holds what its name says.
+/// Returns whether a folder of copies has the content that its name says.
 fn is_intact(folder: &Path) -> bool {
-    let found = everything_below(folder, Path::new("")).and_then(|files| {
+    let found = files_below(folder, Path::new("")).and_then(|files| {
         let files = files.into_iter().map(|file| {
             let path = folder.join(&file);
             (file, path)
@@ -115,8 +115,8 @@ fn is_intact(folder: &Path) -> bool {
     found.is_ok_and(|name| folder.file_name() == Some(name.as_ref()))
 }
 
-/// Writes the entries of the folders that hold the files in `root` to the disk.
-fn flush_folders<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> std::io::Result<()> {
+/// Flushes the folders that contain `files` below `root` to the disk.
+fn sync_folders<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> std::io::Result<()> {
     let folders: BTreeSet<&Path> = files.flat_map(|file| file.ancestors().skip(1)).collect();
     folders
         .into_iter()
@@ -124,7 +124,7 @@ fn flush_folders<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> s
 }
 
 impl Capability for Files {
-    /// Most toolchains import the file system whether it is used or not; without a grant it is empty.
+    /// Most toolchains import the file system whether or not it is used; without a grant it is empty.
     const OPEN: &'static [&'static str] = &["wasi:filesystem/preopens"];
     const HOW_TO_GRANT: &'static str = "name the files in `files`";
     type Grant = Mount;
@@ -165,20 +165,23 @@ impl Capability for Files {
     }
 }
 
-/// Paths of the files that a component's entry selects.
-pub(crate) fn selected(manifest: &Manifest, component: &Component) -> anyhow::Result<Vec<PathBuf>> {
+/// Returns the paths of the files that a component's manifest entry selects.
+pub(crate) fn selected_files(
+    manifest: &Manifest,
+    component: &Component,
+) -> anyhow::Result<Vec<PathBuf>> {
     let selection = Selection::of(&manifest.folder, component)?;
     Ok(selection.files.into_values().collect())
 }
 
-/// The files that a component's entry selects.
+/// The files that a component's manifest entry selects.
 struct Selection<'a> {
     /// The manifest's folder, for messages.
     folder: &'a Path,
-    /// The manifest's folder, without links.
+    /// The manifest's folder, canonicalized.
     root: PathBuf,
     exclude: &'a [Pattern],
-    /// Where each is seen, relative to `/`, and where it lies.
+    /// Guest path of each file, relative to `/`, and its path on the host.
     files: BTreeMap<PathBuf, PathBuf>,
 }
 
@@ -208,13 +211,13 @@ impl<'a> Selection<'a> {
         Ok(selection)
     }
 
-    /// What matches keeps its place. A folder that is named, not matched, stands for everything in it.
+    /// Adds what matches, at its own path. A folder given by name, not by wildcards, stands for everything in it.
     fn add_pattern(&mut self, pattern: &Pattern) -> anyhow::Result<()> {
         let path = Path::new(pattern.as_str());
         if self.root.join(path).exists() {
             return self.add_path(path, path);
         }
-        let matches: Vec<PathBuf> = everything_below(&self.root, &self.fixed_part(path))?
+        let matches: Vec<PathBuf> = files_below(&self.root, &self.literal_prefix(path))?
             .into_iter()
             .filter(|file| pattern.matches(file))
             .collect();
@@ -230,11 +233,11 @@ impl<'a> Selection<'a> {
         Ok(())
     }
 
-    /// A file, or everything in a folder, seen at `seen_at`.
-    fn add_path(&mut self, source: &Path, seen_at: &Path) -> anyhow::Result<()> {
+    /// Adds a file, or everything in a folder, at `guest_path`.
+    fn add_path(&mut self, source: &Path, guest_path: &Path) -> anyhow::Result<()> {
         let path = self.root.join(source);
         if path.is_file() {
-            return self.add(seen_at.to_path_buf(), source);
+            return self.add(guest_path.to_path_buf(), source);
         }
         anyhow::ensure!(
             path.is_dir(),
@@ -242,15 +245,15 @@ impl<'a> Selection<'a> {
             source.display(),
             self.folder.display()
         );
-        for file in everything_below(&self.root, source)? {
+        for file in files_below(&self.root, source)? {
             let below = file.strip_prefix(source)?;
-            self.add(seen_at.join(below), &file)?;
+            self.add(guest_path.join(below), &file)?;
         }
         Ok(())
     }
 
-    /// One file, unless it is excluded.
-    fn add(&mut self, seen_at: PathBuf, source: &Path) -> anyhow::Result<()> {
+    /// Adds one file, unless it is excluded.
+    fn add(&mut self, guest_path: PathBuf, source: &Path) -> anyhow::Result<()> {
         if self.exclude.iter().any(|pattern| pattern.matches(source)) {
             return Ok(());
         }
@@ -261,34 +264,34 @@ impl<'a> Selection<'a> {
             .with_context(|| format!("files: cannot read \"{}\"", source.display()))?;
         anyhow::ensure!(
             path.starts_with(&self.root),
-            "files: \"{}\" is a link that leads out of {}; put a copy in its place, or exclude it",
+            "files: \"{}\" is a link that leads out of {}; replace it by a copy, or exclude it",
             source.display(),
             self.folder.display()
         );
         anyhow::ensure!(
             path.is_file(),
-            "files: \"{}\" is no regular file; exclude it with `exclude_files`",
+            "files: \"{}\" is not a regular file; exclude it with `exclude_files`",
             source.display()
         );
-        let shown = |path: &Path| {
+        let display = |path: &Path| {
             let relative = path.strip_prefix(&self.root).unwrap_or(path);
             relative.display().to_string()
         };
-        if let Some(other) = self.files.insert(seen_at.clone(), path.clone())
+        if let Some(other) = self.files.insert(guest_path.clone(), path.clone())
             && other != path
         {
             anyhow::bail!(
                 "files: both \"{}\" and \"{}\" would be seen at /{}; give one of them another destination",
-                shown(&other),
-                shown(&path),
-                seen_at.display()
+                display(&other),
+                display(&path),
+                guest_path.display()
             );
         }
         Ok(())
     }
 
-    /// The folder that everything which a pattern can match lies in: its segments before the first with a wildcard.
-    fn fixed_part(&self, pattern: &Path) -> PathBuf {
+    /// Returns the folder of all possible matches: the pattern's segments before the first one with a wildcard.
+    fn literal_prefix(&self, pattern: &Path) -> PathBuf {
         pattern
             .iter()
             .take_while(|segment| !segment.to_string_lossy().contains(['*', '?', '[']))
@@ -296,9 +299,9 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// The files in a folder and in those below it, relative to `root` and in order. Links to folders are not followed: they might lead in a
-/// circle.
-fn everything_below(root: &Path, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Returns the files in a folder, recursively, sorted and relative to `root`. Links to folders are not followed: they could form a
+/// cycle.
+fn files_below(root: &Path, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -328,7 +331,7 @@ mod tests {
     use super::{Files, Selection};
     use manifest::Component;
 
-    /// A folder with `a/one.txt`, `a/two.md`, `a/b/three.txt` and `top.txt`.
+    /// Creates a folder with `a/one.txt`, `a/two.md`, `a/b/three.txt` and `top.txt`.
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
@@ -350,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_and_folders_keep_their_place_and_placements_do_not() {
+    fn patterns_and_folders_keep_their_paths_and_placements_do_not() {
         let folder = folder();
         let selected = |fields| select(folder.path(), fields).unwrap();
         assert_eq!(selected("files = ['a/*.txt']"), ["a/one.txt"]);
@@ -377,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_an_error() {
+    fn missing_files_are_an_error() {
         let folder = folder();
         for fields in [
             "files = ['b/*.txt']",
@@ -389,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn no_link_leads_out_of_the_folder() {
+    fn links_out_of_the_folder_are_refused() {
         let folder = folder();
         let outside = tempfile::tempdir().unwrap();
         std::fs::write(outside.path().join("secret.txt"), "secret").unwrap();

@@ -13,16 +13,16 @@ use super::resources::Resources;
 use super::transcription::Transcription;
 use manifest::{Component, Limits, Manifest};
 
-/// The loaded models, by the id that `ai_models` grants them under.
+/// The loaded models, by the id used in `ai_models`.
 pub struct Inference(BTreeMap<String, Arc<Engine>>);
 
 /// The models that one component may use; the first is its default.
 pub(crate) type Models = Arc<[(String, Arc<Engine>)]>;
 
-/// Transcriptions that one instance may have at once: their frames are held by the host, outside of its memory limit.
+/// Limit on concurrent transcriptions of one instance: the host holds their frames, outside of the instance's memory limit.
 const MAX_TRANSCRIPTIONS: usize = 4;
 
-/// The models, for an instance that may use them, and how many transcriptions it has.
+/// An instance's models and its number of transcriptions.
 pub(crate) struct State {
     models: Models,
     transcriptions: usize,
@@ -35,7 +35,7 @@ pub(crate) struct View<'a> {
     table: &'a mut ResourceTable,
 }
 
-/// Tells the linker what of an instance the interface works on.
+/// Tells the linker which part of an instance the interface works on.
 struct Access;
 
 impl HasData for Access {
@@ -71,11 +71,11 @@ impl Capability for Inference {
                 Some(engine) => Ok((id.clone(), Arc::clone(engine))),
                 None if self.0.is_empty() => anyhow::bail!(
                     "ai_models names \"{id}\", but this host was started without a model, because no component of its \
-                     manifest names one; let one do so, and start it again"
+                     manifest names one; name one in the manifest, and restart the host"
                 ),
                 None => anyhow::bail!(
                     "ai_models names \"{id}\", but the models of this host are: {}; name one of them, or start the host with \
-                     `--model {id}=MODEL` beside the others",
+                     `--model {id}=MODEL` in addition to the others",
                     self.0.keys().cloned().collect::<Vec<_>>().join(", ")
                 ),
             })
@@ -272,7 +272,7 @@ impl From<inference::Segment> for wit::Segment {
             no_speech_prob: segment.no_speech_prob,
             compression_ratio: segment.compression_ratio,
             temperature: segment.temperature,
-            // Models with cross-attention outputs are refused when word times are asked for.
+            // Options with word timestamps are refused.
             words: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
-//! What the host can lend to a component. Each capability is one module of one shape: the interfaces it provides, how it
-//! is linked, which part of the manifest grants it, and what one instance gets.
+//! Capabilities that the host can grant to a component. Each is a module that implements [`Capability`]: the interfaces it
+//! provides, how they are linked, which part of the manifest grants it, and its state per instance.
 //!
-//! To add one: a module that implements [`Capability`], and a line in the list below.
+//! To add one, implement [`Capability`] in a new module, and add a line to the list below.
 
 mod bindings;
 mod capability;
@@ -25,7 +25,7 @@ use capability::{Access, Capability};
 
 use environment::Environment;
 use files::Files;
-pub(crate) use files::{Mount, selected};
+pub(crate) use files::{Mount, selected_files};
 use inference::Inference;
 use outbound_http::OutboundHttp;
 pub(crate) use outbound_http::State as OutboundState;
@@ -45,24 +45,24 @@ macro_rules! capabilities {
             $($name: Option<<$capability as Capability>::Grant>,)*
         }
 
-        /// What an instance has of each capability.
+        /// The state of each capability of an instance.
         pub(crate) struct States {
             $(
-                #[allow(dead_code, reason = "what a capability gives through WASI needs no state")]
+                #[allow(dead_code, reason = "capabilities provided through WASI need no state")]
                 pub(crate) $name: <$capability as Capability>::State,
             )*
         }
 
         impl Capabilities {
-            /// Makes them of what the host has.
+            /// Creates the capabilities from the host's resources.
             ///
             /// # Errors
-            /// When something that the host was given cannot be used.
+            /// When a resource cannot be used.
             pub fn new(resources: &Resources) -> anyhow::Result<Self> {
                 Ok(Self { $($name: <$capability as Capability>::new(resources)?,)* })
             }
 
-            /// What each capability has under `[component.ID.tool.whisper-host]`.
+            /// Returns the fields of the capabilities under `[component.ID.tool.whisper-host]`.
             pub(crate) fn sections() -> Vec<Section> {
                 let mut sections = Vec::new();
                 $(sections.extend(<$capability as Capability>::section());)*
@@ -86,13 +86,13 @@ macro_rules! capabilities {
                 States { $($name: self.$name.state(grants.$name.as_ref(), limits),)* }
             }
 
-            /// Whether an interface may be imported only when it is granted.
+            /// Returns whether an interface may be imported only if it is granted.
             pub(crate) fn is_restricted(interface: &str) -> bool {
                 $(contains(<$capability as Capability>::RESTRICTED, interface))||*
             }
 
-            /// Whether an interface gives access to something that is granted to the component with this manifest entry, or might be.
-            pub(crate) fn gives(component: &Component, interface: &str) -> bool {
+            /// Returns whether an interface gives access to something that this manifest entry grants, or could grant.
+            pub(crate) fn grants_access(component: &Component, interface: &str) -> bool {
                 $(contains(<$capability as Capability>::RESTRICTED, interface)
                     || contains(<$capability as Capability>::OPEN, interface)
                         && <$capability as Capability>::is_granted(component))||*
@@ -100,7 +100,7 @@ macro_rules! capabilities {
         }
 
         impl States {
-            /// The instance begins another invocation, with this span.
+            /// Called when another invocation starts, with its span.
             pub(crate) fn begin(&mut self, span: &tracing::Span) {
                 $(<$capability as Capability>::begin(&mut self.$name, span);)*
             }
@@ -114,7 +114,7 @@ macro_rules! capabilities {
         })*
 
         impl Grants {
-            /// How to grant the interface `import`, where that is needed and was not done.
+            /// Returns how to grant the interface `import`, if it needs a grant that is missing.
             pub(crate) fn missing(&self, import: &str) -> Option<&'static str> {
                 $(if self.$name.is_none() && contains(<$capability as Capability>::RESTRICTED, import) {
                     return Some(<$capability as Capability>::HOW_TO_GRANT);
@@ -122,7 +122,7 @@ macro_rules! capabilities {
                 None
             }
 
-            /// Adds to an instance's WASI context what the grants give through WASI itself.
+            /// Adds what is granted through WASI itself to an instance's WASI context.
             pub(crate) fn extend(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
                 $(if let Some(grant) = &self.$name {
                     <$capability as Capability>::extend(grant, wasi)?;
@@ -130,7 +130,7 @@ macro_rules! capabilities {
                 Ok(())
             }
 
-            /// A line for each grant.
+            /// Describes each grant in one line.
             pub(crate) fn describe(&self) -> Vec<String> {
                 let mut lines = Vec::new();
                 $(lines.extend(self.$name.as_ref().map(<$capability as Capability>::describe));)*
@@ -150,13 +150,13 @@ capabilities! {
 }
 
 impl Grants {
-    /// The folder, named by its content, of the files that the component sees.
+    /// Returns the folder of the component's files, named by its content.
     pub(crate) fn files(&self) -> Option<&Path> {
         self.files.as_ref().map(Mount::folder)
     }
 }
 
-/// An instance that has a state of each capability.
+/// An instance with the states of all capabilities.
 pub(crate) trait HasStates: WasiView + WasiHttpView + Send + 'static {
     fn states(&mut self) -> (&mut States, &mut ResourceTable);
 }

@@ -1,20 +1,20 @@
-//! What the host has for capabilities to lend.
+//! The host's resources that capabilities use.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What the capabilities are made of.
+/// The resources that capabilities are created from.
 pub struct Resources {
-    /// The loaded models, by the id that `ai_models` grants them under.
+    /// The loaded models, by the id used in `ai_models`.
     pub models: BTreeMap<String, Arc<inference::Engine>>,
     /// The store of points.
     pub store: Arc<timeseries::Store>,
     /// Environment variables of the host. `SPIN_VARIABLE_API_TOKEN` is the value of the application variable `api_token`.
     pub environment: Vec<(OsString, OsString)>,
-    /// PEM files of certificate authorities that outbound requests trust beside those of Mozilla's list.
+    /// PEM files of certificate authorities that outbound requests trust in addition to Mozilla's list.
     pub outbound_authorities: Vec<PathBuf>,
-    /// Folder for copies of components' files.
+    /// Folder of the copies of components' files.
     pub files: PathBuf,
 }

@@ -10,19 +10,19 @@ use super::capability::{self, Capability};
 use super::resources::Resources;
 use manifest::{Component, Limits, Manifest, Section};
 
-/// `timeseries = true`.
+/// The field `timeseries = true`.
 const FIELD: &str = "timeseries";
 
-/// The store that the host was started with.
+/// The host's store.
 pub struct Timeseries(Arc<timeseries::Store>);
 
-/// The store, for a component that may use it.
+/// The store, if the component may use it.
 pub(crate) struct State {
     store: Option<Arc<timeseries::Store>>,
     span: Span,
 }
 
-/// Tells the linker what of an instance the interface works on.
+/// Tells the linker which part of an instance the interface works on.
 struct Access;
 
 impl HasData for Access {

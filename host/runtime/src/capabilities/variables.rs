@@ -1,6 +1,6 @@
-//! Variables: `wasi:config/store` and `fermyon:spin/variables`, for what `[component.ID.variables]` names and nothing else.
+//! Variables: `wasi:config/store` and `fermyon:spin/variables`, for those in `[component.ID.variables]` only.
 //!
-//! Their values are made once, when the component is loaded, of the application's variables, which come from the host's
+//! Values are resolved once, when the component is loaded, from the application's variables, which come from the host's
 //! environment. No value is ever logged or part of an error, secret or not.
 
 use std::collections::BTreeMap;
@@ -15,15 +15,15 @@ use super::capability::{self, Capability};
 use super::resources::Resources;
 use manifest::{Component, Limits, Manifest, Template, Variable, invalid_name};
 
-/// What stands in front of a variable's name, in capitals, in the host's environment. Spin's own prefix: these values
-/// belong to the application, which may run under either.
+/// Prefix of the host's environment variables that set application variables; the variable's name follows in upper case. It is
+/// Spin's prefix, as the application may run under either.
 const PREFIX: &str = "SPIN_VARIABLE_";
 
-/// The values that were set for application variables.
+/// Values of application variables from the environment.
 #[derive(Clone)]
 pub struct Variables(Arc<BTreeMap<String, OsString>>);
 
-/// The variables of one component.
+/// The variables of one component, in the forms of both interfaces.
 pub(crate) struct Values {
     spin: BTreeMap<String, String>,
     wasi: WasiConfigVariables,
@@ -31,7 +31,7 @@ pub(crate) struct Values {
 
 pub(crate) struct State(Arc<Values>);
 
-/// Tells the linker what of an instance the interface works on.
+/// Tells the linker which part of an instance the interface works on.
 struct Access;
 
 impl HasData for Access {
@@ -39,7 +39,7 @@ impl HasData for Access {
 }
 
 impl Variables {
-    /// The values in an environment: `SPIN_VARIABLE_API_TOKEN` is that of the variable `api_token`.
+    /// Reads values from an environment: `SPIN_VARIABLE_API_TOKEN` is the value of the variable `api_token`.
     pub(super) fn from_environment(
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Self {
@@ -52,7 +52,7 @@ impl Variables {
         ))
     }
 
-    /// A template's text, with the values of the application variables it names.
+    /// Resolves a template with the values of application variables.
     pub(super) fn resolve(
         &self,
         manifest: &Manifest,
@@ -67,7 +67,7 @@ impl Variables {
         })
     }
 
-    /// The value of an application variable. Errors name it, never its value.
+    /// Returns the value of an application variable. Errors never contain the value.
     fn value(&self, name: &str, variable: &Variable) -> anyhow::Result<String> {
         let environment = || format!("{PREFIX}{}", name.to_ascii_uppercase());
         match (self.0.get(name), &variable.default) {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_comes_from_the_environment_or_else_from_the_default() {
+    fn the_environment_overrides_the_default() {
         let variables = variables(&[("SPIN_VARIABLE_API_TOKEN", b"set"), ("OTHER", b"x")]);
         let value = |name: &str| variables.value(name, &variable(Some("default"))).unwrap();
         assert_eq!(value("api_token"), "set");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_required_variable_without_a_value_is_an_error_that_says_what_to_set() {
+    fn an_error_says_how_to_set_a_required_variable() {
         let error = variables(&[])
             .value("api_token", &variable(None))
             .unwrap_err();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_utf8_is_refused_without_being_shown() {
+    fn a_value_that_is_not_utf8_is_refused_but_not_shown() {
         let variables = variables(&[("SPIN_VARIABLE_KEY", b"hunter2\xff")]);
         let error = variables.value("key", &variable(None)).unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"));

@@ -1,4 +1,4 @@
-//! The application that is served, and changes of it.
+//! The application that is served, and changes to it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,60 +18,64 @@ use crate::application::{Application, Host, Reuse};
 use crate::format::format;
 use crate::triggers::http::HasRoutes as _;
 
-/// The application that is served, and what changes it.
+/// The application that is served, and the operations that change it.
 pub struct Deployments {
     host: Arc<Host>,
     folder: Folder,
-    /// What the application is made of. Whoever holds the lock changes the application and the record.
+    /// The sources of the application. The lock also guards changes to the application and the record.
     parts: Mutex<Parts>,
     /// Held while an application is loaded.
     loading: Arc<std::sync::Mutex<()>>,
-    /// What is deployed. Read without waiting for a change that is being made.
+    /// What is deployed. Can be read while a change is in progress.
     record: ArcSwap<Record>,
     application: Arc<ArcSwap<Application>>,
 }
 
 struct Parts {
-    /// The components of `spin.toml`, which deployed ones are added to.
+    /// The manifest `spin.toml`, without deployed components.
     manifest: Manifest,
-    /// The deployed components that could be loaded. Those that could not are no obstacle to changing these.
+    /// The deployed components that could be loaded. Those that could not do not block changes to these.
     served: BTreeSet<String>,
 }
 
-/// Why a change was refused. Nothing has changed.
+/// Why a change failed. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// The component or what was said with it is at fault; the text says what to change.
+    /// The component or its settings are at fault; the text says what to change.
     #[error("{0}")]
     Refused(String),
-    /// There is no such component or revision.
+    /// The component or the revision does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// The host is at fault.
+    /// The host failed.
     #[error("{0}")]
     Failed(String),
 }
 
 impl Deployments {
-    /// Loads the manifest, and what was deployed before from the folder `state`.
+    /// Loads the manifest, and earlier deployments from the folder `state`.
     ///
-    /// A deployed component that can no longer be loaded, because the manifest or the host's models have changed, is left
-    /// out with an error in the log; it stays deployed, and can be rolled back or replaced.
+    /// A deployed component that can no longer be loaded, because the manifest or the host's models have changed, is skipped with
+    /// an error in the log; it stays deployed, and can be rolled back or replaced.
     ///
     /// # Errors
-    /// When the manifest cannot be loaded, or the folder holds something else.
+    /// When the manifest cannot be loaded, or the folder cannot be read.
     pub fn open(host: Host, manifest: Manifest, state: &Path) -> anyhow::Result<Self> {
         let (folder, record) = Folder::open(state)?;
         folder.remove_unused(&record);
-        let to_the_end = CancellationToken::new();
-        let mut application = host.load(&manifest, Reuse::Nothing, &to_the_end)?;
+        let never_cancelled = CancellationToken::new();
+        let mut application = host.load(&manifest, Reuse::Nothing, &never_cancelled)?;
         let mut served = BTreeSet::new();
         for id in by_dependency(&record) {
             served.insert(id.clone());
-            let next = intact(&folder, &record, &id)
-                .and_then(|()| effective(&manifest, &folder, &only(&record, &served)))
+            let next = verify_current(&folder, &record, &id)
+                .and_then(|()| effective(&manifest, &folder, &restricted(&record, &served)))
                 .and_then(|manifest| {
-                    host.load(&manifest, Reuse::Except(&application, &id), &to_the_end)
+                    host.load(
+                        &manifest,
+                        Reuse::Except(&application, &id),
+                        &never_cancelled,
+                    )
                 });
             match next {
                 Ok(next) => application = next,
@@ -95,11 +99,11 @@ impl Deployments {
         })
     }
 
-    /// Makes an instance of each component once, as `Application::instantiate_all`. A deployed one that fails is served all
-    /// the same, with an error in the log: what it lacks may come back, and it can be replaced meanwhile.
+    /// Instantiates each component once, like `Application::instantiate_all`. A deployed component that fails is served anyway,
+    /// with an error in the log: the cause may be temporary, and it can be replaced.
     ///
     /// # Errors
-    /// The first component of the manifest that cannot be instantiated, and why.
+    /// When a component of the manifest cannot be instantiated.
     pub async fn instantiate_all(&self) -> anyhow::Result<()> {
         let parts = self.parts.lock().await;
         let application = self.application.load_full();
@@ -114,26 +118,25 @@ impl Deployments {
         Ok(())
     }
 
-    /// Lets triggers call components, now that everything is ready.
+    /// Starts the triggers.
     pub fn start(&self) {
         self.application.load().start();
     }
 
-    /// Puts another manifest in the place of the present one. Components that have not changed go on as they are. Answers
-    /// the ids of those that were made anew.
+    /// Replaces the manifest. Unchanged components are reused. Returns the ids of the others.
     ///
     /// # Errors
-    /// [`DeployError::Refused`] when it cannot be loaded as a whole, together with what is deployed and served now.
+    /// [`DeployError::Refused`] when the manifest and the deployed components that are served cannot be loaded together.
     pub async fn reload(&self, manifest: Manifest) -> Result<Vec<String>, DeployError> {
         let mut parts = self.parts.lock().await;
-        let present = self.application.load_full();
-        let served = only(&self.record.load(), &parts.served);
-        let whole = effective(&manifest, &self.folder, &served).map_err(refused)?;
-        let earlier = Arc::clone(&present);
+        let current = self.application.load_full();
+        let served = restricted(&self.record.load(), &parts.served);
+        let merged = effective(&manifest, &self.folder, &served).map_err(refused)?;
+        let earlier = Arc::clone(&current);
         let application = self
-            .load(move |host, abandoned| host.load(&whole, Reuse::Unchanged(&earlier), abandoned))
+            .load(move |host, cancel| host.load(&merged, Reuse::Unchanged(&earlier), cancel))
             .await?;
-        let changed = application.changed_since(&present);
+        let changed = application.changed_since(&current);
         application
             .instantiate_each(&changed)
             .await
@@ -143,25 +146,25 @@ impl Deployments {
         Ok(changed)
     }
 
-    /// The host that components run on.
+    /// Returns the host that components run on.
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// The application, as it is at any moment.
+    /// Returns the pointer to the application that is served.
     #[must_use]
     pub fn application(&self) -> &Arc<ArcSwap<Application>> {
         &self.application
     }
 
-    /// What is deployed.
+    /// Returns the record of what is deployed.
     #[must_use]
     pub fn record(&self) -> Arc<Record> {
         self.record.load_full()
     }
 
-    /// Makes bytes a new revision of the component `id`, and serves it.
+    /// Adds bytes as a new revision of the component `id`, and serves it.
     ///
     /// # Errors
     /// [`DeployError::Refused`] says which import, grant, route or probe is at fault.
@@ -176,9 +179,9 @@ impl Deployments {
         check_id(id, &parts.manifest)?;
         Fragment::from_json(id, &manifest, &format()).map_err(DeployError::Refused)?;
         let mut next = Record::clone(&self.record.load());
-        // The bytes of a component that is refused, or whose client leaves, are of no use.
-        let _clean = CleanUp(self);
-        let digest = self.folder.keep(wasm).map_err(failed)?;
+        // Removes the bytes if the component is refused or the client disconnects.
+        let _guard = CleanUp(self);
+        let digest = self.folder.store(wasm).map_err(failed)?;
         let deployed = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
@@ -194,7 +197,7 @@ impl Deployments {
         Ok(revision)
     }
 
-    /// Serves an earlier revision: the one given, or the one before the present one.
+    /// Serves an earlier revision: the one given, or the one before the current one.
     ///
     /// # Errors
     /// [`DeployError::NotFound`], or [`DeployError::Refused`] when it can no longer be loaded.
@@ -223,12 +226,12 @@ impl Deployments {
             )));
         };
         deployed.current = found;
-        intact(&self.folder, &next, id).map_err(refused)?;
+        verify_current(&self.folder, &next, id).map_err(refused)?;
         self.publish(&mut parts, next, id).await?;
         Ok(found)
     }
 
-    /// Takes a deployed component out, with all its revisions.
+    /// Removes a deployed component, with all its revisions.
     ///
     /// # Errors
     /// [`DeployError::NotFound`], or [`DeployError::Refused`] when another deployed component depends on it.
@@ -245,7 +248,7 @@ impl Deployments {
         self.publish(&mut parts, next, id).await
     }
 
-    /// Builds the application of a record aside, and puts both in place.
+    /// Builds the application of a record, then replaces both.
     async fn publish(
         &self,
         parts: &mut Parts,
@@ -258,18 +261,16 @@ impl Deployments {
             Some(_) => served.insert(changed.to_owned()),
             None => served.remove(changed),
         };
-        let manifest =
-            effective(&parts.manifest, &self.folder, &only(&next, &served)).map_err(refused)?;
-        let present = self.application.load_full();
-        let (earlier, id) = (Arc::clone(&present), changed.to_owned());
+        let manifest = effective(&parts.manifest, &self.folder, &restricted(&next, &served))
+            .map_err(refused)?;
+        let current = self.application.load_full();
+        let (earlier, id) = (Arc::clone(&current), changed.to_owned());
         let application = self
-            .load(move |host, abandoned| {
-                host.load(&manifest, Reuse::Except(&earlier, &id), abandoned)
-            })
+            .load(move |host, cancel| host.load(&manifest, Reuse::Except(&earlier, &id), cancel))
             .await?;
-        // Beside the component itself, those that were composed with it.
+        // The component itself, and those that are composed with it.
         application
-            .instantiate_each(&application.changed_since(&present))
+            .instantiate_each(&application.changed_since(&current))
             .await
             .map_err(refused)?;
         if let Some(health) = deployed.and_then(|revision| revision.health.as_deref()) {
@@ -282,27 +283,27 @@ impl Deployments {
         Ok(())
     }
 
-    /// Serves this application from now on. The triggers of the one before end with it.
+    /// Serves this application from now on. The triggers of the previous one end with it.
     fn serve(&self, application: Application) {
         let application = Arc::new(application);
         self.application.store(Arc::clone(&application));
         application.start();
     }
 
-    /// Loads an application, on a thread that serves nobody. Compiling keeps the cores busy for a while: it is done one at a time,
-    /// and stops when this future is dropped.
+    /// Loads an application on a blocking thread. Compilation keeps the cores busy: one load runs at a time, and it is cancelled
+    /// when this future is dropped.
     async fn load(
         &self,
         load: impl FnOnce(&Host, &CancellationToken) -> anyhow::Result<Application> + Send + 'static,
     ) -> Result<Application, DeployError> {
         let (host, loading) = (Arc::clone(&self.host), Arc::clone(&self.loading));
-        let abandoned = CancellationToken::new();
-        let _guard = abandoned.clone().drop_guard();
+        let cancel = CancellationToken::new();
+        let _cancel_on_drop = cancel.clone().drop_guard();
         let loaded = tokio::task::spawn_blocking(move || {
-            // One that has panicked leaves nothing behind.
-            let _alone = loading.lock().unwrap_or_else(PoisonError::into_inner);
-            anyhow::ensure!(!abandoned.is_cancelled(), "nobody waits for it any longer");
-            load(&host, &abandoned)
+            // The lock guards no data, so poisoning does not matter.
+            let _guard = loading.lock().unwrap_or_else(PoisonError::into_inner);
+            anyhow::ensure!(!cancel.is_cancelled(), "loading was cancelled");
+            load(&host, &cancel)
         });
         loaded
             .await
@@ -311,7 +312,7 @@ impl Deployments {
     }
 }
 
-/// Removes bytes that no record refers to, when a change has been made or given up.
+/// Removes unreferenced bytes after a change, whether it succeeded or not.
 struct CleanUp<'a>(&'a Deployments);
 
 impl Drop for CleanUp<'_> {
@@ -320,23 +321,23 @@ impl Drop for CleanUp<'_> {
     }
 }
 
-/// That the bytes of the revision to be served are as they were deployed.
-fn intact(folder: &Folder, record: &Record, id: &str) -> anyhow::Result<()> {
+/// Verifies that the bytes of the current revision are unchanged.
+fn verify_current(folder: &Folder, record: &Record, id: &str) -> anyhow::Result<()> {
     match record.components.get(id).and_then(Deployed::serving) {
-        Some(revision) => folder.check(&revision.digest),
+        Some(revision) => folder.verify(&revision.digest),
         None => Ok(()),
     }
 }
 
-/// Of what is deployed, the components of these ids.
-fn only(record: &Record, ids: &BTreeSet<String>) -> Record {
+/// Returns the record with only the components of these ids.
+fn restricted(record: &Record, ids: &BTreeSet<String>) -> Record {
     let mut record = record.clone();
     record.components.retain(|id, _| ids.contains(id));
     record
 }
 
-/// Letters of an id.
-const MAX_ID: usize = 64;
+/// Longest id, in bytes.
+const MAX_ID_LENGTH: usize = 64;
 
 fn check_id(id: &str, manifest: &Manifest) -> Result<(), DeployError> {
     if manifest.components.contains_key(id) {
@@ -349,15 +350,15 @@ fn check_id(id: &str, manifest: &Manifest) -> Result<(), DeployError> {
             "\"{id}\" is not an id: {reason}"
         )));
     }
-    if id.len() > MAX_ID {
+    if id.len() > MAX_ID_LENGTH {
         return Err(DeployError::Refused(format!(
-            "\"{id}\" is too long for an id: use at most {MAX_ID} letters"
+            "\"{id}\" is too long for an id: use at most {MAX_ID_LENGTH} letters"
         )));
     }
     Ok(())
 }
 
-/// Calls the component's health path.
+/// Requests the component's health path.
 async fn probe(application: &Application, id: &str, path: &str) -> Result<(), DeployError> {
     if application.routes().owner(path) != Some(id) {
         return Err(DeployError::Refused(format!(
@@ -380,7 +381,7 @@ async fn probe(application: &Application, id: &str, path: &str) -> Result<(), De
     }
 }
 
-/// The manifest with what is deployed.
+/// Returns the manifest with the deployed components added.
 fn effective(manifest: &Manifest, folder: &Folder, record: &Record) -> anyhow::Result<Manifest> {
     let mut manifest = manifest.clone();
     for (id, deployed) in &record.components {
@@ -398,7 +399,7 @@ fn effective(manifest: &Manifest, folder: &Folder, record: &Record) -> anyhow::R
     Ok(manifest)
 }
 
-/// The ids of components that a deployed one depends on.
+/// Returns the ids of components that a deployed one depends on.
 fn dependencies<'r>(record: &'r Record, id: &str) -> impl Iterator<Item = &'r str> {
     let serving = record.components.get(id).and_then(Deployed::serving);
     let entries =
@@ -407,10 +408,10 @@ fn dependencies<'r>(record: &'r Record, id: &str) -> impl Iterator<Item = &'r st
     entries.filter_map(|entry| entry["component"].as_str())
 }
 
-/// The ids of what is deployed, each after those that it depends on.
+/// Returns the ids of deployed components, each after its dependencies.
 fn by_dependency(record: &Record) -> Vec<String> {
     fn visit(record: &Record, id: &str, ordered: &mut Vec<String>, seen: &mut BTreeSet<String>) {
-        // One that depends on itself is refused when it is loaded.
+        // A cycle is refused when the component is loaded.
         if !record.components.contains_key(id) || !seen.insert(id.to_owned()) {
             return;
         }

@@ -1,7 +1,7 @@
-//! What is deployed, on disk: `components.json`, and each component's bytes under the name of their digest.
+//! The deployed components on disk: `components.json`, and each component's bytes named by their digest.
 //!
-//! A change is written in full beside the old record, flushed, and renamed over it: a `kill -9` at any moment leaves the
-//! old record or the new one. Bytes are written and flushed before a record names them.
+//! A change is written next to the old record, flushed, and renamed over it: a `kill -9` at any moment leaves either the old
+//! record or the new one. Bytes are written and flushed before a record names them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,20 +11,20 @@ use serde_json::Value;
 use super::record::{Record, VERSION};
 use super::version1;
 
-/// Reads a record of this form, or of an earlier one.
+/// Parses a record of this version or an earlier one.
 fn read(bytes: &[u8]) -> anyhow::Result<Record> {
     let json: Value = serde_json::from_slice(bytes)?;
     match json["version"].as_u64() {
-        Some(1) => Ok(version1::carry_over(serde_json::from_value(json)?)),
+        Some(1) => Ok(version1::upgrade(serde_json::from_value(json)?)),
         Some(2) => Ok(serde_json::from_value(json)?),
         other => anyhow::bail!(
-            "it is of version {}, not {VERSION}",
+            "its version is {}, not {VERSION}",
             other.map_or_else(|| "unknown".to_owned(), |version| version.to_string())
         ),
     }
 }
 
-/// The folder that a record is kept in.
+/// The folder of the record and the bytes.
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
@@ -43,7 +43,7 @@ impl Folder {
                     for (id, deployed) in &record.components {
                         anyhow::ensure!(
                             deployed.serving().is_some(),
-                            "of {id}, the revision {} that is served is not there",
+                            "revision {} of {id}, which is served, is missing",
                             deployed.current
                         );
                     }
@@ -51,7 +51,7 @@ impl Folder {
                 })
                 .with_context(|| {
                     format!(
-                        "cannot use {}; repair it, or move {} away to start without what was deployed",
+                        "cannot use {}; repair it, or move {} away to start without deployed components",
                         file.display(),
                         path.display()
                     )
@@ -64,22 +64,22 @@ impl Folder {
         Ok((folder, record))
     }
 
-    /// Path of the bytes of this digest.
+    /// Returns the path of the bytes with this digest.
     pub(super) fn blob(&self, digest: &str) -> PathBuf {
         self.blobs().join(format!("{digest}.wasm"))
     }
 
-    /// Keeps bytes; answers their digest.
-    pub(super) fn keep(&self, wasm: &[u8]) -> anyhow::Result<String> {
+    /// Stores bytes and returns their digest.
+    pub(super) fn store(&self, wasm: &[u8]) -> anyhow::Result<String> {
         let digest = state::sha256(wasm);
-        if self.check(&digest).is_err() {
+        if self.verify(&digest).is_err() {
             state::write_durably(&self.blob(&digest), wasm)?;
         }
         Ok(digest)
     }
 
-    /// That the bytes of this digest are here, as they were deployed.
-    pub(super) fn check(&self, digest: &str) -> anyhow::Result<()> {
+    /// Verifies that the bytes with this digest exist and are unchanged.
+    pub(super) fn verify(&self, digest: &str) -> anyhow::Result<()> {
         let path = self.blob(digest);
         let wasm = std::fs::read(&path)
             .with_context(|| format!("cannot read {}; deploy it again", path.display()))?;
@@ -91,14 +91,14 @@ impl Folder {
         Ok(())
     }
 
-    /// Puts a record in the place of the last one, then removes bytes that nothing refers to.
+    /// Replaces the record, then removes bytes that it does not refer to.
     pub(super) fn replace(&self, record: &Record) -> anyhow::Result<()> {
         state::write_durably(&self.file(), &serde_json::to_vec_pretty(record)?)?;
         self.remove_unused(record);
         Ok(())
     }
 
-    /// Bytes that stay behind cost only space, so a failure is only logged.
+    /// Removes bytes that the record does not refer to. Leftovers only take space, so a failure is only logged.
     pub(super) fn remove_unused(&self, record: &Record) {
         let used: Vec<PathBuf> = record
             .components
@@ -131,10 +131,10 @@ mod tests {
     use super::Folder;
 
     #[test]
-    fn a_record_without_the_revision_that_is_served_is_refused_and_nothing_is_removed() {
+    fn a_record_without_its_current_revision_is_refused_and_nothing_is_removed() {
         let state = tempfile::tempdir().unwrap();
         let (folder, _) = Folder::open(state.path()).unwrap();
-        let digest = folder.keep(b"a component").unwrap();
+        let digest = folder.store(b"a component").unwrap();
         let component = r#"{"current": 1, "revisions": []}"#;
         let record = format!(r#"{{"version": 2, "components": {{"mine": {component}}}}}"#);
         std::fs::write(folder.file(), record).unwrap();
@@ -145,7 +145,7 @@ mod tests {
             refused.contains(&format!("repair it, or move {path} away")),
             "{refused}"
         );
-        assert!(refused.contains("of mine, the revision 1"), "{refused}");
-        folder.check(&digest).unwrap();
+        assert!(refused.contains("revision 1 of mine"), "{refused}");
+        folder.verify(&digest).unwrap();
     }
 }

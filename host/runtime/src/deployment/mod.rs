@@ -1,8 +1,8 @@
-//! Deployment: components that are handed to the running host, beside those of the manifest.
+//! Deployment: components that are added to the running host, besides those of the manifest.
 //!
-//! A change is made aside: validated, composed, compiled, instantiated once and, where asked for, probed. Only then is it
-//! written to disk and swapped in, as one value; a change that fails at any step changes nothing. Requests under way finish
-//! on the revision they began with, which is freed after the last of them. Changes are made one after another.
+//! A change is prepared apart from what is served: validated, composed, compiled, instantiated once and, on request, probed.
+//! Only then is it written to disk and swapped in, as one value; a change that fails at any step changes nothing. Requests in
+//! flight finish on the revision they started with, which is freed after the last of them. Changes are serialised.
 
 mod deployments;
 mod folder;

@@ -1,14 +1,14 @@
-//! What is deployed.
+//! The record of what is deployed.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Revisions kept of one component. Older ones are forgotten, with their bytes.
+/// Revisions kept per component. Older ones are removed, with their bytes.
 pub const MAX_REVISIONS: usize = 10;
 
-/// The form of the record on disk.
+/// Version of the record's format on disk.
 pub(super) const VERSION: u32 = 2;
 
 /// Everything that is deployed.
@@ -24,23 +24,23 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deployed {
-    /// The number of the revision that is served.
+    /// Number of the revision that is served.
     pub current: u32,
-    /// What can be served, oldest first; never empty.
+    /// Revisions that can be served, oldest first; never empty.
     pub revisions: Vec<Revision>,
 }
 
-/// One revision of a component: its bytes and all that was said with them.
+/// One revision of a component: its bytes and the settings deployed with them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revision {
-    /// Counts from 1, and is never used again.
+    /// Starts at 1 and is never reused.
     pub revision: u32,
     /// SHA-256 of the bytes, in hexadecimal.
     pub digest: String,
-    /// Seconds since 1970 when it was deployed.
+    /// Time of deployment, in seconds since 1970.
     pub deployed: u64,
-    /// What calls it and what it is given: JSON of the shape of a manifest; see [`manifest::Fragment`].
+    /// What calls it and what it may use: JSON in the form of a manifest; see [`manifest::Fragment`].
     pub manifest: Value,
     /// A path below one of its routes that must answer with a status below 500 before the revision is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,19 +48,19 @@ pub struct Revision {
 }
 
 impl Deployed {
-    /// The revision that is served.
+    /// Returns the revision that is served.
     #[must_use]
     pub fn serving(&self) -> Option<&Revision> {
         self.find(self.current)
     }
 
-    /// The revision of this number.
+    /// Returns the revision with this number.
     #[must_use]
     pub fn find(&self, revision: u32) -> Option<&Revision> {
         self.revisions.iter().find(|r| r.revision == revision)
     }
 
-    /// The latest revision before the one that is served.
+    /// Returns the latest revision before the one that is served.
     #[must_use]
     pub fn previous(&self) -> Option<&Revision> {
         self.revisions
@@ -69,7 +69,7 @@ impl Deployed {
             .find(|r| r.revision < self.current)
     }
 
-    /// Adds a revision and serves it; forgets the oldest ones beyond the bound.
+    /// Adds a revision as the one that is served, and removes the oldest ones beyond [`MAX_REVISIONS`].
     pub(super) fn add(
         &mut self,
         digest: String,

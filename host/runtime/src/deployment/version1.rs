@@ -1,4 +1,4 @@
-//! The first form of the record: what a component is given had fields of its own.
+//! Version 1 of the record, in which a component's settings had fields of their own.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::record::{Deployed, Record, Revision};
 
-/// A record.
+/// A record of version 1.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OldRecord {
@@ -50,8 +50,8 @@ struct Settings {
     health: Option<String>,
 }
 
-/// The record in the present form.
-pub(super) fn carry_over(old: OldRecord) -> Record {
+/// Converts the record to the current version.
+pub(super) fn upgrade(old: OldRecord) -> Record {
     let mut record = Record::default();
     for (id, deployed) in old.components {
         let revisions = deployed.revisions.into_iter();
@@ -111,7 +111,7 @@ mod tests {
     use crate::format::format;
 
     #[test]
-    fn what_a_component_was_given_becomes_a_manifest() {
+    fn settings_become_a_manifest() {
         let old = json!({"version": 1, "components": {"mine": {"current": 1, "revisions": [{
             "revision": 1, "digest": "00", "deployed": 7,
             "settings": {
@@ -120,7 +120,7 @@ mod tests {
                 "dependencies": {"speech:pipeline/features": "audio"}, "health": "/mine/hello",
             },
         }]}}});
-        let record = carry_over(serde_json::from_value(old).unwrap());
+        let record = upgrade(serde_json::from_value(old).unwrap());
         let revision = record.components["mine"].serving().unwrap();
         assert_eq!((revision.deployed, &*revision.digest), (7, "00"));
         assert_eq!(revision.health.as_deref(), Some("/mine/hello"));

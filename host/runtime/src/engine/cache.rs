@@ -1,8 +1,8 @@
-//! Compiled code on disk.
+//! The on-disk cache of compiled code.
 //!
-//! An entry is named by the digest of the component's bytes and the engine's compatibility hash, and is loaded from
-//! this folder only: compiled code is trusted like the host's own, so the folder is readable and writable by its owner
-//! alone. An entry ends with the digest of what comes before: damaged code would end the host, or do anything else.
+//! An entry is named by the digest of the component's bytes and the engine's compatibility hash, and is loaded from this folder
+//! only: compiled code is trusted like the host's own, so only the owner may read and write the folder. An entry ends with the
+//! digest of its content: damaged code could crash the host, or do anything else.
 
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use wasmtime::component::Component;
 
 use super::compile::compile;
 
-/// Bytes of compiled code that are kept.
+/// Size limit of the cache, in bytes.
 pub const MAX_CODE_CACHE: u64 = 4 << 30;
 
-/// The form of an entry; another one is not looked at.
-const FORM: u32 = 2;
+/// Version of the format of entries; it is part of their names.
+const FORMAT_VERSION: u32 = 2;
 
 pub(super) struct CodeCache {
     folder: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct CodeCache {
     compatibility: u64,
 }
 
-/// A component, and its code with the entry to be, if it is not in the cache yet.
+/// A component; if it is not in the cache yet, also its code and the path of its entry.
 pub(super) struct Compiled {
     pub(super) component: Component,
     new: Option<(PathBuf, Vec<u8>)>,
@@ -37,7 +37,7 @@ impl CodeCache {
         state::private_folder(folder, "the code cache")?;
         let mut hasher = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        FORM.hash(&mut hasher);
+        FORMAT_VERSION.hash(&mut hasher);
         Ok(Self {
             folder: folder.to_path_buf(),
             engine: engine.clone(),
@@ -45,11 +45,11 @@ impl CodeCache {
         })
     }
 
-    /// The component of these bytes, from the cache or compiled, unless that is abandoned.
+    /// Returns the component with these bytes, from the cache or compiled, unless `cancel` is cancelled.
     pub(super) fn component(
         &self,
         wasm: &[u8],
-        abandoned: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> anyhow::Result<Compiled> {
         let digest = state::sha256(wasm);
         let entry = self.entry(&digest);
@@ -63,13 +63,13 @@ impl CodeCache {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "compiling again: unusable cache entry");
+                    tracing::warn!(error = format!("{error:#}"), entry = %entry.display(), "unusable cache entry; compiling again");
                 }
             }
         }
         let started = std::time::Instant::now();
         let functions = self.folder.join("functions");
-        let code = compile(wasm, &functions, abandoned)?;
+        let code = compile(wasm, &functions, cancel)?;
         let component = self.deserialize(&code)?;
         tracing::info!(
             digest = &digest[..12],
@@ -82,25 +82,25 @@ impl CodeCache {
         })
     }
 
-    /// Path of the code of the component with this digest.
+    /// Returns the path of the entry for the component with this digest.
     fn entry(&self, digest: &str) -> PathBuf {
         self.folder
             .join(format!("{digest}-{:016x}.cwasm", self.compatibility))
     }
 
     fn load(&self, entry: &Path) -> anyhow::Result<Component> {
-        let whole = std::fs::read(entry)?;
-        self.deserialize(state::unsealed(&whole).context("it is not what was written")?)
+        let sealed = std::fs::read(entry)?;
+        self.deserialize(state::unsealed(&sealed).context("the entry is damaged")?)
     }
 
     fn deserialize(&self, code: &[u8]) -> anyhow::Result<Component> {
-        // SAFETY: this is what the compiler wrote, through a pipe or to the folder, which nobody else can write to.
+        // SAFETY: the code was written by the compiler, through a pipe or to the folder, which nobody else can write to.
         let component = unsafe { Component::deserialize(&self.engine, code) };
         component.map_err(anyhow::Error::from)
     }
 
-    /// Puts a component into the cache that is not there yet. A full disk costs the next start a compilation, nothing more, so it
-    /// is only logged.
+    /// Adds a component to the cache if it is not there yet. Failures, such as a full disk, only cost another compilation at the
+    /// next start, so they are only logged.
     pub(super) fn store(&self, compiled: Compiled) {
         let Some((entry, code)) = compiled.new else {
             return;

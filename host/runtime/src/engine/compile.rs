@@ -1,4 +1,4 @@
-//! Compilation, in a process of its own: how much time and memory it takes is up to the component.
+//! Compilation in a separate process, because the time and memory it takes depend on the component.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -14,37 +14,38 @@ use tokio_util::sync::CancellationToken;
 use super::config::config;
 use super::functions::Functions;
 
-/// What the program is called with to be the compiler: this, and the file of functions. See [`compile_component`].
+/// First argument of the program when it runs as the compiler; the second is the file of compiled functions. See
+/// [`compile_component`].
 pub const COMPILE_COMPONENT: &str = "compile-component";
 
-/// What one component may cost to compile. A handler in JavaScript takes 16 seconds of processor time and 0.8 GB.
+/// Limits on compiling one component. A handler in JavaScript takes 16 seconds of CPU time and 0.8 GB.
 const MAX_MEMORY: u64 = 4 << 30;
 const MAX_CPU: Duration = Duration::from_secs(300);
 
-/// Bytes of compiled code, which the host holds. A handler in JavaScript has 44 million.
+/// Size limit of compiled code, in bytes: the host holds it in memory. A handler in JavaScript has 44 million.
 const MAX_CODE: u64 = 512 << 20;
 
-/// Threads of the compiler: with more of them, it takes more memory.
+/// Threads of the compiler: more threads take more memory.
 const MAX_THREADS: usize = 8;
 
-/// How often the host looks whether the compiler has ended, or nobody waits for it any longer.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often the host checks whether the compiler has exited or is cancelled.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Compiles a component in another process, with a file of functions that were compiled before.
+/// Compiles a component in another process, reusing the functions in the file `functions`.
 ///
 /// # Errors
-/// When it is not valid, costs too much, or is `abandoned`.
+/// When it is invalid, exceeds the limits, or `cancel` is cancelled.
 pub(super) fn compile(
     wasm: &[u8],
     functions: &Path,
-    abandoned: &CancellationToken,
+    cancel: &CancellationToken,
 ) -> anyhow::Result<Vec<u8>> {
     let threads =
         std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_THREADS));
     let mut compiler = Command::new(program()?)
         .arg(COMPILE_COMPONENT)
         .arg(functions)
-        // The host's has tokens, and values of variables.
+        // The host's environment has tokens and values of variables.
         .env_clear()
         .env("RAYON_NUM_THREADS", threads.to_string())
         .env("RUST_BACKTRACE", "0")
@@ -52,7 +53,7 @@ pub(super) fn compile(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("the compiler cannot be started")?;
+        .context("cannot start the compiler")?;
     let pipes = (
         compiler.stdin.take(),
         compiler.stdout.take(),
@@ -62,7 +63,7 @@ pub(super) fn compile(
         anyhow::bail!("the compiler has no pipes");
     };
     let (status, code, message) = std::thread::scope(|scope| {
-        // One that ends before it has read everything says why by itself.
+        // If the compiler exits before it has read everything, its own message says why.
         scope.spawn(move || input.write_all(wasm));
         let code = scope.spawn(move || {
             let mut code = Vec::new();
@@ -74,23 +75,23 @@ pub(super) fn compile(
             errors.read_to_end(&mut message).map(|_| message)
         });
         let status = loop {
-            if abandoned.is_cancelled() {
+            if cancel.is_cancelled() {
                 compiler.kill()?;
             }
             match compiler.try_wait()? {
                 Some(status) => break status,
-                None => std::thread::sleep(LOOK),
+                None => std::thread::sleep(POLL_INTERVAL),
             }
         };
         let joined = (code.join(), message.join());
         let (Ok(code), Ok(message)) = joined else {
-            anyhow::bail!("the compiler cannot be read from");
+            anyhow::bail!("cannot read from the compiler");
         };
         anyhow::Ok((status, code?, message?))
     })?;
     anyhow::ensure!(
         code.len() as u64 <= MAX_CODE,
-        "it has more than {} MiB of compiled code; split the component",
+        "its compiled code is larger than {} MiB; split the component",
         MAX_CODE >> 20
     );
     let message = String::from_utf8_lossy(&message);
@@ -98,7 +99,7 @@ pub(super) fn compile(
     match status.code() {
         Some(0) => {
             if !message.is_empty() {
-                tracing::warn!(message, "compiled functions are not kept");
+                tracing::warn!(message, "cannot cache compiled functions");
             }
             Ok(code)
         }
@@ -107,16 +108,16 @@ pub(super) fn compile(
             tracing::error!(message, "the compiler failed");
             anyhow::bail!("the compiler failed; the reason is in the host's log");
         }
-        None if abandoned.is_cancelled() => anyhow::bail!("nobody waits for it any longer"),
+        None if cancel.is_cancelled() => anyhow::bail!("compilation was cancelled"),
         None => {
-            tracing::warn!(%status, message, "the compiler was ended");
-            let by_the_system = [Signal::KILL, Signal::TERM].map(|signal| Some(signal.as_raw()));
+            tracing::warn!(%status, message, "the compiler was killed");
+            let killed = [Signal::KILL, Signal::TERM].map(|signal| Some(signal.as_raw()));
             anyhow::ensure!(
-                !by_the_system.contains(&status.signal()),
-                "the system ended the compiler, most likely because memory is short; try again"
+                !killed.contains(&status.signal()),
+                "the system killed the compiler, most likely because memory is short; try again"
             );
             anyhow::bail!(
-                "that takes more than the {} GiB of memory or the {} of processor time that it may take; let the component's own compiler optimize it, or split the component",
+                "compilation takes more than the {} GiB of memory or the {} of CPU time allowed; let the component's own compiler optimize it, or split the component",
                 MAX_MEMORY >> 30,
                 humantime::format_duration(MAX_CPU),
             );
@@ -124,20 +125,20 @@ pub(super) fn compile(
     }
 }
 
-/// This program, also where its file has been replaced since.
+/// Returns the path of this program, even if its file has been replaced since it started.
 fn program() -> anyhow::Result<PathBuf> {
     let running = Path::new("/proc/self/exe");
     match running.exists() {
         true => Ok(running.to_owned()),
-        false => std::env::current_exe().context("the host does not know its own file"),
+        false => std::env::current_exe().context("cannot find the host's own program file"),
     }
 }
 
-/// Compiles the component on standard input to standard output, within bounds: what the program does when it is called with
+/// Compiles the component on standard input to standard output, within limits. The program calls this when started with
 /// [`COMPILE_COMPONENT`].
 #[must_use]
 pub fn compile_component(functions: &Path) -> ExitCode {
-    let compiled = bound_process().and_then(|()| {
+    let compiled = limit_process().and_then(|()| {
         let mut wasm = Vec::new();
         std::io::stdin().read_to_end(&mut wasm)?;
         let known = Arc::new(Functions::read(functions));
@@ -148,11 +149,11 @@ pub fn compile_component(functions: &Path) -> ExitCode {
         let engine = wasmtime::Engine::new(&config).map_err(anyhow::Error::from)?;
         let code = engine.precompile_component(&wasm);
         std::io::stdout().write_all(&code.map_err(anyhow::Error::from)?)?;
-        // What cannot be kept is compiled again some day.
+        // Functions that cannot be cached are compiled again some day.
         Ok(known.write(functions))
     });
     let (result, code) = match compiled {
-        Ok(kept) => (kept, ExitCode::SUCCESS),
+        Ok(written) => (written, ExitCode::SUCCESS),
         Err(error) => (Err(error), ExitCode::FAILURE),
     };
     if let Err(error) = result {
@@ -161,22 +162,21 @@ pub fn compile_component(functions: &Path) -> ExitCode {
     code
 }
 
-/// Bounds what this process may take, and has it end with the host.
-fn bound_process() -> anyhow::Result<()> {
-    let bound = |resource, most: u64| {
-        // No process may raise what it is bound to already. Beyond the first limit of processor time is a signal of its own, beyond
-        // the second SIGKILL.
+/// Limits the resources of this process, and ties its life to the host's.
+fn limit_process() -> anyhow::Result<()> {
+    let set_limit = |resource, max: u64| {
+        // A process may not raise its limits. Exceeding the soft limit of CPU time sends SIGXCPU, the hard limit SIGKILL.
         let mut limit = getrlimit(resource);
-        limit.current = Some(limit.current.unwrap_or(most).min(most));
+        limit.current = Some(limit.current.unwrap_or(max).min(max));
         setrlimit(resource, limit)
     };
-    bound(Resource::Cpu, MAX_CPU.as_secs())?;
-    bound(Resource::Core, 0)?;
+    set_limit(Resource::Cpu, MAX_CPU.as_secs())?;
+    set_limit(Resource::Core, 0)?;
     #[cfg(target_os = "linux")]
     {
-        bound(Resource::As, MAX_MEMORY)?;
+        set_limit(Resource::As, MAX_MEMORY)?;
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // Where memory is short, the system ends this process and not the host. Not all systems let it be said.
+        // If memory is short, the system kills this process rather than the host. Not all systems allow the setting.
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A component that is ready to be instantiated: compiled and linked.
+//! A component that is compiled, linked and ready to be instantiated.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::shared::Engine;
 use crate::capabilities::{Capabilities, Grants};
 use crate::invocation::{Stop, Target};
 
-/// A component, whatever triggers it.
+/// A component, independent of its triggers.
 pub(crate) struct Component {
     engine: Arc<Engine>,
     settings: Settings,
@@ -26,29 +26,29 @@ pub(crate) struct Component {
 /// Compiled code that is not in the cache yet.
 pub(crate) struct NewCode(Compiled);
 
-/// An instance, until it is dropped.
+/// A running instance.
 pub(crate) struct Started<T> {
     pub(crate) store: Store<InstanceState>,
     pub(crate) exports: T,
     pub(crate) current: Current,
-    /// Held until the instance is freed.
+    /// Must be held until the instance is freed.
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
 impl Component {
-    /// Compiles a component, and links it to what it is granted. `is_called` tells of what it exports whether any trigger can call
-    /// it: only then it is worth being compiled.
+    /// Compiles a component, and links it to what it is granted. `check_exports` fails if no trigger can call the exports: such a
+    /// component is not worth compiling.
     ///
     /// # Errors
-    /// When the bytes are not a component, or it imports what the host does not provide or the manifest does not grant. Each message
+    /// When the bytes are not a component, or it imports what the host does not provide or the manifest does not grant. The message
     /// says what is missing and what would provide it.
     pub(crate) fn prepare(
         engine: &Arc<Engine>,
         target: Arc<Target>,
         grants: Grants,
         wasm: &[u8],
-        is_called: impl FnOnce(&Outline) -> anyhow::Result<()>,
-        abandoned: &CancellationToken,
+        check_exports: impl FnOnce(&Outline) -> anyhow::Result<()>,
+        cancel: &CancellationToken,
     ) -> anyhow::Result<(Self, NewCode)> {
         let id = &target.id;
         let not_compiled = || format!("component {id} cannot be compiled");
@@ -60,10 +60,10 @@ impl Component {
                 );
             }
         }
-        is_called(&outline)?;
+        check_exports(&outline)?;
         let compiled = engine
             .cache
-            .component(wasm, abandoned)
+            .component(wasm, cancel)
             .with_context(not_compiled)?;
         let pre = engine
             .linker
@@ -77,8 +77,8 @@ impl Component {
         Ok((component, NewCode(compiled)))
     }
 
-    /// Puts new code into the cache: a component that can be served is worth it.
-    pub(crate) fn keep(&self, code: NewCode) {
+    /// Adds new code to the cache, once the component can be served.
+    pub(crate) fn cache_code(&self, code: NewCode) {
         self.engine.cache.store(code.0);
     }
 
@@ -94,26 +94,26 @@ impl Component {
         &self.pre
     }
 
-    /// Makes an instance, with `instantiate`, within the time that an invocation has.
+    /// Creates an instance with `instantiate`, within the time limit of an invocation.
     ///
     /// # Errors
-    /// What the component's own initialization does wrong; with a [`Stop`] in its context where the host had no room, or ended it at
+    /// When the component's own initialization fails; with a [`Stop`] as context if the host had no free instance or stopped it at
     /// a limit.
     pub(crate) async fn start<T>(
         &self,
         instantiate: impl AsyncFnOnce(&mut Store<InstanceState>) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<Started<T>> {
         let limits = &self.settings.target.limits;
-        // There are as many as the pool has room for, so none is ever missing.
+        // The pool has room for as many instances as there are permits.
         let permit = Arc::clone(&self.engine.instances).acquire_owned();
         let permit = tokio::time::timeout(limits.queue_timeout, permit)
             .await
             .map_err(|_| {
                 wasmtime::format_err!(
-                    "all places for instances were in use for {}",
+                    "all instances were in use for {}",
                     humantime::format_duration(limits.queue_timeout)
                 )
-                .context(Stop::NoPlace)
+                .context(Stop::NoInstance)
             })??;
         let current = Current::default();
         let mut store = InstanceState::store(
@@ -143,7 +143,7 @@ impl Component {
         }
     }
 
-    /// Makes an instance and drops it.
+    /// Creates an instance and drops it.
     pub(crate) async fn instantiate(&self) -> anyhow::Result<()> {
         let started = self
             .start(async |store| self.pre.instantiate_async(store).await)
@@ -152,7 +152,7 @@ impl Component {
     }
 }
 
-/// Names the imports that nobody provides.
+/// Returns the error for imports that the host does not provide.
 fn not_provided(id: &str, imports: &[String], error: &wasmtime::Error) -> anyhow::Error {
     let foreign: Vec<&str> = imports
         .iter()
@@ -161,11 +161,11 @@ fn not_provided(id: &str, imports: &[String], error: &wasmtime::Error) -> anyhow
         .collect();
     if foreign.is_empty() {
         return anyhow::anyhow!(
-            "component {id} imports something of WASI that this host does not provide; it provides WASI 0.2 and 0.3: {error:#}"
+            "component {id} imports a WASI interface that this host does not provide; it provides WASI 0.2 and 0.3: {error:#}"
         );
     }
     anyhow::anyhow!(
-        "component {id} imports {}, which this host does not provide; if another component does, name that one under [component.{id}.dependencies]",
+        "component {id} imports {}, which this host does not provide; if another component does, name it under [component.{id}.dependencies]",
         foreign.join(" and ")
     )
 }

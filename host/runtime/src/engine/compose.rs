@@ -1,26 +1,26 @@
-//! Composition: a component and those it depends on become one component, before compilation.
+//! Composition of a component and its dependencies into one component, before compilation.
 
 use anyhow::Context as _;
 use semver::Version;
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId};
 
-/// A component that answers imports of another.
+/// A component that satisfies imports of another.
 pub(crate) struct Part {
-    /// What errors call it: the component's id or the file's path.
+    /// Its name in errors: the component's id or the file's path.
     pub(crate) name: String,
     pub(crate) wasm: Vec<u8>,
     /// Whether it may use what the other component is granted.
     pub(crate) inherits: bool,
-    /// Which imports it answers: an interface (`speech:pipeline/features`, with or without a version), or a package,
-    /// for all of its interfaces; and the export to answer with, if it has another name.
-    pub(crate) answers: Vec<(String, Option<String>)>,
+    /// The imports it satisfies: an interface (`speech:pipeline/features`, with or without a version), or a package, for all of
+    /// its interfaces; and the export to use, if it has another name.
+    pub(crate) imports: Vec<(String, Option<String>)>,
 }
 
-/// Composes `wasm`, called `name` in errors, with the parts it depends on.
+/// Composes `wasm`, called `name` in errors, with its dependencies.
 ///
-/// Whatever no part answers stays an import of the result. `restricted` tells of an interface whether it
-/// gives access to what the component is granted; a part that does not inherit may import none of these.
+/// Imports that no part satisfies remain imports of the result. `restricted` returns whether an interface gives access to what
+/// the component is granted; a part that does not inherit may import none of these.
 pub(crate) fn compose(
     name: &str,
     wasm: Vec<u8>,
@@ -56,18 +56,18 @@ pub(crate) fn compose(
         {
             anyhow::bail!(
                 "dependency {} of component {name} imports {import}, but is not given what {name} is granted: \
-                 add `inherit_configuration = true` to the dependency, or take the import out of {}",
+                 add `inherit_configuration = true` to the dependency, or remove the import from {}",
                 part.name,
                 part.name,
             );
         }
         let package = graph.register_package(package)?;
         let plug = graph.instantiate(package);
-        for (wanted, export) in &part.answers {
+        for (wanted, export) in &part.imports {
             let imports: Vec<&String> = world
                 .imports
                 .keys()
-                .filter(|import| answers(wanted, import))
+                .filter(|import| matches(wanted, import))
                 .collect();
             if imports.is_empty() {
                 let foreign: Vec<&str> = world
@@ -77,7 +77,7 @@ pub(crate) fn compose(
                     .filter(|import| !import.starts_with("wasi:"))
                     .collect();
                 anyhow::bail!(
-                    "component {name} has no import {wanted} for dependency {} to answer; beside WASI it imports {}",
+                    "component {name} has no import {wanted} for dependency {} to satisfy; apart from WASI it imports {}",
                     part.name,
                     if foreign.is_empty() {
                         "nothing".to_owned()
@@ -90,7 +90,7 @@ pub(crate) fn compose(
                 let export = part_world
                     .exports
                     .keys()
-                    .find(|candidate| answers(export.as_deref().unwrap_or(import), candidate) || compatible(import, candidate) && export.is_none())
+                    .find(|candidate| matches(export.as_deref().unwrap_or(import), candidate) || compatible(import, candidate) && export.is_none())
                     .with_context(|| {
                         format!(
                             "dependency {} does not export {}, which component {name} imports; it exports: {}",
@@ -101,7 +101,7 @@ pub(crate) fn compose(
                     })?
                     .clone();
                 connect(&mut graph, socket, plug, import, &export).with_context(|| {
-                    format!("the {export} of dependency {} is not the {import} that component {name} imports", part.name)
+                    format!("{export} of dependency {} does not match the {import} that component {name} imports", part.name)
                 })?;
             }
         }
@@ -127,8 +127,8 @@ fn connect(
     Ok(())
 }
 
-/// Whether `wanted` (a package or an interface, with or without a version) means the interface `name`.
-fn answers(wanted: &str, name: &str) -> bool {
+/// Returns whether `wanted` (a package or an interface, with or without a version) refers to the interface `name`.
+fn matches(wanted: &str, name: &str) -> bool {
     let (wanted, version) = split_version(wanted);
     let (name, name_version) = split_version(name);
     let path = wanted == name
@@ -138,7 +138,7 @@ fn answers(wanted: &str, name: &str) -> bool {
     path && version.is_none_or(|version| Some(version) == name_version)
 }
 
-/// Whether two names mean one interface, at compatible versions.
+/// Returns whether two names refer to the same interface, at compatible versions.
 fn compatible(a: &str, b: &str) -> bool {
     let (a, a_version) = split_version(a);
     let (b, b_version) = split_version(b);
@@ -149,8 +149,8 @@ fn compatible(a: &str, b: &str) -> bool {
         }
 }
 
-/// Whether a change from one version to the other breaks nobody, as Cargo has it: an update within `1.x.x`, `0.1.x` or `0.0.1`.
-/// A pre-release promises nothing.
+/// Returns whether two versions are compatible by Cargo's rules: within `1.x.x`, `0.1.x` or `0.0.1`. A pre-release is compatible
+/// with itself only.
 fn are_compatible(a: &Version, b: &Version) -> bool {
     let series = |version: &Version| match (version.major, version.minor) {
         (0, 0) => (0, 0, version.patch),
@@ -170,32 +170,32 @@ fn split_version(name: &str) -> (&str, Option<&str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{answers, compatible};
+    use super::{compatible, matches};
 
     #[test]
     fn a_dependency_names_an_interface_or_a_package_with_or_without_a_version() {
-        assert!(answers(
+        assert!(matches(
             "speech:pipeline/features",
             "speech:pipeline/features@0.1.0"
         ));
-        assert!(answers(
+        assert!(matches(
             "speech:pipeline/features@0.1.0",
             "speech:pipeline/features@0.1.0"
         ));
-        assert!(answers("speech:pipeline", "speech:pipeline/features@0.1.0"));
-        assert!(!answers(
+        assert!(matches("speech:pipeline", "speech:pipeline/features@0.1.0"));
+        assert!(!matches(
             "speech:pipeline/features@0.2.0",
             "speech:pipeline/features@0.1.0"
         ));
-        assert!(!answers("speech:pipe", "speech:pipeline/features@0.1.0"));
-        assert!(!answers(
+        assert!(!matches("speech:pipe", "speech:pipeline/features@0.1.0"));
+        assert!(!matches(
             "speech:pipeline/front",
             "speech:pipeline/features@0.1.0"
         ));
     }
 
     #[test]
-    fn versions_are_compatible_as_semver_has_it() {
+    fn versions_are_compatible_by_semver() {
         assert!(compatible("a:b/c@0.2.3", "a:b/c@0.2.12"));
         assert!(!compatible("a:b/c@0.2.3", "a:b/c@0.3.0"));
         assert!(compatible("a:b/c@1.2.3", "a:b/c@1.9.0"));

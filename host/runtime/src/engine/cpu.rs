@@ -1,4 +1,4 @@
-//! CPU time of an instance.
+//! CPU time limit of an instance.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use wasmtime::{Store, UpdateDeadline};
 use super::current::{Current, lock};
 use crate::invocation::Stop;
 
-/// CPU time that this thread has used so far.
+/// Returns the CPU time that this thread has used so far.
 fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// At every tick that finds the component computing, it yields its thread, and is charged for the time since the tick before, calls
-/// to the host included. The first tick of a request, and the first after a wait, charge nothing.
+/// Limits CPU time. At every tick while it computes, the component yields its thread and is charged for the time since the previous
+/// tick, including calls to the host. The first tick of a request, and the first after a wait, charge nothing.
 pub(super) fn limit_cpu<T: 'static>(store: &mut Store<T>, limits: &Limits, current: &Current) {
     let budget = limits.cpu;
     let current = Arc::clone(current);
     let mut spent = Duration::ZERO;
-    let mut served: Option<uuid::Uuid> = None;
+    let mut last_request: Option<uuid::Uuid> = None;
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
         let mut activity = lock(&current);
@@ -30,8 +30,8 @@ pub(super) fn limit_cpu<T: 'static>(store: &mut Store<T>, limits: &Limits, curre
             .invocation
             .as_ref()
             .map(|invocation| invocation.request_id);
-        if request != served {
-            served = request;
+        if request != last_request {
+            last_request = request;
             spent = Duration::ZERO;
         }
         if let Some(since) = activity.computing_since.take() {

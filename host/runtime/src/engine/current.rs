@@ -1,26 +1,26 @@
-//! What an instance is doing at the moment.
+//! What an instance is currently doing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::invocation::{Invocation, Reporter, Stop};
 
-/// What an instance is doing, shared with its worker.
+/// An instance's activity, shared with its worker.
 pub(crate) type Current = Arc<Mutex<Activity>>;
 
-/// What an instance is doing.
+/// What an instance is currently doing.
 #[derive(Default)]
 pub(crate) struct Activity {
-    /// The request it serves; none while it starts, and while it is idle.
+    /// The current request; `None` while the instance starts or is idle.
     pub(crate) invocation: Option<Arc<Invocation>>,
-    /// For the request that it serves, or served last.
+    /// Reporter of the current or the last request.
     pub(crate) reporter: Option<Arc<Reporter>>,
-    /// The limit that it ran into, while it started.
+    /// The limit that was reached during start.
     pub(crate) failed_to_start: Option<Stop>,
-    /// It has handed its thread back at a tick, and would go on computing.
+    /// Whether it has yielded its thread at a tick, and will continue computing.
     pub(super) yielding: bool,
-    /// The CPU time that its thread had used when the instance got it back after a tick. None until then, and where it has waited
-    /// since: asking for the time at every start and after every wait would cost each request a call to the system.
+    /// CPU time of the thread when the instance resumed after a tick. `None` before that, and after a wait: reading the clock at
+    /// every start and after every wait would cost each request a system call.
     pub(crate) computing_since: Option<Duration>,
 }
 
@@ -32,7 +32,7 @@ impl Activity {
         }
     }
 
-    /// The instance does not run at the moment.
+    /// Records that the instance is suspended.
     pub(crate) fn suspended(&mut self) {
         if !std::mem::take(&mut self.yielding) {
             self.computing_since = None;
@@ -41,6 +41,6 @@ impl Activity {
 }
 
 pub(crate) fn lock(current: &Current) -> MutexGuard<'_, Activity> {
-    // The lock is held for a clone or a store only: nothing in there panics, so a poisoned value is still whole.
+    // The lock is held for a clone or a store only; neither panics, so a poisoned value is still consistent.
     current.lock().unwrap_or_else(PoisonError::into_inner)
 }

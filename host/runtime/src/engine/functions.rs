@@ -1,6 +1,6 @@
-//! Functions that were compiled before.
+//! Cache of compiled functions.
 //!
-//! A handler in JavaScript or Python carries an interpreter of thousands of functions, some of them more than once, and its next
+//! A handler in JavaScript or Python contains an interpreter of thousands of functions, some of them repeated, and its next
 //! revision changes few.
 
 use std::borrow::Cow;
@@ -9,67 +9,71 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes that are kept; the engine of JavaScript has 40 million. Beyond, all begins anew.
+/// Size limit in bytes; the JavaScript engine has 40 million. Beyond it, the cache is cleared.
 const MAX_BYTES: usize = 128 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Functions {
-    kept: Mutex<Kept>,
+    entries: Mutex<Entries>,
     changed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Entries {
     bytes: usize,
     compiled: HashMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Functions {
-    /// Those of a file, if it is as it was written.
+    /// Reads the functions in a file. Starts empty if the file is missing or damaged.
     pub(super) fn read(path: &Path) -> Self {
-        let mut kept = Kept::default();
-        if let Ok(whole) = std::fs::read(path)
-            && let Some(mut rest) = state::unsealed(&whole)
+        let mut entries = Entries::default();
+        if let Ok(sealed) = std::fs::read(path)
+            && let Some(mut rest) = state::unsealed(&sealed)
         {
             while let Some((key, after)) = split_field(rest)
                 && let Some((value, after)) = split_field(after)
             {
-                kept.insert(key, value.to_vec());
+                entries.insert(key, value.to_vec());
                 rest = after;
             }
         }
         Self {
-            kept: Mutex::new(kept),
+            entries: Mutex::new(entries),
             changed: AtomicBool::new(false),
         }
     }
 
-    /// Writes them to a file, if there are new ones.
+    /// Writes the functions to a file, if there are new ones.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
         if !self.changed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let kept = self.kept();
-        let mut whole = Vec::with_capacity(kept.bytes + 16 * kept.compiled.len());
-        for field in kept.compiled.iter().flat_map(|(key, value)| [key, value]) {
-            whole.extend_from_slice(&(field.len() as u64).to_le_bytes());
-            whole.extend_from_slice(field);
+        let entries = self.entries();
+        let mut content = Vec::with_capacity(entries.bytes + 16 * entries.compiled.len());
+        for field in entries
+            .compiled
+            .iter()
+            .flat_map(|(key, value)| [key, value])
+        {
+            content.extend_from_slice(&(field.len() as u64).to_le_bytes());
+            content.extend_from_slice(field);
         }
-        state::write_durably(path, &state::sealed(whole))
+        state::write_durably(path, &state::sealed(content))
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A field, which begins with its length, and what comes after it.
+/// Splits off the first length-prefixed field.
 fn split_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
 
-impl Kept {
+impl Entries {
     fn insert(&mut self, key: &[u8], value: Vec<u8>) {
         let bytes = key.len() + value.len();
         if self.bytes + bytes > MAX_BYTES {
@@ -77,7 +81,7 @@ impl Kept {
         }
         self.bytes += bytes;
         if let Some(before) = self.compiled.insert(key.to_vec(), value) {
-            // Two threads have compiled it at once.
+            // Two threads compiled it concurrently.
             self.bytes -= key.len() + before.len();
         }
     }
@@ -85,12 +89,12 @@ impl Kept {
 
 impl wasmtime::CacheStore for Functions {
     fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
-        self.kept().compiled.get(key).cloned().map(Cow::Owned)
+        self.entries().compiled.get(key).cloned().map(Cow::Owned)
     }
 
     fn insert(&self, key: &[u8], value: Vec<u8>) -> bool {
         self.changed.store(true, Ordering::Relaxed);
-        self.kept().insert(key, value);
+        self.entries().insert(key, value);
         true
     }
 }
@@ -104,7 +108,7 @@ mod tests {
 
     use super::{Functions, MAX_BYTES};
 
-    /// Functions of so many additions.
+    /// Returns a module with a function for each number of additions.
     fn module(functions: &[i32]) -> Vec<u8> {
         let mut types = TypeSection::new();
         types.ty().function([], []);
@@ -125,8 +129,8 @@ mod tests {
         module.finish()
     }
 
-    /// How many functions are kept after a module was compiled with those of a file.
-    fn kept(file: &std::path::Path, functions: &[i32]) -> usize {
+    /// Compiles a module with the functions in a file, and returns how many the file has then.
+    fn compile(file: &std::path::Path, functions: &[i32]) -> usize {
         let known = Arc::new(Functions::read(file));
         let mut config = wasmtime::Config::new();
         let store = Arc::clone(&known);
@@ -134,27 +138,27 @@ mod tests {
         let engine = wasmtime::Engine::new(&config).unwrap();
         engine.precompile_module(&module(functions)).unwrap();
         known.write(file).unwrap();
-        known.kept().compiled.len()
+        known.entries().compiled.len()
     }
 
     #[test]
     fn a_function_is_compiled_once() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("functions");
-        let first = kept(&file, &[1, 2, 3, 1, 2, 3]);
+        let first = compile(&file, &[1, 2, 3, 1, 2, 3]);
         let written = std::fs::read(&file).unwrap();
-        assert_eq!(kept(&file, &[3, 2, 1]), first);
-        assert_eq!(kept(&file, &[1, 2, 4]), first + 1);
-        // One that is damaged counts for nothing.
+        assert_eq!(compile(&file, &[3, 2, 1]), first);
+        assert_eq!(compile(&file, &[1, 2, 4]), first + 1);
+        // A damaged file is ignored.
         let mut damaged = written;
         damaged[20] ^= 1;
         std::fs::write(&file, damaged).unwrap();
-        assert!(Functions::read(&file).kept().compiled.is_empty());
-        assert_eq!(kept(&file, &[1, 2, 3]), first);
+        assert!(Functions::read(&file).entries().compiled.is_empty());
+        assert_eq!(compile(&file, &[1, 2, 3]), first);
     }
 
     #[test]
-    fn what_is_kept_has_bounds() {
+    fn the_cache_is_bounded() {
         let functions = Functions::default();
         for i in 0..4_u8 {
             functions.insert(&[i], vec![i; MAX_BYTES / 3]);
@@ -163,6 +167,6 @@ mod tests {
         assert_eq!(functions.get(&[3]).unwrap()[..2], [3, 3]);
         functions.insert(&[3], vec![7; MAX_BYTES / 3]);
         assert_eq!(functions.get(&[3]).unwrap()[..2], [7, 7]);
-        assert!(functions.kept().bytes <= MAX_BYTES);
+        assert!(functions.entries().bytes <= MAX_BYTES);
     }
 }

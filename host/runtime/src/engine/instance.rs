@@ -1,4 +1,4 @@
-//! What one instance of a component has of its own: its WASI context, its limits, and its share of each capability.
+//! The state of one instance: its WASI context, its limits, and its state of each capability.
 
 use std::sync::Arc;
 
@@ -14,26 +14,26 @@ use super::output::GuestOutput;
 use crate::capabilities::{Capabilities, Grants, HasStates, OutboundState, States};
 use crate::invocation::Target;
 
-/// What an instance of a component is given, and held to.
+/// What all instances of a component are created with.
 pub(crate) struct Settings {
     pub(crate) target: Arc<Target>,
     pub(crate) grants: Grants,
 }
 
-/// Resources (streams, requests, headers, …) that one instance may hold at once. wasmtime's default, a million, would
-/// let a leaking component hold gigabytes of the host's memory; with this one and the next, it is 128 MiB.
+/// Limit on the resources (streams, requests, headers, …) of one instance. With wasmtime's default, a million, a leaking component
+/// could hold gigabytes of the host's memory; with this limit and the next, it is 128 MiB.
 const MAX_RESOURCES: usize = 2_000;
 
-/// Random bytes that one call gives. Making more at once would keep the thread from others.
+/// Limit on random bytes per call. Generating more at once would block the thread for others.
 const MAX_RANDOM: u64 = 64 << 10;
 
-/// Bytes that one call hands from an instance to the host, copied before any other limit is looked at. wasmtime's default, 128 MiB,
-/// would keep the thread from others.
+/// Limit on bytes that one call passes from an instance to the host, which are copied before any other limit applies. wasmtime's
+/// default, 128 MiB, would block the thread for others.
 const MAX_CALL_SIZE: usize = 4 << 20;
 
 /// The data of a wasmtime store.
 pub(crate) struct InstanceState {
-    /// Before the table: requests are called off when it is dropped, and by then none may begin.
+    /// Dropped before the table: dropping that cancels requests, and none may start afterwards.
     states: States,
     table: ResourceTable,
     wasi: WasiCtx,
@@ -41,7 +41,7 @@ pub(crate) struct InstanceState {
 }
 
 impl InstanceState {
-    /// A store for a fresh instance of a component.
+    /// Creates the store of a new instance.
     pub(super) fn store(
         engine: &wasmtime::Engine,
         capabilities: &Capabilities,
@@ -50,7 +50,7 @@ impl InstanceState {
     ) -> wasmtime::Result<Store<Self>> {
         let mut wasi = WasiCtxBuilder::new();
         let [stdout, stderr] = GuestOutput::both(&settings.target, current);
-        // Nothing of the host's is inherited; sockets stay closed: outbound requests go through wasi:http only.
+        // Nothing is inherited from the host. Sockets are denied: outbound requests go through wasi:http only.
         wasi.stdout(stdout)
             .stderr(stderr)
             .max_random_size(MAX_RANDOM)
@@ -73,7 +73,7 @@ impl InstanceState {
         Ok(store)
     }
 
-    /// Another invocation begins, with this span.
+    /// Called when another invocation starts, with its span.
     pub(crate) fn begin(&mut self, span: &tracing::Span) {
         self.states.begin(span);
     }

@@ -1,4 +1,4 @@
-//! Memory and tables of an instance.
+//! Memory and table limits of an instance.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use wasmtime::ResourceLimiter;
 use super::current::{Current, lock};
 use crate::invocation::{Stop, Target};
 
-/// Bounds the linear memory and the tables of all modules of an instance together.
+/// Limits the total linear memory and tables of all modules of an instance.
 pub(super) struct Limiter {
     used: usize,
-    /// What the growth under way adds, in case it fails.
+    /// Size of the growth in progress, in case it fails.
     growing: usize,
     limit: usize,
     table_elements: usize,
@@ -18,7 +18,7 @@ pub(super) struct Limiter {
     target: Arc<Target>,
 }
 
-/// Entries of all tables of an instance together. They take 8 bytes each.
+/// Limit on the entries of all tables of an instance. They take 8 bytes each.
 const MAX_TABLE_ELEMENTS: usize = 1_000_000;
 
 impl Limiter {

@@ -1,5 +1,5 @@
-//! WebAssembly: the one engine, and the components that it runs. This folder knows no protocol: what a component exports is
-//! its trigger's affair.
+//! WebAssembly: the engine, and the components that it runs. Independent of protocols: triggers decide what a component must
+//! export.
 
 mod cache;
 mod compile;

@@ -1,18 +1,18 @@
-//! What can be said of a component before it is compiled: what it imports and exports.
+//! What a component imports and exports, read before it is compiled.
 
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
-/// The names of what a component imports and exports.
+/// The names of a component's imports and exports.
 #[derive(Debug)]
 pub struct Outline {
-    /// What it needs.
+    /// Names of imports.
     pub imports: Vec<String>,
-    /// What others may use of it.
+    /// Names of exports.
     pub exports: Vec<String>,
 }
 
 impl Outline {
-    /// Reads a component, and validates all of it.
+    /// Reads a component and validates all of it.
     ///
     /// # Errors
     /// When the bytes are not a valid component.
@@ -27,10 +27,7 @@ impl Outline {
     /// # Errors
     /// When the bytes are not a component.
     pub(crate) fn of(wasm: &[u8]) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            Parser::is_component(wasm),
-            "it is not a WebAssembly component"
-        );
+        anyhow::ensure!(Parser::is_component(wasm), "not a WebAssembly component");
         let mut outline = Self {
             imports: Vec::new(),
             exports: Vec::new(),
@@ -67,7 +64,7 @@ mod tests {
     use super::Outline;
 
     #[test]
-    fn only_the_outermost_names_count() {
+    fn nested_components_are_ignored() {
         let component = |import: &str, inner: Option<&Component>| {
             let mut types = wasm_encoder::ComponentTypeSection::new();
             types.instance(&InstanceType::new());
@@ -97,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_component_is_refused() {
+    fn bytes_that_are_not_a_component_are_refused() {
         for bytes in [&b""[..], b"text", b"\0asm\x01\0\0\0"] {
             assert!(Outline::of(bytes).is_err());
         }

@@ -1,5 +1,5 @@
-//! What a component writes to its standard output and error goes to the host's log, line by line, with the component's
-//! id and the request's. How much that may be is bounded: a component cannot fill the log, or keep a thread busy with it.
+//! Standard output and error of components. They go to the host's log, line by line, with the component's id and the
+//! request's. The amount is limited: a component can neither flood the log nor keep a thread busy with it.
 
 use std::io;
 use std::pin::Pin;
@@ -12,20 +12,21 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use super::current::{Current, lock};
 use crate::invocation::{Output, Target};
 
-/// A longer line is cut into pieces, so that a component that writes no newline cannot fill the host's memory.
+/// Longer lines are split, so that a component that writes no newline cannot fill the host's memory.
 const MAX_LINE: usize = 8 << 10;
-/// Bytes that are taken before the thread is handed on to others.
+/// Bytes that are accepted before the thread is yielded.
 const SLICE: usize = 64 << 10;
+
 #[derive(Clone)]
 pub(super) struct GuestOutput {
     stream: &'static str,
     current: Current,
-    /// For what is printed outside of any request.
+    /// For output outside of any request.
     idle: Arc<Output>,
 }
 
 impl GuestOutput {
-    /// Standard output and standard error of one instance.
+    /// Returns standard output and standard error of one instance.
     pub(super) fn both(target: &Arc<Target>, current: &Current) -> [Self; 2] {
         let idle = Arc::new(Output::new(Arc::clone(target), None));
         ["stdout", "stderr"].map(|stream| Self {
@@ -47,17 +48,17 @@ impl StdoutStream for GuestOutput {
         Box::new(Lines {
             output: self.clone(),
             pending: Vec::new(),
-            taken: 0,
+            accepted: 0,
         })
     }
 }
 
 struct Lines {
     output: GuestOutput,
-    /// The beginning of a line, shorter than [`MAX_LINE`].
+    /// An incomplete line, shorter than [`MAX_LINE`].
     pending: Vec<u8>,
-    /// Bytes taken since the thread was handed on.
-    taken: usize,
+    /// Bytes accepted since the thread was last yielded.
+    accepted: usize,
 }
 
 impl Lines {
@@ -69,8 +70,8 @@ impl Lines {
         }
     }
 
-    /// Takes bytes, and emits the lines that end in them.
-    fn take(&mut self, bytes: &[u8]) {
+    /// Adds bytes, and emits complete lines.
+    fn push(&mut self, bytes: &[u8]) {
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut rest = line;
             while self.pending.len() + rest.len() >= MAX_LINE {
@@ -95,14 +96,14 @@ impl AsyncWrite for Lines {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.taken >= SLICE {
-            self.taken = 0;
+        if self.accepted >= SLICE {
+            self.accepted = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let bytes = &bytes[..bytes.len().min(SLICE - self.taken)];
-        self.taken += bytes.len();
-        self.take(bytes);
+        let bytes = &bytes[..bytes.len().min(SLICE - self.accepted)];
+        self.accepted += bytes.len();
+        self.push(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -1,4 +1,4 @@
-//! The engine: one per process, shared by every component.
+//! The engine: one per process, shared by all components.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,16 +19,14 @@ pub(crate) struct Engine {
     pub(super) linker: Linker<InstanceState>,
     pub(crate) capabilities: Capabilities,
     pub(super) cache: CodeCache,
-    /// A permit for each instance that may exist.
+    /// One permit per instance that may exist.
     pub(super) instances: Arc<Semaphore>,
     pooling: bool,
     _ticker: Ticker,
 }
 
 impl Engine {
-    /// Makes the engine.
-    ///
-    /// `instances` bounds how many component instances exist at once; `cache` is the folder of compiled code.
+    /// Creates the engine with at most `instances` concurrent component instances; `cache` is the folder of compiled code.
     pub(crate) fn new(
         capabilities: Capabilities,
         instances: u32,
@@ -39,7 +37,7 @@ impl Engine {
             Err(error) => {
                 tracing::warn!(
                     %error,
-                    "cannot reserve address space for {instances} pooled instances; allocating each on demand, which is slower"
+                    "cannot reserve address space for {instances} pooled instances; allocating them on demand, which is slower"
                 );
                 (
                     wasmtime::Engine::new(&config(None)).map_err(anyhow::Error::from)?,
@@ -61,13 +59,13 @@ impl Engine {
         })
     }
 
-    /// Whether instances come from a pool of reserved memory.
+    /// Returns whether instances come from a pool of reserved memory.
     pub(crate) fn pooling(&self) -> bool {
         self.pooling
     }
 }
 
-/// Links WASI 0.2 and 0.3 together, then each capability.
+/// Links WASI 0.2 and 0.3, then each capability.
 fn link(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<InstanceState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;

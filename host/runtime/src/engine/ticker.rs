@@ -1,4 +1,4 @@
-//! The ticks of the engine's epoch.
+//! The ticker of the engine's epoch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// Time between two ticks of the epoch: how often a component that computes without end hands its thread back, and
-/// the resolution of CPU budgets. Short, because others wait for that long behind it; with 10 ms, their 99th percentile beside
-/// a hostile component was twice what it is undisturbed (bench/, `hostile`).
+/// Interval between ticks: how often a component that never stops computing yields its thread, and the resolution of CPU limits.
+/// It is short because other requests wait that long; with 10 ms, their 99th percentile next to a hostile component was twice the
+/// undisturbed one (bench/, `hostile`).
 const TICK: Duration = Duration::from_millis(5);
 
-/// Ticks until it is dropped.
+/// Increments the epoch until dropped.
 pub(super) struct Ticker(Arc<AtomicBool>);
 
 impl Ticker {
-    /// Starts a thread of its own: it must run even when every thread of the scheduler is busy.
+    /// Starts a dedicated thread, which runs even when all runtime threads are busy.
     pub(super) fn start(engine: &wasmtime::Engine) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let ticker = Self(Arc::clone(&stop));

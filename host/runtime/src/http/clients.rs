@@ -1,4 +1,4 @@
-//! How many requests each client has under way: no more than its share.
+//! Limit on the requests of each client.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,41 +6,41 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::Ipv6Net;
 
-/// Counts by network, see [`network`].
+/// Requests in flight by network; see [`network`].
 pub(crate) struct Clients {
-    share: usize,
+    limit: usize,
     counts: Mutex<BTreeMap<IpAddr, usize>>,
 }
 
-/// One request of a client; dropping it makes room for another.
+/// Permit for one request of a client, released on drop.
 pub(crate) struct Permit {
     clients: Arc<Clients>,
     network: IpAddr,
 }
 
-/// What tells clients apart: an IPv4 address, and of an IPv6 address the first 64 bits. The rest is chosen by whoever has
-/// the subnet (RFC 4291, 2.5.1): one machine can call from as many addresses as it likes.
+/// Returns what identifies a client: an IPv4 address, or the first 64 bits of an IPv6 address. The rest is up to the owner of
+/// the subnet (RFC 4291, 2.5.1), so one machine can call from as many addresses as it likes.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V4(short) => short.into(),
-        IpAddr::V6(long) => Ipv6Net::new_assert(long, 64).network().into(),
+        IpAddr::V4(v4) => v4.into(),
+        IpAddr::V6(v6) => Ipv6Net::new_assert(v6, 64).network().into(),
     }
 }
 
 impl Clients {
-    /// `share`: how many requests one client may have under way.
-    pub(crate) fn new(share: usize) -> Arc<Self> {
+    /// Allows each client `limit` requests in flight.
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            share,
+            limit,
             counts: Mutex::new(BTreeMap::new()),
         })
     }
 
-    /// None where the client of this network has used up its share.
+    /// Returns a permit, or `None` if the client of this network is at the limit.
     pub(crate) fn admit(self: &Arc<Self>, network: IpAddr) -> Option<Permit> {
         let mut counts = self.counts();
         let count = counts.entry(network).or_insert(0);
-        if *count >= self.share {
+        if *count >= self.limit {
             return None;
         }
         *count += 1;
@@ -51,7 +51,7 @@ impl Clients {
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
-        // Nothing panics while the lock is held, so a poisoned map is still whole.
+        // Nothing panics while the lock is held, so a poisoned map is still consistent.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::{Clients, network};
 
     #[test]
-    fn a_client_gets_its_share_and_no_more_and_does_not_use_up_that_of_others() {
+    fn each_client_has_its_own_limit() {
         let clients = Clients::new(2);
         let one = "192.0.2.1".parse().unwrap();
         let first = clients.admit(one).unwrap();
@@ -85,10 +85,10 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_of_an_ipv6_subnet_are_one_client() {
+    fn addresses_of_an_ipv6_subnet_are_one_client() {
         let clients = Clients::new(1);
         let of = |address: &str| network(address.parse().unwrap());
-        let _place = clients.admit(of("2001:db8:0:1::1")).unwrap();
+        let _permit = clients.admit(of("2001:db8:0:1::1")).unwrap();
         let same = of("2001:db8:0:1:ffff:ffff:ffff:ffff");
         assert!(clients.admit(same).is_none());
         assert!(clients.admit(of("2001:db8:0:2::1")).is_some());

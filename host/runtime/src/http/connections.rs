@@ -1,7 +1,7 @@
-//! The open connections of a listener: so many, and of each client no more than its share.
+//! The open connections of a listener, limited in total and per client.
 //!
-//! A connection is idle while none of its requests is under way: between two of them, or before the headers of the first have
-//! come. Where there is no room for another one, an idle one is closed: clients that open connections and leave them keep nobody out.
+//! A connection is idle while it has no request in flight: between two requests, or before the headers of the first have arrived.
+//! At a limit, an idle connection is closed for a new one: clients that leave connections open keep nobody out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,94 +19,94 @@ use tokio::task::AbortHandle;
 
 use super::clients::network;
 
-/// In place of the time since when a connection is idle.
+/// Marks a connection as busy, in place of the time since which it is idle.
 const BUSY: u64 = u64::MAX;
 
-/// How often the connections with a request under way are looked at.
+/// How often busy connections are checked for clients that have disconnected.
 #[cfg(target_os = "linux")]
-const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 pub(super) struct Connections {
-    most: usize,
-    share: usize,
-    begun: Instant,
+    max: usize,
+    max_per_client: usize,
+    started: Instant,
     /// The id of the next connection.
     next: AtomicU64,
     open: Mutex<HashMap<u64, Entry>>,
-    /// Another connection is waited for.
-    full: AtomicBool,
-    /// While one is: a connection has been closed, or is idle.
+    /// Whether a caller waits for room.
+    waiting: AtomicBool,
+    /// Notified, while a caller waits, when a connection closes or becomes idle.
     changed: Notify,
 }
 
 struct Entry {
     network: IpAddr,
     activity: Arc<Activity>,
-    /// None until it is served.
+    /// `None` until it is served.
     task: Option<AbortHandle>,
-    /// The same socket as the connection's.
+    /// Duplicate of the connection's socket.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     socket: OwnedFd,
 }
 
-/// Milliseconds since the listener's begin from when on a connection is idle, or [`BUSY`].
+/// Time since which a connection is idle, in milliseconds after the listener's start, or [`BUSY`].
 struct Activity(AtomicU64);
 
-/// An open connection. Dropping it makes room for another.
-pub(super) struct Open {
+/// An open connection; dropping it makes room for another.
+pub(super) struct OpenConnection {
     connections: Arc<Connections>,
     pub(super) id: u64,
     activity: Arc<Activity>,
 }
 
-/// A request under way; the connection is idle when it is dropped.
-pub(super) struct Busy(Arc<Open>);
+/// Marks a connection as busy until dropped.
+pub(super) struct BusyGuard(Arc<OpenConnection>);
 
-/// The body of an answer, whose request is under way until it is sent.
-pub(super) struct Tracked<B> {
+/// The body of a response; the connection is busy until it is sent.
+pub(super) struct TrackedBody<B> {
     body: B,
-    _busy: Busy,
+    _busy: BusyGuard,
 }
 
 impl Connections {
-    /// At most `most` at once, and `share` of one client.
-    pub(super) fn new(most: usize, share: usize) -> Arc<Self> {
+    /// Allows `max` open connections, `max_per_client` of them from one client.
+    pub(super) fn new(max: usize, max_per_client: usize) -> Arc<Self> {
         Arc::new(Self {
-            most,
-            share,
-            begun: Instant::now(),
+            max,
+            max_per_client,
+            started: Instant::now(),
             next: AtomicU64::new(0),
             open: Mutex::default(),
-            full: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
             changed: Notify::new(),
         })
     }
 
     /// Waits until another connection can be admitted.
-    pub(super) async fn room(&self) {
+    pub(super) async fn wait_for_room(&self) {
         while !self.has_room() {
             let changed = self.changed.notified();
-            // Whoever makes room from now on says so.
-            self.full.store(true, Ordering::SeqCst);
+            // From now on, `made_room` notifies.
+            self.waiting.store(true, Ordering::SeqCst);
             if !self.has_room() {
                 changed.await;
             }
-            self.full.store(false, Ordering::SeqCst);
+            self.waiting.store(false, Ordering::SeqCst);
         }
     }
 
     fn has_room(&self) -> bool {
         let open = self.open();
-        open.len() < self.most || open.values().any(|entry| entry.activity.idle().is_some())
+        open.len() < self.max || open.values().any(|entry| entry.activity.idle().is_some())
     }
 
     fn made_room(&self) {
-        if self.full.load(Ordering::SeqCst) {
+        if self.waiting.load(Ordering::SeqCst) {
             self.changed.notify_one();
         }
     }
 
-    /// Serves a connection that was admitted, until its end or until it is closed.
+    /// Serves an admitted connection until it ends or is closed.
     pub(super) fn spawn(&self, id: u64, connection: impl Future<Output = ()> + Send + 'static) {
         let mut open = self.open();
         let task = tokio::spawn(connection).abort_handle();
@@ -116,23 +116,23 @@ impl Connections {
         }
     }
 
-    /// Takes the connection, and closes an idle one if there are too many. Gives none if all of this client's have requests under
-    /// way, and are as many as it may have.
+    /// Admits a connection, closing an idle one at a limit. Returns `None` if the client is at its limit and all its connections
+    /// are busy.
     pub(super) fn admit(
         self: &Arc<Self>,
         address: SocketAddr,
         socket: impl AsFd,
-    ) -> std::io::Result<Option<Open>> {
+    ) -> std::io::Result<Option<OpenConnection>> {
         let network = network(address.ip());
         let socket = socket.as_fd().try_clone_to_owned()?;
         let mut open = self.open();
         let of_client = |entry: &Entry| entry.network == network;
-        if open.values().filter(|entry| of_client(entry)).count() >= self.share {
+        if open.values().filter(|entry| of_client(entry)).count() >= self.max_per_client {
             let Some(id) = longest_idle(&open, of_client) else {
                 return Ok(None);
             };
             close(&mut open, id);
-        } else if open.len() >= self.most {
+        } else if open.len() >= self.max {
             let mut counts = HashMap::new();
             for entry in open.values() {
                 *counts.entry(entry.network).or_insert(0) += 1;
@@ -140,8 +140,8 @@ impl Connections {
             let idle = open
                 .values()
                 .filter(|entry| entry.activity.idle().is_some());
-            let most = idle.max_by_key(|entry| counts[&entry.network]);
-            if let Some(network) = most.map(|entry| entry.network)
+            let busiest = idle.max_by_key(|entry| counts[&entry.network]);
+            if let Some(network) = busiest.map(|entry| entry.network)
                 && let Some(id) = longest_idle(&open, |entry| entry.network == network)
             {
                 close(&mut open, id);
@@ -158,20 +158,20 @@ impl Connections {
                 socket,
             },
         );
-        Ok(Some(Open {
+        Ok(Some(OpenConnection {
             connections: Arc::clone(self),
             id,
             activity,
         }))
     }
 
-    /// Ends the connections whose clients have gone while a request is under way. hyper notices by itself unless bytes of the client
-    /// are still unread.
+    /// Aborts busy connections whose clients have disconnected. hyper notices by itself, unless bytes from the client are still
+    /// unread.
     #[cfg(target_os = "linux")]
     pub(super) async fn watch(self: Arc<Self>) {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-        let mut interval = tokio::time::interval(LOOK);
+        let mut interval = tokio::time::interval(WATCH_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
@@ -185,12 +185,12 @@ impl Connections {
                 .map(|entry| PollFd::new(&entry.socket, PollFlags::RDHUP))
                 .collect();
             if let Err(error) = poll(&mut sockets, Some(&Timespec::default())) {
-                tracing::warn!(%error, "cannot tell which clients have gone");
+                tracing::warn!(%error, "cannot check which clients have disconnected");
                 continue;
             }
-            let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+            let disconnected = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
             for (entry, socket) in busy.iter().zip(&sockets) {
-                if socket.revents().intersects(gone)
+                if socket.revents().intersects(disconnected)
                     && let Some(task) = &entry.task
                 {
                     task.abort();
@@ -200,26 +200,26 @@ impl Connections {
     }
 
     fn now(&self) -> u64 {
-        self.begun.elapsed().as_millis() as u64
+        self.started.elapsed().as_millis() as u64
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
-        // Nothing panics while the lock is held, so a poisoned map is still whole.
+        // Nothing panics while the lock is held, so a poisoned map is still consistent.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn longest_idle(open: &HashMap<u64, Entry>, of: impl Fn(&Entry) -> bool) -> Option<u64> {
+fn longest_idle(open: &HashMap<u64, Entry>, matches: impl Fn(&Entry) -> bool) -> Option<u64> {
     let idle = open
         .iter()
-        .filter(|(_, entry)| of(entry))
+        .filter(|(_, entry)| matches(entry))
         .filter_map(|(&id, entry)| Some((entry.activity.idle()?, id)));
     idle.min().map(|(_, id)| id)
 }
 
 fn close(open: &mut HashMap<u64, Entry>, id: u64) {
     if let Some(entry) = open.remove(&id) {
-        tracing::debug!(client = %entry.network, "an idle connection is closed for another");
+        tracing::debug!(client = %entry.network, "closed an idle connection for a new one");
         if let Some(task) = entry.task {
             task.abort();
         }
@@ -232,28 +232,28 @@ impl Activity {
     }
 }
 
-impl Open {
-    /// A request of the connection is under way.
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+impl OpenConnection {
+    /// Marks the connection as busy.
+    pub(super) fn busy(self: &Arc<Self>) -> BusyGuard {
         self.activity.0.store(BUSY, Ordering::Relaxed);
-        Busy(Arc::clone(self))
+        BusyGuard(Arc::clone(self))
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.connections.open().remove(&self.id);
         self.connections.made_room();
     }
 }
 
-impl Busy {
-    pub(super) fn until_sent<B>(self, body: B) -> Tracked<B> {
-        Tracked { body, _busy: self }
+impl BusyGuard {
+    pub(super) fn track<B>(self, body: B) -> TrackedBody<B> {
+        TrackedBody { body, _busy: self }
     }
 }
 
-impl Drop for Busy {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
         let connections = &self.0.connections;
         self.0.activity.0.store(connections.now(), Ordering::SeqCst);
@@ -261,7 +261,7 @@ impl Drop for Busy {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Tracked<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for TrackedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 

@@ -1,7 +1,7 @@
-//! A request's body that is read to its end, whoever stops reading it before.
+//! A request's body that is drained when its reader drops it early.
 //!
-//! A connection that is closed while the client still sends is reset, and a reset takes with it what the client has not
-//! read yet: the answer that says why its body was not wanted. So what is left is read and thrown away for a while.
+//! Closing a connection while the client is still sending resets it, and a reset discards what the client has not read yet: the
+//! response that says why its body was refused. So the rest of the body is read and discarded for a while.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,23 +12,23 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-/// How long the rest of a body is read for; a client that still sends then is cut off. Clients that look at the answer
-/// while they send stop at once; the others are worth no more of the host's bandwidth.
+/// How long the rest of a body is read; a client that is still sending then is cut off. Clients that read the response while
+/// they send stop at once; the others are not worth more bandwidth.
 const LINGER: Duration = Duration::from_secs(10);
 
 pub(crate) struct Drained {
-    /// None once it is being drained.
+    /// `None` once it is being drained.
     body: Option<Incoming>,
-    /// Whether the client sends the body without being asked to: not when it said `Expect: 100-continue` and nobody has
-    /// read yet. Then it waits for the answer, and has nothing to be drained.
-    sends: bool,
+    /// Whether the client is sending the body. After `Expect: 100-continue` it does not until the body is read: there is nothing
+    /// to drain.
+    sending: bool,
 }
 
 impl Drained {
     pub(crate) fn new(body: Incoming, headers: &http::HeaderMap) -> Self {
         Self {
             body: Some(body),
-            sends: !headers.contains_key(http::header::EXPECT),
+            sending: !headers.contains_key(http::header::EXPECT),
         }
     }
 }
@@ -41,7 +41,7 @@ impl Body for Drained {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.sends = true;
+        self.sending = true;
         match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(context),
             None => Poll::Ready(None),
@@ -60,12 +60,12 @@ impl Body for Drained {
 impl Drop for Drained {
     fn drop(&mut self) {
         let rest = self.body.take().filter(|body| !body.is_end_stream());
-        let Some(mut body) = rest.filter(|_| self.sends) else {
+        let Some(mut body) = rest.filter(|_| self.sending) else {
             return;
         };
-        // Outside of the scheduler the connection is gone, too.
-        if let Ok(scheduler) = tokio::runtime::Handle::try_current() {
-            scheduler.spawn(tokio::time::timeout(LINGER, async move {
+        // Outside of the runtime, the connection is gone, too.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(LINGER, async move {
                 while let Some(Ok(_)) = body.frame().await {}
             }));
         }

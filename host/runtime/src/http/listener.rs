@@ -1,4 +1,4 @@
-//! Connections: accepted up to a number, each within limits of time and size, and drained at the end.
+//! Accepts connections up to a limit, each with limits on time and size, and drains them at shutdown.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -21,28 +21,28 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::clients::network;
-use super::connections::{Connections, Open};
+use super::connections::{Connections, OpenConnection};
 use super::timer::ConnectionTimer;
 use crate::timer::SharedTimer;
 
-/// Bytes of a request's headers, all together. More is answered 431.
+/// Size limit of a request's headers in total, in bytes. Larger ones get 431.
 pub(crate) const MAX_HEADER_BYTES: usize = 64 << 10;
-/// A client that takes nothing of its answer for this long is cut off: it would hold its request's places for ever.
+/// A client that reads nothing of its response for this long is disconnected; otherwise it would hold its permits forever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An address that is bound but not served yet.
+/// A listener that is bound but not serving yet.
 pub(crate) struct Listener {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// The other end of a connection.
+/// The client of a connection.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
-    /// What tells clients apart.
+    /// What identifies the client; see [`network`].
     pub(crate) network: IpAddr,
-    /// Address and port.
+    /// Address and port, as a header value.
     pub(crate) as_header: HeaderValue,
     pub(crate) timer: SharedTimer,
 }
@@ -59,24 +59,25 @@ impl Client {
     }
 }
 
-/// How a listener treats its clients.
+/// Limits on a listener's connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
-    /// Connections open at once. Where one more client comes, an idle one is closed; if none is idle, it waits in the system's queue.
+    /// Open connections. At the limit, an idle one is closed for a new one; if none is idle, the new one waits in the system's
+    /// queue.
     pub(crate) max_connections: usize,
-    /// Connections of one client; if none of them is idle, one more is closed at once.
+    /// Open connections of one client. At the limit, if none of them is idle, a new one is closed at once.
     pub(crate) max_connections_per_client: usize,
-    /// How long a client may take to send its request's headers, or leave a connection idle between two requests.
+    /// How long a client may take to send a request's headers, or leave a connection idle between two requests.
     pub(crate) header_timeout: Duration,
-    /// How long requests under way may go on after the stop signal.
+    /// How long requests in flight may go on after the stop signal.
     pub(crate) shutdown_timeout: Duration,
 }
 
 impl Listener {
-    /// Binds the address, which the setting `flag` chose.
+    /// Binds the address, which is set by the option `flag`.
     ///
     /// # Errors
-    /// When the address is taken or not this machine's.
+    /// When the address is in use or does not belong to this machine.
     pub(crate) async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| {
             format!("cannot listen on {address}; choose another address with {flag}")
@@ -91,8 +92,8 @@ impl Listener {
         self.address
     }
 
-    /// Hands requests to `handle` until `stop` is cancelled; then takes no more connections, and lets requests
-    /// under way finish. Returns whether all of them did in time.
+    /// Passes requests to `handle` until `stop` is cancelled; then accepts no more connections, and lets requests in flight
+    /// finish. Returns whether all of them did in time.
     pub(crate) async fn serve<H, F, B>(
         self,
         limits: ConnectionLimits,
@@ -119,20 +120,20 @@ impl Listener {
             let (stream, address, open) = match accepted {
                 Ok((stream, address, Some(open))) => (stream, address, Arc::new(open)),
                 Ok((_, address, None)) => {
-                    // Of a client that tries again and again, one line in ten seconds will do.
+                    // At most one warning in ten seconds: the client may retry in a loop.
                     let now = Instant::now();
                     if warned.is_none_or(|last| now - last >= Duration::from_secs(10)) {
                         warned = Some(now);
                         tracing::warn!(
                             client.address = %address.ip(),
                             limit = limits.max_connections_per_client,
-                            "connections are refused: the client has a request under way on each of as many as it may have"
+                            "refused a connection: the client is at its limit, and all its connections are busy"
                         );
                     }
                     continue;
                 }
                 Err(error) => {
-                    // Out of file descriptors, most likely: wait for some to be freed rather than spin.
+                    // Most likely out of file descriptors: wait for some to be freed instead of spinning.
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -145,15 +146,15 @@ impl Listener {
             let id = open.id;
             let service = service_fn(move |request| {
                 let busy = open.busy();
-                let answer = handle(request, client.clone());
-                async move { Ok::<_, Infallible>(answer.await.map(|body| busy.until_sent(body))) }
+                let response = handle(request, client.clone());
+                async move { Ok::<_, Infallible>(response.await.map(|body| busy.track(body))) }
             });
             let connection = http1::Builder::new()
                 .timer(ConnectionTimer::default())
                 .header_read_timeout(limits.header_timeout)
                 .max_buf_size(MAX_HEADER_BYTES)
-                // hyper answers 431 to more than 100 headers; any other number would cost it an allocation for each request.
-                // Most answers are small: one buffer for head and body costs less than a vectored write.
+                // hyper responds 431 to more than 100 headers; any other limit would cost an allocation per request.
+                // Most responses are small: one buffer for head and body costs less than a vectored write.
                 .writev(false)
                 .serve_connection(TokioIo::new(Box::pin(stream)), service);
             let connection = graceful.watch(connection);
@@ -173,10 +174,10 @@ impl Listener {
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Connections>,
-) -> std::io::Result<(TcpStream, SocketAddr, Option<Open>)> {
-    connections.room().await;
+) -> std::io::Result<(TcpStream, SocketAddr, Option<OpenConnection>)> {
+    connections.wait_for_room().await;
     let (stream, client) = listener.accept().await?;
-    // A client that has gone already is found out later.
+    // Fails if the client has disconnected already, which is noticed later.
     let _ = stream.set_nodelay(true);
     let open = connections.admit(client, &stream)?;
     Ok((stream, client, open))

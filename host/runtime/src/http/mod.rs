@@ -1,4 +1,4 @@
-//! What every HTTP server of the host has: connections within limits of number, time and size, and clients told apart.
+//! Shared by all HTTP servers of the host: connections with limits on number, time and size, counted per client.
 
 mod clients;
 mod connections;

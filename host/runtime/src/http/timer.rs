@@ -1,4 +1,4 @@
-//! A connection's clock: hyper waits for each request's headers with a timer of its own, made and dropped every time.
+//! The timer of a connection. hyper would create and drop a timer for each request's headers.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,9 +8,9 @@ use hyper::rt::{Sleep, Timer};
 
 use crate::timer::SharedTimer;
 
-/// All waits of one connection share one of the scheduler's timers.
+/// One tokio timer for all waits of a connection.
 ///
-/// Only one wait at a time may be under way; hyper has no more for a connection.
+/// Only one wait may be pending at a time; hyper has no more per connection.
 #[derive(Clone, Default)]
 pub(super) struct ConnectionTimer(SharedTimer);
 
@@ -55,11 +55,11 @@ mod tests {
     use super::ConnectionTimer;
 
     #[tokio::test]
-    async fn each_wait_ends_by_itself_and_not_before_its_deadline() {
+    async fn each_wait_ends_at_its_own_deadline() {
         let timer = ConnectionTimer::default();
-        let given_up = timer.sleep(Duration::from_secs(3600));
-        let _ = tokio::time::timeout(Duration::from_millis(1), given_up).await;
-        // Earlier than the one that was given up; later than one that has ended; at once.
+        let cancelled = timer.sleep(Duration::from_secs(3600));
+        let _ = tokio::time::timeout(Duration::from_millis(1), cancelled).await;
+        // Earlier than the cancelled one; later than one that has ended; at once.
         for wait in [
             Duration::from_millis(20),
             Duration::from_millis(40),
@@ -69,9 +69,9 @@ mod tests {
             timer.sleep_until(deadline).await;
             assert!(timer.now() >= deadline);
         }
-        // The scheduler's timer goes off for this one, while the next is waited for.
-        let given_up = timer.sleep(Duration::from_millis(10));
-        let _ = tokio::time::timeout(Duration::from_millis(1), given_up).await;
+        // The timer fires for this wait while the next one is pending.
+        let cancelled = timer.sleep(Duration::from_millis(10));
+        let _ = tokio::time::timeout(Duration::from_millis(1), cancelled).await;
         let deadline = timer.now() + Duration::from_millis(40);
         timer.sleep_until(deadline).await;
         assert!(timer.now() >= deadline);

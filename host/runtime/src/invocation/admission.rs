@@ -1,8 +1,9 @@
-//! Which of a component's requests run, and whose turn is next: clients share the places fairly.
+//! Admission of requests: which ones run and which is next, with permits shared fairly among clients.
 //!
-//! A client has no more of the running requests than it leaves free for others (the dynamic thresholds of Choudhury and Hahne, 1998,
-//! for buffers that queues share), or a number that was set. A place that becomes free goes to the client that has the fewest, and
-//! among equals to the longest wait. In a full queue, a request takes the place of the last one of the client that has the most.
+//! A client may have as many running requests as it leaves permits free for others (the dynamic thresholds of Choudhury and Hahne,
+//! 1998, for shared buffers), or a configured number. A permit that becomes free goes to the client with the fewest running
+//! requests, among equals to the one that has waited longest. In a full queue, a new request displaces the last one of the client
+//! that has the most.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -13,26 +14,26 @@ use std::time::{Duration, Instant};
 use metrics::Gauge;
 use tokio::sync::oneshot;
 
-/// The requests of one component, or those of all.
+/// Admission of the requests of one component, or of all components.
 pub(crate) struct Admission {
-    /// How many may run at the same time.
+    /// Limit on running requests.
     concurrency: usize,
-    /// Of those, how many of one client. None: as many as it leaves free.
+    /// Limit on running requests per client. `None`: as many as it leaves free.
     share: Option<usize>,
-    /// How many may wait.
+    /// Limit on waiting requests.
     queue: usize,
     requests: Mutex<Requests>,
     gauges: Gauges,
 }
 
-/// Gauges of how many requests run, and how many wait.
+/// Gauges of running and waiting requests.
 pub(super) struct Gauges {
     pub(super) running: Gauge,
     pub(super) waiting: Gauge,
 }
 
 impl Default for Gauges {
-    /// Gauges that nobody reads.
+    /// Returns gauges that are not recorded.
     fn default() -> Self {
         Self {
             running: Gauge::noop(),
@@ -53,14 +54,14 @@ struct Requests {
     running: usize,
     waiting: usize,
     next_ticket: u64,
-    /// Those that have requests; none for the host itself, which has no share.
-    clients: BTreeMap<Option<IpAddr>, OfClient>,
+    /// Clients that have requests. `None` is the host itself, which has no limit of its own.
+    clients: BTreeMap<Option<IpAddr>, ClientState>,
 }
 
 #[derive(Default)]
-struct OfClient {
+struct ClientState {
     running: usize,
-    /// In the order of their tickets.
+    /// Ordered by ticket.
     waiting: VecDeque<Waiting>,
 }
 
@@ -69,25 +70,25 @@ struct Waiting {
     turn: oneshot::Sender<Permit>,
 }
 
-/// Lets one request run. Dropping it makes room for another.
+/// Permit for one running request; dropping it admits the next.
 pub(crate) struct Permit {
     admission: Arc<Admission>,
     client: Option<IpAddr>,
 }
 
-/// Why a request may not run.
+/// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// The queue is full.
     Full,
-    /// The queue was full, and a request of another client took its place.
+    /// The queue was full, and another client's request displaced it.
     Displaced,
-    /// It waited for too long.
+    /// It waited too long.
     TimedOut,
 }
 
-/// A request's place in the queue, left when it is dropped.
-struct Place<'a> {
+/// A request's slot in the queue, freed on drop.
+struct QueueSlot<'a> {
     admission: &'a Admission,
     client: Option<IpAddr>,
     ticket: u64,
@@ -109,7 +110,7 @@ impl Admission {
         }
     }
 
-    /// Waits for the turn of a request of this client, or of the host itself, for so long. Gives how long it was, too.
+    /// Waits until a request of this client, or of the host itself, may run, at most for `timeout`. Returns the time it waited, too.
     ///
     /// # Errors
     /// When the queue is full, when the wait is too long, or when another client's request displaces it.
@@ -118,31 +119,31 @@ impl Admission {
         client: Option<IpAddr>,
         timeout: Duration,
     ) -> Result<(Permit, Duration), Refused> {
-        let (place, turn) = {
+        let (slot, turn) = {
             let mut requests = self.requests();
             if requests.running < self.concurrency {
                 let share = self.share_of(client, requests.running);
-                let of = requests.clients.entry(client).or_default();
-                if of.running < share {
-                    of.running += 1;
+                let state = requests.clients.entry(client).or_default();
+                if state.running < share {
+                    state.running += 1;
                     requests.running += 1;
                     self.gauges.set(&requests);
                     return Ok((self.permit(client), Duration::ZERO));
                 }
             }
             requests.make_room(self.queue, client)?;
-            let (ticket, turn) = requests.wait(client);
+            let (ticket, turn) = requests.enqueue(client);
             self.gauges.set(&requests);
-            let place = Place {
+            let slot = QueueSlot {
                 admission: self,
                 client,
                 ticket,
             };
-            (place, turn)
+            (slot, turn)
         };
         let arrived = Instant::now();
         let permit = tokio::time::timeout(timeout, turn).await;
-        drop(place);
+        drop(slot);
         match permit {
             Ok(Ok(permit)) => Ok((permit, arrived.elapsed())),
             Ok(Err(_)) => Err(Refused::Displaced),
@@ -150,14 +151,14 @@ impl Admission {
         }
     }
 
-    /// How many requests run, and how many wait.
+    /// Returns the numbers of running and waiting requests.
     #[cfg(test)]
     fn counts(&self) -> (usize, usize) {
         let requests = self.requests();
         (requests.running, requests.waiting)
     }
 
-    /// How many of its requests may run, if so many run in all; the host itself has no share.
+    /// Returns how many requests of a client may run while `running` run in total. The host itself has no limit of its own.
     fn share_of(&self, client: Option<IpAddr>, running: usize) -> usize {
         match client {
             Some(_) => self
@@ -175,64 +176,76 @@ impl Admission {
     }
 
     fn requests(&self) -> MutexGuard<'_, Requests> {
-        // Nothing panics while the lock is held, so the counts of a poisoned lock are still right.
+        // Nothing panics while the lock is held, so the counts of a poisoned lock are still correct.
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Requests {
     fn waiting_of(&self, client: Option<IpAddr>) -> usize {
-        self.clients.get(&client).map_or(0, |of| of.waiting.len())
+        self.clients
+            .get(&client)
+            .map_or(0, |state| state.waiting.len())
     }
 
-    /// Leaves a place in the queue for a request of this client, at the cost of the client with the most, if that has more.
+    /// Makes room in the queue for a request of this client, by displacing one of the client with the most, if that has more.
     fn make_room(&mut self, queue: usize, client: Option<IpAddr>) -> Result<(), Refused> {
         if self.waiting < queue {
             return Ok(());
         }
         let own = self.waiting_of(client) + 1;
-        let most = self.clients.values_mut().max_by_key(|of| of.waiting.len());
-        let most = most.filter(|of| of.waiting.len() > own);
-        // Its sender goes, which is how it is told.
-        most.and_then(|of| of.waiting.pop_back())
+        let most = self
+            .clients
+            .values_mut()
+            .max_by_key(|state| state.waiting.len());
+        let most = most.filter(|state| state.waiting.len() > own);
+        // Dropping its sender notifies the displaced request.
+        most.and_then(|state| state.waiting.pop_back())
             .ok_or(Refused::Full)?;
         self.waiting -= 1;
         Ok(())
     }
 
-    fn wait(&mut self, client: Option<IpAddr>) -> (u64, oneshot::Receiver<Permit>) {
+    /// Adds a request to the queue. Returns its ticket and the receiver of its permit.
+    fn enqueue(&mut self, client: Option<IpAddr>) -> (u64, oneshot::Receiver<Permit>) {
         let (turn, wait) = oneshot::channel();
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.waiting += 1;
-        let of = self.clients.entry(client).or_default();
-        of.waiting.push_back(Waiting { ticket, turn });
+        let state = self.clients.entry(client).or_default();
+        state.waiting.push_back(Waiting { ticket, turn });
         (ticket, wait)
     }
 
-    /// A request of the client is over, or no longer waits. Clients without requests are forgotten.
-    fn leave(&mut self, client: Option<IpAddr>, leave: impl FnOnce(&mut OfClient)) {
-        if let Entry::Occupied(mut of) = self.clients.entry(client) {
-            leave(of.get_mut());
-            if of.get().running == 0 && of.get().waiting.is_empty() {
-                of.remove();
+    /// Updates a client when a request of it has ended or left the queue. Clients without requests are removed.
+    fn update(&mut self, client: Option<IpAddr>, update: impl FnOnce(&mut ClientState)) {
+        if let Entry::Occupied(mut entry) = self.clients.entry(client) {
+            update(entry.get_mut());
+            if entry.get().running == 0 && entry.get().waiting.is_empty() {
+                entry.remove();
             }
         }
     }
 
-    /// The request whose turn it is, which runs from now on.
+    /// Takes the next request from the queue and counts it as running.
     fn next(
         &mut self,
         share_of: impl Fn(Option<IpAddr>, usize) -> usize,
     ) -> Option<(Option<IpAddr>, oneshot::Sender<Permit>)> {
         let running = self.running;
-        let eligible = self.clients.iter_mut().filter_map(|(&client, of)| {
-            let first = of.waiting.front()?.ticket;
-            (of.running < share_of(client, running)).then_some((of.running, first, client, of))
+        let eligible = self.clients.iter_mut().filter_map(|(&client, state)| {
+            let first = state.waiting.front()?.ticket;
+            (state.running < share_of(client, running)).then_some((
+                state.running,
+                first,
+                client,
+                state,
+            ))
         });
-        let (_, _, client, of) = eligible.min_by_key(|&(running, first, ..)| (running, first))?;
-        let waiting = of.waiting.pop_front()?;
-        of.running += 1;
+        let (_, _, client, state) =
+            eligible.min_by_key(|&(running, first, ..)| (running, first))?;
+        let waiting = state.waiting.pop_front()?;
+        state.running += 1;
         self.running += 1;
         self.waiting -= 1;
         Some((client, waiting.turn))
@@ -245,7 +258,7 @@ impl Drop for Permit {
         let next = {
             let mut requests = admission.requests();
             requests.running -= 1;
-            requests.leave(self.client, |of| of.running -= 1);
+            requests.update(self.client, |state| state.running -= 1);
             let next = match requests.waiting {
                 0 => None,
                 _ => requests.next(|client, running| admission.share_of(client, running)),
@@ -253,21 +266,23 @@ impl Drop for Permit {
             admission.gauges.set(&requests);
             next
         };
-        // Not under the lock: a permit that nobody takes any more is dropped, and passed on to the next.
+        // Outside the lock: if the receiver is gone, dropping the permit admits the next request.
         if let Some((client, turn)) = next {
             let _ = turn.send(admission.permit(client));
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         let mut requests = self.admission.requests();
         let mut left = 0;
-        requests.leave(self.client, |of| {
-            let at = of.waiting.binary_search_by_key(&self.ticket, |w| w.ticket);
+        requests.update(self.client, |state| {
+            let at = state
+                .waiting
+                .binary_search_by_key(&self.ticket, |w| w.ticket);
             if let Ok(at) = at {
-                of.waiting.remove(at);
+                state.waiting.remove(at);
                 left = 1;
             }
         });
@@ -282,7 +297,7 @@ mod tests {
 
     use super::*;
 
-    type Arrived = JoinHandle<Result<Permit, Refused>>;
+    type Request = JoinHandle<Result<Permit, Refused>>;
 
     fn admission(concurrency: usize, share: usize, queue: usize) -> Arc<Admission> {
         Arc::new(Admission::new(
@@ -297,16 +312,16 @@ mod tests {
         Some(IpAddr::from([192, 0, 2, last]))
     }
 
-    /// A request that runs, waits or has been refused by now.
-    async fn arrive(admission: &Arc<Admission>, client: Option<IpAddr>) -> Arrived {
+    /// Starts a request, which runs, waits or has been refused on return.
+    async fn start(admission: &Arc<Admission>, client: Option<IpAddr>) -> Request {
         let admission = Arc::clone(admission);
         let acquire = async move {
             let admitted = admission.acquire(client, Duration::from_secs(60)).await;
             admitted.map(|(permit, _)| permit)
         };
-        let arrived = tokio::spawn(acquire);
+        let request = tokio::spawn(acquire);
         settle().await;
-        arrived
+        request
     }
 
     async fn settle() {
@@ -315,19 +330,19 @@ mod tests {
         }
     }
 
-    async fn outcome(arrived: Arrived) -> Result<Permit, Refused> {
-        assert!(arrived.is_finished(), "it waits");
-        arrived.await.unwrap()
+    async fn outcome(request: Request) -> Result<Permit, Refused> {
+        assert!(request.is_finished(), "it is waiting");
+        request.await.unwrap()
     }
 
     #[tokio::test]
-    async fn a_client_has_its_share_and_leaves_the_rest_to_others() {
+    async fn a_client_gets_no_more_than_its_share() {
         let admission = admission(3, 2, 10);
-        let first = outcome(arrive(&admission, client(1)).await).await.unwrap();
-        let _second = outcome(arrive(&admission, client(1)).await).await.unwrap();
-        let third = arrive(&admission, client(1)).await;
+        let first = outcome(start(&admission, client(1)).await).await.unwrap();
+        let _second = outcome(start(&admission, client(1)).await).await.unwrap();
+        let third = start(&admission, client(1)).await;
         assert!(!third.is_finished());
-        let _other = outcome(arrive(&admission, client(2)).await).await.unwrap();
+        let _other = outcome(start(&admission, client(2)).await).await.unwrap();
         assert_eq!(admission.counts(), (3, 1));
         drop(first);
         settle().await;
@@ -339,26 +354,26 @@ mod tests {
     async fn the_host_itself_has_no_share() {
         let admission = admission(3, 1, 10);
         for _ in 0..3 {
-            std::mem::forget(outcome(arrive(&admission, None).await).await.unwrap());
+            std::mem::forget(outcome(start(&admission, None).await).await.unwrap());
         }
         assert_eq!(admission.counts(), (3, 0));
     }
 
     #[tokio::test]
-    async fn the_client_with_the_fewest_that_run_is_next_and_among_equals_the_longest_wait() {
+    async fn the_client_with_the_fewest_running_is_next_then_the_longest_wait() {
         let admission = admission(2, 2, 10);
-        let first = outcome(arrive(&admission, client(1)).await).await.unwrap();
-        let second = outcome(arrive(&admission, client(1)).await).await.unwrap();
-        let third = arrive(&admission, client(1)).await;
-        let fourth = arrive(&admission, client(2)).await;
-        let fifth = arrive(&admission, client(3)).await;
+        let first = outcome(start(&admission, client(1)).await).await.unwrap();
+        let second = outcome(start(&admission, client(1)).await).await.unwrap();
+        let third = start(&admission, client(1)).await;
+        let fourth = start(&admission, client(2)).await;
+        let fifth = start(&admission, client(3)).await;
         drop(first);
         settle().await;
         let fourth = outcome(fourth).await.unwrap();
         assert!(!third.is_finished() && !fifth.is_finished());
         drop(second);
         settle().await;
-        // Neither has one that runs by now.
+        // Neither has a running request by now.
         let _third = outcome(third).await.unwrap();
         drop(fourth);
         settle().await;
@@ -366,61 +381,61 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn in_a_full_queue_the_client_with_the_most_makes_room() {
+    async fn in_a_full_queue_the_client_with_the_most_is_displaced() {
         let admission = admission(1, 1, 3);
-        let _running = outcome(arrive(&admission, client(1)).await).await.unwrap();
-        let first = arrive(&admission, client(1)).await;
-        let second = arrive(&admission, client(1)).await;
-        let last = arrive(&admission, client(1)).await;
+        let _running = outcome(start(&admission, client(1)).await).await.unwrap();
+        let first = start(&admission, client(1)).await;
+        let second = start(&admission, client(1)).await;
+        let last = start(&admission, client(1)).await;
         assert_eq!(
-            outcome(arrive(&admission, client(1)).await).await.err(),
+            outcome(start(&admission, client(1)).await).await.err(),
             Some(Refused::Full)
         );
-        let other = arrive(&admission, client(2)).await;
+        let other = start(&admission, client(2)).await;
         assert_eq!(outcome(last).await.err(), Some(Refused::Displaced));
         assert!(!first.is_finished() && !second.is_finished() && !other.is_finished());
-        // Two and one: another one would only turn that round.
+        // Two and one: another one would only reverse that.
         assert_eq!(
-            outcome(arrive(&admission, client(2)).await).await.err(),
+            outcome(start(&admission, client(2)).await).await.err(),
             Some(Refused::Full)
         );
         assert_eq!(admission.counts(), (1, 3));
     }
 
     #[tokio::test]
-    async fn who_leaves_the_queue_keeps_no_place_in_it() {
+    async fn a_cancelled_request_leaves_the_queue() {
         let admission = admission(1, 1, 2);
-        let running = outcome(arrive(&admission, client(1)).await).await.unwrap();
-        let leaves = arrive(&admission, client(1)).await;
-        let stays = arrive(&admission, client(1)).await;
-        leaves.abort();
+        let running = outcome(start(&admission, client(1)).await).await.unwrap();
+        let cancelled = start(&admission, client(1)).await;
+        let waiting = start(&admission, client(1)).await;
+        cancelled.abort();
         settle().await;
         assert_eq!(admission.counts(), (1, 1));
         drop(running);
         settle().await;
-        drop(outcome(stays).await.unwrap());
+        drop(outcome(waiting).await.unwrap());
         assert_eq!(admission.counts(), (0, 0));
         assert!(admission.requests().clients.is_empty());
     }
 
     #[tokio::test]
-    async fn a_permit_that_nobody_takes_any_more_is_passed_on() {
+    async fn a_permit_of_a_cancelled_request_is_passed_on() {
         let admission = admission(1, 1, 2);
-        let running = outcome(arrive(&admission, client(1)).await).await.unwrap();
-        let leaves = arrive(&admission, client(1)).await;
-        let stays = arrive(&admission, client(2)).await;
-        // The permit is on its way when the request is given up.
+        let running = outcome(start(&admission, client(1)).await).await.unwrap();
+        let cancelled = start(&admission, client(1)).await;
+        let waiting = start(&admission, client(2)).await;
+        // The permit has been sent when the request is cancelled.
         drop(running);
-        leaves.abort();
+        cancelled.abort();
         settle().await;
-        drop(outcome(stays).await.unwrap());
+        drop(outcome(waiting).await.unwrap());
         assert_eq!(admission.counts(), (0, 0));
     }
 
     #[tokio::test]
-    async fn a_wait_has_an_end() {
+    async fn waiting_times_out() {
         let admission = admission(1, 1, 1);
-        let _running = outcome(arrive(&admission, client(1)).await).await.unwrap();
+        let _running = outcome(start(&admission, client(1)).await).await.unwrap();
         let timeout = Duration::from_millis(10);
         let waits = admission.acquire(client(1), timeout).await;
         assert_eq!(waits.err(), Some(Refused::TimedOut));
@@ -428,17 +443,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_client_leaves_as_much_as_it_has() {
+    async fn each_client_leaves_as_many_permits_as_it_has() {
         let admission = Arc::new(Admission::new(16, None, 1000, Gauges::default()));
         let mut running = Vec::new();
-        for (of, has) in [(1, 8), (2, 4), (3, 2), (4, 1), (5, 1), (6, 0)] {
+        for (id, expected) in [(1, 8), (2, 4), (3, 2), (4, 1), (5, 1), (6, 0)] {
             for _ in 0..20 {
-                running.push(arrive(&admission, client(of)).await);
+                running.push(start(&admission, client(id)).await);
             }
-            let all = &admission.requests().clients[&client(of)];
-            assert_eq!(all.running, has, "client {of}");
+            let state = &admission.requests().clients[&client(id)];
+            assert_eq!(state.running, expected, "client {id}");
         }
-        // What one client frees goes to the one that has none.
+        // A permit that one client frees goes to the one that has none.
         running.remove(0).await.unwrap().map(drop).unwrap();
         settle().await;
         let requests = admission.requests();

@@ -1,4 +1,4 @@
-//! The invocations of all components together.
+//! The invocations of all components.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,22 +10,22 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::admission::{Admission, Gauges};
 use super::telemetry::Registry;
 
-/// What the invocations of a host share.
+/// State shared by all invocations of a host.
 pub(crate) struct Invocations {
-    /// Those that run need an instance each, of which there are so many: clients share them, too.
+    /// Each running invocation needs an instance; clients share these fairly, too.
     pub(super) admission: Arc<Admission>,
     pub(super) telemetry: Registry,
-    /// Each invocation, until its instance is done with it: that may be after its answer.
-    under_way: TaskTracker,
-    /// Nobody waits any longer for the invocations under way.
+    /// Tracks each invocation until its instance is done with it, which may be after its response.
+    in_flight: TaskTracker,
+    /// Whether the host has stopped waiting for invocations in flight.
     stopped: AtomicBool,
 }
 
 impl Invocations {
-    /// At most `instances` at once. Their metrics are read from `metrics`.
+    /// Allows `instances` at once. Their metrics are read from `metrics`.
     pub(crate) fn new(instances: u32, metrics: telemetry::Metrics) -> Self {
         Self {
-            // Those that wait have a place in the queue of their component.
+            // Waiting invocations are counted in the queue of their component, too.
             admission: Arc::new(Admission::new(
                 instances as usize,
                 None,
@@ -33,27 +33,27 @@ impl Invocations {
                 Gauges::default(),
             )),
             telemetry: Registry::new(metrics),
-            under_way: TaskTracker::new(),
+            in_flight: TaskTracker::new(),
             stopped: AtomicBool::new(false),
         }
     }
 
     pub(super) fn token(&self) -> TaskTrackerToken {
-        self.under_way.token()
+        self.in_flight.token()
     }
 
-    /// Waits until none is under way, also of revisions that are served no longer, or for this long. Returns whether
-    /// all are done; those that are not end with the scheduler.
-    pub(crate) async fn finish(&self, within: Duration) -> bool {
-        self.under_way.close();
-        let finished = tokio::time::timeout(within, self.under_way.wait())
+    /// Waits until none is in flight, including those of revisions that are no longer served, but at most for `timeout`. Returns
+    /// whether all are done; the others end with the runtime.
+    pub(crate) async fn finish(&self, timeout: Duration) -> bool {
+        self.in_flight.close();
+        let finished = tokio::time::timeout(timeout, self.in_flight.wait())
             .await
             .is_ok();
         self.stopped.store(true, Ordering::Relaxed);
         finished
     }
 
-    /// Whether the host waits for none any more: an instance that ends now, idle or not, ends with the scheduler.
+    /// Returns whether the host has stopped waiting: an instance that ends now, idle or not, ends with the runtime.
     pub(super) fn have_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Lifecycle of one invocation: when it must be over, whether its client is still there, how far it is, and why it was stopped.
+//! Lifecycle of one invocation: its deadline, its phase, whether the client is still connected, and why it was stopped.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,57 +15,57 @@ use super::report::{Fault, Reporter};
 use super::stop::Stop;
 use super::target::Target;
 
-/// How far an invocation is.
+/// The phase of an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// The component works on its answer.
+    /// The component has not responded yet.
     Running,
-    /// The answer has begun.
-    Answering,
-    /// The answer is complete. The component may have something left to do.
-    Answered,
-    /// The client left before the answer was complete.
+    /// The response has started.
+    Responding,
+    /// The response is complete. The component may still be working.
+    Responded,
+    /// The client disconnected before the response was complete.
     Abandoned,
-    /// The instance trapped or was stopped, before its answer had begun or while it was under way.
+    /// The instance trapped or was stopped before its response was complete.
     Failed,
-    /// The same, after its answer was complete.
+    /// The instance trapped or was stopped after its response was complete.
     FailedLate,
 }
 
 impl Phase {
     const ALL: [Self; 6] = [
         Self::Running,
-        Self::Answering,
-        Self::Answered,
+        Self::Responding,
+        Self::Responded,
         Self::Abandoned,
         Self::Failed,
         Self::FailedLate,
     ];
 }
 
-/// One call of a component. Shared by its body, the instance that serves it, and whoever waits for the answer. The last of them to
-/// go gives its permits back.
+/// One call of a component. Shared by the request's body, the instance that serves it, and the caller; its permits are released
+/// when the last of them drops it.
 pub(crate) struct Invocation {
-    /// For logs and answers.
+    /// For logs and responses.
     pub(crate) request_id: uuid::Uuid,
     pub(crate) deadline: Instant,
     phase: AtomicU8,
-    /// Wakes whoever ends the instance when the client leaves.
+    /// Wakes the worker, which ends the instance, when the client disconnects.
     watcher: AtomicWaker,
     stop: OnceLock<Stop>,
     pub(crate) reporter: Arc<Reporter>,
     started: Instant,
-    /// Parent of the spans of what the component calls.
+    /// Parent of the spans of the component's calls.
     pub(crate) span: Span,
-    /// What its instance prints.
+    /// Output of its instance.
     pub(crate) output: Output,
     _permits: [Permit; 2],
-    _under_way: TaskTrackerToken,
+    _in_flight: TaskTrackerToken,
 }
 
 impl Invocation {
-    /// Begins an invocation that was admitted.
+    /// Begins an admitted invocation.
     pub(crate) fn begin(
         target: &Arc<Target>,
         request_id: uuid::Uuid,
@@ -88,7 +88,7 @@ impl Invocation {
             ),
             output: Output::new(Arc::clone(target), Some(request_id)),
             _permits: permits,
-            _under_way: target.under_way(),
+            _in_flight: target.track(),
         })
     }
 
@@ -96,7 +96,7 @@ impl Invocation {
         Phase::ALL[usize::from(self.phase.load(Ordering::SeqCst))]
     }
 
-    /// Goes on to the phase that `next` gives, and returns the one before.
+    /// Changes the phase with `next`, and returns the previous one.
     fn advance(&self, next: impl Fn(Phase) -> Phase) -> Phase {
         let before = self
             .phase
@@ -106,10 +106,11 @@ impl Invocation {
         Phase::ALL[usize::from(before)]
     }
 
-    /// The answer has begun. If the instance has failed meanwhile, that is counted here, since nobody else sees it any more.
-    pub(crate) fn begin_answer(&self) {
+    /// Called when the response starts. If the instance has failed in the meantime, the failure is counted here, as nobody else
+    /// will see it.
+    pub(crate) fn begin_response(&self) {
         let before = self.advance(|phase| match phase {
-            Phase::Running => Phase::Answering,
+            Phase::Running => Phase::Responding,
             other => other,
         });
         if before == Phase::Failed {
@@ -117,55 +118,55 @@ impl Invocation {
         }
     }
 
-    /// The answer is complete: what the instance still does is no longer cut short by the client's leaving.
-    pub(crate) fn complete_answer(&self) {
+    /// Called when the response is complete: from now on, the instance goes on even if the client disconnects.
+    pub(crate) fn complete_response(&self) {
         self.advance(|phase| match phase {
-            Phase::Running | Phase::Answering => Phase::Answered,
+            Phase::Running | Phase::Responding => Phase::Responded,
             other => other,
         });
     }
 
-    /// The client has gone: the work on its request ends.
+    /// Called when the client has disconnected: work on its request ends.
     pub(crate) fn abandon(&self) {
         self.advance(|phase| match phase {
-            Phase::Running | Phase::Answering => Phase::Abandoned,
+            Phase::Running | Phase::Responding => Phase::Abandoned,
             other => other,
         });
         self.watcher.wake();
     }
 
-    /// The instance has trapped or was stopped. Called before the instance is freed, so that whoever sees its answer end can tell
-    /// that it did not end by itself. A failure after the beginning of the answer is counted here.
+    /// Called when the instance has trapped or was stopped, before it is freed, so that the end of the response's body can be told
+    /// from a regular one. A failure after the start of the response is counted here.
     pub(crate) fn fail(&self) {
         let before = self.advance(|phase| match phase {
-            Phase::Running | Phase::Answering => Phase::Failed,
-            Phase::Answered => Phase::FailedLate,
+            Phase::Running | Phase::Responding => Phase::Failed,
+            Phase::Responded => Phase::FailedLate,
             other => other,
         });
-        if matches!(before, Phase::Answering | Phase::Answered) {
+        if matches!(before, Phase::Responding | Phase::Responded) {
             self.count_failure();
         }
     }
 
-    /// Whether the instance has failed.
+    /// Returns whether the instance has failed.
     pub(crate) fn has_failed(&self) -> bool {
         matches!(self.phase(), Phase::Failed | Phase::FailedLate)
     }
 
-    /// Whether the answer was complete, whatever came then.
-    pub(crate) fn was_answered(&self) -> bool {
-        matches!(self.phase(), Phase::Answered | Phase::FailedLate)
+    /// Returns whether the response was completed, even if the instance failed afterwards.
+    pub(crate) fn has_responded(&self) -> bool {
+        matches!(self.phase(), Phase::Responded | Phase::FailedLate)
     }
 
-    /// Whether the client has gone. If not yet, the one who asked last is woken when it does.
+    /// Returns whether the client has disconnected. If not, the last caller is woken when it does.
     pub(crate) fn poll_abandoned(&self, context: &Context<'_>) -> bool {
-        // Registered first, so that a client that leaves in between is not missed.
+        // Registered first, so that a disconnect in between is not missed.
         self.watcher.register(context.waker());
         self.phase() == Phase::Abandoned
     }
 
-    /// Stops the invocation at a limit. The first one counts: the others follow from it. A refusal of memory does not stop it, since
-    /// the component may cope with it; it explains a trap.
+    /// Stops the invocation at a limit. The first limit counts: later ones follow from it. Refused memory does not stop it, since
+    /// the component may cope; it only explains a trap.
     pub(crate) fn stop_at(&self, limit: Stop) {
         if limit == Stop::Memory {
             self.reporter.set_memory_refused();
@@ -174,7 +175,7 @@ impl Invocation {
         }
     }
 
-    /// The limit at which it was stopped.
+    /// Returns the limit at which it was stopped.
     pub(crate) fn stop(&self) -> Option<Stop> {
         self.stop.get().copied()
     }
@@ -187,14 +188,14 @@ impl Invocation {
         }
     }
 
-    /// Reports why the answer broke off, unless whoever frees the instance is about to.
-    pub(crate) fn report_broken_answer(&self, error: &impl std::fmt::Display) {
+    /// Reports why the response is incomplete, unless the failure of the instance is reported anyway.
+    pub(crate) fn report_incomplete_response(&self, error: &impl std::fmt::Display) {
         match self.stop() {
             _ if self.has_failed() => {}
             Some(stop) => self.reporter.report_stop(false, stop),
             None => self
                 .reporter
-                .report(Fault::BrokenAnswer, false, &error.to_string()),
+                .report(Fault::IncompleteResponse, false, &error.to_string()),
         }
     }
 }

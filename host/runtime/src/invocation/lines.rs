@@ -1,4 +1,4 @@
-//! What a component printed: the last lines, and those to come.
+//! Output of a component: the last lines, and a channel of further ones.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -8,22 +8,22 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-/// Lines that are kept for later readers.
+/// Number of lines kept for later readers.
 const MAX_LINES: usize = 1000;
 
-/// Bytes of output that are logged of one component in a second, of all its requests together.
+/// Limit on the logged output of one component, over all its requests, in bytes per second.
 const MAX_OUTPUT_PER_SECOND: u64 = 4 << 20;
 
-/// A line that a component printed, or that the host says of it.
+/// A line that a component printed, or that the host reports about it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Line {
     /// Seconds since 1970.
     pub time: f64,
-    /// `stdout` or `stderr`; `host`: why the host ended a request, or what the component did wrong.
+    /// `stdout`, `stderr`, or `host` for why the host stopped a request or how the component failed.
     pub stream: Cow<'static, str>,
     /// The request it was printed for, if any.
     pub request_id: Option<String>,
-    /// The line, without its end.
+    /// The line, without line ending.
     pub text: String,
 }
 
@@ -41,7 +41,7 @@ impl Line {
 
 /// The output of one component.
 pub(crate) struct Lines {
-    /// The second that output is counted in, since the start of the process, and the bytes in it.
+    /// The current second since the start of the process, and the bytes printed in it.
     printed: Mutex<(u64, u64)>,
     last: Mutex<VecDeque<Line>>,
     live: broadcast::Sender<Line>,
@@ -58,7 +58,7 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// Whether so many more bytes of output may be logged in this second. If so, they are counted.
+    /// Returns whether `bytes` more may be logged in this second, and counts them if so.
     pub(crate) fn may_print(&self, bytes: u64) -> bool {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         let second = START.elapsed().as_secs();
@@ -66,11 +66,11 @@ impl Lines {
         if printed.0 != second {
             *printed = (second, 0);
         }
-        let within = printed.1 + bytes <= MAX_OUTPUT_PER_SECOND;
-        if within {
+        let allowed = printed.1 + bytes <= MAX_OUTPUT_PER_SECOND;
+        if allowed {
             printed.1 += bytes;
         }
-        within
+        allowed
     }
 
     pub(crate) fn print(&self, line: Line) {
@@ -79,13 +79,13 @@ impl Lines {
             last.pop_front();
         }
         last.push_back(line.clone());
-        // Nobody may be listening.
+        // Fails if there is no receiver.
         let _ = self.live.send(line);
     }
 
-    /// The last lines, and those to come.
+    /// Returns the last lines, and a receiver of further ones.
     pub(crate) fn subscribe(&self) -> (Vec<Line>, broadcast::Receiver<Line>) {
-        // Subscribed under the lock, so that no line is missed or told twice.
+        // Subscribed under the lock, so that no line is missed or repeated.
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         (last.iter().cloned().collect(), self.live.subscribe())
     }

@@ -1,30 +1,30 @@
-//! Metrics of each component, over all of its revisions. The label `component` is its id.
+//! Metrics of each component, over all its revisions. The label `component` is its id.
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::{Deserialize, Serialize};
 
 const COMPONENT: &str = "component";
 
-/// Counter: invocations that were admitted.
+/// Counter: admitted invocations.
 const INVOCATIONS: &str = "whisper_host_invocations_total";
-/// Counter: invocations that failed, by `reason`.
+/// Counter: failed invocations, by `reason`.
 const FAILED: &str = "whisper_host_invocations_failed_total";
-/// Counter: invocations that were refused because too many ran and waited.
+/// Counter: invocations refused because too many were running and waiting.
 const REJECTED: &str = "whisper_host_invocations_rejected_total";
-/// Gauge: invocations that run.
+/// Gauge: running invocations.
 const ACTIVE: &str = "whisper_host_invocations_active";
-/// Gauge: invocations that wait for their turn.
+/// Gauge: waiting invocations.
 const WAITING: &str = "whisper_host_invocations_waiting";
-/// Histogram: seconds that an invocation ran.
+/// Histogram: running time of an invocation, in seconds.
 const DURATION: &str = "whisper_host_invocation_duration_seconds";
-/// Histogram: seconds that an invocation waited for its turn.
+/// Histogram: waiting time of an invocation, in seconds.
 const QUEUE_DURATION: &str = "whisper_host_invocation_queue_duration_seconds";
-/// Histogram: bytes of linear memory that an instance had at its end.
+/// Histogram: linear memory of an instance at its end, in bytes.
 const MEMORY: &str = "whisper_host_instance_memory_bytes";
 
 /// Label of [`FAILED`].
 const REASON: &str = "reason";
-/// The component trapped, or gave no answer.
+/// The component trapped or did not respond.
 const TRAP: &str = "trap";
 /// It was stopped at a limit: time, CPU, memory, body.
 const LIMIT: &str = "limit";
@@ -59,7 +59,7 @@ impl Metrics {
         }
     }
 
-    /// Forgets those of a component that is gone.
+    /// Removes the metrics of a component that no longer exists.
     pub(super) fn remove(metrics: &telemetry::Metrics, component: &str) {
         metrics.remove(COMPONENT, component);
     }
@@ -68,23 +68,23 @@ impl Metrics {
 /// The metrics of a component at one moment. All but the first two are totals since the host's start.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Requests that run.
+    /// Running requests.
     pub running: u64,
-    /// Requests that wait for their turn.
+    /// Waiting requests.
     pub waiting: u64,
-    /// Requests that were let in.
+    /// Admitted requests.
     pub requests: u64,
-    /// Requests that ended in a trap, or without an answer.
+    /// Requests that ended in a trap or without a response.
     pub traps: u64,
-    /// Requests that were stopped at a limit: time, CPU, memory, body.
+    /// Requests stopped at a limit: time, CPU, memory, body.
     pub timeouts: u64,
-    /// Requests that were turned away because too many ran and waited.
+    /// Requests refused because too many were running and waiting.
     pub refused: u64,
-    /// The most memory that one instance had, in bytes.
+    /// Largest memory of an instance, in bytes.
     pub memory_high_water: u64,
-    /// Time that requests ran, in seconds.
+    /// Total running time of requests, in seconds.
     pub instance_seconds: f64,
-    /// Time that requests waited for their turn, in seconds.
+    /// Total waiting time of requests, in seconds.
     pub queue_seconds: f64,
 }
 

@@ -1,5 +1,5 @@
-//! Invocations: calls of components, whatever triggers them. Each is admitted, held to limits, and ends in an answer or a failure.
-//! This folder knows neither a protocol nor WebAssembly.
+//! Invocations: calls of components by any trigger. Each is admitted, runs within limits, and ends in a response or a failure.
+//! Independent of protocols and of WebAssembly.
 
 mod admission;
 mod invocations;

@@ -1,21 +1,22 @@
-//! What a component prints for one invocation: logged up to a limit.
+//! Output of a component for one invocation, logged up to a limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::lines::Line;
 use super::target::Target;
-use crate::text::visible;
+use crate::text::escape_controls;
 
-/// What a line costs beside its bytes: about what time, level, component and request take in the log.
+/// Cost of a line besides its bytes: about what time, level, component and request take in the log.
 const LINE_COST: u64 = 128;
 
-/// How much of its output one request has had logged, and what was dropped beyond its limit. Says so when it is dropped itself.
+/// Logs the output of one request up to its limit. On drop, warns if output was lost.
 pub(crate) struct Output {
     target: Arc<Target>,
-    /// None while an instance starts, and while it is idle.
+    /// `None` while an instance starts or is idle.
     request_id: Option<uuid::Uuid>,
     used: AtomicU64,
+    /// Bytes that were not logged.
     dropped: AtomicU64,
 }
 
@@ -29,16 +30,16 @@ impl Output {
         }
     }
 
-    /// Logs a line, if there is room for it within the limits of the request and of the component.
+    /// Logs a line, if the limits of the request and of the component allow it.
     pub(crate) fn line(&self, stream: &'static str, line: &[u8]) {
         let cost = line.len() as u64 + LINE_COST;
         let limit = self.target.limits.output.as_u64();
-        let within = self.used.fetch_add(cost, Relaxed) + cost <= limit;
-        if !within || !self.target.telemetry.lines.may_print(cost) {
+        let allowed = self.used.fetch_add(cost, Relaxed) + cost <= limit;
+        if !allowed || !self.target.telemetry.lines.may_print(cost) {
             self.dropped.fetch_add(line.len() as u64, Relaxed);
             return;
         }
-        let text = visible(String::from_utf8_lossy(line).trim_end());
+        let text = escape_controls(String::from_utf8_lossy(line).trim_end());
         let line = Line::now(stream, self.request_id, text);
         tracing::info!(
             target: "component",

@@ -1,4 +1,4 @@
-//! Why an invocation failed, reported once: in the log, and among the component's own lines.
+//! Reports why an invocation failed, once: in the log, and in the component's own output.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,32 +9,32 @@ use tokio::sync::Notify;
 use super::lines::Line;
 use super::stop::Stop;
 use super::target::Target;
-use crate::text::visible;
+use crate::text::escape_controls;
 
 /// How an invocation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The component trapped.
     Trap,
-    /// It returned, and had not answered.
-    NoAnswer,
-    /// It answered with an error code of its trigger's protocol.
+    /// It returned without responding.
+    NoResponse,
+    /// It returned an error code of its trigger's protocol.
     ErrorCode,
-    /// It left its answer incomplete.
-    BrokenAnswer,
+    /// Its response was incomplete.
+    IncompleteResponse,
     /// The host stopped it at a limit.
     Stop,
 }
 
-/// Reports the failure of one invocation. It may outlive the invocation, whose permits it does not hold: an instance may be found
-/// to have trapped only after its answer has gone.
+/// Reports the failure of one invocation. It may outlive the invocation, whose permits it does not hold: a trap may be noticed only
+/// after the response has been sent.
 pub(crate) struct Reporter {
     pub(super) target: Arc<Target>,
     request_id: uuid::Uuid,
-    /// The component was refused memory. That is not a failure by itself, since it may cope; it explains a trap.
+    /// Whether the component was refused memory: not a failure by itself, since it may cope, but it explains a trap.
     memory_refused: AtomicBool,
     reported: AtomicBool,
-    /// Wakes whoever waits for the report.
+    /// Notified by the report.
     waiting: Notify,
 }
 
@@ -57,12 +57,12 @@ impl Reporter {
         self.memory_refused.load(Ordering::Relaxed)
     }
 
-    /// Waits until the failure is reported, for so long.
-    pub(crate) async fn wait(&self, within: Duration) {
-        let _ = tokio::time::timeout(within, self.waiting.notified()).await;
+    /// Waits until the failure is reported, but at most for `timeout`.
+    pub(crate) async fn wait(&self, timeout: Duration) {
+        let _ = tokio::time::timeout(timeout, self.waiting.notified()).await;
     }
 
-    /// Reports the failure, unless one was reported before. `after_its_answer`: the answer was complete by then.
+    /// Reports the failure, unless one was reported before. `after_its_answer`: whether the response was complete by then.
     pub(crate) fn report(&self, fault: Fault, after_its_answer: bool, error: &str) {
         if self.reported.swap(true, Ordering::Relaxed) {
             return;
@@ -70,27 +70,27 @@ impl Reporter {
         let (component, request_id) = (&*self.target.id, self.request_id);
         let message = match fault {
             Fault::Trap => "the component trapped",
-            Fault::NoAnswer => "the component gave no answer",
-            Fault::ErrorCode => "the component answered with an error",
-            Fault::BrokenAnswer => "the answer broke off",
+            Fault::NoResponse => "the component returned no response",
+            Fault::ErrorCode => "the component returned an error",
+            Fault::IncompleteResponse => "the response is incomplete",
             Fault::Stop => "the component was stopped",
         };
         match fault {
-            Fault::Trap | Fault::NoAnswer => {
+            Fault::Trap | Fault::NoResponse => {
                 tracing::error!(component, %request_id, after_its_answer, error, "{message}");
             }
-            Fault::ErrorCode | Fault::BrokenAnswer | Fault::Stop => {
+            Fault::ErrorCode | Fault::IncompleteResponse | Fault::Stop => {
                 tracing::warn!(component, %request_id, after_its_answer, error, "{message}");
             }
         }
         for text in format!("{message}: {error}").lines() {
-            let line = Line::now("host", Some(request_id), visible(text));
+            let line = Line::now("host", Some(request_id), escape_controls(text));
             self.target.telemetry.lines.print(line);
         }
         self.waiting.notify_one();
     }
 
-    /// Reports a trap, or that the component was refused memory, which is why.
+    /// Reports a trap, or the refusal of memory that caused it.
     pub(crate) fn report_trap(&self, after_its_answer: bool, error: &str) {
         match self.memory_refused() {
             true => {
@@ -101,7 +101,7 @@ impl Reporter {
         }
     }
 
-    /// Reports that the invocation was stopped, and at which limit.
+    /// Reports that the invocation was stopped at a limit.
     pub(crate) fn report_stop(&self, after_its_answer: bool, stop: Stop) {
         self.report(Fault::Stop, after_its_answer, &stop.to_string());
     }

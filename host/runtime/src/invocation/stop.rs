@@ -1,31 +1,31 @@
 //! Limits at which the host stops an invocation.
 
-/// Why an invocation was stopped before its component had answered.
+/// Why the host stopped an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Its wall-clock time was over.
+    /// It exceeded its wall-clock time.
     Timeout,
-    /// The host had no place for another instance, for as long as it may wait.
-    NoPlace,
-    /// It had computed for too long.
+    /// No instance became free within its queue timeout.
+    NoInstance,
+    /// It exceeded its CPU time.
     Cpu,
-    /// Its component asked for more memory than it may have.
+    /// It exceeded its memory limit.
     Memory,
-    /// Its body was larger than allowed.
+    /// The request's body exceeded its limit.
     BodyTooLarge,
-    /// Its body stopped coming.
+    /// The request's body stopped arriving.
     BodyIdle,
 }
 
 impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Stop::Timeout => "its time was over",
-            Stop::NoPlace => "the host has no place for another instance",
-            Stop::Cpu => "its CPU time was over",
-            Stop::Memory => "it needs more memory than its limit",
+            Stop::Timeout => "it exceeded its time limit",
+            Stop::NoInstance => "all of the host's instances are in use",
+            Stop::Cpu => "it exceeded its CPU time",
+            Stop::Memory => "it exceeded its memory limit",
             Stop::BodyTooLarge => "the body is too large",
-            Stop::BodyIdle => "the body stopped coming",
+            Stop::BodyIdle => "the body stopped arriving",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The component that an invocation goes to.
+//! The target of invocations: a component with its limits and its queue.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::stop::Stop;
 use super::telemetry::Telemetry;
 use crate::error::{Code, Failure};
 
-/// What all invocations of a component have in common, whatever triggers them.
+/// State shared by all invocations of a component, from any trigger.
 pub(crate) struct Target {
     pub(crate) id: Arc<str>,
     pub(crate) limits: Limits,
@@ -23,7 +23,7 @@ pub(crate) struct Target {
     invocations: Arc<Invocations>,
 }
 
-/// How long an overloaded client is asked to stay away.
+/// How long clients are asked to wait before a retry when a component is overloaded.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Target {
@@ -48,30 +48,30 @@ impl Target {
         }
     }
 
-    /// Waits until an invocation may run: of those of this component, and of all. Gives how long that was, too. `client`: none for
-    /// the host itself, which has no share.
+    /// Waits for a permit of this component and one of the host. Returns the time it waited, too. `client` is `None` for the host
+    /// itself, which has no limit of its own.
     ///
     /// # Errors
-    /// [`Failure`] when too many run and wait already, or the wait is too long.
+    /// [`Failure`] when too many are running and waiting, or the wait is too long.
     pub(crate) async fn admit(
         &self,
         client: Option<IpAddr>,
     ) -> Result<([Permit; 2], Duration), Failure> {
         let timeout = self.limits.queue_timeout;
-        let of_component = self.admission.acquire(client, timeout).await;
-        let (of_component, waited) = of_component.map_err(|refused| self.overloaded(refused))?;
+        let acquired = self.admission.acquire(client, timeout).await;
+        let (component, waited) = acquired.map_err(|refused| self.overloaded(refused))?;
         match self.invocations.admission.acquire(client, timeout).await {
-            Ok((of_all, again)) => Ok(([of_component, of_all], waited + again)),
-            Err(_) => Err(self.failure(Stop::NoPlace)),
+            Ok((host, more)) => Ok(([component, host], waited + more)),
+            Err(_) => Err(self.failure(Stop::NoInstance)),
         }
     }
 
-    /// Counts an invocation as under way until the token is dropped.
-    pub(super) fn under_way(&self) -> TaskTrackerToken {
+    /// Counts an invocation as in flight until the token is dropped.
+    pub(super) fn track(&self) -> TaskTrackerToken {
         self.invocations.token()
     }
 
-    /// Whether the host waits for no invocation any more.
+    /// Returns whether the host has stopped waiting for invocations.
     pub(crate) fn host_has_stopped(&self) -> bool {
         self.invocations.have_stopped()
     }
@@ -84,22 +84,22 @@ impl Target {
         let (limits, id) = (&self.limits, &self.id);
         let message = match refused {
             Refused::Full => format!(
-                "{} requests of component {id} run and {} more wait, which is all it may have; try again shortly",
+                "{} requests of component {id} are running and {} more are waiting, which is its limit; try again shortly",
                 limits.concurrency, limits.queue
             ),
             Refused::Displaced => format!(
-                "{} requests of component {id} wait, which is all it may have, and this client has the most of them; try again shortly",
+                "{} requests of component {id} are waiting, which is its limit, and this client has the most of them; try again shortly",
                 limits.queue
             ),
             Refused::TimedOut => format!(
-                "the request waited for its turn at component {id} for {}; try again shortly",
+                "the request waited for component {id} for {}; try again shortly",
                 humantime::format_duration(limits.queue_timeout)
             ),
         };
         Failure::new(Code::Overloaded, message).retry_after(RETRY_AFTER)
     }
 
-    /// What the caller of an invocation is told that was stopped.
+    /// Returns the failure for an invocation that was stopped.
     pub(crate) fn failure(&self, stop: Stop) -> Failure {
         let limits = &self.limits;
         match stop {
@@ -111,10 +111,10 @@ impl Target {
                     self.id
                 ),
             ),
-            Stop::NoPlace => Failure::new(
+            Stop::NoInstance => Failure::new(
                 Code::Overloaded,
                 format!(
-                    "all places that the host has for instances were in use for {}; try again shortly",
+                    "all of the host's instances were in use for {}; try again shortly",
                     humantime::format_duration(limits.queue_timeout)
                 ),
             )
@@ -152,7 +152,7 @@ impl Target {
         }
     }
 
-    /// What the caller of an invocation is told whose component failed by itself.
+    /// Returns the failure for an invocation whose component failed by itself.
     pub(crate) fn failed(&self, request_id: uuid::Uuid) -> Failure {
         Failure::new(
             Code::ComponentTrap,

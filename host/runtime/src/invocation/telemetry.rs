@@ -1,4 +1,4 @@
-//! Telemetry of components.
+//! Telemetry per component.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,7 +12,7 @@ pub(crate) struct Telemetry {
     pub(crate) lines: Lines,
 }
 
-/// The telemetry of all components, by id. It outlives revisions, and ends with the component's removal.
+/// The telemetry of all components, by id. It outlives revisions, and is removed with the component.
 pub(crate) struct Registry {
     components: Mutex<HashMap<String, Weak<Telemetry>>>,
     metrics: telemetry::Metrics,

@@ -1,7 +1,7 @@
-//! What calls components. Each trigger is one module of one shape: which part of the manifest is its own, what a component must
-//! export for it, and what leads from its kind of event to a component. It turns an event into an invocation.
+//! Triggers turn events into invocations of components. Each is a module that implements [`Trigger`]: its section of the manifest,
+//! what a component must export, and how an event finds its component.
 //!
-//! To add one: a module that implements [`Trigger`], and a line in the list below.
+//! To add one, implement [`Trigger`] in a new module, and add a line to the list below.
 
 pub mod http;
 mod trigger;
@@ -17,23 +17,23 @@ use trigger::Trigger;
 
 macro_rules! triggers {
     ($($name:ident: $trigger:ty,)*) => {
-        /// A component, as each trigger that names it calls it.
+        /// The handlers of a component, one per trigger that names it.
         #[derive(Clone)]
         pub(crate) struct Handlers {
             $($name: Option<Arc<<$trigger as Trigger>::Handler>>,)*
         }
 
-        /// What leads from events to the components of an application.
+        /// The tables of an application, which lead from events to components.
         pub(crate) struct Tables {
             $(pub(crate) $name: <$trigger as Trigger>::Table,)*
         }
 
-        /// What each trigger has in the manifest.
+        /// Returns the manifest sections of all triggers.
         pub(crate) fn sections() -> Vec<Section> {
             vec![$(<$trigger as Trigger>::section(),)*]
         }
 
-        /// The ids of the components that triggers name.
+        /// Returns the ids of the components that triggers name.
         pub(crate) fn components(manifest: &Manifest) -> BTreeSet<&str> {
             let mut ids = BTreeSet::new();
             $(ids.extend(<$trigger as Trigger>::components(manifest));)*
@@ -49,16 +49,16 @@ macro_rules! triggers {
         }
 
         impl Handlers {
-            /// A handler for each trigger that names the component; those that there are `already` go on as they are.
+            /// Creates a handler for each trigger that names the component, reusing those in `existing`.
             pub(crate) fn new(
                 manifest: &Manifest,
                 component: &Arc<Component>,
-                already: Option<&Self>,
+                existing: Option<&Self>,
             ) -> anyhow::Result<Self> {
                 let id = &*component.target().id;
                 Ok(Self {
                     $($name: match <$trigger as Trigger>::components(manifest).contains(&id) {
-                        true => Some(match already.and_then(|already| already.$name.clone()) {
+                        true => Some(match existing.and_then(|existing| existing.$name.clone()) {
                             Some(handler) => handler,
                             None => Arc::new(<$trigger as Trigger>::handler(component)?),
                         }),
@@ -67,7 +67,7 @@ macro_rules! triggers {
                 })
             }
 
-            /// The interfaces through which it is called.
+            /// Returns the interfaces through which the component is called.
             pub(crate) fn interfaces(&self) -> Vec<String> {
                 let mut interfaces = Vec::new();
                 $(interfaces.extend(self.$name.as_deref().map(<$trigger as Trigger>::interface));)*
@@ -81,19 +81,19 @@ macro_rules! triggers {
                     $($name: {
                         let handlers = handlers
                             .iter()
-                            .filter_map(|(&id, of)| Some((id, of.$name.clone()?)))
+                            .filter_map(|(&id, handlers)| Some((id, handlers.$name.clone()?)))
                             .collect();
                         <$trigger as Trigger>::table(manifest, &handlers)?
                     },)*
                 })
             }
 
-            /// Begins to call the components of an application that is served from now on.
+            /// Starts the triggers of an application that is served from now on.
             pub(crate) fn start(&self) {
                 $(<$trigger as Trigger>::start(&self.$name);)*
             }
 
-            /// What leads to a component, for people.
+            /// Describes the events that lead to a component, for people.
             pub(crate) fn describe(&self, id: &str) -> Vec<String> {
                 let mut events = Vec::new();
                 $(events.extend(<$trigger as Trigger>::describe(&self.$name, id));)*

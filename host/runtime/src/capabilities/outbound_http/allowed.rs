@@ -1,4 +1,4 @@
-//! `allowed_outbound_hosts`: which servers a component may send requests to.
+//! `allowed_outbound_hosts`: the servers that a component may send requests to.
 
 use std::net::IpAddr;
 
@@ -8,34 +8,34 @@ use ipnet::IpNet;
 
 use super::networks;
 
-/// An entry of `allowed_outbound_hosts`: `scheme://host:port`, with Spin's meaning. The scheme or the port may be `*`, the
-/// host may be `*`, begin with `*.`, or be a network (`10.0.0.0/8`); without a port the scheme's own is meant.
+/// An entry of `allowed_outbound_hosts`: `scheme://host:port`, as in Spin. The scheme or the port may be `*`; the host may be `*`,
+/// start with `*.`, or be a network (`10.0.0.0/8`). The default port is the scheme's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AllowedHost {
-    /// The entry as the manifest has it: without the values of variables, which are for no report.
+    /// The entry as in the manifest, without the values of variables, which must not be reported.
     entry: String,
-    /// `http`, `https`, or any.
+    /// `http`, `https`, or `None` for any.
     scheme: Option<String>,
     host: HostPattern,
-    /// None: any.
+    /// `None`: any.
     ports: Option<Ports>,
 }
 
-/// From the first, up to but without the last.
+/// A half-open range.
 type Ports = std::ops::Range<u32>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum HostPattern {
     Any,
-    /// Every host below this domain.
-    Below(String),
-    Exactly(String),
-    /// An address, or those of a network.
+    /// Subdomains of this domain.
+    Subdomain(String),
+    Exact(String),
+    /// An address or a network.
     Network(IpNet),
 }
 
 impl AllowedHost {
-    /// Parses `text`, which the manifest has as `entry`: the same, before variables were put in.
+    /// Parses `text`, the manifest's `entry` with variables resolved.
     pub(super) fn parse(text: &str, entry: &str) -> anyhow::Result<Self> {
         let form = || {
             format!(
@@ -54,7 +54,7 @@ impl AllowedHost {
         if rest.contains(['@', '?', '#']) || rest.is_empty() {
             anyhow::bail!("{}", form());
         }
-        // The colons of an IPv6 address stand in brackets.
+        // The colons of an IPv6 address are in brackets.
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, Some(port)),
             _ => (rest, None),
@@ -79,18 +79,18 @@ impl AllowedHost {
 
     pub(super) fn matches(&self, uri: &Uri) -> bool {
         let host = uri.host().map(str::to_ascii_lowercase);
-        host.is_some_and(|host| self.has_port_of(uri) && self.host.matches(&host))
+        host.is_some_and(|host| self.matches_scheme_and_port(uri) && self.host.matches(&host))
     }
 
-    /// The network that the entry grants by address to requests of this scheme and port, if it does.
+    /// Returns the network that the entry grants by address to requests of this scheme and port, if any.
     pub(super) fn network(&self, uri: &Uri) -> Option<IpNet> {
         match self.host {
-            HostPattern::Network(network) if self.has_port_of(uri) => Some(network),
+            HostPattern::Network(network) if self.matches_scheme_and_port(uri) => Some(network),
             _ => None,
         }
     }
 
-    fn has_port_of(&self, uri: &Uri) -> bool {
+    fn matches_scheme_and_port(&self, uri: &Uri) -> bool {
         let scheme = uri.scheme_str().unwrap_or("https");
         let port = uri
             .port_u16()
@@ -105,7 +105,7 @@ impl AllowedHost {
     }
 }
 
-/// A port, or `8000..8010`: as in Spin, without the last one.
+/// Parses a port, or a range like `8000..8010`, which excludes the end, as in Spin.
 fn parse_ports(text: &str) -> Option<Ports> {
     let (first, end) = match text.split_once("..") {
         Some((first, end)) => (first.parse::<u16>().ok()?, end.parse::<u16>().ok()?.into()),
@@ -137,37 +137,39 @@ impl HostPattern {
             _ if host == "*" => Ok(Self::Any),
             Some(("*", domain)) if !domain.contains('*') => {
                 match domain.ends_with("spin.internal") {
-                    true => Err(chained(entry)),
-                    false => Ok(Self::Below(domain.to_ascii_lowercase())),
+                    true => Err(service_chaining_error(entry)),
+                    false => Ok(Self::Subdomain(domain.to_ascii_lowercase())),
                 }
             }
             _ if host.contains('*') => anyhow::bail!(
-                "allowed_outbound_hosts: \"{entry}\": `*` stands alone or begins the host"
+                "allowed_outbound_hosts: \"{entry}\": `*` must be the whole host or its first label"
             ),
-            _ if host == "self" || host.ends_with(".spin.internal") => Err(chained(entry)),
-            _ => Ok(Self::Exactly(host.to_ascii_lowercase())),
+            _ if host == "self" || host.ends_with(".spin.internal") => {
+                Err(service_chaining_error(entry))
+            }
+            _ => Ok(Self::Exact(host.to_ascii_lowercase())),
         }
     }
 
     fn matches(&self, host: &str) -> bool {
-        let address = networks::literal(host);
+        let address = networks::parse_address(host);
         match (self, address) {
-            // An address that is not public is granted by address only, like one that a name leads to.
+            // Private addresses are granted by address only, whether literal or resolved from a name.
             (Self::Any, Some(address)) => networks::is_public(address),
-            // Nor is the host's own machine, by whatever name.
+            // Loopback names are not granted by `*`, either.
             (Self::Any, None) => !networks::is_loopback_name(host),
-            (Self::Below(domain), None) => host
+            (Self::Subdomain(domain), None) => host
                 .strip_suffix(domain.as_str())
                 .is_some_and(|rest| rest.ends_with('.')),
-            (Self::Exactly(allowed), None) => allowed == host,
+            (Self::Exact(allowed), None) => allowed == host,
             (Self::Network(network), Some(address)) => network.contains(&address),
             _ => false,
         }
     }
 }
 
-/// Spin's requests from one component of an application to another.
-fn chained(entry: &str) -> anyhow::Error {
+/// Returns the error for Spin's requests from one component of an application to another.
+fn service_chaining_error(entry: &str) -> anyhow::Error {
     anyhow::anyhow!(
         "allowed_outbound_hosts: \"{entry}\": Spin's service chaining is not supported: let components call each other through `dependencies`, or name the address that this host listens on"
     )
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_allows_its_scheme_host_and_port_only() {
+    fn an_entry_allows_only_its_scheme_host_and_port() {
         assert!(allows("https://example.com", "https://example.com/a?b=c"));
         assert!(allows("https://example.com", "https://EXAMPLE.com:443/"));
         assert!(!allows("https://example.com", "http://example.com/"));
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_ports_is_without_its_last() {
+    fn a_range_of_ports_excludes_its_end() {
         let entry = "http://example.com:8000..8002";
         for (port, allowed) in [(7999, false), (8000, true), (8001, true), (8002, false)] {
             let uri = format!("http://example.com:{port}/");
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn stars_stand_for_any_scheme_subdomain_or_port() {
+    fn wildcards_match_any_scheme_subdomain_or_port() {
         assert!(allows("https://*.example.com", "https://a.b.example.com/"));
         assert!(!allows("https://*.example.com", "https://example.com/"));
         assert!(!allows("https://*.example.com", "https://badexample.com/"));
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_granted_one_by_one_or_by_network() {
+    fn addresses_are_granted_individually_or_by_network() {
         assert!(allows("http://10.0.0.0/8:*", "http://10.1.2.3:8086/"));
         assert!(!allows("http://10.0.0.0/8:*", "http://11.1.2.3:8086/"));
         assert!(!allows("http://10.0.0.0/8:*", "http://ten.test:8086/"));
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_does_not_grant_private_addresses() {
+    fn a_wildcard_does_not_grant_private_addresses() {
         assert!(allows("*://*:*", "http://1.1.1.1/"));
         for uri in [
             "http://127.0.0.1/",
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_another_form_are_refused() {
+    fn malformed_entries_are_refused() {
         for entry in [
             "example.com",
             "ftp://example.com",
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_in_for_a_variable_is_in_no_message() {
+    fn values_of_variables_are_not_shown() {
         let entry = "https://{{ host }}";
         let error = AllowedHost::parse("https://hunter2*", entry).unwrap_err();
         assert!(!format!("{error:#}").contains("hunter2"));

@@ -1,9 +1,8 @@
-//! Outbound HTTP: `wasi:http`'s client, for the servers that `allowed_outbound_hosts` names and no others.
+//! Outbound HTTP: the client of `wasi:http`, for servers in `allowed_outbound_hosts` only.
 //!
-//! Every component may import the interface, because most toolchains import it whether it is used or not; what is not
-//! allowed is denied at the call. Redirects are answers like any other: a component that follows one asks again, and is
-//! checked again. Connections are pooled for each component by itself, so that none uses a connection to an address that
-//! only another may reach.
+//! Every component may import the interface, because most toolchains import it whether or not it is used; requests that are not
+//! allowed are denied at the call. Redirects are ordinary responses: a component that follows one sends another request, which is
+//! checked again. Connections are pooled per component, so that none uses a connection to an address that only another may reach.
 
 mod allowed;
 mod networks;
@@ -41,11 +40,11 @@ use super::variables::Variables;
 use manifest::{Component, Limits, Manifest};
 
 use allowed::AllowedHost;
-use networks::{NoAddress, Private, Resolver};
+use networks::{NoAddress, NotPublic, Resolver};
 
 type Pool = Client<HttpsConnector<HttpConnector<Resolver>>, WasiBody>;
 
-/// What outbound requests need of the host.
+/// The capability of outbound requests.
 pub struct OutboundHttp {
     tls: rustls::ClientConfig,
     variables: Variables,
@@ -55,26 +54,26 @@ pub struct OutboundHttp {
 pub(crate) struct Servers {
     allowed: Vec<AllowedHost>,
     tls: rustls::ClientConfig,
-    /// By the networks that a request may reach beside public ones: an entry grants them to its own scheme and port only.
+    /// By the networks that a request may reach in addition to public ones: an entry grants them to its scheme and port only.
     pools: Mutex<HashMap<Vec<IpNet>, Pool>>,
 }
 
-/// What one instance has of `wasi:http`.
+/// State of `wasi:http` for one instance.
 pub(crate) struct State {
     pub(crate) hooks: Hooks,
     pub(crate) context: WasiHttpCtx,
 }
 
-/// What one instance may reach.
+/// Handles the outbound requests of one instance.
 pub(crate) struct Hooks {
     servers: Option<Arc<Servers>>,
-    /// A place for each request that may be under way.
-    places: Arc<Semaphore>,
+    /// One permit per request in flight.
+    permits: Arc<Semaphore>,
     timeout: Duration,
-    /// Bytes that the bodies of one request may be ahead of their readers.
-    may_write_ahead: u64,
-    /// Those that no body has been given yet.
-    ahead: u64,
+    /// Bytes that may be buffered for the outgoing bodies of one invocation.
+    buffer_limit: u64,
+    /// Bytes of `buffer_limit` that are not assigned to a body yet.
+    buffer_left: u64,
     span: Span,
 }
 
@@ -84,15 +83,15 @@ fn add_authorities(roots: &mut RootCertStore, file: &Path) -> anyhow::Result<()>
         roots.add(certificate?)?;
         count += 1;
     }
-    anyhow::ensure!(count > 0, "it holds no certificate in the form of PEM");
+    anyhow::ensure!(count > 0, "it has no certificate in PEM form");
     Ok(())
 }
 
-/// An empty pool of connections to public addresses, and to those that are granted as such.
+/// Creates a pool of connections to public addresses and to granted networks.
 fn pool(tls: &rustls::ClientConfig, granted: &[IpNet]) -> Pool {
-    /// Idle connections kept for one server.
+    /// Idle connections kept per server.
     const IDLE_PER_HOST: usize = 32;
-    /// What is read of an answer before somebody takes it, its headers included: a part of what an instance may hold.
+    /// Bytes of a response, including its headers, that are read ahead: they count towards what an instance may hold.
     const READ_BUFFER: usize = 64 << 10;
     let granted = granted.into();
     let mut connector = HttpConnector::new_with_resolver(Resolver { granted });
@@ -116,7 +115,7 @@ impl Capability for OutboundHttp {
     type Grant = Arc<Servers>;
     type State = State;
 
-    /// Servers prove themselves by the certificate authorities of Mozilla's list, and by those that the host was given.
+    /// Servers are verified by the certificate authorities of Mozilla's list and those that the host was given.
     fn new(resources: &Resources) -> anyhow::Result<Self> {
         let mut roots = RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
@@ -124,7 +123,7 @@ impl Capability for OutboundHttp {
         for file in &resources.outbound_authorities {
             add_authorities(&mut roots, file).with_context(|| {
                 format!(
-                    "the certificate authorities in {} cannot be used",
+                    "cannot use the certificate authorities in {}",
                     file.display()
                 )
             })?;
@@ -182,13 +181,13 @@ impl Capability for OutboundHttp {
         context.set_field_size_limit(MAX_FIELDS_SIZE);
         let hooks = Hooks {
             servers: grant.cloned(),
-            places: Arc::new(Semaphore::new(
+            permits: Arc::new(Semaphore::new(
                 limits.outbound_concurrency.min(Semaphore::MAX_PERMITS),
             )),
-            // The component sees that it was in vain before its own time is over.
+            // Shorter than the component's own limit, so that it can handle the timeout.
             timeout: limits.outbound_timeout.min(limits.timeout / 10 * 9),
-            may_write_ahead: limits.memory.as_u64() / 4,
-            ahead: 0,
+            buffer_limit: limits.memory.as_u64() / 4,
+            buffer_left: 0,
             span: Span::none(),
         };
         State { hooks, context }
@@ -196,19 +195,19 @@ impl Capability for OutboundHttp {
 
     fn begin(state: &mut State, span: &Span) {
         state.hooks.span = span.clone();
-        state.hooks.ahead = state.hooks.may_write_ahead;
+        state.hooks.buffer_left = state.hooks.buffer_limit;
     }
 }
 
-/// Requests that still wait for a place when their instance ends are not to have those that its other requests leave.
+/// When the instance ends, its requests that wait for a permit must not get one that its other requests release.
 impl Drop for Hooks {
     fn drop(&mut self) {
-        self.places.close();
+        self.permits.close();
     }
 }
 
 impl Hooks {
-    /// The pool that a request may use; none where it may not be sent.
+    /// Returns the pool for a request, or `None` if it is not allowed.
     fn pool_for(&self, uri: &Uri) -> Option<Pool> {
         let servers = self.servers.as_deref()?;
         if !servers.allowed.iter().any(|allowed| allowed.matches(uri)) {
@@ -223,17 +222,17 @@ impl Hooks {
     }
 }
 
-/// wasmtime's own list. Its own check makes the list anew for each header of each request, inbound ones too.
+/// wasmtime's list. Its own check creates the list again for each header of each request, including inbound ones.
 static FORBIDDEN_HEADERS: LazyLock<[HeaderName; 9]> = LazyLock::new(|| DEFAULT_FORBIDDEN_HEADERS);
 
-/// Size of the headers that one instance holds in one `fields` resource, in memory.
+/// Size limit of one `fields` resource in memory.
 const MAX_FIELDS_SIZE: usize = 64 << 10;
 
-/// Chunks of a body that a component writes: as wasmtime's own server has them, so that a component that writes 2 MiB before it hands
-/// the body over works here, too. wasmtime holds two of them.
+/// Chunk size of a body that a component writes, the same as in wasmtime's own server, so that a component that writes 2 MiB before it
+/// sends the body works here, too. wasmtime buffers two chunks.
 const BODY_CHUNK: u64 = 1 << 20;
 
-/// Once a request has used up what its bodies may have. With it, no resource of an instance holds more than `MAX_FIELDS_SIZE`.
+/// Chunk size once `buffer_limit` is used up. With it, no resource of an instance holds more than `MAX_FIELDS_SIZE`.
 const SMALL_BODY_CHUNK: usize = 32 << 10;
 
 impl WasiHttpHooks for Hooks {
@@ -245,11 +244,11 @@ impl WasiHttpHooks for Hooks {
         Arc::new(|name| FORBIDDEN_HEADERS.contains(name))
     }
 
-    // Called for each body. What a component writes and nobody reads yet lies in the host's memory.
+    // Called for each body. What a component writes is in the host's memory until it is read.
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        match self.ahead.checked_sub(2 * BODY_CHUNK) {
+        match self.buffer_left.checked_sub(2 * BODY_CHUNK) {
             Some(left) => {
-                self.ahead = left;
+                self.buffer_left = left;
                 BODY_CHUNK as usize
             }
             None => SMALL_BODY_CHUNK,
@@ -265,31 +264,31 @@ impl WasiHttpHooks for Hooks {
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Answer, Error>> + Send> {
+    ) -> Box<dyn Future<Output = Result<PendingResponse, Error>> + Send> {
         let Some(pool) = self.pool_for(request.uri()) else {
             tracing::warn!(uri = %without_query(request.uri()), "denied an outbound request: not in allowed_outbound_hosts");
             return Box::new(async { Err(Error::HttpRequestDenied) });
         };
-        // Each name and password would have connections of its own.
+        // The pool would keep separate connections for each name and password.
         let has_user = |authority: &Authority| authority.as_str().contains('@');
         if request.uri().authority().is_some_and(has_user) {
             return Box::new(async { Err(Error::HttpRequestUriInvalid) });
         }
-        // A target like `http://other.example/` in the place of a path would make a proxy of the allowed server.
+        // A target like `http://other.example/` in place of a path would use the allowed server as a proxy.
         let whole_server = request.method() == http::Method::OPTIONS && request.uri().path() == "*";
         if !request.uri().path().starts_with('/') && !whole_server {
             return Box::new(async { Err(Error::HttpRequestUriInvalid) });
         }
-        let places = Arc::clone(&self.places);
+        let permits = Arc::clone(&self.permits);
         let limit = self.timeout;
         let uri = without_query(request.uri());
-        let within = move |asked: Option<Duration>| asked.unwrap_or(limit).min(limit);
+        let limited = move |requested: Option<Duration>| requested.unwrap_or(limit).min(limit);
         let options = options.unwrap_or_default();
-        // The pool connects and sends in one step, so the two limits are one.
-        let first_byte = within(options.connect_timeout)
-            .saturating_add(within(options.first_byte_timeout))
+        // The pool connects and sends in one step, so the two timeouts are added.
+        let first_byte = limited(options.connect_timeout)
+            .saturating_add(limited(options.first_byte_timeout))
             .min(limit);
-        let between_bytes = within(options.between_bytes_timeout);
+        let between_bytes = limited(options.between_bytes_timeout);
         let span = tracing::trace_span!(
             target: telemetry::SPANS,
             parent: &self.span,
@@ -301,10 +300,10 @@ impl WasiHttpHooks for Hooks {
             url.full = uri,
             http.response.status_code = Empty,
         );
-        let answered = span.clone();
+        let request_span = span.clone();
         let send = async move {
-            // Waiting for a place is bounded by the deadline of the component's own request.
-            let place = places
+            // The wait is bounded by the deadline of the component's own request.
+            let permit = permits
                 .acquire_owned()
                 .await
                 .map_err(|_| Error::ConnectionTerminated)?;
@@ -324,13 +323,13 @@ impl WasiHttpHooks for Hooks {
                     tracing::warn!(
                         uri,
                         within = %humantime::format_duration(first_byte),
-                        "an outbound request was not answered in time"
+                        "an outbound request timed out"
                     );
                     return Err(Error::ConnectionReadTimeout);
                 }
             };
-            answered.record("http.response.status_code", response.status().as_u16());
-            let response = response.map(|body| paced(body, between_bytes, place));
+            request_span.record("http.response.status_code", response.status().as_u16());
+            let response = response.map(|body| with_read_timeout(body, between_bytes, permit));
             let sent: Box<dyn Future<Output = Result<(), Error>> + Send> =
                 Box::new(async { Ok(()) });
             Ok((response, sent))
@@ -339,17 +338,17 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-type Answer = (
+type PendingResponse = (
     http::Response<WasiBody>,
     Box<dyn Future<Output = Result<(), Error>> + Send>,
 );
 
-/// Why a request failed, in the terms of `wasi:http`. The log has the whole story.
+/// Returns why a request failed, as an error code of `wasi:http`. The log has the details.
 fn reason(error: &hyper_util::client::legacy::Error) -> Error {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     let code = causes
         .flat_map(|cause| {
-            // What an I/O error was made of is not among its causes, and may be one itself.
+            // The error inside an I/O error is not in its source chain, and may be an I/O error itself.
             std::iter::successors(Some(cause), |cause| {
                 let inner = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
                 Some(inner as &(dyn std::error::Error + 'static))
@@ -363,11 +362,11 @@ fn reason(error: &hyper_util::client::legacy::Error) -> Error {
     })
 }
 
-/// The code of one cause, if it has one.
+/// Returns the code of one cause, if it has one.
 fn code(cause: &(dyn std::error::Error + 'static)) -> Option<Error> {
     use std::io::ErrorKind;
 
-    if cause.is::<Private>() {
+    if cause.is::<NotPublic>() {
         return Some(Error::DestinationIpProhibited);
     }
     if cause.is::<NoAddress>() {
@@ -401,15 +400,19 @@ fn code(cause: &(dyn std::error::Error + 'static)) -> Option<Error> {
     }
 }
 
-/// A body that fails when it pauses for longer than `limit`, and holds its request's place to its end.
-fn paced(body: hyper::body::Incoming, limit: Duration, place: OwnedSemaphorePermit) -> WasiBody {
-    let frames = futures::stream::unfold((body, place), move |(mut body, place)| async move {
+/// Wraps a body so that it fails if it pauses for longer than `limit`, and holds its request's permit until its end.
+fn with_read_timeout(
+    body: hyper::body::Incoming,
+    limit: Duration,
+    permit: OwnedSemaphorePermit,
+) -> WasiBody {
+    let frames = futures::stream::unfold((body, permit), move |(mut body, permit)| async move {
         let frame = match tokio::time::timeout(limit, body.frame()).await {
             Ok(None) => return None,
             Ok(Some(frame)) => frame.map_err(Error::from),
             Err(_) => Err(Error::ConnectionReadTimeout),
         };
-        Some((frame, (body, place)))
+        Some((frame, (body, permit)))
     });
     WasiBody::new(http_body_util::StreamBody::new(frames))
 }

@@ -1,7 +1,7 @@
-//! Addresses that a component may connect to: public ones, and those of private networks that it was granted by address.
+//! Addresses that a component may connect to: public ones, and private networks that it is granted by address.
 //!
-//! A server's name says nothing about where it leads: whoever owns the name decides that anew with every answer. So a grant
-//! by name reaches public addresses only, and each address is checked here, between the look-up and the connection.
+//! The owner of a name can change its addresses at any time. So a grant by name covers public addresses only, and each address is
+//! checked here, between the DNS lookup and the connection.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use hyper_util::client::legacy::connect::dns::Name;
 use ipnet::{IpNet, Ipv6Net};
 
-/// Networks that are not of the public Internet: the IANA special-purpose address registries (RFC 6890), multicast, and two that were
-/// given up: IPv4 addresses in IPv6 (RFC 4291, 2.5.5.1) and site-local addresses (RFC 3879).
+/// Networks that are not part of the public Internet: the IANA special-purpose address registries (RFC 6890), multicast, and two
+/// deprecated ones: IPv4-compatible IPv6 addresses (RFC 4291, 2.5.5.1) and site-local addresses (RFC 3879).
 const NOT_PUBLIC: [&str; 26] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -47,14 +47,14 @@ static NETWORKS: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
     NOT_PUBLIC.iter().filter_map(|n| n.parse().ok()).collect()
 });
 
-/// Whether an address is of the public Internet.
+/// Returns whether an address is on the public Internet.
 pub(super) fn is_public(address: IpAddr) -> bool {
-    let address = embedded(address);
+    let address = embedded_ipv4(address);
     !NETWORKS.iter().any(|network| network.contains(&address))
 }
 
-/// The address that a URL's host is; none for a name.
-pub(super) fn literal(host: &str) -> Option<IpAddr> {
+/// Parses a URL's host as an address; `None` for a name.
+pub(super) fn parse_address(host: &str) -> Option<IpAddr> {
     let bare = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
@@ -64,52 +64,52 @@ pub(super) fn literal(host: &str) -> Option<IpAddr> {
         .map(|address: IpAddr| address.to_canonical())
 }
 
-/// The IPv4 address that an IPv6 address stands for, if it does: mapped (RFC 4291), translated by NAT64 (RFC 6052), or
-/// reached by 6to4 (RFC 3056).
-fn embedded(address: IpAddr) -> IpAddr {
+/// Returns the IPv4 address that an IPv6 address embeds, if any: mapped (RFC 4291), NAT64 (RFC 6052) or 6to4 (RFC 3056).
+/// Otherwise returns the address itself.
+fn embedded_ipv4(address: IpAddr) -> IpAddr {
     const NAT64: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
     const SIX_TO_FOUR: Ipv6Net =
         Ipv6Net::new_assert(Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16);
-    let IpAddr::V6(long) = address.to_canonical() else {
+    let IpAddr::V6(v6) = address.to_canonical() else {
         return address.to_canonical();
     };
-    let bytes = long.octets();
-    let short = |at: usize| IpAddr::from([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    if NAT64.contains(&long) {
-        short(12)
-    } else if SIX_TO_FOUR.contains(&long) {
-        short(2)
+    let bytes = v6.octets();
+    let v4 = |at: usize| IpAddr::from([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    if NAT64.contains(&v6) {
+        v4(12)
+    } else if SIX_TO_FOUR.contains(&v6) {
+        v4(2)
     } else {
         address
     }
 }
 
-/// Whether a name is for loopback by definition (RFC 6761, section 6.3).
+/// Returns whether a name is reserved for loopback (RFC 6761, section 6.3).
 pub(super) fn is_loopback_name(name: &str) -> bool {
     let last = name.trim_end_matches('.').rsplit('.').next();
     last.is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
 }
 
-/// Looks names up, and leaves out of the answer what the component may not connect to.
+/// Resolves names, and filters out addresses that the component may not connect to.
 #[derive(Clone)]
 pub(super) struct Resolver {
-    /// Networks that the component was granted by address.
+    /// Networks that the component is granted by address.
     pub(super) granted: Arc<[IpNet]>,
 }
 
-/// A name leads to addresses that the component was not granted.
+/// All addresses of a name are private and not granted to the component.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{name} leads to {address}, which is not a public address: name it, or its network, in `allowed_outbound_hosts` too"
+    "{name} resolves to {address}, which is not a public address: name it, or its network, in `allowed_outbound_hosts` too"
 )]
-pub(super) struct Private {
+pub(super) struct NotPublic {
     name: String,
     address: IpAddr,
 }
 
-/// A name cannot be looked up.
+/// A name cannot be resolved.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} cannot be looked up: {cause}")]
+#[error("{name} cannot be resolved: {cause}")]
 pub(super) struct NoAddress {
     name: String,
     cause: std::io::Error,
@@ -117,7 +117,7 @@ pub(super) struct NoAddress {
 
 impl Resolver {
     fn allows(&self, name: &str, address: IpAddr) -> bool {
-        // Whoever is granted such a name is granted loopback.
+        // A grant of a loopback name is a grant of loopback.
         is_public(address)
             || is_loopback_name(name) && address.to_canonical().is_loopback()
             || self
@@ -126,14 +126,14 @@ impl Resolver {
                 .any(|network| network.contains(&address.to_canonical()))
     }
 
-    fn choose(
+    fn filter(
         &self,
         name: &str,
         found: impl Iterator<Item = SocketAddr>,
     ) -> std::io::Result<Vec<SocketAddr>> {
         let (allowed, denied): (Vec<_>, Vec<_>) = found.partition(|a| self.allows(name, a.ip()));
         match (allowed.is_empty(), denied.first()) {
-            (true, Some(denied)) => Err(std::io::Error::other(Private {
+            (true, Some(denied)) => Err(std::io::Error::other(NotPublic {
                 name: name.to_owned(),
                 address: denied.ip(),
             })),
@@ -155,12 +155,12 @@ impl tower_service::Service<Name> for Resolver {
         let resolver = self.clone();
         Box::pin(async move {
             let name = name.as_str();
-            // The port is the connector's to set.
+            // The connector sets the port.
             let found = tokio::net::lookup_host((name, 0)).await.map_err(|cause| {
                 let name = name.to_owned();
                 std::io::Error::other(NoAddress { name, cause })
             })?;
-            Ok(resolver.choose(name, found)?.into_iter())
+            Ok(resolver.filter(name, found)?.into_iter())
         })
     }
 }
@@ -173,12 +173,12 @@ mod tests {
     use super::{NETWORKS, NOT_PUBLIC, Resolver, is_public};
 
     #[test]
-    fn the_constants_are_networks() {
+    fn the_constants_parse() {
         assert_eq!(NETWORKS.len(), NOT_PUBLIC.len());
     }
 
     #[test]
-    fn private_addresses_are_known_in_every_notation() {
+    fn private_addresses_are_recognised_in_every_notation() {
         for address in [
             "127.0.0.1",
             "10.1.2.3",
@@ -214,27 +214,30 @@ mod tests {
         }
     }
 
-    fn choose(granted: &[&str], name: &str, found: &[&str]) -> Result<Vec<String>, String> {
+    fn filter(granted: &[&str], name: &str, found: &[&str]) -> Result<Vec<String>, String> {
         let granted: Arc<[_]> = granted.iter().map(|n| n.parse().unwrap()).collect();
         let found = found
             .iter()
             .map(|a| SocketAddr::new(a.parse::<IpAddr>().unwrap(), 0));
         Resolver { granted }
-            .choose(name, found)
+            .filter(name, found)
             .map(|chosen| chosen.iter().map(|a| a.ip().to_string()).collect())
             .map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_name_leads_to_public_addresses_and_to_granted_networks_only() {
+    fn a_name_resolves_only_to_public_addresses_and_granted_networks() {
         assert_eq!(
-            choose(&[], "example.com", &["1.1.1.1", "10.0.0.1"]).unwrap(),
+            filter(&[], "example.com", &["1.1.1.1", "10.0.0.1"]).unwrap(),
             ["1.1.1.1"]
         );
-        let error = choose(&[], "example.com", &["10.0.0.1"]).unwrap_err();
-        assert!(error.contains("example.com leads to 10.0.0.1"), "{error}");
+        let error = filter(&[], "example.com", &["10.0.0.1"]).unwrap_err();
+        assert!(
+            error.contains("example.com resolves to 10.0.0.1"),
+            "{error}"
+        );
         assert_eq!(
-            choose(&["10.0.0.0/8"], "example.com", &["10.0.0.1", "::1"]).unwrap(),
+            filter(&["10.0.0.0/8"], "example.com", &["10.0.0.1", "::1"]).unwrap(),
             ["10.0.0.1"]
         );
     }
@@ -242,10 +245,10 @@ mod tests {
     #[test]
     fn localhost_is_loopback_and_nothing_else() {
         assert_eq!(
-            choose(&[], "localhost", &["127.0.0.1", "::1"]).unwrap(),
+            filter(&[], "localhost", &["127.0.0.1", "::1"]).unwrap(),
             ["127.0.0.1", "::1"]
         );
-        assert!(choose(&[], "localhost", &["10.0.0.1"]).is_err());
-        assert!(choose(&[], "notlocalhost", &["127.0.0.1"]).is_err());
+        assert!(filter(&[], "localhost", &["10.0.0.1"]).is_err());
+        assert!(filter(&[], "notlocalhost", &["127.0.0.1"]).is_err());
     }
 }

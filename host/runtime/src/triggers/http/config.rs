@@ -1,4 +1,4 @@
-//! `[[trigger.http]]` of a manifest.
+//! The section `[[trigger.http]]` of a manifest.
 
 use manifest::{ShortOr, Trigger};
 use schemars::JsonSchema;
@@ -18,7 +18,7 @@ pub(super) struct Config {
     _executor: Option<Executor>,
 }
 
-/// A route as it is written.
+/// A route as written in the manifest.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "ShortOr<PrivateRoute>")]
 enum Route {
@@ -45,7 +45,7 @@ impl TryFrom<ShortOr<PrivateRoute>> for Route {
             )),
             ShortOr::Full(form) if form.private => Ok(Self::Private),
             ShortOr::Full(_) => {
-                Err("`private = false` is no route: write a path like \"/hello\"".into())
+                Err("`private = false` is not a route: write a path like \"/hello\"".into())
             }
         }
     }
@@ -61,7 +61,7 @@ struct Executor {
     _kind: Kind,
 }
 
-/// A kind of executor that there is.
+/// A supported kind of executor.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 struct Kind;
@@ -83,10 +83,10 @@ impl TryFrom<String> for Kind {
     }
 }
 
-/// The path that a trigger names; none if its route is private.
+/// Returns the path of a trigger; `None` if its route is private.
 ///
 /// # Errors
-/// When the entry is not of this form: reading the manifest has checked that.
+/// When the entry is malformed, which is checked when the manifest is read.
 pub(super) fn route(trigger: &Trigger) -> anyhow::Result<Option<String>> {
     let config: Config = trigger.config.clone().try_into()?;
     Ok(match config.route {

@@ -1,26 +1,26 @@
-//! Whether the client still waits for its answer.
+//! Abandons an invocation when its client disconnects.
 
 use std::sync::Arc;
 
 use crate::invocation::Invocation;
 
-/// Tells the instance that its client has gone, unless the answer was complete by then.
+/// Abandons the invocation on drop, unless the response is complete.
 pub(super) struct ClientGuard(pub(super) Option<Arc<Invocation>>);
 
 impl ClientGuard {
-    /// The instance has failed by itself: let it end, and report why.
-    pub(super) fn keep_instance(&mut self) {
+    /// Disarms the guard, when the instance has failed by itself: it ends and reports why.
+    pub(super) fn disarm(&mut self) {
         self.0 = None;
     }
 
-    /// The answer is complete.
+    /// Marks the response as complete.
     pub(super) fn complete(&mut self) {
         if let Some(invocation) = self.0.take() {
-            invocation.complete_answer();
+            invocation.complete_response();
         }
     }
 
-    /// The request, while its answer is not complete.
+    /// Returns the invocation, while its response is not complete.
     pub(super) fn invocation(&self) -> Option<&Invocation> {
         self.0.as_deref()
     }

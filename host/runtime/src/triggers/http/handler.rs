@@ -1,4 +1,4 @@
-//! A component that takes HTTP requests.
+//! A component that handles HTTP requests.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use std::time::Duration;
 use wasmtime_wasi_http::handler::{InstantiationError, ProxyHandler, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 
-use super::answer_body::AnswerBody;
 use super::body::RequestBody;
 use super::guard::ClientGuard;
+use super::response_body::ResponseBody;
 use super::worker::Instances;
 use crate::engine::{Component, Outline};
 use crate::error::{Code, Failure};
 use crate::invocation::{Fault, Invocation, Stop};
 use crate::timer::SharedTimer;
 
-/// Which generation of WASI's HTTP handler a component exports.
+/// The version of WASI's HTTP handler that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interface {
     /// `wasi:http/incoming-handler@0.2`.
@@ -34,17 +34,17 @@ impl std::fmt::Display for Interface {
     }
 }
 
-/// A component that takes HTTP requests.
+/// A component that handles HTTP requests.
 pub(crate) struct HttpHandler {
     component: Arc<Component>,
     interface: Interface,
     proxy: ProxyHandler<Instances>,
 }
 
-/// How long a request without an answer waits for the report of a trap.
+/// How long a request without a response waits for the report of a trap.
 const TRAP_REPORT: Duration = Duration::from_millis(100);
 
-/// Checks that a component exports something that requests can be handed to.
+/// Checks that a component exports an HTTP handler.
 pub(super) fn check(id: &str, outline: &Outline) -> anyhow::Result<()> {
     let is_http = |export: &String| export.starts_with("wasi:http/");
     anyhow::ensure!(outline.exports.iter().any(is_http), no_handler(id));
@@ -60,6 +60,8 @@ fn no_handler(id: &str) -> String {
 }
 
 impl HttpHandler {
+    /// Creates the handler of a component.
+    ///
     /// # Errors
     /// When the component exports no HTTP handler.
     pub(super) fn new(component: &Arc<Component>) -> anyhow::Result<Self> {
@@ -81,42 +83,42 @@ impl HttpHandler {
         })
     }
 
-    /// The id of its component.
+    /// Returns the component's id.
     pub(crate) fn id(&self) -> &Arc<str> {
         &self.component.target().id
     }
 
-    /// What it exports.
+    /// Returns the interface that it exports.
     pub(crate) fn interface(&self) -> Interface {
         self.interface
     }
 
-    /// Handles one request of a client, or of the host itself; `timer` is its connection's. Dropping the future, or the answer's body before its end, stops the
-    /// component's work.
+    /// Handles one request of a client, or of the host itself; `timer` is that of its connection. Dropping the future, or the
+    /// response's body before its end, stops the component.
     pub(crate) async fn handle(
         &self,
         request_id: uuid::Uuid,
         client: Option<IpAddr>,
         timer: &SharedTimer,
         mut request: http::Request<RequestBody>,
-    ) -> Result<http::Response<AnswerBody>, Failure> {
+    ) -> Result<http::Response<ResponseBody>, Failure> {
         let target = self.component.target();
         let limits = &target.limits;
         let limit = limits.request_body.as_u64();
-        if request.body().least() > limit {
+        if request.body().min_size() > limit {
             return Err(target.failure(Stop::BodyTooLarge));
         }
-        let turn = target.admit(client);
+        let admit = target.admit(client);
         let admitted = match request.headers().contains_key(http::header::EXPECT) {
-            // The client waits to be asked for its body: the component asks.
-            true => turn.await,
+            // The client sends its body only once the component reads it.
+            true => admit.await,
             false => {
                 let body = request.body_mut();
-                // A client that sends nothing of its body takes no place.
-                if !body.begin(limits.body_idle, timer).await {
+                // A client that sends nothing of its body gets no permit.
+                if !body.wait_for_start(limits.body_idle, timer).await {
                     return Err(target.failure(Stop::BodyIdle));
                 }
-                body.wait_for(turn).await
+                body.wait_for(admit).await
             }
         };
         let metrics = &target.telemetry.metrics;
@@ -124,26 +126,26 @@ impl HttpHandler {
         metrics.admitted.increment(1);
         metrics.queue_duration.record(waited);
         let invocation = Invocation::begin(target, request_id, permits);
-        // Stops the instance when the caller loses interest before there is an answer.
+        // Stops the instance if the caller drops the future before there is a response.
         let mut guard = ClientGuard(Some(Arc::clone(&invocation)));
 
         let method = request.method().clone();
-        let request = request.map(|body| body.watched(&invocation, limits));
+        let request = request.map(|body| body.limited(&invocation, limits));
         let result = self.proxy.handle(Arc::clone(&invocation), request).await;
-        // A component that was stopped may still answer in the little time it has left, and a component whose body was
-        // cut off may blame the client: the host knows better.
-        let answer = match (result, invocation.stop()) {
+        // A stopped component may still respond in the short time it has left, and one whose request body was cut off may blame the
+        // client: the stop takes precedence.
+        let response = match (result, invocation.stop()) {
             (_, Some(stop)) => return Err(self.stopped(&invocation, stop)),
-            (Ok(answer), None) => answer,
+            (Ok(response), None) => response,
             (Err(error), None) => {
-                guard.keep_instance();
+                guard.disarm();
                 return Err(self.explain(&invocation, &error).await);
             }
         };
-        if answer.status().is_informational() {
-            let status = answer.status().as_u16();
+        if response.status().is_informational() {
+            let status = response.status().as_u16();
             invocation.reporter.report(
-                Fault::NoAnswer,
+                Fault::NoResponse,
                 false,
                 &format!("status {status} is not a final one"),
             );
@@ -151,12 +153,12 @@ impl HttpHandler {
             return Err(target.failed(request_id));
         }
         match (
-            AnswerBody::guest(answer, &method, guard, timer).await,
+            ResponseBody::guest(response, &method, guard, timer).await,
             invocation.stop(),
         ) {
-            (Some(answer), _) => {
-                invocation.begin_answer();
-                Ok(answer)
+            (Some(response), _) => {
+                invocation.begin_response();
+                Ok(response)
             }
             (None, Some(stop)) => Err(self.stopped(&invocation, stop)),
             (None, None) => {
@@ -166,7 +168,7 @@ impl HttpHandler {
         }
     }
 
-    /// The answer to a request that the host stopped before its answer had begun.
+    /// Reports an invocation that the host stopped before its response started, and returns the failure.
     fn stopped(&self, invocation: &Invocation, stop: Stop) -> Failure {
         let target = self.component.target();
         target.telemetry.metrics.stopped.increment(1);
@@ -174,13 +176,13 @@ impl HttpHandler {
         target.failure(stop)
     }
 
-    /// The answer to a request whose component failed by itself. The trap and its backtrace are for the log alone.
+    /// Reports an invocation whose component failed by itself, and returns the failure. The trap and its backtrace go to the log only.
     async fn explain(&self, invocation: &Invocation, error: &wasmtime::Error) -> Failure {
         let target = self.component.target();
         let metrics = &target.telemetry.metrics;
         if let Some(stop) = failed_to_start(error) {
             match stop {
-                Stop::NoPlace => metrics.rejected.increment(1),
+                Stop::NoInstance => metrics.rejected.increment(1),
                 _ => metrics.trapped.increment(1),
             }
             invocation.reporter.report_stop(false, stop);
@@ -191,7 +193,7 @@ impl HttpHandler {
             return Failure::new(
                 Code::ComponentError,
                 format!(
-                    "component {} answered with the error {code} instead of a response",
+                    "component {} returned the error {code} instead of a response",
                     target.id
                 ),
             );
@@ -203,11 +205,11 @@ impl HttpHandler {
                 .reporter
                 .report_trap(false, &format!("{error:#}"));
         } else {
-            // A trap shows here as a missing answer if it ends the instance before the call: then who frees the instance has it.
+            // A trap that ends the instance before the call shows here as a missing response: the worker reports it.
             invocation.reporter.wait(TRAP_REPORT).await;
             invocation
                 .reporter
-                .report(Fault::NoAnswer, false, &format!("{error:#}"));
+                .report(Fault::NoResponse, false, &format!("{error:#}"));
         }
         if invocation.reporter.memory_refused() {
             metrics.stopped.increment(1);
@@ -218,7 +220,7 @@ impl HttpHandler {
     }
 }
 
-/// Why the host did not let an instance start, if that is what went wrong.
+/// Returns the limit that stopped the start of an instance, if that is the error.
 fn failed_to_start(error: &wasmtime::Error) -> Option<Stop> {
     error
         .downcast_ref::<InstantiationError<Arc<Invocation>>>()
@@ -226,7 +228,7 @@ fn failed_to_start(error: &wasmtime::Error) -> Option<Stop> {
         .copied()
 }
 
-/// The error code of `wasi:http` that a component answered with, if that is what went wrong.
+/// Returns the error code of `wasi:http` that a component returned, if that is the error.
 fn error_code(error: &wasmtime::Error) -> Option<String> {
     let code = error.downcast_ref::<p2::bindings::http::types::ErrorCode>();
     code.map(|code| format!("{code:?}")).or_else(|| {

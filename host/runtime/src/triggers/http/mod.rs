@@ -1,12 +1,12 @@
-//! The HTTP trigger: from a listening socket to the component that a route names, and back.
+//! The HTTP trigger: a server that routes requests to components.
 
-mod answer;
-mod answer_body;
 mod body;
+mod buffered_body;
 mod config;
 mod guard;
 mod handler;
-mod peeked;
+mod response;
+mod response_body;
 mod route;
 mod router;
 mod routes;
@@ -19,16 +19,16 @@ use std::sync::Arc;
 
 use manifest::{Manifest, Section};
 
-pub use answer_body::AnswerBody;
 pub(crate) use handler::HttpHandler;
 pub use handler::Interface;
+pub use response_body::ResponseBody;
 pub use routes::{HasRoutes, Routes};
 pub use server::{Server, ServerConfig};
 
 use super::trigger::Trigger;
 use crate::engine::{Component, Outline};
 
-/// `[[trigger.http]]`.
+/// The trigger `[[trigger.http]]`.
 pub(crate) struct Http;
 
 const KIND: &str = "http";

@@ -1,5 +1,5 @@
-//! A route of `[[trigger.http]]`, with Spin's meaning: `/hello` matches itself, `/users/:id` one segment, `/files/...`
-//! the path itself and everything below it. Slashes at the end of a path or a route make no difference.
+//! A route of `[[trigger.http]]`, as in Spin: `/hello` matches itself, `/users/:id` one segment, `/files/...` the path itself and
+//! everything below it. Trailing slashes of paths and routes are ignored.
 
 use std::fmt;
 
@@ -8,35 +8,35 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use routefinder::{RouteSpec, Segment};
 
-/// Paths that no route is asked for.
-const ANSWERED_BY_THE_HOST: [&str; 2] = ["/healthz", "/readyz"];
-/// Where Spin has routes of its own.
-const KEPT_BY_SPIN: &str = "/.well-known/spin/";
+/// Paths that the host handles itself.
+const HOST_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+/// Prefix of Spin's own routes.
+const SPIN_PREFIX: &str = "/.well-known/spin/";
 
 /// A route.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// As the manifest has it.
+    /// As in the manifest.
     text: String,
-    /// The headers that the values of its named segments are handed on in, from left to right.
+    /// The headers for the values of its named segments, from left to right.
     named: Vec<HeaderName>,
     wildcard: bool,
     as_header: RouteHeaders,
 }
 
-/// A route, as the headers of a request tell it.
+/// A route as header values.
 #[derive(Debug)]
 pub(super) struct RouteHeaders {
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     pub(super) matched: HeaderValue,
-    /// As the manifest has it.
+    /// As in the manifest.
     pub(super) raw: HeaderValue,
     /// Without its wildcard.
     pub(super) component: HeaderValue,
 }
 
 impl Route {
-    /// Reads a route, which starts with `/`: what it is, and which paths it matches.
+    /// Parses a route, which starts with `/`. Returns it with the pattern of the paths it matches.
     pub(crate) fn parse(text: &str) -> anyhow::Result<(Self, RouteSpec)> {
         let names = text
             .split(['/', '.'])
@@ -44,9 +44,9 @@ impl Route {
         let named = names.map(|name| {
             anyhow::ensure!(
                 !name.is_empty(),
-                "route \"{text}\": `:` needs a name behind it, like `:id`"
+                "route \"{text}\": `:` needs a name after it, like `:id`"
             );
-            // A header's name has no `_`, so Spin writes `-`.
+            // Spin writes `-` for `_` in header names.
             match HeaderName::try_from(format!("spin-path-match-{}", name.replace('_', "-"))) {
                 Ok(header) => Ok(header),
                 Err(_) => anyhow::bail!(
@@ -62,31 +62,31 @@ impl Route {
         );
         let bare = text.trim_end_matches('/');
         anyhow::ensure!(
-            !ANSWERED_BY_THE_HOST.contains(&bare) && !format!("{bare}/").starts_with(KEPT_BY_SPIN),
-            "route \"{text}\" is never reached: the host answers {} itself, and Spin keeps {KEPT_BY_SPIN} for itself; choose another path",
-            ANSWERED_BY_THE_HOST.join(" and ")
+            !HOST_PATHS.contains(&bare) && !format!("{bare}/").starts_with(SPIN_PREFIX),
+            "route \"{text}\" is never reached: the host answers {} itself, and Spin reserves {SPIN_PREFIX}; choose another path",
+            HOST_PATHS.join(" and ")
         );
         let base = text.strip_suffix("/...");
         anyhow::ensure!(
             base.unwrap_or(text)
                 .split('/')
                 .all(|segment| segment != "..."),
-            "route \"{text}\": `...` may stand at the end only"
+            "route \"{text}\": `...` is allowed at the end only"
         );
-        // Spin's router has `*` where a manifest has `...`.
+        // routefinder writes `*` for `...`.
         let spec: Result<RouteSpec, String> = match base {
             Some(base) => format!("{base}/*").parse(),
             None => text.parse(),
         };
         let spec =
-            spec.map_err(|error| anyhow::anyhow!("route \"{text}\" cannot be read: {error}"))?;
+            spec.map_err(|error| anyhow::anyhow!("route \"{text}\" is malformed: {error}"))?;
         let segments = spec.segments();
         let wildcard = segments
             .iter()
             .position(|segment| *segment == Segment::Wildcard);
         anyhow::ensure!(
             wildcard.is_none_or(|first| first + 1 == segments.len()),
-            "route \"{text}\": `*` may stand at the end only"
+            "route \"{text}\": `*` is allowed at the end only"
         );
         let header = |part: &str| {
             HeaderValue::from_bytes(part.as_bytes()).with_context(|| {
@@ -110,8 +110,8 @@ impl Route {
         &self.as_header
     }
 
-    /// What the wildcard stands for, out of a path and what the route has captured of it: `/b/c` of `/a/b/c` for `/a/...`, with the
-    /// slashes that the path has.
+    /// Returns the part of a path that the wildcard matched, given the captures: `/b/c` of `/a/b/c` for `/a/...`, with the slashes of
+    /// the path.
     pub(super) fn trailing(&self, path: &str, captures: &[&str]) -> String {
         match captures.last() {
             Some(rest) if self.wildcard => {
@@ -123,7 +123,7 @@ impl Route {
         }
     }
 
-    /// The values of its named segments out of what it has captured, with the header for each.
+    /// Returns the captured values of named segments, with the header for each.
     pub(super) fn named<'a>(
         &'a self,
         captures: &'a [&str],
@@ -143,7 +143,7 @@ mod tests {
     use super::Route;
 
     #[test]
-    fn the_wildcard_stands_for_the_rest_of_the_path_with_its_slashes() {
+    fn the_wildcard_matches_the_rest_of_the_path_with_its_slashes() {
         let trailing = |route: &str, path: &str| {
             let (route, spec) = Route::parse(route).unwrap();
             route.trailing(path, &spec.matches(path).unwrap())
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_that_cannot_be_read_or_reached_are_refused() {
+    fn malformed_and_unreachable_routes_are_refused() {
         for route in [
             "/:",
             "/:a b",

@@ -1,5 +1,5 @@
-//! From paths to routes, by the rules of Spin's own router: an exact segment goes before `:name`, and `:name` before `...`, from
-//! left to right.
+//! Maps paths to routes by the rules of Spin's router: an exact segment takes precedence over `:name`, and `:name` over `...`,
+//! from left to right.
 
 use std::collections::BTreeSet;
 
@@ -7,22 +7,22 @@ use routefinder::Segment;
 
 use super::route::Route;
 
-/// From paths to values, each with its route.
+/// Maps paths to values, each with its route.
 pub(crate) struct Router<T> {
-    /// In their order of precedence: the first that matches is the right one.
+    /// In order of precedence: the first match wins.
     routes: routefinder::Router<(Route, T)>,
 }
 
-/// What a path leads to.
+/// The match of a path.
 pub(crate) struct Found<'r, 'p, T> {
     pub(crate) route: &'r Route,
     pub(crate) value: &'r T,
-    /// What of the path the named segments stand for, and then the wildcard.
+    /// Parts of the path that the named segments matched, then the wildcard's.
     pub(crate) captures: Vec<&'p str>,
 }
 
 impl<T> Router<T> {
-    /// Builds the router from routes and what they lead to.
+    /// Creates the router from routes and their values.
     pub(crate) fn new(routes: impl IntoIterator<Item = (String, T)>) -> anyhow::Result<Self> {
         let mut shapes = BTreeSet::new();
         let mut router = routefinder::Router::new();
@@ -40,7 +40,7 @@ impl<T> Router<T> {
         Ok(Self { routes: router })
     }
 
-    /// What a path leads to, and by which route.
+    /// Returns the route that matches a path, with its value.
     pub(crate) fn find<'r, 'p>(&'r self, path: &'p str) -> Option<Found<'r, 'p, T>> {
         self.routes.iter().find_map(|(spec, (route, value))| {
             spec.matches(path).map(|captures| Found {
@@ -52,7 +52,7 @@ impl<T> Router<T> {
     }
 }
 
-/// A segment of a route without its name: routes of the same shape match the same paths.
+/// Returns a segment without its name: routes with the same shape match the same paths.
 fn shape(segment: &Segment) -> String {
     match segment {
         Segment::Exact(text) => format!("={text}"),
@@ -73,9 +73,9 @@ mod tests {
         router.find(path).map(|found| found.value.clone())
     }
 
-    /// Routes of one manifest, paths, and the route that Spin's `crates/routes` chooses for each (its documentation and tests).
+    /// Routes of one manifest, paths, and the route that Spin's `crates/routes` chooses for each, by its documentation and tests.
     #[test]
-    fn each_path_leads_where_spin_leads_it() {
+    fn paths_are_routed_as_in_spin() {
         type Paths = &'static [(&'static str, Option<&'static str>)];
         let grid: &[(&[&str], Paths)] = &[
             (&["/"], &[("/", Some("/")), ("/a", None), ("//", Some("/"))]),

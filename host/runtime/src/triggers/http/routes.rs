@@ -1,4 +1,4 @@
-//! From the paths of requests to components.
+//! Routes requests to components by path.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
 
-use super::answer_body::AnswerBody;
 use super::body::RequestBody;
 use super::handler::HttpHandler;
+use super::response_body::ResponseBody;
 use super::router::Router;
 use super::spin_headers;
 use crate::error::{Code, Failure};
@@ -19,13 +19,13 @@ use crate::timer::SharedTimer;
 /// The routes of an application.
 pub struct Routes {
     router: Router<Arc<HttpHandler>>,
-    /// Each route with the id of its component, in the order of the manifest.
+    /// Each route with its component's id, in the order of the manifest.
     routes: Vec<(String, Arc<str>)>,
 }
 
-/// Something whose routes are served.
+/// Implemented by applications that the server can serve.
 pub trait HasRoutes: Send + Sync + 'static {
-    /// Its routes.
+    /// Returns the routes.
     fn routes(&self) -> &Routes;
 }
 
@@ -40,19 +40,19 @@ impl Routes {
         })
     }
 
-    /// The routes of a component.
+    /// Returns the routes of a component.
     pub(super) fn of(&self, id: &str) -> Vec<String> {
         let routes = self.routes.iter().filter(|(_, to)| **to == *id);
         routes.map(|(route, _)| route.clone()).collect()
     }
 
-    /// The id of the component that a path leads to.
+    /// Returns the id of the component that a path leads to.
     pub(crate) fn owner(&self, path: &str) -> Option<&str> {
         self.router.find(path).map(|found| &**found.value.id())
     }
 
-    /// The component that a request's path leads to; the request is then told how it was routed. `client`: none for a request that
-    /// came over no network.
+    /// Finds the handler for a request's path, and sets the request's routing headers. `client` is `None` for a request that did not
+    /// come over the network.
     ///
     /// # Errors
     /// [`Code::NotFound`] when no route matches.
@@ -70,11 +70,11 @@ impl Routes {
         Ok(found.value)
     }
 
-    /// Hands a request to the component its path leads to, without a network in between.
+    /// Calls the component that a request's path leads to, without the network.
     ///
     /// # Errors
     /// [`Failure`], as a client would see it.
-    pub async fn call<B>(&self, request: Request<B>) -> Result<Response<AnswerBody>, Failure>
+    pub async fn call<B>(&self, request: Request<B>) -> Result<Response<ResponseBody>, Failure>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: std::fmt::Display,

@@ -1,4 +1,4 @@
-//! The server of an application: the host's own routes, and from a request to the component that its path leads to.
+//! The HTTP server of an application: the host's own paths, and routing of requests to components.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -20,35 +20,36 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-use super::answer::{json_answer, to_answer};
-use super::answer_body::AnswerBody;
 use super::body::RequestBody;
+use super::response::{json_response, to_response};
+use super::response_body::ResponseBody;
 use super::routes::HasRoutes;
 use crate::error::{Code, Failure};
 use crate::http::{Client, Clients, ConnectionLimits, Drained, Listener, MAX_HEADER_BYTES, Permit};
-use crate::text::visible;
+use crate::text::escape_controls;
 
-/// How the server treats its clients.
+/// Limits of the server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Connections open at once. Where one more client comes, an idle one is closed; if none is idle, it waits in the system's queue.
+    /// Open connections. At the limit, an idle one is closed for a new one; if none is idle, the new one waits in the system's
+    /// queue.
     pub max_connections: usize,
-    /// Connections of one client; if none of them is idle, one more is closed at once.
+    /// Open connections of one client. At the limit, if none of them is idle, a new one is closed at once.
     pub max_connections_per_client: usize,
-    /// Requests that one client may have under way; the next is answered 429.
+    /// Requests that one client may have in flight; further ones get 429.
     pub max_requests_per_client: usize,
-    /// How long a client may take to send its request's headers, or leave a connection idle between two requests.
+    /// How long a client may take to send a request's headers, or leave a connection idle between two requests.
     pub header_timeout: Duration,
-    /// How long requests under way may go on after the stop signal.
+    /// How long requests in flight may go on after the stop signal.
     pub shutdown_timeout: Duration,
 }
 
-/// When the host received the request, for components that record latency: `t=<seconds since 1970>`.
+/// Time when the host received the request, for components that record latency: `t=<seconds since 1970>`.
 const REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
-/// The request's id, in the answer and in the log.
+/// The request's id, in the response and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A server that is bound to its address but not serving yet.
+/// A server that is bound but not serving yet.
 pub struct Server<A> {
     listener: Listener,
     shared: Arc<Shared<A>>,
@@ -56,11 +57,11 @@ pub struct Server<A> {
 
 struct Shared<A> {
     application: Arc<ArcSwap<A>>,
-    /// The address that it listens on.
+    /// The address it listens on.
     authority: Authority,
     clients: Arc<Clients>,
     config: ServerConfig,
-    /// Requests that are still under way end with the host.
+    /// Whether the host has stopped waiting for requests in flight.
     stopped: AtomicBool,
 }
 
@@ -68,7 +69,7 @@ impl<A: HasRoutes> Server<A> {
     /// Binds the address.
     ///
     /// # Errors
-    /// When the address is taken or not this machine's.
+    /// When the address is in use or does not belong to this machine.
     pub async fn bind(
         address: SocketAddr,
         application: Arc<ArcSwap<A>>,
@@ -77,7 +78,7 @@ impl<A: HasRoutes> Server<A> {
         let listener = Listener::bind(address, "--listen").await?;
         let clients = Clients::new(config.max_requests_per_client);
         let authority = Authority::try_from(listener.address().to_string())
-            .context("the address is no authority of a URI")?;
+            .context("the address is not a URI authority")?;
         Ok(Self {
             listener,
             shared: Arc::new(Shared {
@@ -90,13 +91,13 @@ impl<A: HasRoutes> Server<A> {
         })
     }
 
-    /// The address it is bound to, with the port that was chosen for port 0.
+    /// Returns the bound address, with the actual port if 0 was requested.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
     }
 
-    /// Serves until `stop` is cancelled; then takes no more connections, and lets requests under way finish within
+    /// Serves until `stop` is cancelled; then accepts no more connections, and lets requests in flight finish within
     /// `shutdown_timeout`. Returns whether all of them did.
     pub async fn serve(self, stop: CancellationToken) -> bool {
         let Self { listener, shared } = self;
@@ -106,7 +107,7 @@ impl<A: HasRoutes> Server<A> {
             header_timeout: shared.config.header_timeout,
             shutdown_timeout: shared.config.shutdown_timeout,
         };
-        // A future of some kilobytes, which hyper would move around.
+        // Boxed, as the future has some kilobytes, which hyper would move around.
         let requests = Arc::clone(&shared);
         let handle = move |request, client| Box::pin(Arc::clone(&requests).serve(request, client));
         let finished = listener.serve(limits, stop, handle).await;
@@ -116,23 +117,23 @@ impl<A: HasRoutes> Server<A> {
 }
 
 impl<A: HasRoutes> Shared<A> {
-    /// One request, from its headers to the headers of its answer. Never fails: a failure is an answer.
+    /// Handles one request. Failures become responses.
     async fn serve(
         self: Arc<Self>,
         request: Request<Incoming>,
         client: Client,
-    ) -> Response<Answer> {
+    ) -> Response<ServerBody> {
         let (parts, body) = request.into_parts();
-        // Before anything can fail: whatever the answer is, the client is to get it.
+        // First, so that the client gets the response, whatever it is.
         let body = Drained::new(body, &parts.headers);
         let request_id = uuid::Uuid::now_v7();
-        let line = Line {
+        let log = RequestLog {
             started: Instant::now(),
             request_id,
             method: parts.method.clone(),
-            path: visible(parts.uri.path()),
+            path: escape_controls(parts.uri.path()),
             client: client.address.ip(),
-            answered: false,
+            logged: false,
             stopped: &self.stopped,
         };
         let span = tracing::trace_span!(
@@ -147,41 +148,41 @@ impl<A: HasRoutes> Shared<A> {
             %request_id,
         );
         let head = parts.method == Method::HEAD;
-        let own = own_answer(&parts.method, parts.uri.path());
-        let permit = match own {
+        let health = health_response(&parts.method, parts.uri.path());
+        let permit = match health {
             Some(_) => None,
             None => self.clients.admit(client.network),
         };
-        let (component, result) = match (own, &permit) {
-            // Also for a client that is over its share: it may be the one who watches over the host.
-            (Some(answer), _) => (None, Ok(answer)),
+        let (component, result) = match (health, &permit) {
+            // Also for a client at its limit: it may be the monitoring.
+            (Some(response), _) => (None, Ok(response)),
             (None, Some(_)) => {
                 let routed = self.route(request_id, parts, body, &client);
                 routed.instrument(span.clone()).await
             }
-            (None, None) => (None, Err(self.over_its_share())),
+            (None, None) => (None, Err(self.too_many_requests())),
         };
-        let mut response = result.unwrap_or_else(|failure| to_answer(&failure));
+        let mut response = result.unwrap_or_else(|failure| to_response(&failure));
         if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         span.record("http.response.status_code", response.status().as_u16());
-        line.log(response.status(), component.as_deref());
-        response.map(|body| Answer {
+        log.write(response.status(), component.as_deref());
+        response.map(|body| ServerBody {
             body: (!head).then_some(body),
             _permit: permit,
             _span: span,
         })
     }
 
-    /// The answer, and the component that gave it.
+    /// Routes a request. Returns the response, and the id of the component that it comes from.
     async fn route(
         &self,
         request_id: uuid::Uuid,
         mut parts: Parts,
         body: Drained,
         client: &Client,
-    ) -> (Option<Arc<str>>, Result<Response<AnswerBody>, Failure>) {
+    ) -> (Option<Arc<str>>, Result<Response<ResponseBody>, Failure>) {
         if let Err(failure) = prepare(&mut parts, &self.authority) {
             return (None, Err(failure));
         }
@@ -192,17 +193,17 @@ impl<A: HasRoutes> Shared<A> {
         };
         let id = Arc::clone(handler.id());
         let request = Request::from_parts(parts, RequestBody::new(body));
-        let answer = handler
+        let response = handler
             .handle(request_id, Some(client.network), &client.timer, request)
             .await;
-        (Some(id), answer)
+        (Some(id), response)
     }
 
-    fn over_its_share(&self) -> Failure {
+    fn too_many_requests(&self) -> Failure {
         Failure::new(
             Code::TooManyRequests,
             format!(
-                "this client has {} requests under way, which is its share; wait for one of them to be answered",
+                "this client has {} requests in flight, which is its limit; wait for one of them to finish",
                 self.config.max_requests_per_client
             ),
         )
@@ -210,21 +211,21 @@ impl<A: HasRoutes> Shared<A> {
     }
 }
 
-/// The line that the log has of each request, also of one whose client leaves before its answer.
-struct Line<'a> {
+/// Logs a request, even if the client disconnects before the response.
+struct RequestLog<'a> {
     started: Instant,
     request_id: uuid::Uuid,
     method: Method,
     path: String,
     client: IpAddr,
-    answered: bool,
-    /// Whether the host has stopped.
+    logged: bool,
+    /// Whether the host has stopped waiting for requests in flight.
     stopped: &'a AtomicBool,
 }
 
-impl Line<'_> {
-    fn log(mut self, status: StatusCode, component: Option<&str>) {
-        self.answered = true;
+impl RequestLog<'_> {
+    fn write(mut self, status: StatusCode, component: Option<&str>) {
+        self.logged = true;
         tracing::info!(
             http.request.method = %self.method,
             url.path = self.path,
@@ -242,9 +243,9 @@ impl Line<'_> {
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for RequestLog<'_> {
     fn drop(&mut self) {
-        if !self.answered {
+        if !self.logged {
             let reason = match self.stopped.load(Ordering::Relaxed) {
                 true => "the host stopped before the request was answered",
                 false => "the client left before its request was answered",
@@ -261,19 +262,19 @@ impl Drop for Line<'_> {
     }
 }
 
-/// `/healthz`: the process is alive. `/readyz`: it takes requests.
-fn own_answer(method: &Method, path: &str) -> Option<Response<AnswerBody>> {
+/// Returns the host's own response: `/healthz` says that the process is alive, `/readyz` that it accepts requests.
+fn health_response(method: &Method, path: &str) -> Option<Response<ResponseBody>> {
     let text = match path {
         "/healthz" => "ok",
         "/readyz" => "ready",
         _ => return None,
     };
-    let mut response = json_answer(
+    let mut response = json_response(
         StatusCode::OK,
         serde_json::json!({"status": text}).to_string(),
     );
     if !matches!(*method, Method::GET | Method::HEAD) {
-        response = json_answer(
+        response = json_response(
             StatusCode::METHOD_NOT_ALLOWED,
             serde_json::json!({"error": {"code": "method_not_allowed", "message": "use GET"}})
                 .to_string(),
@@ -285,10 +286,10 @@ fn own_answer(method: &Method, path: &str) -> Option<Response<AnswerBody>> {
     Some(response)
 }
 
-/// Makes of a request what a component may see: an absolute URI, and headers that only the host may set.
+/// Prepares a request for components: makes its URI absolute, and sets the headers that only the host may set.
 fn prepare(parts: &mut Parts, own: &Authority) -> Result<(), Failure> {
-    let bad = |message: &str| Failure::new(Code::BadRequest, message.to_owned());
-    // hyper's own limit is that of its buffer, which takes somewhat more.
+    let bad_request = |message: &str| Failure::new(Code::BadRequest, message.to_owned());
+    // hyper's own limit is the size of its buffer, which is somewhat larger.
     let headers = parts.headers.iter();
     let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
     let target = parts
@@ -305,28 +306,29 @@ fn prepare(parts: &mut Parts, own: &Authority) -> Result<(), Failure> {
         ));
     }
     if parts.method == Method::CONNECT {
-        return Err(bad("the host is no proxy: CONNECT is not for it"));
+        return Err(bad_request(
+            "the host is not a proxy: CONNECT is not supported",
+        ));
     }
-    // RFC 9112, section 6.1: hyper takes off the last coding, which is `chunked`, and no other.
+    // RFC 9112, section 6.1: hyper decodes the last coding, which is `chunked`, and no other.
     let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(bad(
-            "of the transfer codings, the host knows `chunked` alone; what compresses the body is named in Content-Encoding",
+        return Err(bad_request(
+            "the only supported transfer coding is `chunked`; use Content-Encoding for a compressed body",
         ));
     }
     let mut hosts = parts.headers.get_all(HOST).iter();
-    // RFC 9112, section 3.2.2: the authority of an absolute-form target goes before the Host header.
+    // RFC 9112, section 3.2.2: the authority of an absolute-form target takes precedence over the Host header.
     let authority = match (parts.uri.authority(), hosts.next(), hosts.next()) {
-        (_, _, Some(_)) => return Err(bad("the request has more than one Host header")),
+        (_, _, Some(_)) => return Err(bad_request("the request has more than one Host header")),
         (Some(authority), _, _) => authority.clone(),
-        (None, Some(host), None) => {
-            Authority::try_from(host.as_bytes()).map_err(|_| bad("the Host header is malformed"))?
-        }
-        // Older clients name no host (RFC 9112, section 3.2).
+        (None, Some(host), None) => Authority::try_from(host.as_bytes())
+            .map_err(|_| bad_request("the Host header is malformed"))?,
+        // Older clients send no Host header (RFC 9112, section 3.2).
         (None, None, None) if parts.version <= Version::HTTP_10 => own.clone(),
         (None, None, None) => {
-            return Err(bad(
-                "the request has no Host header, which HTTP/1.1 asks for",
+            return Err(bad_request(
+                "the request has no Host header, which HTTP/1.1 requires",
             ));
         }
     };
@@ -335,34 +337,34 @@ fn prepare(parts: &mut Parts, own: &Authority) -> Result<(), Failure> {
     uri.authority = Some(authority);
     uri.path_and_query
         .get_or_insert_with(|| PathAndQuery::from_static("/"));
-    parts.uri =
-        Uri::from_parts(uri).map_err(|_| bad("the Host header or the path is malformed"))?;
-    if let Some(now) = since_epoch() {
+    parts.uri = Uri::from_parts(uri)
+        .map_err(|_| bad_request("the Host header or the path is malformed"))?;
+    if let Some(now) = request_start() {
         parts.headers.insert(REQUEST_START, now);
     }
     Ok(())
 }
 
-/// The time, as [`REQUEST_START`] has it. None when the clock stands before 1970.
-fn since_epoch() -> Option<HeaderValue> {
+/// Returns the current time as the value of [`REQUEST_START`]; `None` if the clock is before 1970.
+fn request_start() -> Option<HeaderValue> {
     let time = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .ok()?;
     HeaderValue::try_from(format!("t={}.{:06}", time.as_secs(), time.subsec_micros())).ok()
 }
 
-/// An answer's body, which holds the client's permit until it is sent.
-struct Answer {
-    /// None: the answer to HEAD.
-    body: Option<AnswerBody>,
+/// A response's body, which holds the client's permit until it is sent.
+struct ServerBody {
+    /// `None` for HEAD.
+    body: Option<ResponseBody>,
     _permit: Option<Permit>,
-    /// It ends with the answer.
+    /// Ends with the response.
     _span: Span,
 }
 
-impl Body for Answer {
+impl Body for ServerBody {
     type Data = Bytes;
-    type Error = <AnswerBody as Body>::Error;
+    type Error = <ResponseBody as Body>::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

@@ -1,23 +1,22 @@
-//! The headers by which Spin tells a handler how its request was routed, under the names and with the meaning they have
-//! there.
+//! Spin's headers that tell a handler how its request was routed, with the same names and meaning.
 //!
-//! Only the host may set them: whatever a client sends in a header that starts with `spin-` is taken out first.
+//! Only the host may set them: headers from clients that start with `spin-` are removed first.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::route::Route;
 use crate::http::Client;
 
-/// What only the host may set starts with this.
+/// Prefix of headers that only the host may set.
 const PREFIX: &str = "spin-";
 
 /// The whole URL.
 const FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
-/// The path relative to the route: what its wildcard stands for.
+/// The path relative to the route: what its wildcard matched.
 const PATH_INFO: HeaderName = HeaderName::from_static("spin-path-info");
-/// The route, below the application's base path, without a slash at its end.
+/// The route, below the application's base path, without a trailing slash.
 const MATCHED_ROUTE: HeaderName = HeaderName::from_static("spin-matched-route");
-/// The route as the manifest has it.
+/// The route as in the manifest.
 const RAW_COMPONENT_ROUTE: HeaderName = HeaderName::from_static("spin-raw-component-route");
 /// The route without its wildcard.
 const COMPONENT_ROUTE: HeaderName = HeaderName::from_static("spin-component-route");
@@ -26,7 +25,8 @@ const BASE_PATH: HeaderName = HeaderName::from_static("spin-base-path");
 /// Address and port of the client.
 const CLIENT_ADDRESS: HeaderName = HeaderName::from_static("spin-client-addr");
 
-/// Sets the headers of a request to `uri`, which `route` has matched, with `captures` of its path. A request that came over no network has no client.
+/// Sets the headers of a request to `uri`, which `route` matched with `captures`. `client` is `None` for a request that did not come
+/// over the network.
 pub(crate) fn set(
     headers: &mut HeaderMap,
     uri: &Uri,
@@ -50,21 +50,21 @@ pub(crate) fn set(
     if let Some(client) = client {
         headers.insert(CLIENT_ADDRESS, client.as_header.clone());
     }
-    // A path that was matched has no characters that a header's value may not have.
+    // A matched path has only characters that a header value may have.
     let mut insert = |name: &HeaderName, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
     };
-    insert(&FULL_URL, text_of(uri));
+    insert(&FULL_URL, uri_to_string(uri));
     insert(&PATH_INFO, route.trailing(uri.path(), captures));
     for (name, value) in route.named(captures) {
         insert(name, value.to_owned());
     }
 }
 
-/// What `uri.to_string()` is, in one piece of memory of the right size.
-fn text_of(uri: &Uri) -> String {
+/// Does the same as `uri.to_string()`, with a single allocation.
+fn uri_to_string(uri: &Uri) -> String {
     match (uri.scheme_str(), uri.authority(), uri.path_and_query()) {
         (Some(scheme), Some(authority), Some(path)) => {
             [scheme, "://", authority.as_str(), path.as_str()].concat()
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_told_how_it_was_routed() {
+    fn headers_say_how_a_request_was_routed() {
         let headers = headers(
             "/users/:user_id/...",
             "http://example.com/users/42/a/b?c=d",
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_says_in_these_headers_is_taken_out() {
+    fn headers_from_the_client_are_removed() {
         let headers = headers(
             "/a",
             "http://example.com/a",

@@ -1,6 +1,6 @@
-//! The life of one instance: which requests it takes, and when it must end.
+//! Lifecycle of one instance: which requests it accepts, and when it ends.
 //!
-//! wasmtime's [`ProxyHandler`](wasmtime_wasi_http::handler::ProxyHandler) owns the mechanism; the policy is here.
+//! The mechanism is wasmtime's [`ProxyHandler`](wasmtime_wasi_http::handler::ProxyHandler); the policy is here.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::engine::{Component, Current, InstanceState, Started, lock};
 use crate::invocation::{Invocation, Phase, Stop};
 use crate::timer::LazyTimer;
 
-/// Makes the instances of one component.
+/// Creates the instances of one component.
 pub(super) struct Instances {
     pub(super) component: Arc<Component>,
     pub(super) pre: ProxyPre<InstanceState>,
@@ -60,7 +60,7 @@ impl HandlerState for Instances {
     }
 }
 
-/// Which requests an instance takes: one at a time, as many as the component's limits allow.
+/// Decides which requests an instance accepts: one at a time, and as many as the component's limits allow.
 pub(super) struct Worker {
     current: Current,
     component: Arc<Component>,
@@ -93,7 +93,7 @@ impl WorkerState for Worker {
         activity.invocation = Some(invocation);
         // It may have been idle, or started, since the last tick.
         activity.computing_since = None;
-        // `Expiration` watches over the request: an instance has only one at a time, and ends with it.
+        // `Expiration` enforces the request's deadline: an instance has one request at a time, and ends with it.
         Box::pin(std::future::pending())
     }
 
@@ -103,16 +103,16 @@ impl WorkerState for Worker {
             (activity.invocation.take(), activity.reporter.take())
         };
         let target = self.component.target();
-        // What shows in no answer any more is reported here: a trap, with its backtrace, and a stop after the answer had begun.
+        // Failures that no response can show are reported here: a trap, with its backtrace, and a stop after the response started.
         if let (Err(error), Some(invocation)) = (&result, &invocation) {
             invocation.fail();
-            let after_its_answer = invocation.was_answered();
+            let after_its_answer = invocation.has_responded();
             if target.host_has_stopped() {
                 tracing::warn!(
                     component = &*target.id,
                     request_id = %invocation.request_id,
                     after_its_answer,
-                    "the component was not done with the request when the host stopped"
+                    "the component had not finished the request when the host stopped"
                 );
             } else {
                 let reporter = &invocation.reporter;
@@ -123,20 +123,20 @@ impl WorkerState for Worker {
                 }
             }
         }
-        // It was taken for idle when it trapped.
+        // It counted as idle when it trapped.
         if let (Err(error), None, Some(reporter)) = (&result, &invocation, reporter)
             && !target.host_has_stopped()
         {
             reporter.report_trap(true, &format!("{error:#}"));
         }
-        // The instance goes before its permits: the next invocation finds room.
+        // The instance is freed before its permits are released, so that the next invocation finds room.
         drop(store);
         drop(invocation);
     }
 }
 
-/// When an instance must end, watched from outside of its event loop: a component that computes or waits inside a host
-/// call keeps that loop from noticing.
+/// Decides when an instance must end. It runs outside of the instance's event loop, which is blocked while the component computes or
+/// waits inside a host call.
 pub(super) struct Expiration {
     current: Current,
     idle: std::time::Duration,
@@ -154,7 +154,7 @@ impl WorkerExpiration for Expiration {
             let mut activity = lock(&self.current);
             activity.suspended();
             if status == WorkerStatus::Idle {
-                // The request is over; an idle instance must not keep its permits.
+                // The request has ended; an idle instance must not hold its permits.
                 activity.invocation = None;
             }
             activity.invocation.clone()
@@ -164,10 +164,10 @@ impl WorkerExpiration for Expiration {
             Some(invocation) => invocation.deadline,
             None => tokio::time::Instant::from_std(start + self.idle),
         };
-        let over = self.timer.poll_until(end, context);
-        if let (Poll::Ready(()), Some(invocation)) = (over, invocation) {
+        let expired = self.timer.poll_until(end, context);
+        if let (Poll::Ready(()), Some(invocation)) = (expired, invocation) {
             invocation.stop_at(Stop::Timeout);
         }
-        over
+        expired
     }
 }

@@ -1,14 +1,14 @@
-//! Answers that the host gives itself: JSON, always.
+//! Responses of the host itself, always JSON.
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
-use super::answer_body::AnswerBody;
+use super::response_body::ResponseBody;
 use crate::error::Failure;
 
-/// A failure as an answer.
-pub(crate) fn to_answer(failure: &Failure) -> Response<AnswerBody> {
-    let mut response = json_answer(failure.code.parts().1, failure.json());
+/// Converts a failure to a response.
+pub(crate) fn to_response(failure: &Failure) -> Response<ResponseBody> {
+    let mut response = json_response(failure.code.parts().1, failure.json());
     if let Some(after) = failure.retry_after {
         let seconds = HeaderValue::from(after.as_secs().max(1));
         response.headers_mut().insert(RETRY_AFTER, seconds);
@@ -16,8 +16,8 @@ pub(crate) fn to_answer(failure: &Failure) -> Response<AnswerBody> {
     response
 }
 
-pub(crate) fn json_answer(status: StatusCode, text: String) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::host(text));
+pub(crate) fn json_response(status: StatusCode, text: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::host(text));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -1,4 +1,4 @@
-//! The body of an answer, watched for its end.
+//! The body of a response, which tracks its completion.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,75 +11,75 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::buffered_body::BufferedBody;
 use super::guard::ClientGuard;
-use super::peeked::Peeked;
 use crate::invocation::Invocation;
 use crate::timer::SharedTimer;
 
-/// How long the head of an answer is held back for its first byte: a component that fails right after the head can still be
-/// answered for.
+/// How long the head of a response is held back for the first byte of its body: if the component fails right after the head, the
+/// host can still respond with an error.
 const FIRST_BYTE: Duration = Duration::from_millis(100);
 
-/// The body of an answer: the host's own text, or what a component streams.
-pub struct AnswerBody(Inner);
+/// The body of a response: the host's own text, or what a component streams.
+pub struct ResponseBody(Inner);
 
 enum Inner {
     Host(Full<Bytes>),
     Guest {
-        body: Peeked,
+        body: BufferedBody,
         guard: ClientGuard,
-        /// Bytes that are still to come, where the answer has said how many it has: the server stops asking after them.
+        /// Bytes left, if the response has a Content-Length: the server does not poll further.
         left: Option<u64>,
     },
 }
 
-impl AnswerBody {
+impl ResponseBody {
     pub(crate) fn host(text: String) -> Self {
         Self(Inner::Host(Full::from(text)))
     }
 
-    /// The body of a component's answer to a request of this method; none if the instance failed before the first byte.
+    /// Wraps the body of a component's response to a request with this method; `None` if the instance failed before the first byte.
     pub(super) async fn guest(
-        answer: Response<WasiBody>,
+        response: Response<WasiBody>,
         method: &Method,
         mut guard: ClientGuard,
         timer: &SharedTimer,
     ) -> Option<Response<Self>> {
         let bodiless = matches!(
-            answer.status(),
+            response.status(),
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         );
         let left = match method == Method::HEAD || bodiless {
             true => Some(0),
-            false => answer
+            false => response
                 .headers()
                 .get(CONTENT_LENGTH)
                 .and_then(|length| length.to_str().ok()?.parse().ok()),
         };
-        let mut answer = answer.map(Peeked::new);
+        let mut response = response.map(BufferedBody::new);
         if left != Some(0) {
-            let body = answer.body_mut();
-            body.peek(FIRST_BYTE, timer).await;
-            let broken = match body.taken.front() {
+            let body = response.body_mut();
+            body.wait_for_first(FIRST_BYTE, timer).await;
+            let broken = match body.buffered.front() {
                 Some(first) => first.is_err(),
-                // The body of an instance that is gone ends as if it were complete.
+                // The body of a failed instance ends as if it were complete.
                 None => {
                     body.is_end_stream() && guard.invocation().is_some_and(Invocation::has_failed)
                 }
             };
             if broken {
-                guard.keep_instance();
+                guard.disarm();
                 return None;
             }
         }
-        if answer.body().is_end_stream() || left == Some(0) {
+        if response.body().is_end_stream() || left == Some(0) {
             guard.complete();
         }
-        Some(answer.map(|body| Self(Inner::Guest { body, guard, left })))
+        Some(response.map(|body| Self(Inner::Guest { body, guard, left })))
     }
 }
 
-impl Body for AnswerBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -93,15 +93,15 @@ impl Body for AnswerBody {
                 .map_err(|never| match never {}),
             Inner::Guest { body, guard, left } => {
                 let mut frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-                // The body of an instance that is gone ends as if it were complete.
+                // The body of a failed instance ends as if it were complete.
                 if frame.is_none() && guard.invocation().is_some_and(Invocation::has_failed) {
                     frame = Some(Err(Error::HttpResponseIncomplete));
                 }
                 match &frame {
-                    // The connection is about to be cut, which is all a client can be told by now.
+                    // The connection is about to be closed; by now, there is no other way to tell the client.
                     Some(Err(error)) => {
                         if let Some(invocation) = guard.invocation() {
-                            invocation.report_broken_answer(error);
+                            invocation.report_incomplete_response(error);
                         }
                     }
                     Some(Ok(frame)) => {
