@@ -62,7 +62,7 @@ fn load_on(settings: &Settings, config: &Config, contents: &Contents) -> Result<
     let device = if settings.cuda { "cuda" } else { "cpu" };
     match &contents.weights {
         Weights::Checkpoint(checkpoint) => {
-            let precision = config.precision.of_checkpoint(settings.cuda);
+            let precision = config.precision.for_checkpoint(settings.cuda);
             let cache = config.cache.as_deref();
             let (encoder, decoder) =
                 built::load(settings, checkpoint, dimensions, precision, cache, &[])?;

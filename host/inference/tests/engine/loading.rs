@@ -125,7 +125,7 @@ fn settings_that_contradict_the_model_are_named() {
             "generation_config.json",
             "no_timestamps_token_id",
             (vocabulary - 1).into(),
-            "time stamps follow",
+            "timestamps follow",
         ),
         (
             "preprocessor_config.json",
