@@ -181,7 +181,7 @@ fn check_rate(preprocessor: &JsonFile) -> Result<(), LoadError> {
     if Some(rate) != hop.checked_mul(FRAMES_PER_SECOND) {
         return Err(preprocessor.error(
             "hop_length",
-            format!("is {hop} at a `sampling_rate` of {rate}, expected {FRAMES_PER_SECOND} frames per second, as in every Whisper"),
+            format!("is {hop} at a `sampling_rate` of {rate}, expected {FRAMES_PER_SECOND} frames per second, as in every Whisper model"),
         ));
     }
     Ok(())
