@@ -134,7 +134,7 @@ impl Engine {
         )
     }
 
-    /// Estimated seconds until the waiting windows are decoded; at least 1.
+    /// Returns the estimated seconds until the waiting windows are decoded; at least 1.
     fn retry_after(&self) -> u32 {
         self.scheduler.backlog().ceil().max(1.0) as u32
     }
