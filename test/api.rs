@@ -233,7 +233,7 @@ async fn silence_is_the_empty_string() {
 #[tokio::test]
 async fn the_beam_size_is_limited_to_the_rows_of_a_batch() {
     let host = Host::with(common::state_dir(), &["--max-batch", "4"]);
-    let narrowed = "the model's own beam search is wider than a batch may be; it is narrowed";
+    let narrowed = "the model's beam size is larger than the maximum batch; it is reduced";
     host.wait_for_log(|line| line["message"] == narrowed).await;
     let analyze = async |fields: &[(&str, &str)]| {
         host.analyze("home.m4a", recording("home.m4a"), fields)

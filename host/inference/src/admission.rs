@@ -1,4 +1,4 @@
-//! Admission of transcriptions: no more than a number are in progress.
+//! Admission control: limits the number of transcriptions in progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -12,11 +12,11 @@ pub(crate) struct Admission {
     active: Gauge,
 }
 
-/// The right to be one of the transcriptions in progress.
+/// A permit for one transcription.
 pub(crate) struct Permit(Arc<Admission>);
 
 impl Admission {
-    /// `active`: gauge of those in progress.
+    /// `active` is the gauge of transcriptions in progress.
     pub fn new(limit: usize, active: Gauge) -> Self {
         Self {
             limit,
@@ -25,7 +25,7 @@ impl Admission {
         }
     }
 
-    /// None where as many as the limit are in progress.
+    /// Returns a permit, or `None` if the limit is reached.
     pub fn acquire(self: &Arc<Self>) -> Option<Permit> {
         let admitted = self.in_progress.try_update(Relaxed, Relaxed, |count| {
             (count < self.limit).then_some(count + 1)

@@ -1,52 +1,52 @@
-//! How a model is loaded, and how much the engine takes on.
+//! How to load a model, and the limits of the engine.
 
 use std::path::PathBuf;
 
 use crate::LoadError;
 use crate::model::Precision;
 
-/// What the model runs on.
+/// The device that the model runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// CUDA where the library offers it and it works, else the CPU.
+    /// CUDA if the library supports it and it works, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// CUDA, or an error.
+    /// CUDA; loading fails if it cannot be used.
     Cuda,
 }
 
-/// How to load a model and how much to take on.
+/// How to load a model, and the limits of the engine.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What its metrics call the model.
+    /// The model's name in metrics.
     pub name: String,
     /// The model's folder.
     pub model: PathBuf,
-    /// ONNX Runtime's shared library, 1.31 or newer. A process loads one: later engines use the first one's.
+    /// ONNX Runtime's shared library, 1.31 or newer. A process can load only one: later engines use that of the first.
     pub library: PathBuf,
-    /// What to run on.
+    /// The device to run on.
     pub device: Device,
-    /// What to compute with, and so which ONNX files to use.
+    /// The precision to compute with, which also selects the ONNX files.
     pub precision: Precision,
-    /// Where quantised weights are kept, so that the next start maps them; none: every start makes them again.
+    /// Folder in which quantised weights are cached, so that the next start maps them. None: every start quantises them again.
     pub cache: Option<PathBuf>,
-    /// Threads for one operation; at least 1.
+    /// Threads per operator; at least 1.
     pub threads: usize,
-    /// Most rows decoded at once; at least 1. A window takes as many as its beam search has hypotheses. ONNX files of
-    /// int8 and uint8 are always decoded one window at a time: in a batch a window's text would depend on its neighbours.
+    /// Maximum number of rows in a batch; at least 1. A window takes as many as its beam search has hypotheses. With int8 and uint8
+    /// ONNX files, windows are always decoded one at a time: in a batch, a window's text would depend on the others.
     pub max_batch: usize,
-    /// Most transcriptions in progress; at least 1. Each has at most one window in the queue. Beyond, `start` fails
-    /// with [`Error::Overloaded`].
+    /// Maximum number of transcriptions in progress; at least 1. Each has at most one window in the queue. Beyond it, `start` fails
+    /// with [`crate::Error::Overloaded`].
     pub max_queue: usize,
-    /// Most seconds of frames kept for one transcription, at least two windows; beyond, `push` waits. One push may have a
-    /// window less.
+    /// Maximum seconds of frames buffered for one transcription, at least two windows; beyond it, `push` waits. A single push may
+    /// have one window less.
     pub max_buffered_seconds: f64,
 }
 
 impl Config {
-    /// The defaults: the folder's name, device and precision by themselves, a thread per core, batches of 8 rows, 64
+    /// The defaults: the folder's name, automatic device and precision, a thread per core, batches of 8 rows, 64
     /// transcriptions, 4 minutes.
     pub fn new(model: impl Into<PathBuf>, library: impl Into<PathBuf>) -> Self {
         let model = model.into();

@@ -12,23 +12,23 @@ use crate::session;
 use crate::transcription::Transcription;
 use crate::{Error, LoadError, Options};
 
-/// One loaded model. Dropping it ends its thread; transcriptions that are not done fail.
+/// One loaded model. Dropping it ends its thread; unfinished transcriptions fail.
 pub struct Engine {
     model: Arc<Whisper>,
     scheduler: Arc<Scheduler>,
     admission: Arc<Admission>,
-    /// Most hypotheses of a window.
+    /// Maximum number of hypotheses of a window.
     max_beam: usize,
-    /// Frames kept for one transcription before `push` waits.
+    /// Maximum number of buffered frames of one transcription before `push` waits.
     max_buffered: usize,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Engine {
-    /// Load a model and start its thread. Blocks for as long as loading takes.
+    /// Loads a model and starts its thread. Blocks while it loads.
     ///
     /// # Errors
-    /// [`LoadError`], which names the file and the field.
+    /// [`LoadError`], with the file and the field.
     pub fn load(config: Config) -> Result<Self, LoadError> {
         config.check()?;
         let contents = Contents::read(&config.model, config.precision)?;
@@ -42,7 +42,7 @@ impl Engine {
             tracing::warn!(
                 num_beams = dimensions.beam_size,
                 max_batch = config.max_batch,
-                "the model's own beam search is wider than a batch may be; it is narrowed"
+                "the model's beam size is larger than the maximum batch; it is reduced"
             );
         }
         let info = Model {
@@ -86,7 +86,7 @@ impl Engine {
             .spawn(move || worker.run())
             .map_err(|error| LoadError::Config {
                 name: "threads",
-                problem: format!("the system gives no thread: {error}"),
+                problem: format!("the inference thread cannot be started: {error}"),
             })?;
         Ok(Self {
             model,
@@ -98,14 +98,14 @@ impl Engine {
         })
     }
 
-    /// What is loaded.
+    /// Returns information on the loaded model.
     pub fn model(&self) -> &Model {
         &self.model.info
     }
 
-    /// The options that suit most recordings: [`Options::default`], with the model's own width of the beam search.
-    /// A window is given the text of those before it, unless the model's `generation_config.json` says `condition_on_prev_tokens: false`
-    /// or the model has no token for preceding text; all of OpenAI's have it.
+    /// Returns options that suit most recordings: [`Options::default`] with the model's own beam size. Windows are prompted with the
+    /// text of those before, unless the model's `generation_config.json` has `condition_on_prev_tokens: false` or the model has no token
+    /// for preceding text; all of OpenAI's have one.
     pub fn default_options(&self) -> Options {
         let model = &self.model;
         Options {
@@ -116,10 +116,10 @@ impl Engine {
         }
     }
 
-    /// Start to transcribe a recording.
+    /// Starts the transcription of a recording.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when as many as `max_queue` are in progress, and every error about options.
+    /// [`Error::Overloaded`] if `max_queue` transcriptions are in progress, and every error about options.
     pub fn start(&self, options: Options) -> Result<Transcription, Error> {
         options.check(&self.model.info, self.max_beam)?;
         let permit = self.admission.acquire().ok_or_else(|| Error::Overloaded {
@@ -134,7 +134,7 @@ impl Engine {
         )
     }
 
-    /// Seconds until the windows that wait now are decoded; at least 1.
+    /// Returns the estimated seconds until the waiting windows are decoded; at least 1.
     fn retry_after(&self) -> u32 {
         self.scheduler.backlog().ceil().max(1.0) as u32
     }
@@ -146,13 +146,13 @@ impl Drop for Engine {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the inference thread ended with a panic");
+            tracing::error!("the inference thread panicked");
         }
     }
 }
 
-/// The languages a caller may name: those with tokens, or English for a model without any, which is what the
-/// published ones of one language know.
+/// Returns the supported languages: those with tokens, or English for a model without language tokens, as in the published
+/// monolingual ones.
 fn language_codes(vocabulary: &Vocabulary) -> Vec<String> {
     if vocabulary.languages.is_empty() {
         return vec!["en".into()];

@@ -1,19 +1,19 @@
-//! From log-mel frames to the encoder's input.
+//! Converts log-mel frames to the encoder's input.
 //!
 //! Frames are `log10(max(mel power, 1e-10))`, row-major `[frames, n_mels]`.
 
 /// The log10 of the power floor that frames are clamped to.
 const FLOOR: f32 = -10.0;
 
-/// Whisper keeps this many powers of ten below a window's loudest value.
+/// Values more than this many powers of ten below a window's loudest are clamped.
 const DYNAMIC_RANGE: f32 = 8.0;
 
-/// Write one window into the encoder's input.
+/// Writes one window into the encoder's input.
 ///
-/// `frames` is `[frames, n_mels]`; `out` is `[n_mels, window]` with `window >= frames`. Clamped to 8 below the loudest value,
-/// then `(x + 4) / 4`: the normalisation of OpenAI's `log_mel_spectrogram`. What is missing at the end is filled with zeros,
-/// not with the floor that OpenAI's padding gives: noise before it is then known for what it is (no-speech probability above
-/// 0.6 in 28 of 28 noises with `base`, 16 with the floor), and speech is heard as well.
+/// `frames` is `[frames, n_mels]`; `out` is `[n_mels, window]` with `window >= frames`. Values are clamped to 8 below the loudest,
+/// then `(x + 4) / 4`: the normalisation of OpenAI's `log_mel_spectrogram`. The end is padded with zeros, not with the floor as
+/// in OpenAI's padding: noise before it is then recognised (no-speech probability above 0.6 for 28 of 28 noises with `base`, 16
+/// with the floor), and speech is transcribed equally well.
 pub(crate) fn normalise<T>(
     frames: &[f32],
     n_mels: usize,
@@ -34,7 +34,7 @@ pub(crate) fn normalise<T>(
     }
 }
 
-/// The loudest mel value of the frames; -10 for none.
+/// Returns the loudest mel value of the frames; -10 if there are none.
 pub(crate) fn loudest(frames: &[f32]) -> f32 {
     frames.iter().copied().fold(FLOOR, f32::max)
 }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn normalising_transposes_clamps_and_pads_with_zeros() {
+    fn normalise_transposes_clamps_and_pads_with_zeros() {
         let frames = [0.0, -10.0, 1.0, -2.0];
         let mut out = [0f32; 6];
         normalise(&frames, 2, &mut out, |x| x);

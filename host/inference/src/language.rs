@@ -1,8 +1,8 @@
-//! Which language a caller means: by its code or its English name, in any case, with a region or without.
+//! Resolves a language from its code or English name, in any case, with or without a region.
 
 use crate::Error;
 
-/// The English names of the languages that Whisper knows, with their codes; of a language with several names, all.
+/// All English names of the languages that Whisper supports, with their codes.
 const NAMES: &[(&str, &str)] = &[
     ("afrikaans", "af"),
     ("albanian", "sq"),
@@ -118,11 +118,11 @@ const NAMES: &[(&str, &str)] = &[
     ("yoruba", "yo"),
 ];
 
-/// The code among `known` that `language` means: that code itself, the language's English name, or either with a region
-/// or a script behind it (`en-US`, `pt_BR`, `zh-Hant-TW`), all in any case. None, that is to be detected, for nothing or `auto`.
+/// Resolves `language` to a code in `known`: the code itself, the language's English name, or either followed by a region or a
+/// script (`en-US`, `pt_BR`, `zh-Hant-TW`), all in any case. Returns `None`, for detection, if it is `None`, empty or `auto`.
 ///
 /// # Errors
-/// [`Error::UnsupportedLanguage`] where none of them is meant.
+/// [`Error::UnsupportedLanguage`] if it matches none of them.
 pub(crate) fn resolve<'a>(
     language: Option<&str>,
     known: &'a [String],
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_language_is_meant_by_code_or_english_name_in_any_case_and_with_any_region() {
+    fn languages_are_resolved_by_code_or_english_name_in_any_case_and_with_any_region() {
         for (language, code) in [
             ("en", "en"),
             ("EN", "en"),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_auto_leave_the_language_to_be_detected() {
+    fn without_a_language_or_with_auto_it_is_detected() {
         for language in ["", " ", "auto", "Auto"] {
             assert_eq!(resolved(language), None, "{language}");
         }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_language_that_the_model_does_not_know_is_refused_as_it_was_written() {
+    fn an_unsupported_language_is_refused_and_named_as_written() {
         let known = ["de".to_owned(), "en".to_owned()];
         for language in ["fr", "French", "Klingon", "english language", "-"] {
             assert!(
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_lower_case_and_stands_once_in_order() {
+    fn names_are_lower_case_sorted_and_unique() {
         assert!(NAMES.is_sorted_by(|one, other| one.0 < other.0));
         assert!(NAMES.iter().all(|(name, _)| *name == name.to_lowercase()));
     }

@@ -1,14 +1,13 @@
 //! Whisper on ONNX Runtime: log-mel frames in, segments of text out.
 //!
-//! For hosts that transcribe many recordings at once with one model. [`Engine::load`] reads a model folder in the layout
-//! of Hugging Face; [`Engine::start`] begins a [`Transcription`], which takes frames as they are made and gives segments
-//! as they are ready. Windows of different transcriptions are decoded in batches on one thread.
+//! For hosts that transcribe many recordings at once with one model. [`Engine::load`] reads a model folder in the layout of
+//! Hugging Face. [`Engine::start`] starts a [`Transcription`], which takes frames as they are produced and returns segments as they
+//! are ready. Windows of different transcriptions are decoded in batches on one thread.
 //!
-//! A recording of any length is cut into windows at pauses, and each window is decoded as OpenAI's reference does it:
-//! greedily or with a beam search, with fallback to higher temperatures where a text repeats itself or is unlikely. The times
-//! of words are not implemented.
+//! A recording of any length is cut into windows at pauses, and each window is decoded as in OpenAI's reference: greedily or with
+//! a beam search, with fallback to higher temperatures if the text is repetitive or unlikely. Word timestamps are not implemented.
 //!
-//! The crate knows neither WebAssembly nor HTTP, and does not read audio files.
+//! The crate knows nothing about WebAssembly or HTTP, and does not read audio files.
 
 mod admission;
 mod config;

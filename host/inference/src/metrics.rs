@@ -5,19 +5,19 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 /// Label with the name of the model.
 pub const MODEL: &str = "model";
 
-/// Gauge: transcriptions that were started and not dropped.
+/// Gauge: transcriptions started and not yet dropped.
 pub const TRANSCRIPTIONS_ACTIVE: &str = "whisper_host_transcriptions_active";
-/// Gauge: windows that wait for a batch.
+/// Gauge: windows waiting for a batch.
 pub const WINDOWS_WAITING: &str = "whisper_host_windows_waiting";
 /// Counter: windows decoded.
 pub const WINDOWS: &str = "whisper_host_windows_total";
-/// Counter: batches that windows were decoded in.
+/// Counter: batches of windows decoded.
 pub const BATCHES: &str = "whisper_host_batches_total";
-/// Counter: tokens computed, those of all hypotheses.
+/// Counter: tokens computed, including those of all hypotheses.
 pub const TOKENS: &str = "whisper_host_tokens_total";
 /// Counter: frames pushed; a second of audio has [`Model::frames_per_second`](crate::Model::frames_per_second).
 pub const FRAMES_PUSHED: &str = "whisper_host_frames_pushed_total";
-/// Counter: frames that need no more work: decoded, or skipped as silence.
+/// Counter: frames done: decoded, or skipped as silence.
 pub const FRAMES_DONE: &str = "whisper_host_frames_done_total";
 /// Histogram: seconds of an encoder run.
 pub const ENCODER_DURATION: &str = "whisper_host_encoder_duration_seconds";

@@ -1,27 +1,27 @@
-//! How a recording is to be transcribed, and the check of these options against the model.
+//! Options of a transcription, and their check against the model.
 
 use crate::Error;
 use crate::language;
 use crate::model::Model;
 
-/// Rounds of decoding that one window may take; more would let one caller keep the model from the others.
+/// Maximum number of decoding rounds per window; with more, one caller could keep the model from the others.
 const MAX_TEMPERATURES: usize = 16;
 
-/// Bytes of the prompt. The text context of every published model is 448 tokens, of which a prompt may take half.
+/// Maximum bytes of the prompt. The text context of every published model is 448 tokens, of which a prompt may take half.
 const MAX_PROMPT: usize = 16 << 10;
 
 /// What the model does with the speech.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Task {
-    /// Write down what was said, in the language it was said in.
+    /// Transcribe in the language of the speech.
     #[default]
     Transcribe,
-    /// Write down what was said, in English. For multilingual models.
+    /// Translate into English. For multilingual models.
     Translate,
 }
 
 impl Task {
-    /// The name that model files use.
+    /// Returns the name used in model files.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Task::Transcribe => "transcribe",
@@ -30,43 +30,43 @@ impl Task {
     }
 }
 
-/// How finely the answer is divided in time.
+/// Granularity of the times in the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Timestamps {
-    /// No times are needed. The model marks them all the same, as it hears better so, and the segments are those of
+    /// No times are needed. The model predicts them anyway, as it transcribes better with them, and the segments are those of
     /// [`Timestamps::Segment`].
     #[default]
     None,
-    /// Segments as the model marks them.
+    /// Segments as predicted by the model.
     Segment,
-    /// The time of every word. No model can do this yet: it fails with [`Error::UnsupportedOption`].
+    /// The time of every word. Not supported yet: fails with [`Error::UnsupportedOption`].
     Word,
 }
 
 /// How to transcribe. [`crate::Engine::default_options`] suits most recordings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Language of the speech: one of [`Model::languages`] or its English name, in any case and with a region or without
-    /// (`en`, `German`, `pt_BR`). None, an empty text or `auto`: detected from the first window that holds speech.
+    /// Language of the speech: one of [`Model::languages`] or its English name, in any case, with or without a region
+    /// (`en`, `German`, `pt_BR`). None, an empty string or `auto`: detected from the first window with speech.
     pub language: Option<String>,
     /// Transcribe or translate.
     pub task: Task,
-    /// Text that precedes the recording. Its last tokens, at most half of the text context, go before the first window.
+    /// Text that precedes the recording. Its last tokens, at most half of the text context, are the prompt of the first window.
     pub prompt: Option<String>,
     /// Sampling temperatures, 0.0 to 1.0, tried in this order while a window's text fails a threshold.
     pub temperatures: Vec<f32>,
-    /// Hypotheses that are followed at temperature 0.0, and texts that are drawn above it, of which the likeliest counts.
+    /// Number of hypotheses of the beam search at temperature 0.0, and of texts sampled above it, of which the likeliest is kept.
     /// 1 is greedy decoding; at most [`crate::Config::max_batch`].
     pub beam_size: u32,
-    /// Division in time.
+    /// Granularity of the times.
     pub timestamps: Timestamps,
-    /// Feed each window the text of those before it, at most half of the text context.
+    /// Whether to prompt each window with the text of those before it, at most half of the text context.
     pub condition_on_previous_text: bool,
-    /// Text that compresses better than this counts as failed. None: not checked.
+    /// A text with a higher compression ratio counts as failed. None: not checked.
     pub compression_ratio_threshold: Option<f32>,
-    /// Text with a lower mean log probability per token counts as failed. None: not checked.
+    /// A text with a lower mean log probability per token counts as failed. None: not checked.
     pub logprob_threshold: Option<f32>,
-    /// A window with a higher no-speech probability, and below `logprob_threshold`, is silence. None: not checked.
+    /// A window with a higher no-speech probability, and a text below `logprob_threshold`, is silence. None: not checked.
     pub no_speech_threshold: Option<f32>,
 }
 
@@ -89,7 +89,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Check against what `model` can do, and how many hypotheses a window may have.
+    /// Checks the options against what `model` supports, and the beam size against `max_beam`.
     ///
     /// # Errors
     /// [`Error::InvalidOption`], [`Error::UnsupportedOption`] or [`Error::UnsupportedLanguage`].
@@ -105,7 +105,7 @@ impl Options {
         }
         if self.timestamps == Timestamps::Word {
             return Err(Error::UnsupportedOption(
-                "word timestamps need cross-attention weights, which this model does not give; \
+                "word timestamps need cross-attention weights, which this model does not output; \
                  set timestamps to segment or none"
                     .into(),
             ));

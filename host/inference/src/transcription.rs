@@ -1,7 +1,7 @@
-//! One recording on its way through the model: frames go in, windows are cut from them one after the other, and
-//! segments come out.
+//! The transcription of one recording: frames go in, windows are cut from them one after the other, and segments come out.
 //!
-//! No task of its own: whoever pushes frames, or the scheduler's thread when a window is decoded, cuts the next window.
+//! It has no task of its own: the next window is cut by the caller that pushes frames, or by the scheduler's thread when a window has
+//! been decoded.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -17,36 +17,36 @@ use crate::decode::seek::{Clock, divide};
 use crate::language;
 use crate::model::{Dimensions, Whisper};
 use crate::scheduler::{Decoded, Recipient, Scheduler, Window};
-use crate::segmentation::{Segmenter, Stretch};
+use crate::segmentation::{Chunk, Segmenter};
 use crate::{Error, Options};
 
-/// Above this temperature a window's text is too doubtful to go before the next one (as in the reference, where a window
+/// Above this temperature, a window's text is too uncertain to be the prompt of the next one (as in the reference, where a window
 /// that fails at every temperature ends with the highest).
 const MAX_CONDITIONING_TEMPERATURE: f32 = 0.5;
 
-/// A stretch of speech.
+/// A segment of the transcript.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment {
     /// Start, in seconds from the start of the recording.
     pub start: f64,
-    /// End; not before the start.
+    /// End, in seconds; not before the start.
     pub end: f64,
-    /// What was said, without white space at the ends. Never empty.
+    /// Text, without leading and trailing white space. Never empty.
     pub text: String,
-    /// Mean natural-log probability of the tokens of its window.
+    /// Mean log probability (natural) of the tokens of its window.
     pub avg_logprob: f32,
-    /// The model's probability that the window held no speech.
+    /// The model's probability that the window has no speech.
     pub no_speech_prob: f32,
-    /// Length of the window's text over the length of its zlib stream.
+    /// Length of the window's text divided by the length of its zlib stream.
     pub compression_ratio: f32,
-    /// The temperature its window was decoded with.
+    /// The temperature at which its window was decoded.
     pub temperature: f32,
 }
 
-/// What is known of a transcription so far.
+/// The state of a transcription.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Info {
-    /// Language in use; none before it is detected.
+    /// Language in use; `None` before it is detected.
     pub language: Option<String>,
     /// Seconds of audio pushed.
     pub duration: f64,
@@ -54,25 +54,25 @@ pub struct Info {
     pub windows: u32,
 }
 
-/// One recording. Dropping it cancels its work.
+/// The transcription of one recording. Dropping it cancels it.
 pub struct Transcription {
     stream: Arc<Stream>,
 }
 
-/// What a transcription and the scheduler's thread share. The transcription holds the only lasting reference.
+/// State shared by a transcription and the scheduler's thread. The transcription holds the only long-lived reference.
 pub(crate) struct Stream {
     model: Arc<Whisper>,
     scheduler: Arc<Scheduler>,
-    /// Frames kept before `push` waits.
+    /// Maximum number of buffered frames before `push` waits.
     max_buffered: usize,
     options: Arc<Options>,
     state: Mutex<State>,
-    /// A segment, the end, or a failure.
+    /// Notified of a segment, the end, or a failure.
     output: Notify,
-    /// Room for more frames, or a failure.
+    /// Notified of room for more frames, or a failure.
     room: Notify,
-    itself: Weak<Stream>,
-    /// Where it was started: parent of the spans of its windows.
+    weak_self: Weak<Stream>,
+    /// The span in which it was started: the parent of its windows' spans.
     span: Span,
     _permit: Permit,
 }
@@ -86,12 +86,12 @@ struct State {
     /// Frames pushed so far.
     pushed: usize,
     finished: bool,
-    /// Frames of the window that is with the scheduler.
+    /// Frames of the window that the scheduler has.
     in_flight: Option<usize>,
     language: Option<String>,
-    /// The language of the last window whose text was doubtful; asked again in the next.
-    doubtful_language: Option<String>,
-    /// Tokens that go before the next window's text.
+    /// The language of the last window with an uncertain text; detected again in the next window.
+    uncertain_language: Option<String>,
+    /// Tokens of the text before the next window, for its prompt.
     preceding: Vec<u32>,
     windows: u32,
     ready: VecDeque<Segment>,
@@ -99,10 +99,10 @@ struct State {
 }
 
 impl State {
-    /// Take the language that was detected in a window with speech. Where the text is doubtful, so is the language.
-    fn hear(&mut self, language: String, doubtful: bool) {
-        if doubtful {
-            self.doubtful_language = Some(language);
+    /// Sets the language detected in a window with speech. If the text is uncertain, so is the language.
+    fn set_language(&mut self, language: String, uncertain: bool) {
+        if uncertain {
+            self.uncertain_language = Some(language);
         } else {
             self.language = Some(language);
         }
@@ -133,11 +133,11 @@ impl Transcription {
         }
         let mut preceding = Vec::new();
         if !prompt.is_empty() {
-            // Text inside a recording begins with a space.
+            // Text within a recording begins with a space.
             preceding = model.vocabulary.encode(&format!(" {prompt}"))?;
             keep_last(&mut preceding, &model.dimensions);
         }
-        let stream = Arc::new_cyclic(|itself| Stream {
+        let stream = Arc::new_cyclic(|weak_self| Stream {
             options: Arc::new(options),
             state: Mutex::new(State {
                 buffer: Vec::new(),
@@ -147,7 +147,7 @@ impl Transcription {
                 finished: false,
                 in_flight: None,
                 language,
-                doubtful_language: None,
+                uncertain_language: None,
                 preceding,
                 windows: 0,
                 ready: VecDeque::new(),
@@ -155,7 +155,7 @@ impl Transcription {
             }),
             output: Notify::new(),
             room: Notify::new(),
-            itself: Weak::clone(itself),
+            weak_self: Weak::clone(weak_self),
             span: Span::current(),
             model,
             scheduler,
@@ -165,11 +165,10 @@ impl Transcription {
         Ok(Self { stream })
     }
 
-    /// Hand over the next frames: `[frames, n_mels]`, row-major, log10 of the mel power, not normalised. Waits while
-    /// as many frames as the engine keeps for one recording are not decoded yet.
+    /// Pushes the next frames: `[frames, n_mels]`, row-major, log10 of the mel power, not normalised. Waits while the buffer is full.
     ///
     /// # Errors
-    /// [`Error::InvalidFrames`], [`Error::InvalidState`] after `finish`, or the failure of a window before.
+    /// [`Error::InvalidFrames`], [`Error::InvalidState`] after `finish`, or the failure of an earlier window.
     pub async fn push(&self, frames: Vec<f32>) -> Result<(), Error> {
         let stream = &self.stream;
         let n_mels = stream.model.dimensions.n_mels;
@@ -179,11 +178,11 @@ impl Transcription {
                 frames.len()
             )));
         }
-        // Of what is kept, up to a window may be waiting for more.
+        // Up to a window of the buffered frames may be waiting for more.
         let most = stream.max_buffered - stream.model.dimensions.window;
         if frames.len() > most * n_mels {
             return Err(Error::InvalidFrames(format!(
-                "{} frames at once are more than the {most} that are taken; push fewer at a time",
+                "{} frames at once are more than the {most} allowed; push fewer at a time",
                 frames.len() / n_mels,
             )));
         }
@@ -194,7 +193,7 @@ impl Transcription {
             )));
         }
         loop {
-            // Registered before the state is looked at, or a notification in between would be missed.
+            // Registered before the state is checked, so that no notification in between is missed.
             let mut room = pin!(stream.room.notified());
             room.as_mut().enable();
             {
@@ -211,7 +210,7 @@ impl Transcription {
                     let metrics = &stream.scheduler.metrics;
                     metrics.frames_pushed.increment(count as u64);
                     state.buffer.extend_from_slice(&frames);
-                    stream.advance(&mut state);
+                    stream.schedule_next(&mut state);
                     return Ok(());
                 }
             }
@@ -219,24 +218,24 @@ impl Transcription {
         }
     }
 
-    /// Say that no more frames come.
+    /// Signals that no more frames follow.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] when called twice.
+    /// [`Error::InvalidState`] if called twice.
     pub fn finish(&self) -> Result<(), Error> {
         let mut state = self.stream.state.lock();
         if state.finished {
-            return Err(Error::InvalidState("finish after finish".into()));
+            return Err(Error::InvalidState("finish called twice".into()));
         }
         state.finished = true;
-        self.stream.advance(&mut state);
+        self.stream.schedule_next(&mut state);
         Ok(())
     }
 
-    /// The next segment, none after the last. Waits until it is ready.
+    /// Waits for the next segment; returns `None` after the last.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] when there is nothing to wait for because more frames, or `finish`, are due; or the
+    /// [`Error::InvalidState`] if there is nothing to wait for until more frames are pushed or `finish` is called; or the
     /// failure of a window.
     pub async fn next(&self) -> Result<Option<Segment>, Error> {
         let stream = &self.stream;
@@ -256,7 +255,7 @@ impl Transcription {
                         Ok(None)
                     } else {
                         Err(Error::InvalidState(
-                            "next before finish, and no segment is left of the windows pushed so far; push more \
+                            "next before finish, and no segments of the windows pushed so far are left; push more \
                              frames, or finish"
                                 .into(),
                         ))
@@ -267,14 +266,14 @@ impl Transcription {
         }
     }
 
-    /// What is known so far.
+    /// Returns the current state.
     pub fn info(&self) -> Info {
         let state = self.stream.state.lock();
         Info {
             language: state
                 .language
                 .as_ref()
-                .or(state.doubtful_language.as_ref())
+                .or(state.uncertain_language.as_ref())
                 .cloned(),
             duration: state.pushed as f64 / self.stream.model.dimensions.frames_per_second,
             windows: state.windows,
@@ -283,7 +282,7 @@ impl Transcription {
 }
 
 impl Recipient for Stream {
-    /// Take the answer to the window in flight, and cut the next.
+    /// Takes the result of the window in flight, and cuts the next.
     fn complete(&self, result: Result<Decoded, Error>) {
         let mut state = self.state.lock();
         let Some(frames) = state.in_flight.take() else {
@@ -292,8 +291,8 @@ impl Recipient for Stream {
         state.windows += 1;
         match result.and_then(|decoded| self.read(&mut state, frames, decoded)) {
             Ok(advance) => {
-                self.go_on(&mut state, advance);
-                self.advance(&mut state);
+                self.consume(&mut state, advance);
+                self.schedule_next(&mut state);
             }
             Err(error) => self.fail(&mut state, error),
         }
@@ -302,7 +301,7 @@ impl Recipient for Stream {
 }
 
 impl Stream {
-    /// Make segments of a decoded window, and say how many frames to go on by.
+    /// Turns a decoded window into segments, and returns how many frames to advance.
     fn read(&self, state: &mut State, frames: usize, decoded: Decoded) -> Result<usize, Error> {
         let Some(attempt) = decoded.attempt else {
             return Ok(frames);
@@ -327,10 +326,10 @@ impl Stream {
                 continue;
             }
             if let Some(language) = language.take() {
-                state.hear(language, decoded.failed);
+                state.set_language(language, decoded.failed);
             }
             if keeps_text {
-                // With its time stamps: after a text without, the model leaves them out, too.
+                // With its timestamps: after a text without any, the model leaves them out as well.
                 state.preceding.extend(&piece.tokens);
             }
             state.ready.push_back(self.segment(
@@ -357,19 +356,19 @@ impl Stream {
         }
     }
 
-    /// Hand the next window to the scheduler, if none is with it and there are frames enough.
-    fn advance(&self, state: &mut State) {
+    /// Submits the next window to the scheduler, if none is in flight and there are enough frames.
+    fn schedule_next(&self, state: &mut State) {
         while state.in_flight.is_none() && state.failed.is_none() {
             let frames = match state.segmenter.next(&state.buffer, state.finished) {
-                Some(Stretch::Speech(frames)) => frames,
-                Some(Stretch::Silence(frames)) => {
-                    // So long after it, what was said before would only be said again.
+                Some(Chunk::Speech(frames)) => frames,
+                Some(Chunk::Silence(frames)) => {
+                    // After a long silence, the model would only repeat the text before it.
                     state.preceding.clear();
-                    self.go_on(state, frames);
+                    self.consume(state, frames);
                     continue;
                 }
-                Some(Stretch::Rest(frames)) => {
-                    self.go_on(state, frames);
+                Some(Chunk::TooShort(frames)) => {
+                    self.consume(state, frames);
                     continue;
                 }
                 None => return,
@@ -391,19 +390,19 @@ impl Stream {
             .and_then(|code| vocabulary.language(code));
         let detect = state.language.is_none();
         let preceding = state.preceding.clone();
-        // Any language's token is as long as any other's, so the length is known before detection.
+        // Every language is one token, so the length is known before detection.
         let any = language.or_else(|| vocabulary.languages.first().map(|(_, token)| *token));
         let start = vocabulary.start_sequence(any, self.options.task);
-        let announced = usize::from(!preceding.is_empty());
+        let sot_prev = usize::from(!preceding.is_empty());
         Window {
-            prompt_length: announced + preceding.len() + start.len(),
+            prompt_length: sot_prev + preceding.len() + start.len(),
             frames,
             preceding,
             language,
             detect,
             index: u64::from(state.windows),
             options: Arc::clone(&self.options),
-            reply: self.itself.clone(),
+            reply: self.weak_self.clone(),
             span: tracing::trace_span!(
                 target: telemetry::SPANS,
                 parent: &self.span,
@@ -413,8 +412,8 @@ impl Stream {
         }
     }
 
-    /// Go on by `frames`, and forget those before.
-    fn go_on(&self, state: &mut State, frames: usize) {
+    /// Advances by `frames`, and drops them from the buffer.
+    fn consume(&self, state: &mut State, frames: usize) {
         state.seek += frames;
         self.scheduler.metrics.frames_done.increment(frames as u64);
         state.buffer.drain(..frames * self.model.dimensions.n_mels);
@@ -429,8 +428,7 @@ impl Stream {
     }
 }
 
-/// Of the tokens that go before a window's text, those there is room for: half of the text context, less the token that
-/// announces them.
+/// Keeps only the last tokens of the preceding text: half of the text context, less the token that marks their start.
 fn keep_last(preceding: &mut Vec<u32>, dimensions: &Dimensions) {
     let surplus = preceding
         .len()

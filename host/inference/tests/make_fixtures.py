@@ -1,11 +1,11 @@
-"""Make the fixtures of the tests: log-mel frames of synthetic speech, and what an independent implementation of greedy
-decoding and of the beam search makes of them.
+"""Makes the test fixtures: log-mel frames of synthetic speech, and their transcripts by an independent implementation of
+greedy decoding and beam search.
 
     python make_fixtures.py
 
 Needs espeak-ng, and the Python packages numpy, onnxruntime, tokenizers and transformers. Writes fixtures/NAME.f16
 (float16, little-endian, [frames, 80]: log10 mel power, not normalised) and fixtures/expected.json. Run it again when
-the model for tests changes.
+the test model changes.
 
 The mel filters are those of transformers' WhisperFeatureExtractor; the spectrogram and the decoding loop are plain numpy
 and onnxruntime, and share no code with this crate.
@@ -57,7 +57,7 @@ def log_mel(samples, filters):
 
 
 def encode(frames, encoder, config):
-    """The encoder's states of frames that fit one window."""
+    """Returns the encoder's states for frames that fit one window."""
     window = 2 * config["max_source_positions"]
     mel = np.full((window, frames.shape[1]), -10.0, np.float32)
     mel[: len(frames)] = frames
@@ -66,7 +66,7 @@ def encode(frames, encoder, config):
 
 
 def start(generation):
-    """The prompt of a transcript without time stamps."""
+    """Returns the prompt of a transcript without timestamps."""
     return [
         generation["decoder_start_token_id"],
         generation["lang_to_id"]["<|en|>"],
@@ -76,7 +76,7 @@ def start(generation):
 
 
 def allowed(logits, first, generation):
-    """The logits, minus infinity for what may not come next."""
+    """Returns the logits, with minus infinity for forbidden tokens."""
     logits = logits.copy()
     logits[generation["eos_token_id"] + 1 :] = -np.inf
     logits[generation["suppress_tokens"]] = -np.inf
@@ -107,7 +107,7 @@ def greedy(states, sessions, tokenizer, generation):
 
 
 def beam(states, decoder, tokenizer, generation, config, size=5, unlikely=0.1):
-    """Beam search, each hypothesis computed from its first token and by itself. `decoder` is a merged one, in fp32."""
+    """Beam search that computes each hypothesis separately and from its first token. `decoder` is a merged one, in fp32."""
     prompt, end = start(generation), generation["eos_token_id"]
     empty = np.zeros((1, config["decoder_attention_heads"], 0, 64), np.float32)
     caches = {i.name: empty for i in decoder.get_inputs() if i.name.startswith("past_key_values")}
@@ -164,7 +164,7 @@ def main():
             states = encode(frames, encoder_fp32, config)
             expected[name]["beam"] = beam(states, decoder_fp32, tokenizer, generation, config)
     if expected["rare"]["beam"] == expected["rare"]["greedy"]:
-        raise SystemExit("error: greedy decoding hears `rare` as the beam search does; take a sentence that it hears wrongly")
+        raise SystemExit("error: greedy decoding and beam search give the same text for `rare`; choose a sentence that greedy decoding gets wrong")
     (HERE / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
 
 

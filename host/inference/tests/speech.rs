@@ -1,4 +1,4 @@
-//! Speech and what is none, with real Whisper weights: `tiny.en`, which `make test` puts into `.tools/models/`.
+//! Speech, noise and silence with a real Whisper model: `tiny.en`, which `make test` downloads to `.tools/models/`.
 
 use std::f32::consts::TAU;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn engine() -> Engine {
     measured().0
 }
 
-/// An engine, and its metrics.
+/// An engine and its metrics.
 fn measured() -> (Engine, telemetry::Metrics) {
     let tools = root().join(".tools");
     let model = tools.join("models/tiny.en");
@@ -38,12 +38,12 @@ fn measured() -> (Engine, telemetry::Metrics) {
     (engine.expect("tiny.en loads"), metrics)
 }
 
-/// How many windows were decoded.
+/// Returns the number of windows decoded.
 fn windows(metrics: &telemetry::Metrics) -> u64 {
     metrics.counter(WINDOWS, &[(MODEL, "tiny.en")])
 }
 
-/// The segments of samples at 16 kHz.
+/// Transcribes samples at 16 kHz.
 async fn transcribe(engine: &Engine, samples: &[f32]) -> Vec<Segment> {
     let transcription = engine.start(Options::default()).unwrap();
     let mut log_mel = LogMel::new(80).unwrap();
@@ -60,7 +60,7 @@ async fn transcribe(engine: &Engine, samples: &[f32]) -> Vec<Segment> {
     rest(&transcription).await
 }
 
-/// The segments, by greedy decoding, of recordings of `test/audio`, each with so many seconds of silence after it.
+/// Transcribes recordings of `test/audio` by greedy decoding, each followed by `silence` seconds of silence.
 async fn transcribe_files(engine: &Engine, names: &[&str], silence: usize) -> Vec<Segment> {
     let transcription = engine
         .start(Options {
@@ -82,7 +82,7 @@ async fn transcribe_files(engine: &Engine, names: &[&str], silence: usize) -> Ve
     rest(&transcription).await
 }
 
-/// The segments of a recording that has been pushed.
+/// Finishes a transcription, and returns its segments.
 async fn rest(transcription: &Transcription) -> Vec<Segment> {
     transcription.finish().unwrap();
     let mut segments = Vec::new();
@@ -92,7 +92,7 @@ async fn rest(transcription: &Transcription) -> Vec<Segment> {
     segments
 }
 
-/// So many seconds of a signal, as a function of time.
+/// Samples `seconds` of a signal, a function of time.
 fn signal(seconds: f32, at: impl FnMut(f32) -> f32) -> Vec<f32> {
     (0..(seconds * RATE) as usize)
         .map(|i| i as f32 / RATE)
@@ -105,7 +105,7 @@ fn tones(t: f32, frequencies: &[f32]) -> f32 {
     0.3 * sum / frequencies.len() as f32
 }
 
-/// Equally distributed between -1 and 1.
+/// White noise, uniform between -1 and 1.
 fn white() -> impl FnMut() -> f32 {
     let mut state = 1u32;
     move || {
@@ -123,7 +123,7 @@ async fn steady_noises_and_tones_give_no_words() {
     let clips = [
         ("white noise", signal(60.0, |_| 0.1 * noise())),
         (
-            "noise that falls towards high frequencies",
+            "noise that decreases with frequency",
             signal(60.0, |_| {
                 let white = rumble();
                 low += 0.01 * (white - low);
@@ -140,7 +140,7 @@ async fn steady_noises_and_tones_give_no_words() {
             signal(60.0, |t| tones(t, &[262.0, 330.0, 392.0, 523.0])),
         ),
         (
-            "a telephone that rings",
+            "a ringing telephone",
             signal(60.0, |t| {
                 if t % 6.0 < 2.0 {
                     tones(t, &[440.0, 480.0])
@@ -163,7 +163,7 @@ async fn steady_noises_and_tones_give_no_words() {
 }
 
 #[tokio::test]
-async fn ten_minutes_of_one_random_bit_are_silence() {
+async fn ten_minutes_of_one_random_bit_are_silent() {
     let (engine, metrics) = measured();
     let mut noise = white();
     let dither = signal(600.0, |_| if noise() > 0.0 { 1.0 / 32_768.0 } else { 0.0 });
@@ -172,7 +172,7 @@ async fn ten_minutes_of_one_random_bit_are_silence() {
 }
 
 #[tokio::test]
-async fn a_click_or_a_beep_of_less_than_a_tenth_of_a_second_is_no_word() {
+async fn a_beep_of_less_than_a_tenth_of_a_second_is_not_decoded() {
     let (engine, metrics) = measured();
     for milliseconds in [10.0, 20.0, 30.0, 40.0, 50.0] {
         let beep = signal(milliseconds / 1000.0, |t| tones(t, &[440.0]));
@@ -181,11 +181,11 @@ async fn a_click_or_a_beep_of_less_than_a_tenth_of_a_second_is_no_word() {
     assert_eq!(windows(&metrics), 0);
 }
 
-/// Five recordings in a row, 69 s. Without its time stamps in the text before a window, the model leaves them out, too: one
-/// segment is then 30 s long, and what was said after it is lost. Text and times are those of faster-whisper 1.2.1 (greedy,
+/// Five consecutive recordings, 69 s. If the previous text had no timestamps, the model would leave them out as well: one segment
+/// would be 30 s long, and the text after it lost. Text and times are those of faster-whisper 1.2.1 (greedy,
 /// `condition_on_previous_text`, fp32), for the recording that starts at 26 s.
 #[tokio::test]
-async fn windows_after_the_first_are_told_what_was_said_and_when() {
+async fn windows_are_prompted_with_the_previous_text_and_its_timestamps() {
     let expected = [
         (26.28, "The old farmer found a golden key in the garden."),
         (
@@ -213,22 +213,22 @@ async fn windows_after_the_first_are_told_what_was_said_and_when() {
         "numbers.wav",
     ];
     let segments = transcribe_files(&engine, &recordings, 0).await;
-    let heard: Vec<_> = segments
+    let found: Vec<_> = segments
         .iter()
         .filter(|segment| (26.0..50.0).contains(&segment.start))
         .collect();
-    let texts: Vec<_> = heard.iter().map(|segment| segment.text.as_str()).collect();
+    let texts: Vec<_> = found.iter().map(|segment| segment.text.as_str()).collect();
     assert_eq!(texts, expected.map(|(_, text)| text));
-    for (segment, (start, _)) in heard.iter().zip(expected) {
+    for (segment, (start, _)) in found.iter().zip(expected) {
         assert!((segment.start - start).abs() < 0.3, "{segment:?}");
     }
     let last = segments.last().unwrap();
     assert!(last.end > 65.0 && last.text.contains("342-107"), "{last:?}");
 }
 
-/// With the text of the minute before it, `tiny.en` hears "the the the" here.
+/// With the text of the previous minute as prompt, `tiny.en` transcribes "the the the" here.
 #[tokio::test]
-async fn after_a_long_silence_a_window_is_not_told_what_was_said_before() {
+async fn after_a_long_silence_a_window_is_not_prompted_with_the_previous_text() {
     let engine = engine();
     let recordings = ["numbers.wav", "home.m4a", "garden.flac"];
     let segments = transcribe_files(&engine, &recordings, 40).await;

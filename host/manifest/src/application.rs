@@ -1,9 +1,9 @@
-//! `[application]`: what the application is called, and what holds for all of it.
+//! `[application]`: the application's name and its application-wide settings.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What the application is called.
+/// The application's metadata and settings.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
@@ -11,15 +11,15 @@ pub struct Application {
     pub name: String,
     /// Its version, if stated.
     pub version: Option<String>,
-    /// One sentence on it.
+    /// A one-sentence description.
     pub description: Option<String>,
-    /// Who wrote it.
+    /// Its authors.
     #[serde(default)]
     pub authors: Vec<String>,
-    /// What holds for all triggers of a kind. Nothing of it is configurable here.
+    /// Settings for all triggers of a kind. None are configurable here.
     #[serde(default)]
     pub trigger: ApplicationTriggers,
-    /// Settings that Spin leaves to others.
+    /// Settings of tools other than Spin.
     #[serde(default)]
     pub tool: ApplicationTools,
 }
@@ -37,7 +37,7 @@ pub struct ApplicationTriggers {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplicationHttp {
-    /// The path that all routes are below: `/`, the only one that Spin 3 has.
+    /// The base path of all routes: `/`, the only one that Spin 3 supports.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub base: Option<Base>,
@@ -61,7 +61,7 @@ impl TryFrom<String> for Base {
     }
 }
 
-/// `[application.tool]`: tables of other tools are ignored.
+/// `[application.tool]`. Tables of other tools are ignored.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub struct ApplicationTools {
     /// `[application.tool.whisper-host]`.

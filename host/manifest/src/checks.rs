@@ -1,4 +1,4 @@
-//! What must hold within a manifest, beyond the form of each field.
+//! Consistency checks within a manifest, beyond the format of each field.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::error::did_you_mean;
 use super::place::{Path, Step, field};
 use super::variable::{Template, Variable, invalid_name};
 
-/// Something that is wrong at a place of a manifest.
+/// A problem at a location in a manifest.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) at: Path,
@@ -20,14 +20,14 @@ impl Problem {
     }
 }
 
-/// Checks that each variable has a good name, and either a default or the duty to be set.
+/// Checks that each variable has a valid name and is either required or has a default.
 pub(super) fn variables(declared: &BTreeMap<String, Variable>) -> Result<(), Problem> {
     for (name, variable) in declared {
         let at = |last: Step| vec![field("variables"), last];
         if let Some(reason) = invalid_name(name) {
             return Err(Problem::new(
                 at(Step::Name(name.clone())),
-                format!("variable `{name}` has no valid name: {reason}"),
+                format!("variable name `{name}` is not valid: {reason}"),
             ));
         }
         match (variable.required, variable.default.is_some()) {
@@ -51,7 +51,7 @@ pub(super) fn variables(declared: &BTreeMap<String, Variable>) -> Result<(), Pro
     Ok(())
 }
 
-/// Checks what a component says of others, and of the application's variables. `place` is that of the component.
+/// Checks a component's references to other components and to the application's variables. `place` is the component's location.
 pub(super) fn component(
     id: &str,
     component: &Component,
@@ -71,7 +71,7 @@ pub(super) fn component(
         if let Some(reason) = invalid_name(name) {
             return Err(Problem::new(
                 place,
-                format!("variable `{name}` of component {id} has no valid name: {reason}"),
+                format!("variable name `{name}` of component {id} is not valid: {reason}"),
             ));
         }
         let what = format!("variable `{name}` of component {id}");
@@ -85,7 +85,7 @@ pub(super) fn component(
     Ok(())
 }
 
-/// Checks that there is a component of this id.
+/// Checks that a component with this id exists.
 pub(super) fn known(
     id: &str,
     at: Path,
@@ -103,7 +103,7 @@ pub(super) fn known(
     }
 }
 
-/// Checks that a template, the value of `what`, names variables of the application.
+/// Checks that a template, the value of `what`, refers only to variables of the application.
 fn check_template(
     template: &Template,
     at: Path,
@@ -125,16 +125,16 @@ fn check_template(
     }
 }
 
-/// What is wrong where components depend on themselves.
-pub(super) fn circle(components: &BTreeMap<String, Component>) -> Option<String> {
+/// Returns an error message if a component depends on itself, transitively.
+pub(super) fn cycle(components: &BTreeMap<String, Component>) -> Option<String> {
     dependency_cycle(components).map(|id| {
         format!(
-            "the dependencies of component {id} lead back to itself; take one out of the circle"
+            "component {id} depends on itself through its dependencies; remove one of them to break the cycle"
         )
     })
 }
 
-/// A component that depends on itself, transitively.
+/// Returns a component that depends on itself, transitively.
 fn dependency_cycle(components: &BTreeMap<String, Component>) -> Option<&str> {
     components
         .keys()
@@ -142,7 +142,7 @@ fn dependency_cycle(components: &BTreeMap<String, Component>) -> Option<&str> {
         .find(|id| depends(components, id, id, &mut Vec::new()))
 }
 
-/// Whether a component depends on another, transitively. Those `seen` are not asked again.
+/// Returns whether a component depends on another, transitively. Components in `seen` are not visited again.
 pub(super) fn depends(
     components: &BTreeMap<String, Component>,
     from: &str,

@@ -1,4 +1,4 @@
-//! `[component.ID]`: a component, where it comes from, and what it may use.
+//! `[component.ID]`: a component, its source, and what it may use.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,50 +20,50 @@ use super::variable::Template;
 pub struct Component {
     /// The `.wasm` file, `oci://…`, `{ url, digest }`, or `{ registry, package, version }`.
     pub source: Source,
-    /// One sentence on it.
+    /// A one-sentence description.
     pub description: Option<String>,
-    /// The environment variables it sees; it sees no others.
+    /// The environment variables it sees, and no others.
     #[serde(default, deserialize_with = "environment")]
     pub environment: BTreeMap<String, String>,
-    /// Its variables: text in which `{{ name }}` stands for the value of an application variable. It sees no others.
+    /// Its variables, and the only ones it sees: text in which `{{ name }}` is replaced by the value of an application variable.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
     pub variables: BTreeMap<String, Template>,
-    /// The files it sees, read-only: paths and patterns like `"assets/**/*"`, and `{ source, destination }`.
+    /// The files it sees, read-only: paths, patterns like `"assets/**/*"`, or `{ source, destination }`.
     #[serde(default)]
     pub files: Vec<Files>,
-    /// Patterns of files that `files` leaves out.
+    /// Patterns of files to exclude from `files`.
     #[serde(default)]
     pub exclude_files: Vec<Pattern>,
     /// `scheme://host:port` of each server that it may send requests to; the host may be a network like `10.0.0.0/8`, and
-    /// `{{ name }}` stands for the value of an application variable.
+    /// `{{ name }}` is replaced by the value of an application variable.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub allowed_outbound_hosts: Vec<Template>,
-    /// Models that it may use: `["whisper"]`.
+    /// Models it may use: `["whisper"]`.
     #[serde(default)]
     pub ai_models: Vec<String>,
-    /// Spin's key-value stores, of which this host has none.
+    /// Spin's key-value stores. This host has none.
     #[serde(default)]
     pub key_value_stores: NoStores,
-    /// Spin's databases, of which this host has none.
+    /// Spin's databases. This host has none.
     #[serde(default)]
     pub sqlite_databases: NoStores,
     /// How `spin build` builds it. Read by Spin, not by this host.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub build: Option<toml::Table>,
-    /// Which component answers which of its imports.
+    /// The components that satisfy its imports, by import.
     #[serde(default)]
     pub dependencies: BTreeMap<String, Dependency>,
-    /// Let every dependency use what this component is granted.
+    /// Whether every dependency may use what this component is granted.
     #[serde(default)]
     pub dependencies_inherit_configuration: bool,
-    /// What Spin has no field for.
+    /// Settings that Spin has no field for.
     #[serde(default)]
     pub tool: Tools,
 }
 
-/// Variables that an environment can have: its entries are `NAME=VALUE`, and end at a NUL.
+/// Environment variables with names and values that an environment can hold: its entries are `NAME=VALUE` and end at a NUL.
 fn environment<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
@@ -71,7 +71,7 @@ fn environment<'de, D: Deserializer<'de>>(
     for (name, value) in &variables {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(D::Error::custom(format!(
-                "environment variable {name:?}: a name must not be empty, have `=` or NUL, and a value must not have NUL"
+                "environment variable {name:?}: a name must not be empty or contain `=` or NUL, and a value must not contain NUL"
             )));
         }
     }
@@ -94,29 +94,29 @@ impl<'de> Deserialize<'de> for NoStores {
     }
 }
 
-/// `[component.ID.dependencies]`: the component that answers an import.
+/// `[component.ID.dependencies]`: the component that satisfies an import.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "ShortOr<DependencyForm>")]
 #[schemars(with = "DependencyForm")]
 pub struct Dependency {
-    /// Where it is.
+    /// The component.
     pub implementation: Implementation,
-    /// The export that answers the import, when its name is not the import's.
+    /// The export that satisfies the import, if its name differs from the import's.
     pub export: Option<String>,
-    /// Let this dependency use what the component is granted.
+    /// Whether this dependency may use what the component is granted.
     pub inherit_configuration: bool,
 }
 
-/// Which component a dependency is.
+/// The component that a dependency refers to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Implementation {
-    /// Another one of the manifest, by its id.
+    /// Another component of the manifest, by id.
     Component(String),
-    /// That in a file.
+    /// A component in a file.
     Path(PathBuf),
 }
 
-/// A dependency as it is written.
+/// A dependency as written in the manifest.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Dependency")]
@@ -125,13 +125,13 @@ struct DependencyForm {
     component: Option<String>,
     /// Or a `.wasm` file.
     path: Option<PathBuf>,
-    /// The export that answers the import, when its name is not the import's.
+    /// The export that satisfies the import, if its name differs from the import's.
     export: Option<String>,
-    /// Let this dependency use what the component is granted.
+    /// Whether this dependency may use what the component is granted.
     #[serde(default)]
     #[schemars(with = "bool")]
     inherit_configuration: Inherit,
-    /// Spin's other ways of naming a component.
+    /// Spin's other ways of specifying a component, not supported here.
     #[schemars(skip)]
     version: Option<IgnoredAny>,
     #[schemars(skip)]
@@ -149,10 +149,7 @@ struct DependencyForm {
 #[serde(untagged, expecting = "`inherit_configuration` is true or false")]
 enum Inherit {
     All(bool),
-    Some(
-        #[expect(dead_code, reason = "what stands in the list is refused all the same")]
-        Vec<IgnoredAny>,
-    ),
+    Some(#[expect(dead_code, reason = "a list is refused whatever it contains")] Vec<IgnoredAny>),
 }
 
 impl Default for Inherit {
@@ -206,7 +203,7 @@ impl TryFrom<ShortOr<DependencyForm>> for Dependency {
     }
 }
 
-/// `[component.ID.tool]`: Spin leaves this table to others.
+/// `[component.ID.tool]`: settings of tools other than Spin.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 pub struct Tools {
     /// `[component.ID.tool.whisper-host]`.
@@ -218,7 +215,7 @@ pub struct Tools {
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Settings {
-    /// How much of everything it may use.
+    /// Its resource limits.
     #[schemars(default)]
     pub limits: Limits,
     /// Grants of the host's own capabilities, by name; see [`crate::Format`].

@@ -1,9 +1,9 @@
-//! Errors of a manifest: where it is wrong and what to write instead.
+//! Errors in a manifest: where they are, and what to write instead.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// What is wrong with a manifest.
+/// An error in a manifest.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{}: {message}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
 pub struct ManifestError {
@@ -12,14 +12,14 @@ pub struct ManifestError {
     message: String,
 }
 
-/// Fields of Spin's manifest that this host has no use for or no support for yet: rejected, because ignoring a grant or
-/// a setting would change what the application means.
+/// Fields of Spin's manifest that this host does not need or does not support yet. They are rejected: ignoring a grant or a setting
+/// would change what the application does.
 const NOT_SUPPORTED: [&str; 7] = [
     "redis",
     "allowed_http_hosts",
     "targets",
     "profile",
-    // Of a trigger: middleware, and an answer without a component.
+    // Fields of a trigger: middleware, and a response without a component.
     "dependencies",
     "components",
     "static_response",
@@ -33,7 +33,7 @@ impl ManifestError {
         )
     }
 
-    /// An error of the whole file.
+    /// An error about the whole file.
     pub(super) fn whole(path: &Path, message: String) -> Self {
         Self {
             path: path.to_path_buf(),
@@ -42,7 +42,7 @@ impl ManifestError {
         }
     }
 
-    /// An error at a place in the file.
+    /// An error at a location in the file.
     pub(super) fn at(path: &Path, text: &str, span: Range<usize>, message: String) -> Self {
         let line = text.as_bytes()[..span.start.min(text.len())]
             .iter()
@@ -58,7 +58,7 @@ impl ManifestError {
 
     /// An error of the TOML parser or of serde, with the nearest valid name for an unknown field.
     ///
-    /// `common` are the names of fields that are valid there beside those that the error has.
+    /// `common` names fields that are valid there in addition to those the error lists.
     pub(super) fn from_toml(
         path: &Path,
         text: &str,
@@ -86,12 +86,12 @@ pub(super) fn readable(message: &str, common: &[&str]) -> String {
     }
 }
 
-/// The field that a message of serde says is unknown.
+/// Returns the field that a serde message reports as unknown.
 pub(super) fn unknown(message: &str) -> Option<&str> {
     message.strip_prefix("unknown field `")?.split('`').next()
 }
 
-/// What to say of a field that is none of the `valid` ones.
+/// The message for a field that is not one of the `valid` ones.
 pub(super) fn unknown_field(field: &str, valid: &[&str]) -> String {
     if NOT_SUPPORTED.contains(&field) {
         return format!(
@@ -99,7 +99,7 @@ pub(super) fn unknown_field(field: &str, valid: &[&str]) -> String {
         );
     }
     match valid.is_empty() {
-        true => format!("unknown field `{field}`; there are none here: remove it"),
+        true => format!("unknown field `{field}`; no fields are valid here: remove it"),
         false => format!(
             "unknown field `{field}`{}; valid here: {}",
             did_you_mean(field, valid.iter().copied()),
@@ -108,7 +108,7 @@ pub(super) fn unknown_field(field: &str, valid: &[&str]) -> String {
     }
 }
 
-/// serde's message, of which one on a value of the wrong type loses the value: it may be a secret.
+/// serde's message. If it is about a value of the wrong type, the value is removed: it may be a secret.
 fn without_value(message: &str) -> String {
     let Some((found, expected)) = message
         .strip_prefix("invalid type: ")
@@ -120,13 +120,13 @@ fn without_value(message: &str) -> String {
     format!("found {kind} where {expected} is expected")
 }
 
-/// `, did you mean …?`, where some name is near enough to be what was meant.
+/// Returns `, did you mean …?` if a valid name is similar enough.
 pub(super) fn did_you_mean<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> String {
-    /// Below this similarity (0 to 1, Jaro-Winkler) a suggestion is more puzzling than none.
-    const NEAR: f64 = 0.75;
+    /// Below this similarity (0 to 1, Jaro-Winkler), a suggestion would be more confusing than none.
+    const MIN_SIMILARITY: f64 = 0.75;
     valid
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(similarity, _)| *similarity >= NEAR)
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| format!(", did you mean `{candidate}`?"))
         .unwrap_or_default()

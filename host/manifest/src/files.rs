@@ -1,4 +1,4 @@
-//! `files` of a component: which files of the manifest's folder it sees, and where.
+//! `files` of a component: which files of the manifest's folder it sees, and at which paths.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,15 +7,15 @@ use serde::Deserialize;
 
 use super::form::ShortOr;
 
-/// An entry of `files`: a path or a pattern like `"assets/**/*"`, which keeps its place, or a [`Placement`].
+/// An entry of `files`: a path or a pattern like `"assets/**/*"`, whose files keep their paths, or a [`Placement`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "ShortOr<Placement>")]
 #[schemars(with = "ShortOr<Placement>")]
 pub enum Files {
-    /// A file, a folder with everything in it, or a glob pattern; relative to the manifest's folder, and seen at the
+    /// A file, a folder with everything in it, or a glob pattern; relative to the manifest's folder, and mounted at the
     /// same path below `/`.
     Pattern(Pattern),
-    /// A file or a folder that is seen somewhere else.
+    /// A file or a folder mounted at another path.
     Placement(Placement),
 }
 
@@ -25,11 +25,11 @@ pub enum Files {
 pub struct Placement {
     /// A file or a folder, relative to the manifest's folder.
     pub source: PathBuf,
-    /// Where the component sees it: an absolute path.
+    /// The absolute path at which the component sees it.
     pub destination: PathBuf,
 }
 
-/// A glob pattern, relative to the manifest's folder: `*` and `?` within a name, `**` for any folders, `[a-z]`.
+/// A glob pattern, relative to the manifest's folder: `*` and `?` within a name, `**` for any number of folders, `[a-z]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -38,13 +38,13 @@ pub struct Pattern(glob::Pattern);
 /// Why an entry of `files` or `exclude_files` cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilesError {
-    /// It leads out of the manifest's folder.
+    /// The path is outside the manifest's folder.
     #[error(
-        "\"{0}\" must be a path inside the manifest's folder, without `/` in front and without `..`"
+        "\"{0}\" must be a path inside the manifest's folder, without a leading `/` and without `..`"
     )]
     Outside(String),
-    /// The place in the component is not an absolute path.
-    #[error("destination \"{0}\" must start with `/` and be without `..`")]
+    /// The destination is not an absolute path.
+    #[error("destination \"{0}\" must start with `/` and must not contain `..`")]
     Destination(String),
     /// Not a glob pattern.
     #[error("\"{0}\" is not a pattern: {1}")]
@@ -61,7 +61,7 @@ impl TryFrom<ShortOr<Placement>> for Files {
                 if !is_inside(&placement.source) {
                     return Err(FilesError::Outside(placement.source.display().to_string()));
                 }
-                placement.source = plain(&placement.source);
+                placement.source = normalised(&placement.source);
                 match placement.destination.strip_prefix("/") {
                     Ok(relative) if is_inside(relative) => Ok(Files::Placement(placement)),
                     _ => Err(FilesError::Destination(
@@ -80,7 +80,7 @@ impl TryFrom<String> for Pattern {
         if !is_inside(Path::new(&text)) {
             return Err(FilesError::Outside(text));
         }
-        let text = plain(Path::new(&text)).display().to_string();
+        let text = normalised(Path::new(&text)).display().to_string();
         match glob::Pattern::new(&text) {
             Ok(pattern) => Ok(Self(pattern)),
             Err(error) => Err(FilesError::Pattern(text, error.msg)),
@@ -89,16 +89,16 @@ impl TryFrom<String> for Pattern {
 }
 
 impl Pattern {
-    /// The pattern as it is written.
+    /// The pattern, normalised.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// Whether it matches a path. `*` and `?` do not match `/`.
+    /// Returns whether it matches a path. `*` and `?` do not match `/`.
     #[must_use]
     pub fn matches(&self, path: &Path) -> bool {
-        /// As a shell does it, except that names that start with a dot need not be named.
+        /// As in a shell, except that a leading dot need not be matched explicitly.
         const OPTIONS: glob::MatchOptions = glob::MatchOptions {
             case_sensitive: true,
             require_literal_separator: true,
@@ -108,14 +108,14 @@ impl Pattern {
     }
 }
 
-/// Whether a path names something below the folder it is relative to.
+/// Returns whether a relative path stays inside its folder.
 fn is_inside(path: &Path) -> bool {
     path.components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// A path without `.` and repeated `/`: one place has one spelling, so that a pattern matches it however it is written.
-fn plain(path: &Path) -> PathBuf {
+/// Normalises a path: removes `.` and repeated `/`, so that a pattern matches it however it is written.
+fn normalised(path: &Path) -> PathBuf {
     path.components()
         .filter(|part| matches!(part, Component::Normal(_)))
         .collect()
@@ -128,7 +128,7 @@ mod tests {
     use super::Pattern;
 
     #[test]
-    fn patterns_match_as_a_shell_does() {
+    fn patterns_match_like_in_a_shell() {
         let matches = |pattern: &str, path: &str| {
             Pattern::try_from(pattern.to_owned())
                 .unwrap()
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_lead_out_of_the_folder_are_refused() {
+    fn patterns_outside_the_folder_are_refused() {
         for pattern in ["/etc/*", "../*", "a/../../b"] {
             assert!(Pattern::try_from(pattern.to_owned()).is_err(), "{pattern}");
         }

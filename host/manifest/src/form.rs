@@ -1,4 +1,4 @@
-//! Fields that have a short form, a string, and a full form, a table.
+//! Fields with a short form, a string, and a full form, a table.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 /// A string, or a table of the form `T`.
 ///
-/// serde's untagged enums would do, but of a table that is almost right they say only that nothing matched.
+/// serde's untagged enums would do, but for a table with a mistake they report only that nothing matched.
 #[derive(Debug, Clone)]
 pub enum ShortOr<T> {
     /// The short form.

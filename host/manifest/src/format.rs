@@ -1,18 +1,18 @@
-//! What the host adds to Spin's format: kinds of triggers, and grants under `[component.ID.tool.whisper-host]`.
+//! The host's additions to Spin's format: kinds of triggers, and grants under `[component.ID.tool.whisper-host]`.
 //!
-//! The crate knows neither of them: whoever implements one says which fields it has.
+//! This crate does not define them: whoever implements one declares its fields.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
-/// The kinds of triggers and the grants that a host has.
+/// The kinds of triggers and the grants that a host supports.
 #[derive(Debug, Clone, Default)]
 pub struct Format {
     /// `[[trigger.NAME]]`.
     pub triggers: Vec<Section>,
-    /// `[component.ID.tool.whisper-host]`, each by the name of its field.
+    /// Fields of `[component.ID.tool.whisper-host]`.
     pub grants: Vec<Section>,
 }
 
@@ -22,7 +22,7 @@ pub struct Section {
     /// Its name.
     pub name: &'static str,
     pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
-    /// Checks it where it stands in a text, so that the error has a place.
+    /// Checks it in its place in the text, so that the error has a location.
     pub(super) check: fn(Spanned<DeValue<'_>>) -> Result<(), toml::de::Error>,
     pub(super) check_value: fn(toml::Value) -> Result<(), toml::de::Error>,
 }
@@ -40,7 +40,7 @@ impl Section {
     }
 }
 
-/// The names of sections, and of the fields beside them.
+/// The names of the sections and of the other valid fields.
 pub(super) fn valid<'n>(sections: &[Section], others: &[&'n str]) -> Vec<&'n str> {
     let sections = sections.iter().map(|section| section.name);
     sections.chain(others.iter().copied()).collect()

@@ -1,4 +1,4 @@
-//! A component that is deployed, with what calls it: a part of a manifest.
+//! A deployed component with its triggers: a part of a manifest.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ use super::trigger::{Trigger, TriggerForm, common};
 /// A `[component.ID]` with its triggers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fragment {
-    /// The component. Its source is an empty path: its bytes are given beside.
+    /// The component. Its source is an empty path, as its bytes are passed separately.
     pub component: Component,
-    /// What calls it; at least one.
+    /// Its triggers; at least one.
     pub triggers: Vec<Trigger>,
 }
 
-/// A fragment as it is written: `trigger` and `component` as in a manifest.
+/// A fragment as written: `trigger` and `component` as in a manifest.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Form {
@@ -29,11 +29,11 @@ struct Form {
 }
 
 impl Fragment {
-    /// Reads the fragment of the component `id`, JSON of the same shape as a manifest:
+    /// Parses the fragment of the component `id`, JSON with the same structure as a manifest:
     /// `{"component": {"ID": {…}}, "trigger": {"http": [{"route": "/…", "component": "ID"}]}}`, without a `source`.
     ///
     /// # Errors
-    /// What is wrong with it, and what to write instead.
+    /// A message that says what is wrong, and what to write instead.
     pub fn from_json(id: &str, json: &Value, format: &Format) -> Result<Self, String> {
         let mut json = json.clone();
         let components = json.get_mut("component");
@@ -43,12 +43,14 @@ impl Fragment {
         };
         if component.contains_key("source") {
             return Err(
-                "`source` is not allowed here: the component's bytes are sent along".into(),
+                "`source` is not allowed here: the component's bytes are sent with it".into(),
             );
         }
         component.insert("source".into(), "".into());
         let form: Form = toml::Value::try_from(&json)
-            .map_err(|error| format!("the manifest is not of the form of spin.toml: {error}"))?
+            .map_err(|error| {
+                format!("the manifest does not have the format of spin.toml: {error}")
+            })?
             .try_into()
             .map_err(|error: toml::de::Error| readable(error.message(), &[]))?;
         let mut components = form.component;
@@ -57,7 +59,7 @@ impl Fragment {
             .ok_or_else(|| format!("the manifest has no [component.{id}]"))?;
         if let Some(other) = components.keys().next() {
             return Err(format!(
-                "the manifest has a component {other} beside {id}: deploy one at a time"
+                "the manifest has a component {other} in addition to {id}: deploy one at a time"
             ));
         }
         let grants = &component.tool.whisper_host.grants;

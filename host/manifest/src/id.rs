@@ -1,27 +1,27 @@
 //! Ids of components.
 
-/// Why this cannot be the id of a component; none if it can. The rules are Spin's.
+/// Returns why `id` is not a valid component id, or `None` if it is valid. The rules are Spin's.
 pub fn invalid_id(id: &str) -> Option<&'static str> {
     let word = |word: &str| {
         let upper = word.starts_with(|c: char| c.is_ascii_uppercase());
-        let of_word = |c: char| {
+        let allowed = |c: char| {
             c.is_ascii_digit()
                 || match upper {
                     true => c.is_ascii_uppercase(),
                     false => c.is_ascii_lowercase(),
                 }
         };
-        word.starts_with(|c: char| c.is_ascii_alphabetic()) && word.chars().all(of_word)
+        word.starts_with(|c: char| c.is_ascii_alphabetic()) && word.chars().all(allowed)
     };
     (!id.split('-').all(word)).then_some(
-        "it must be words with `-` between them, each of a letter and then letters and digits, all small or all capital",
+        "it must be words joined by `-`, each a letter followed by letters and digits, all lower-case or all upper-case",
     )
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn ids_are_those_of_spin() {
+    fn ids_follow_the_rules_of_spin() {
         for id in ["a", "my-comp", "a1-b2", "HTTP-server", "x-Y-z9"] {
             assert_eq!(super::invalid_id(id), None, "{id}");
         }

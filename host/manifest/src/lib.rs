@@ -1,8 +1,9 @@
-//! The application's manifest, `spin.toml`: Spin's manifest version 2, the subset that applies here.
+//! The application's manifest, `spin.toml`: the subset of Spin's manifest version 2 that this host supports.
 //!
-//! Parsing never panics; every error names the file, the line and, for a misspelt field, the nearest valid name.
-//! This crate knows the file's form and nothing of components: whether a source exists is the loader's business, and what a trigger
-//! or a grant of the host's own has as fields, its [`Section`] says.
+//! Parsing never panics. Every error names the file, the line and, for a misspelt field, the nearest valid name.
+//!
+//! This crate knows the format of the file and nothing about components: the loader checks whether a source exists, and a [`Section`]
+//! declares the fields of a trigger or of one of the host's own grants.
 
 mod application;
 mod checks;

@@ -1,4 +1,4 @@
-//! How much of everything one component may use, with the default of each limit and its reason.
+//! Resource limits of a component, each with its default and the reason for it.
 
 use std::time::Duration;
 
@@ -10,68 +10,67 @@ use serde::{Deserialize, Deserializer};
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Wall-clock time from the request's start in the component to the end of its answer. Default 30 s: a handler
-    /// that takes longer is stuck, or says so here.
-    #[serde(deserialize_with = "some_time")]
+    /// Wall-clock time from the start of the request in the component to the end of its response. Default 30 s: a handler
+    /// that takes longer is stuck, unless it is given more here.
+    #[serde(deserialize_with = "nonzero_duration")]
     #[schemars(with = "String")]
     pub timeout: Duration,
-    /// CPU time of the component, and of the host in its calls, per request. Default 10 s.
-    #[serde(deserialize_with = "some_time")]
+    /// CPU time per request, of the component and of the host in the component's calls. Default 10 s.
+    #[serde(deserialize_with = "nonzero_duration")]
     #[schemars(with = "String")]
     pub cpu: Duration,
-    /// Linear memory of one instance, all its modules together. Default 128 MiB, as much as most serverless hosts
-    /// grant.
+    /// Linear memory of one instance, of all its modules together. Default 128 MiB, as on most serverless hosts.
     #[serde(deserialize_with = "memory")]
     #[schemars(with = "String")]
     pub memory: ByteSize,
-    /// Request body. Default 10 MiB.
+    /// Size of the request body. Default 10 MiB.
     #[serde(deserialize_with = "size")]
     #[schemars(with = "String")]
     pub request_body: ByteSize,
     /// Longest time in which `body_progress` of the request body must arrive, while the component waits for it. Default 30 s.
-    #[serde(deserialize_with = "some_time")]
+    #[serde(deserialize_with = "nonzero_duration")]
     #[schemars(with = "String")]
     pub body_idle: Duration,
-    /// What must arrive of the request body within `body_idle`, if it has not ended. Default 16 KiB.
+    /// How much of the request body must arrive within `body_idle`, unless it ends. Default 16 KiB.
     #[serde(deserialize_with = "size")]
     #[schemars(with = "String")]
     pub body_progress: ByteSize,
-    /// What a component prints for one request and the log takes, each line counted with 128 bytes more than it has. The rest is
-    /// dropped, and the log says how much. Default 1 MiB. Of all requests of a component together, the log takes 4 MiB a second.
+    /// How much of a component's output for one request is logged; each line counts as 128 bytes more than its length. The rest is
+    /// dropped, and the log says how much. Default 1 MiB. For all requests of a component together, the log takes 4 MiB per second.
     #[serde(deserialize_with = "size")]
     #[schemars(with = "String")]
     pub output: ByteSize,
-    /// Requests that run at the same time. Default 32.
+    /// Maximum number of concurrent requests. Default 32.
     #[serde(deserialize_with = "at_least_one")]
     #[schemars(range(min = 1))]
     pub concurrency: usize,
-    /// Of those, requests of one client, an IPv4 address or a /64 of IPv6; its others wait. Default: no more than it leaves free, so
-    /// one that sends slowly, or what takes long, has half of them, a second one a quarter, and so on.
-    #[serde(deserialize_with = "perhaps_at_least_one")]
+    /// Maximum number of concurrent requests of one client, an IPv4 address or an IPv6 /64; its other requests wait. Default: no more
+    /// than it leaves free, so a client with slow or long requests gets half of them, a second one a quarter, and so on.
+    #[serde(deserialize_with = "optional_at_least_one")]
     #[schemars(range(min = 1))]
     pub client_concurrency: Option<usize>,
-    /// Requests that wait for their turn; one more is answered 503. Default 256.
+    /// Maximum number of waiting requests; further ones get a 503. Default 256.
     pub queue: usize,
-    /// Longest wait for a turn; then 503. Default 60 s.
-    #[serde(deserialize_with = "some_time")]
+    /// Maximum time in the queue; then the request gets a 503. Default 60 s.
+    #[serde(deserialize_with = "nonzero_duration")]
     #[schemars(with = "String")]
     pub queue_timeout: Duration,
-    /// Requests that one instance serves, one after another, before a fresh one takes over. Default 1: nothing of one
-    /// request is left for the next.
+    /// Number of requests that one instance serves, one after another, before it is replaced by a fresh one. Default 1, so that no
+    /// state is carried over from one request to the next.
     #[serde(deserialize_with = "at_least_one")]
     #[schemars(range(min = 1))]
     pub instance_reuse: usize,
-    /// How long an instance waits for its next request, where `instance_reuse` allows one. Default 1 s.
+    /// How long an instance waits for its next request, if `instance_reuse` allows another. Default 1 s.
     #[serde(deserialize_with = "duration")]
     #[schemars(with = "String")]
     pub instance_idle: Duration,
-    /// Longest wait for a connection to, for the first byte of, and between two pieces of, an outbound answer.
-    /// A component may ask for less. Default 30 s.
-    #[serde(deserialize_with = "some_time")]
+    /// Maximum wait for the connection of an outbound request, for the first byte of its response, and between two chunks of it.
+    /// A component may set less. Default 30 s.
+    #[serde(deserialize_with = "nonzero_duration")]
     #[schemars(with = "String")]
     pub outbound_timeout: Duration,
-    /// Outbound requests that one instance has under way at the same time; further ones wait. Default 16: a component
-    /// that opens thousands would use up the host's sockets and those of its peers.
+    /// Maximum number of concurrent outbound requests of one instance; further ones wait. Default 16: a component that opens
+    /// thousands would exhaust the host's sockets and those of its peers.
     #[serde(deserialize_with = "at_least_one")]
     #[schemars(range(min = 1))]
     pub outbound_concurrency: usize,
@@ -99,29 +98,29 @@ impl Default for Limits {
     }
 }
 
-/// The longest duration of a limit: as good as none, and short enough to be added to a point in time.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The longest duration of a limit: practically unlimited, and short enough to be added to an instant without overflow.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     let duration = humantime::parse_duration(&text).map_err(|e| {
         serde::de::Error::custom(format!("\"{text}\" is not a duration like \"30s\": {e}"))
     })?;
-    if duration > LONGEST {
+    if duration > MAX_DURATION {
         return Err(serde::de::Error::custom(format!(
             "\"{text}\" is too long: at most \"{}\"",
-            humantime::format_duration(LONGEST)
+            humantime::format_duration(MAX_DURATION)
         )));
     }
     Ok(duration)
 }
 
-/// A duration in which something can be done.
-fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+/// A duration that is not zero.
+fn nonzero_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let duration = duration(deserializer)?;
     if duration.is_zero() {
         return Err(serde::de::Error::custom(
-            "no request would ever be served in no time: give more than \"0s\"",
+            "\"0s\" leaves no time to serve a request: give more",
         ));
     }
     Ok(duration)
@@ -134,13 +133,13 @@ fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::
     }
 }
 
-fn perhaps_at_least_one<'de, D: Deserializer<'de>>(
+fn optional_at_least_one<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<usize>, D::Error> {
     at_least_one(deserializer).map(Some)
 }
 
-/// What a component of 32 bits can have, in whole pages of 64 KiB.
+/// A memory size that a 32-bit component can have, in whole pages of 64 KiB.
 fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
     let size = size(deserializer)?;
     if size < ByteSize::kib(64) || size > ByteSize::gib(4) {
@@ -162,7 +161,7 @@ mod tests {
     use super::Limits;
 
     #[test]
-    fn limits_under_which_nothing_could_be_served_are_refused() {
+    fn limits_that_allow_no_request_are_refused() {
         for (line, problem) in [
             ("concurrency = 0", "at least 1"),
             ("client_concurrency = 0", "at least 1"),

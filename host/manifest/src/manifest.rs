@@ -20,7 +20,7 @@ use super::place::{self, Step, field};
 use super::trigger::{COMMON, COMPONENT, Trigger, TriggerForm, common};
 use super::variable::Variable;
 
-/// A whole manifest, checked for inner consistency.
+/// A whole manifest, checked for internal consistency.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     /// The folder that relative paths are relative to.
@@ -31,7 +31,7 @@ pub struct Manifest {
     pub variables: BTreeMap<String, Variable>,
     /// `[[trigger.KIND]]`, in the order of the file.
     pub triggers: Vec<Trigger>,
-    /// `[component.ID]`, by id; with the components that triggers hold themselves.
+    /// `[component.ID]`, by id, including the inline components of triggers.
     pub components: BTreeMap<String, Component>,
 }
 
@@ -40,12 +40,12 @@ pub struct Manifest {
 #[serde(deny_unknown_fields)]
 #[schemars(title = "spin.toml for whisper-host")]
 struct File {
-    /// The version of the manifest's form: 2.
+    /// The version of the manifest format: 2.
     #[schemars(range(min = 2, max = 2))]
     spin_manifest_version: u32,
-    /// What the application is called.
+    /// The application's metadata and settings.
     application: Application,
-    /// Values that whoever runs the application may set, as environment variables `SPIN_VARIABLE_NAME`.
+    /// Values that the operator may set, as environment variables `SPIN_VARIABLE_NAME`.
     #[serde(default)]
     variables: BTreeMap<String, Variable>,
     /// Which events go to which component.
@@ -72,14 +72,14 @@ pub fn schema(format: &Format) -> Value {
     }
     let mut kinds = serde_json::Map::new();
     for (name, trigger) in triggers {
-        // A definition of its own, which gets the fields of every kind, too.
+        // Add the fields that all kinds have to this kind's definition.
         let definition = trigger["$ref"]
             .as_str()
             .and_then(|path| path.rsplit('/').next());
         if let Some(definition) = definition {
             let definition = &mut schema["$defs"][definition];
             definition["properties"]["id"] = json!({
-                "description": "What the trigger is called. Read by Spin, not by this host.",
+                "description": "The trigger's name. Read by Spin, not by this host.",
                 "type": "string",
             });
             definition["properties"][COMPONENT] = component.clone();
@@ -102,7 +102,7 @@ impl Manifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, has an unknown or missing field, or contradicts itself.
+    /// If the file cannot be read, is not TOML, has an unknown or missing field, or is inconsistent.
     pub fn read(path: &Path, format: &Format) -> Result<Self, ManifestError> {
         let text =
             std::fs::read_to_string(path).map_err(|e| ManifestError::unreadable(path, &e))?;
@@ -120,7 +120,7 @@ impl Manifest {
         let file: File = toml::from_str(text).map_err(|error| match is_version_1(text) {
             true => ManifestError::whole(
                 path,
-                "is a manifest of version 1: write it anew in the form of version 2, as `spin doctor` does".into(),
+                "is a version 1 manifest: convert it to version 2, as `spin doctor` does".into(),
             ),
             false => wrong(error),
         })?;
@@ -133,14 +133,16 @@ impl Manifest {
             return Err(located(Problem::new(
                 vec![field(VERSION)],
                 format!(
-                    "spin_manifest_version is {}, but only version 2 is supported: write 2, and bring the file into its form",
+                    "spin_manifest_version is {}, but only version 2 is supported: write 2, and convert the file to its format",
                     file.spin_manifest_version
                 ),
             )));
         }
         sections(root.get_ref(), &file, format, &located).map_err(|error| match error {
-            Wrong::Known(error) => error,
-            Wrong::Toml(error, common) => ManifestError::from_toml(path, text, &error, common),
+            SectionError::Manifest(error) => error,
+            SectionError::Toml(error, common) => {
+                ManifestError::from_toml(path, text, &error, common)
+            }
         })?;
         Self::build(file, folder).map_err(located)
     }
@@ -151,7 +153,7 @@ impl Manifest {
             if let Some(reason) = invalid_id(id) {
                 return Err(Problem::new(
                     vec![field("component"), Step::Name(id.clone())],
-                    format!("component `{id}` has no valid id: {reason}"),
+                    format!("component id `{id}` is not valid: {reason}"),
                 ));
             }
         }
@@ -164,8 +166,8 @@ impl Manifest {
         for (id, component) in &components {
             checks::component(id, component, &places[id], &components, &file.variables)?;
         }
-        match checks::circle(&components) {
-            Some(circle) => Err(Problem::new(Vec::new(), circle)),
+        match checks::cycle(&components) {
+            Some(message) => Err(Problem::new(Vec::new(), message)),
             None => Ok(Manifest {
                 folder,
                 application: file.application,
@@ -176,10 +178,10 @@ impl Manifest {
         }
     }
 
-    /// The manifest with another component, and what calls it.
+    /// Returns the manifest with another component and its triggers.
     ///
     /// # Errors
-    /// When there is a component of this id already, or the new one refers to something that there is not.
+    /// If a component with this id already exists.
     pub fn with(
         &self,
         id: &str,
@@ -196,10 +198,10 @@ impl Manifest {
         Ok(next)
     }
 
-    /// Checks what components say of each other, and of the application's variables.
+    /// Checks the components' references to each other and to the application's variables.
     ///
     /// # Errors
-    /// The first that says something wrong.
+    /// The first invalid reference, or a dependency cycle.
     pub fn check(&self) -> Result<(), String> {
         for (id, component) in &self.components {
             checks::component(
@@ -211,26 +213,26 @@ impl Manifest {
             )
             .map_err(|problem| format!("component {id}: {}", problem.message))?;
         }
-        checks::circle(&self.components).map_or(Ok(()), Err)
+        checks::cycle(&self.components).map_or(Ok(()), Err)
     }
 
-    /// The entries of `[[trigger.KIND]]`.
+    /// Returns the entries of `[[trigger.KIND]]`.
     pub fn triggers_of<'m>(&'m self, kind: &'m str) -> impl Iterator<Item = &'m Trigger> {
         self.triggers
             .iter()
             .filter(move |trigger| trigger.kind == kind)
     }
 
-    /// Whether a component depends on another, transitively.
+    /// Returns whether a component depends on another, transitively.
     #[must_use]
     pub fn depends(&self, from: &str, on: &str) -> bool {
         checks::depends(&self.components, from, on, &mut Vec::new())
     }
 }
 
-enum Wrong {
-    Known(ManifestError),
-    /// And the fields that are valid there beside those of the section.
+enum SectionError {
+    Manifest(ManifestError),
+    /// With the fields that are valid there in addition to those of the section.
     Toml(toml::de::Error, &'static [&'static str]),
 }
 
@@ -240,14 +242,14 @@ fn sections(
     file: &File,
     format: &Format,
     located: &impl Fn(Problem) -> ManifestError,
-) -> Result<(), Wrong> {
+) -> Result<(), SectionError> {
     let check = |sections: &[Section], others: &[&str], path: place::Path, name: &str| {
         let Some(section) = sections.iter().find(|section| section.name == name) else {
             let valid = valid(sections, others);
             let mut at = path;
             at.push(Step::Name(name.to_owned()));
             let message = super::error::unknown_field(name, &valid);
-            return Err(Wrong::Known(located(Problem::new(at, message))));
+            return Err(SectionError::Manifest(located(Problem::new(at, message))));
         };
         Ok((*section, path))
     };
@@ -266,7 +268,7 @@ fn sections(
             }
             (section.check)(value).map_err(|error| {
                 let common = common(&error, &file.trigger[kind][index].config);
-                Wrong::Toml(error, common)
+                SectionError::Toml(error, common)
             })?;
         }
     }
@@ -295,14 +297,14 @@ fn sections(
             let (section, path) = check(&format.grants, &["limits"], at.clone(), name)?;
             let at = [path, vec![field(name)]].concat();
             if let Some(value) = place::find(root, &at) {
-                (section.check)(value.clone()).map_err(|error| Wrong::Toml(error, &[]))?;
+                (section.check)(value.clone()).map_err(|error| SectionError::Toml(error, &[]))?;
             }
         }
     }
     Ok(())
 }
 
-/// Whether a manifest that cannot be read is of Spin's first form, whose version was a text.
+/// Returns whether a manifest that cannot be parsed is of Spin's version 1, whose version field was a string.
 fn is_version_1(text: &str) -> bool {
     let Ok(table) = text.parse::<toml::Table>() else {
         return false;
@@ -311,7 +313,7 @@ fn is_version_1(text: &str) -> bool {
         || table.get(VERSION) == Some(&toml::Value::String("1".into()))
 }
 
-/// The triggers of all kinds. A component that a trigger holds itself is put with the others, under an id of its own.
+/// Returns the triggers of all kinds. The inline component of a trigger is added to `components` under a generated id.
 fn triggers(
     forms: BTreeMap<String, Vec<TriggerForm>>,
     components: &mut BTreeMap<String, Component>,

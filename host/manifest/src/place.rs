@@ -1,4 +1,4 @@
-//! Where in the text of a manifest a value stands.
+//! Locations of values in the text of a manifest.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 pub(super) enum Step {
     Field(String),
     Index(usize),
-    /// The name of a field, in place of its value.
+    /// The name of a field, instead of its value.
     Name(String),
 }
 
@@ -21,7 +21,7 @@ pub(super) fn field(name: impl Into<String>) -> Step {
     Step::Field(name.into())
 }
 
-/// The value at a path.
+/// Returns the value at a path.
 pub(super) fn find<'t, 'i>(
     root: &'t DeTable<'i>,
     path: &[Step],
@@ -38,7 +38,7 @@ pub(super) fn find<'t, 'i>(
         })
 }
 
-/// The place of what is at a path.
+/// Returns the location of the value or name at a path.
 pub(super) fn span(root: &DeTable<'_>, path: &[Step]) -> Option<Range<usize>> {
     if let Some((Step::Name(name), above)) = path.split_last() {
         let table = match above {

@@ -1,4 +1,4 @@
-//! `source` of a component: where its bytes are.
+//! `source` of a component: where to get its bytes.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::form::ShortOr;
 
-/// Where a component's bytes are.
+/// Where to get a component's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "ShortOr<Remote>")]
 #[schemars(with = "ShortOr<Remote>")]
@@ -21,12 +21,12 @@ pub enum Source {
     Url {
         /// `https://…`.
         url: String,
-        /// That of the file.
+        /// The file's digest.
         digest: Digest,
     },
     /// An artifact in an OCI registry: `"oci://registry.example/name:1.0.0"`.
     Oci(Reference),
-    /// A package of a registry.
+    /// A package in a registry.
     Package(Package),
 }
 
@@ -35,11 +35,11 @@ pub enum Source {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "RemoteSource")]
 struct Remote {
-    /// Where to fetch the file.
+    /// The URL of the file.
     url: Option<String>,
     /// `sha256:` and the file's SHA-256 in hexadecimal.
     digest: Option<String>,
-    /// Host name of a registry of packages.
+    /// Host name of a package registry.
     registry: Option<String>,
     /// `namespace:name`.
     package: Option<String>,
@@ -75,7 +75,7 @@ impl TryFrom<ShortOr<Remote>> for Source {
                     return Err(format!("source: the url \"{url}\" must begin with https:// or http://"));
                 }
                 let digest = digest.ok_or(
-                    "source: a `url` needs `digest = \"sha256:…\"`, the SHA-256 of the file, so that nobody can put another in its place",
+                    "source: a `url` needs `digest = \"sha256:…\"`, the SHA-256 of the file, so that nobody can replace it",
                 )?;
                 let digest = digest.parse()?;
                 Ok(Self::Url { url, digest })
@@ -94,7 +94,7 @@ impl TryFrom<ShortOr<Remote>> for Source {
                 let exact = version.starts_with(|c: char| c.is_ascii_digit())
                     && version.split('.').count() >= 3;
                 if !exact {
-                    return Err(format!("source: version \"{version}\" is not an exact one like \"1.2.3\""));
+                    return Err(format!("source: version \"{version}\" is not an exact version like \"1.2.3\""));
                 }
                 Ok(Self::Package(Package {
                     registry,
@@ -125,7 +125,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A URL without what may be a secret: the user's name and password, and what follows the path.
+/// Returns a URL without the parts that may be secret: the user name and password, and everything after the path.
 fn without_secrets(url: &str) -> String {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let Some((scheme, rest)) = path.split_once("://") else {
@@ -136,21 +136,21 @@ fn without_secrets(url: &str) -> String {
     format!("{scheme}://{host}{below}")
 }
 
-/// Where an artifact is: `oci://REGISTRY/REPOSITORY:TAG`, or `@sha256:…` in the place of the tag.
+/// A reference to an artifact: `oci://REGISTRY/REPOSITORY:TAG`, or `@sha256:…` instead of the tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference(oci_spec::distribution::Reference);
 
 impl Reference {
-    /// What a reference begins with, to tell it from a path.
+    /// The prefix that distinguishes a reference from a path.
     pub const SCHEME: &'static str = "oci://";
 
-    /// The registry, the repository, and the tag or digest.
+    /// Returns the registry, the repository, and the tag or digest.
     #[must_use]
     pub fn oci(&self) -> &oci_spec::distribution::Reference {
         &self.0
     }
 
-    /// Whether it may mean another artifact tomorrow.
+    /// Returns whether it may refer to another artifact later.
     #[must_use]
     pub fn may_move(&self) -> bool {
         self.0.digest().is_none()
@@ -163,9 +163,11 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, String> {
         let rest = text.strip_prefix(Self::SCHEME).unwrap_or(text);
         let form = |why: &str| {
-            format!("\"{text}\" is no reference like \"oci://registry.example/name:1.0.0\": {why}")
+            format!(
+                "\"{text}\" is not a reference like \"oci://registry.example/name:1.0.0\": {why}"
+            )
         };
-        // Without a registry in front, Docker's own is meant elsewhere; here that would be a guess.
+        // Other tools default to Docker's registry if none is given; here that would be a guess.
         let (registry, _) = rest
             .split_once('/')
             .ok_or_else(|| form("the registry is missing"))?;
@@ -184,10 +186,10 @@ impl std::fmt::Display for Reference {
     }
 }
 
-/// A package of a registry, under its name and version: `{ registry, package, version }`.
+/// A package in a registry, by name and version: `{ registry, package, version }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
-    /// Host name, with a port if it has one.
+    /// Host name, with an optional port.
     pub registry: String,
     /// `namespace:name`.
     pub package: String,
@@ -195,20 +197,20 @@ pub struct Package {
     pub version: String,
 }
 
-/// A SHA-256, written `sha256:` and 64 hexadecimal digits.
+/// A SHA-256 digest, written as `sha256:` and 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
     const PREFIX: &'static str = "sha256:";
 
-    /// That of bytes.
+    /// Computes the digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digits alone.
+    /// Returns the hexadecimal digits without the prefix.
     #[must_use]
     pub fn hex(&self) -> String {
         hex::encode(self.0)
@@ -247,8 +249,8 @@ mod tests {
     use super::{Digest, Reference, without_secrets};
 
     #[test]
-    fn a_digest_is_that_of_fips_180_4() {
-        // The example of the standard, of the message "abc".
+    fn digests_match_the_example_of_fips_180_4() {
+        // The standard's example: the message "abc".
         let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Digest::of(b"abc").to_string(), text);
         assert_eq!(text.parse(), Ok(Digest::of(b"abc")));

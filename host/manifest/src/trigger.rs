@@ -1,4 +1,4 @@
-//! `[[trigger.KIND]]`: what calls a component.
+//! `[[trigger.KIND]]`: the triggers that call a component.
 
 use std::fmt;
 
@@ -16,11 +16,12 @@ pub struct Trigger {
     pub kind: String,
     /// The component's id.
     pub component: String,
-    /// The other fields, which belong to the kind; see [`crate::Format`].
+    /// The other fields, which depend on the kind; see [`crate::Format`].
     pub config: toml::Table,
 }
 
-/// The fields that are valid beside those that an error of an entry's `config` names: [`COMMON`], unless it is about a table within.
+/// The fields that are valid in addition to those listed in an error about an entry's `config`: [`COMMON`], unless the error is about
+/// a nested table.
 pub(super) fn common(error: &toml::de::Error, config: &toml::Table) -> &'static [&'static str] {
     match unknown(error.message()).is_some_and(|field| config.contains_key(field)) {
         true => &COMMON,
@@ -28,20 +29,20 @@ pub(super) fn common(error: &toml::de::Error, config: &toml::Table) -> &'static 
     }
 }
 
-/// An entry as it is written.
+/// An entry as written in the manifest.
 #[derive(Debug)]
 pub(super) struct TriggerForm {
-    /// The component's id, or the component itself, in the form of `[component.ID]`; not optional, but what is wrong with the other
-    /// fields is said first.
+    /// The component's id, or an inline component with the fields of `[component.ID]`. Required, but errors in the other fields are
+    /// reported first.
     pub(super) component: Option<ShortOr<Box<Component>>>,
     pub(super) config: toml::Table,
 }
 
-/// What the trigger is called. Read by Spin, not by this host.
+/// The trigger's name. Read by Spin, not by this host.
 const ID: &str = "id";
 pub(super) const COMPONENT: &str = "component";
 
-/// Fields of every kind.
+/// Fields that all kinds have.
 pub(super) const COMMON: [&str; 2] = [ID, COMPONENT];
 
 impl<'de> Deserialize<'de> for TriggerForm {

@@ -1,24 +1,24 @@
-//! `[variables]` of the application, and the templates through which a component gets at their values.
+//! `[variables]` of the application, and the templates that give a component access to their values.
 //!
-//! The values themselves come from elsewhere: this module knows which ones there may be.
+//! The values come from elsewhere: this module only declares the variables.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// `[variables]`: a value that whoever runs the application may set.
+/// `[variables]`: a value that the operator may set.
 #[derive(Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table like `{ default = \"…\" }`")]
 pub struct Variable {
     /// What it is for.
     pub description: Option<String>,
-    /// The value where none is set.
+    /// The value if none is set.
     pub default: Option<String>,
     /// Whether a value must be set. A required variable has no default.
     #[serde(default)]
     pub required: bool,
-    /// Whether to keep the value out of everything that people read.
+    /// Whether to hide the value in all output.
     #[serde(default)]
     pub secret: bool,
 }
@@ -37,21 +37,21 @@ impl fmt::Debug for Variable {
     }
 }
 
-/// Why a name cannot be that of a variable; none if it can. The rules are Spin's.
+/// Returns why `name` is not a valid variable name, or `None` if it is valid. The rules are Spin's.
 pub fn invalid_name(name: &str) -> Option<&'static str> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         Some("it must start with a letter from a to z")
     } else if !name.chars().all(allowed) {
-        Some("it may have letters from a to z, digits and `_` only")
+        Some("it may contain only letters from a to z, digits and `_`")
     } else if name.ends_with('_') || name.contains("__") {
-        Some("a `_` must stand between two letters or digits")
+        Some("each `_` must be between two letters or digits")
     } else {
         None
     }
 }
 
-/// A component variable's value: text in which `{{ name }}` stands for the value of an application variable.
+/// A component variable's value: text in which `{{ name }}` is replaced by the value of an application variable.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Template(Vec<Piece>);
@@ -62,16 +62,16 @@ enum Piece {
     Variable(String),
 }
 
-/// Why a text is no template.
+/// Why a text is not a valid template.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// A `{{` without its `}}`.
-    #[error("`{{{{` without `}}}}` behind it; write `{{{{ name }}}}`")]
+    #[error("`{{{{` without a closing `}}}}`; write `{{{{ name }}}}`")]
     Open,
-    /// What stands between the braces is no name.
-    #[error("`{{{{ {name} }}}}` names no variable: {reason}")]
+    /// The text between the braces is not a valid name.
+    #[error("`{{{{ {name} }}}}` is not a valid variable name: {reason}")]
     Name {
-        /// What stands there.
+        /// The text between the braces.
         name: String,
         /// Which rule it breaks.
         reason: &'static str,
@@ -116,7 +116,7 @@ impl TryFrom<String> for Template {
 }
 
 impl Template {
-    /// The application variables it names.
+    /// Returns the application variables it refers to.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Variable(name) => Some(name.as_str()),
@@ -124,10 +124,10 @@ impl Template {
         })
     }
 
-    /// The text, with the values that `value_of` gives.
+    /// Returns the text with each variable replaced by the result of `value_of`.
     ///
     /// # Errors
-    /// The first of `value_of`.
+    /// The first error of `value_of`.
     pub fn resolve<E>(&self, value_of: impl Fn(&str) -> Result<String, E>) -> Result<String, E> {
         self.0
             .iter()
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_shown_without_values() {
+    fn a_template_is_displayed_without_values() {
         for text in ["plain", "https://{{ host }}:{{ port }}/"] {
             let template = Template::try_from(text.to_owned()).unwrap();
             assert_eq!(template.to_string(), text);

@@ -1,8 +1,7 @@
-//! A store of points in time: write points, aggregate a field.
+//! A time-series store: write points, aggregate a field.
 //!
-//! For hosts that count and measure. [`Store::open_sqlite`] keeps the points in one file; another database behind the
-//! same calls is one more variant of the store and one more module beside `sqlite`. The crate knows neither speech nor
-//! WebAssembly.
+//! [`Store::open_sqlite`] keeps the points in one file. Another database would be another backend of the store and another module
+//! next to `sqlite`. The crate knows nothing about speech or WebAssembly.
 //!
 //! A point that [`Store::write`] has acknowledged is on disk and survives a crash and a power cut.
 

@@ -1,4 +1,4 @@
-//! Points, and the rules they keep.
+//! Points and their validation.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ pub enum Value {
     Integer(i64),
     /// Text; can be counted only.
     Text(String),
-    /// Yes or no; can be counted only.
+    /// True or false; can be counted only.
     Boolean(bool),
 }
 
@@ -21,16 +21,16 @@ pub enum Value {
 pub struct Point {
     /// The series it belongs to. Not empty.
     pub measurement: String,
-    /// Nanoseconds since 1970-01-01T00:00:00Z. None: the time it is written.
+    /// Nanoseconds since 1970-01-01T00:00:00Z. None: the time of the write.
     pub time: Option<u64>,
-    /// What to filter by: key and value, each key once.
+    /// Tags to filter by: key and value, with unique keys.
     pub tags: Vec<(String, String)>,
-    /// What was measured: key and value, each key once, at least one.
+    /// Measured values: key and value, with unique keys, at least one.
     pub fields: Vec<(String, Value)>,
 }
 
 impl Point {
-    /// The first rule that is broken.
+    /// Checks the point. The error is the first rule it violates.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.measurement.is_empty() {
             return Err("the measurement is empty".into());
@@ -58,7 +58,7 @@ impl Point {
     }
 }
 
-/// No key is empty or there twice.
+/// Checks that no key is empty or duplicated.
 pub(crate) fn check_keys<'a>(
     kind: &str,
     keys: impl Iterator<Item = &'a String>,
@@ -69,13 +69,13 @@ pub(crate) fn check_keys<'a>(
             return Err(format!("a {kind}'s key is empty"));
         }
         if !seen.insert(key) {
-            return Err(format!("{kind} `{key}` is there twice"));
+            return Err(format!("{kind} `{key}` is given twice"));
         }
     }
     Ok(())
 }
 
-/// Nanoseconds since 1970, as a store keeps them. A clock set before 1970 counts as 1970.
+/// Returns the current time in nanoseconds since 1970, as a store keeps it. A clock set before 1970 counts as 1970.
 pub(crate) fn now() -> i64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

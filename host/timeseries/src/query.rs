@@ -1,12 +1,12 @@
-//! Queries, and the rules they keep.
+//! Queries and their validation.
 
 use crate::Error;
 use crate::point::check_keys;
 
-/// How values become one.
+/// How to aggregate values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Aggregation {
-    /// How many there are, of any type.
+    /// The number of values, of any type.
     Count,
     /// Their sum.
     Sum,
@@ -16,10 +16,9 @@ pub enum Aggregation {
     Max,
     /// The arithmetic mean.
     Mean,
-    /// The middle one, or the mean of the two middle ones.
+    /// The middle value, or the mean of the two middle ones.
     Median,
-    /// The value below which this share, 0.0 to 1.0, lies: at rank `share * (n - 1)`, linearly interpolated between
-    /// neighbours.
+    /// The quantile at this share, 0.0 to 1.0: the value at rank `share * (n - 1)`, linearly interpolated.
     Quantile(f64),
 }
 
@@ -30,13 +29,13 @@ pub struct Query {
     pub measurement: String,
     /// A numeric field. For [`Aggregation::Count`], any field.
     pub field: String,
-    /// How.
+    /// How to aggregate them.
     pub aggregation: Aggregation,
     /// Points at or after this time, in nanoseconds since 1970. None: from the first.
     pub start: Option<u64>,
-    /// Points before this time. None: to the last.
+    /// Points before this time. None: up to the last.
     pub stop: Option<u64>,
-    /// Only points that carry all of these tags.
+    /// Only points with all of these tags.
     pub tags: Vec<(String, String)>,
 }
 

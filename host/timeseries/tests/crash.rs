@@ -1,14 +1,14 @@
-//! A point that was acknowledged outlives the process that wrote it, however this ends.
+//! An acknowledged point survives the process that wrote it, however it ends.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use timeseries::{Aggregation, Point, Query, Store, Value};
 
-/// Set for the child: the file it writes to.
+/// Environment variable of the child: the file it writes to.
 const PATH: &str = "TIMESERIES_TEST_PATH";
 
-/// The child's part, not a test of its own: write from many tasks and print a line per acknowledged point.
+/// Runs in the child process, and is not a test itself: writes from many tasks and prints a line per acknowledged point.
 #[test]
 fn child() {
     let Some(path) = std::env::var_os(PATH) else {
@@ -28,7 +28,7 @@ fn child() {
                         fields: vec![("latency".into(), Value::Float(1.0))],
                     };
                     store.write(vec![point]).await.unwrap();
-                    // Past the test harness, which would hold the line back.
+                    // Bypasses the test harness, which would buffer the line.
                     writeln!(std::io::stderr(), "ack").unwrap();
                 }
             });
@@ -39,7 +39,7 @@ fn child() {
 }
 
 #[tokio::test]
-async fn acknowledged_points_outlive_a_killed_writer() {
+async fn acknowledged_points_survive_a_killed_writer() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("points.db");
     let mut acknowledged = 0;

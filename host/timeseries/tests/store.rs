@@ -1,4 +1,4 @@
-//! The store's promises: exact aggregates, the rules of points and queries, and files that keep what they hold.
+//! The store's guarantees: exact aggregates, validation of points and queries, and durable files.
 
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ async fn the_median_of_an_even_number_is_the_mean_of_the_middle_two() {
 }
 
 #[tokio::test]
-async fn count_and_sum_of_nothing_are_zero_and_the_others_are_none() {
+async fn without_points_count_and_sum_are_zero_and_the_others_none() {
     let (_dir, store) = open();
     for round in 0..2 {
         assert_eq!(get(&store, Aggregation::Count).await, Some(0.0));
@@ -102,14 +102,14 @@ async fn count_and_sum_of_nothing_are_zero_and_the_others_are_none() {
                 "{aggregation:?} {round}"
             );
         }
-        // The second time the measurement is known, but not this field.
+        // In the second round the measurement exists, but not this field.
         let other = point(0, &[], &[("length", Value::Integer(1))]);
         store.write(vec![other]).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn the_start_of_a_range_is_in_it_and_the_stop_is_not() {
+async fn a_range_includes_its_start_and_excludes_its_stop() {
     let (_dir, store) = open();
     let points = (0..10).map(|time| latency(time * 100, time as f64));
     store.write(points.collect()).await.unwrap();
@@ -133,7 +133,7 @@ async fn the_start_of_a_range_is_in_it_and_the_stop_is_not() {
 }
 
 #[tokio::test]
-async fn tags_select_the_points_that_carry_all_of_them() {
+async fn tags_select_the_points_that_have_all_of_them() {
     let (_dir, store) = open();
     let calls = [
         (&[("trigger", "http"), ("status", "ok")][..], 1.0),
@@ -194,7 +194,7 @@ async fn integers_aggregate_as_numbers_and_text_and_booleans_can_only_be_counted
 }
 
 #[tokio::test]
-async fn points_that_break_a_rule_are_refused_and_nothing_is_written() {
+async fn invalid_points_are_refused_and_nothing_is_written() {
     let (_dir, store) = open();
     let good = || latency(0, 1.0);
     let number = || Value::Float(1.0);
@@ -213,12 +213,12 @@ async fn points_that_break_a_rule_are_refused_and_nothing_is_written() {
         ),
         (
             point(0, &[("a", "x"), ("a", "y")], &[("latency", number())]),
-            "tag `a` is there twice",
+            "tag `a` is given twice",
         ),
         (point(0, &[], &[("", number())]), "a field's key is empty"),
         (
             point(0, &[], &[("b", number()), ("b", number())]),
-            "field `b` is there twice",
+            "field `b` is given twice",
         ),
         (latency(0, f64::NAN), "field `latency` is NaN"),
         (latency(0, f64::INFINITY), "field `latency` is inf"),
@@ -234,19 +234,19 @@ async fn points_that_break_a_rule_are_refused_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn one_write_has_a_thousand_points_at_most() {
+async fn one_write_has_at_most_a_thousand_points() {
     let (_dir, store) = open();
     let points = |count| (0..count).map(|time| latency(time, 1.0)).collect();
     store.write(points(1000)).await.unwrap();
     let Err(Error::Invalid(text)) = store.write(points(1001)).await else {
-        panic!("1001 points were taken");
+        panic!("1001 points were accepted");
     };
     assert!(text.contains("1001") && text.contains("1000"), "{text}");
     assert_eq!(get(&store, Aggregation::Count).await, Some(1000.0));
 }
 
 #[tokio::test]
-async fn queries_that_break_a_rule_are_refused() {
+async fn invalid_queries_are_refused() {
     let (_dir, store) = open();
     let median = || query(Aggregation::Median);
     for bad in [
@@ -294,7 +294,7 @@ async fn concurrent_writers_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_point_without_a_time_gets_the_time_it_is_written() {
+async fn a_point_without_a_time_gets_the_time_of_the_write() {
     let (_dir, store) = open();
     let nanos = || {
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
@@ -330,7 +330,7 @@ async fn a_reopened_store_has_everything_and_two_can_share_a_file() {
 }
 
 #[test]
-fn files_that_are_no_store_of_ours_are_refused_and_left_alone() {
+fn other_files_are_refused_and_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     let open = |name: &str| match Store::open_sqlite(dir.path().join(name), None) {
         Ok(_) => panic!("{name} was opened"),
@@ -341,7 +341,7 @@ fn files_that_are_no_store_of_ours_are_refused_and_left_alone() {
     std::fs::write(dir.path().join("letter.db"), &text).unwrap();
     let error = open("letter.db");
     assert!(
-        error.contains("letter.db") && error.contains("no SQLite database"),
+        error.contains("letter.db") && error.contains("not an SQLite database"),
         "{error}"
     );
     assert_eq!(
@@ -369,11 +369,11 @@ fn files_that_are_no_store_of_ours_are_refused_and_left_alone() {
     assert!(error.contains("folder exists"), "{error}");
 }
 
-/// Numbers from a fixed seed, of all sizes, many of them equal.
+/// Numbers from a fixed seed, of all magnitudes, many of them equal.
 fn numbers(count: usize) -> impl Iterator<Item = f64> {
     let mut state = 7u64;
     std::iter::repeat_with(move || {
-        // Of Knuth's MMIX.
+        // The linear congruential generator of Knuth's MMIX.
         state = state
             .wrapping_mul(6364136223846793005)
             .wrapping_add(1442695040888963407);
@@ -391,7 +391,7 @@ fn numbers(count: usize) -> impl Iterator<Item = f64> {
     .take(count)
 }
 
-/// Compare every aggregate over all time with a sort of the same numbers, and with the same over a range that holds everything.
+/// Compares every aggregate, over all time and over a range that includes everything, with those of the sorted numbers.
 async fn compare(store: &Store, tags: &[(&str, &str)], mut expected: Vec<f64>) {
     let tags: Vec<_> = tags
         .iter()
@@ -428,7 +428,7 @@ async fn compare(store: &Store, tags: &[(&str, &str)], mut expected: Vec<f64>) {
     }
 }
 
-/// Writes points of these numbers at this time, in two series by turns.
+/// Writes points with these numbers at this time, alternating between two series.
 async fn write_in_two_series(store: &Store, numbers: &[f64], time: u64) {
     for chunk in numbers.chunks(timeseries::MAX_POINTS) {
         let points = chunk.iter().enumerate().map(|(index, &number)| {
@@ -445,7 +445,7 @@ fn every_second(numbers: &[f64]) -> Vec<f64> {
 }
 
 #[tokio::test]
-async fn aggregates_of_many_values_are_those_of_a_sort() {
+async fn aggregates_of_many_values_match_those_of_sorted_values() {
     let (_dir, store) = open();
     let numbers: Vec<f64> = numbers(20_000).collect();
     write_in_two_series(&store, &numbers, 7).await;
@@ -454,9 +454,9 @@ async fn aggregates_of_many_values_are_those_of_a_sort() {
 }
 
 #[tokio::test]
-async fn large_integers_and_floats_keep_their_order() {
+async fn large_integers_and_floats_are_ordered_correctly() {
     let (_dir, store) = open();
-    // Floats are two apart here: the integers between them belong below the float that is nearest.
+    // Floats are two apart here: an integer between two of them may round up to a float that it is below.
     let edge = 1i64 << 53;
     let integers = (edge - 4..edge + 40).map(Value::Integer);
     let floats = (0..20).map(|step| Value::Float((edge + 2 * step) as f64));
@@ -477,7 +477,7 @@ async fn large_integers_and_floats_keep_their_order() {
     for (rank, number) in sorted.iter().enumerate() {
         let share = rank as f64 / (sorted.len() - 1) as f64;
         let given = get(&store, Aggregation::Quantile(share)).await.unwrap();
-        // A rank that falls between two by a rounding is as near to either.
+        // Rounding may put a rank between two numbers; either is close enough.
         assert!(
             (given - *number as f64).abs() <= 2.0,
             "{rank}: {given} {number}"

@@ -1,4 +1,4 @@
-//! Whether a window's text can be believed, or is to be tried again at a higher temperature.
+//! Decides whether a window's text is accepted or the window is decoded again at a higher temperature.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use flate2::write::ZlibEncoder;
 use super::attempt::Attempt;
 use crate::Options;
 
-/// Length of the text's UTF-8 over the length of its zlib stream: high for text that repeats itself.
+/// Returns the length of the text in UTF-8 divided by the length of its zlib stream: high for repetitive text.
 pub(crate) fn compression_ratio(text: &str) -> f32 {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     let written = encoder
@@ -16,12 +16,12 @@ pub(crate) fn compression_ratio(text: &str) -> f32 {
         .and_then(|()| encoder.finish());
     match written {
         Ok(compressed) => text.len() as f32 / compressed.len() as f32,
-        // Writing into memory does not fail.
+        // Writing to memory does not fail.
         Err(_) => 0.0,
     }
 }
 
-/// Whether the window holds no speech: the model says so and is not sure of the text either.
+/// Returns whether the window has no speech: the model says so, and the text is unlikely.
 pub(crate) fn is_silence(attempt: &Attempt, options: &Options) -> bool {
     options
         .no_speech_threshold
@@ -31,22 +31,22 @@ pub(crate) fn is_silence(attempt: &Attempt, options: &Options) -> bool {
             .is_none_or(|limit| attempt.avg_logprob <= limit)
 }
 
-/// Whether the text repeats itself.
+/// Returns whether the text is repetitive.
 pub(crate) fn is_repetitive(attempt: &Attempt, options: &Options) -> bool {
     options
         .compression_ratio_threshold
         .is_some_and(|limit| attempt.compression_ratio > limit)
 }
 
-/// Whether to try again at a higher temperature.
+/// Returns whether to try again at a higher temperature.
 pub(crate) fn is_failed(attempt: &Attempt, options: &Options) -> bool {
-    let unsure = options
+    let unlikely = options
         .logprob_threshold
         .is_some_and(|limit| attempt.avg_logprob < limit);
-    (unsure || is_repetitive(attempt, options)) && !is_silence(attempt, options)
+    (unlikely || is_repetitive(attempt, options)) && !is_silence(attempt, options)
 }
 
-/// The better of two failed attempts: one that does not repeat itself, then the likelier one.
+/// Returns the better of two failed attempts: a non-repetitive one, else the likelier one.
 pub(crate) fn better(one: Attempt, other: Attempt, options: &Options) -> Attempt {
     let rank = |attempt: &Attempt| (!is_repetitive(attempt, options), attempt.avg_logprob);
     if rank(&other) > rank(&one) {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_compression_ratio_is_that_of_zlib() {
+    fn the_compression_ratio_matches_zlib() {
         // Python: t = 'the cat sat on the mat. ' * 20; len(t) / len(zlib.compress(t.encode())) is 480 / 34. The
         // implementation used here differs from zlib by a few bytes.
         let ratio = compression_ratio(&"the cat sat on the mat. ".repeat(20));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_fails_when_it_repeats_itself_or_is_unlikely() {
+    fn a_repetitive_or_unlikely_text_fails() {
         let options = Options::default();
         assert!(!is_failed(&attempt("Good morning.", -0.3, 0.0), &options));
         assert!(is_failed(&attempt("Good morning.", -1.3, 0.0), &options));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn of_failed_attempts_one_that_does_not_repeat_itself_is_kept() {
+    fn of_failed_attempts_a_non_repetitive_one_is_kept() {
         let options = Options::default();
         let kept = better(
             attempt(&"no ".repeat(50), -0.1, 0.0),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_that_are_none_are_not_checked() {
+    fn without_thresholds_nothing_is_checked() {
         let options = Options {
             compression_ratio_threshold: None,
             logprob_threshold: None,

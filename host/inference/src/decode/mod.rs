@@ -1,16 +1,16 @@
-//! Whisper's decoding: from one window's states to text, and from text to segments and the next window.
+//! Whisper's decoding: from a window's encoder states to text, and from text to segments and the next window.
 //!
-//! The parts are those of OpenAI's reference implementation (`decoding.py`, `transcribe.py`), one file each:
-//! [`rules`] which token may follow, [`sampler`] which ones are likely, [`search`] which text is the likeliest,
-//! [`window`] the loop over a batch of windows, [`fallback`] whether a window's text can be believed, [`seek`] what a text
-//! with time stamps says about segments and where the next window begins.
+//! The parts are those of OpenAI's reference implementation (`decoding.py`, `transcribe.py`), one file each: [`rules`] says which
+//! tokens may follow, [`sampler`] picks tokens from logits, [`search`] finds the likeliest text, [`window`] is the decoding loop of
+//! a batch of windows, [`fallback`] decides whether a window's text is accepted, [`seek`] splits a text with timestamps into segments
+//! and says where the next window begins.
 //!
 //! # Long recordings
 //!
-//! Time stamps are always decoded, whether the caller asks for times or not. The reference cuts a long recording every full
-//! window and relies on them to tell where the last whole segment ended. Here a window that is followed by more audio ends at
-//! the quietest pause of its later half, if that is clearly quieter than the window, so that no sentence is cut through;
-//! inside the window, time stamps count as in the reference.
+//! Timestamps are always decoded, even if the caller does not ask for times. The reference cuts a long recording into full windows
+//! and uses the timestamps to find where the last complete segment ended. Here, a window followed by more audio ends at the quietest
+//! pause of its later half, if that is clearly quieter than the window, so that no sentence is cut in two; within the window,
+//! timestamps are used as in the reference.
 
 mod attempt;
 pub(crate) mod fallback;

@@ -1,15 +1,15 @@
-//! Which tokens may come next. The rest get a logit of negative infinity.
+//! Rules for the next token. Forbidden tokens get a logit of negative infinity.
 
 use super::sampler::log_sum_exp;
 use crate::model::Vocabulary;
 
-/// The tokens that rules speak of, apart from the tokenizer.
+/// The tokens that the rules refer to, without the tokenizer.
 pub(crate) struct Rules {
     pub eot: u32,
     pub timestamp_begin: u32,
     pub suppress: Vec<u32>,
     pub begin_suppress: Vec<u32>,
-    /// The first time stamp is at most this many steps after 0.00.
+    /// The first timestamp is at most this many steps after 0.00.
     pub max_initial_timestamp: Option<u32>,
 }
 
@@ -24,9 +24,9 @@ impl Rules {
         }
     }
 
-    /// Rule out tokens after `generated`, the window's tokens so far without its prompt.
+    /// Forbids tokens after `generated`, the window's tokens so far without its prompt.
     pub fn apply(&self, generated: &[u32], logits: &mut [f32]) {
-        // Between the end of text and the time stamps lie only tokens that steer the model.
+        // Between the end of text and the timestamps there are only control tokens.
         forbid(logits, self.eot + 1..self.timestamp_begin);
         for &token in &self.suppress {
             forbid(logits, token..token + 1);
@@ -39,8 +39,8 @@ impl Rules {
         self.apply_timestamps(generated, logits);
     }
 
-    /// `ApplyTimestampRules` of the reference: stamps come in pairs, never go back, the first one is early, and when
-    /// all stamps together are likelier than the likeliest text token, it is a stamp.
+    /// `ApplyTimestampRules` of the reference: timestamps come in pairs and never decrease, the first one is early, and if all
+    /// timestamps together are likelier than the likeliest text token, a timestamp is next.
     fn apply_timestamps(&self, generated: &[u32], logits: &mut [f32]) {
         let begin = self.timestamp_begin;
         let is_stamp = |token: &u32| *token >= begin;
@@ -54,7 +54,7 @@ impl Rules {
             }
         }
         if let Some(&last) = generated.iter().rev().find(|token| is_stamp(token)) {
-            // A segment may begin where the one before it ended, but must be longer than nothing.
+            // A segment may begin where the previous one ended, but must not be empty.
             let earliest = if last_is_stamp && !before_is_stamp {
                 last
             } else {
@@ -89,7 +89,7 @@ fn forbid(logits: &mut [f32], tokens: std::ops::Range<u32>) {
 mod tests {
     use super::*;
 
-    /// Text is 0 to 3, the end 4, two that steer the model 5 and 6, time stamps 7 to 12.
+    /// Text is 0 to 3, the end of text 4, two control tokens 5 and 6, timestamps 7 to 12.
     fn rules() -> Rules {
         Rules {
             eot: 4,
@@ -100,7 +100,7 @@ mod tests {
         }
     }
 
-    /// The tokens still allowed after `generated`, all logits equal unless raised.
+    /// Returns the tokens allowed after `generated`, with all logits equal except the `raised` ones.
     fn allowed(generated: &[u32], raised: &[(usize, f32)]) -> Vec<usize> {
         let mut logits = vec![0.0; 13];
         for &(token, logit) in raised {
@@ -111,12 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn a_window_begins_with_an_early_time_stamp() {
+    fn a_window_begins_with_an_early_timestamp() {
         assert_eq!(allowed(&[], &[]), [7, 8, 9]);
     }
 
     #[test]
-    fn a_latest_first_stamp_beyond_all_stamps_allows_all() {
+    fn a_maximum_initial_timestamp_beyond_all_timestamps_allows_all() {
         let mut rules = rules();
         rules.max_initial_timestamp = Some(u32::MAX);
         let mut logits = vec![0.0; 13];
@@ -125,22 +125,22 @@ mod tests {
     }
 
     #[test]
-    fn after_the_opening_stamp_comes_text() {
+    fn text_follows_the_opening_timestamp() {
         assert_eq!(allowed(&[8], &[(1, 9.0)]), [0, 1, 2, 4]);
     }
 
     #[test]
-    fn after_a_closing_stamp_comes_the_end_or_a_stamp_not_before_it() {
+    fn the_end_or_a_later_or_equal_timestamp_follows_a_closing_timestamp() {
         assert_eq!(allowed(&[8, 1, 10], &[(4, 9.0)]), [4, 10, 11, 12]);
     }
 
     #[test]
-    fn stamps_never_go_back_and_a_segment_is_never_empty() {
+    fn timestamps_never_decrease_and_segments_are_never_empty() {
         assert_eq!(allowed(&[8, 1], &[(1, 9.0)]), [0, 1, 2, 4, 9, 10, 11, 12]);
     }
 
     #[test]
-    fn stamps_that_are_together_likelier_than_any_text_win() {
+    fn timestamps_that_are_together_likelier_than_any_text_win() {
         assert_eq!(allowed(&[8, 1], &[(1, 1.0)]), [9, 10, 11, 12]);
     }
 }

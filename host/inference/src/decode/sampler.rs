@@ -1,9 +1,9 @@
-//! Tokens from logits.
+//! Selects tokens from logits.
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
-/// `ln(sum(exp(x)))`, stable; negative infinity for nothing but negative infinities.
+/// Computes `ln(sum(exp(x)))` stably; negative infinity if all logits are.
 pub(crate) fn log_sum_exp(logits: &[f32]) -> f32 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if largest == f32::NEG_INFINITY {
@@ -12,15 +12,15 @@ pub(crate) fn log_sum_exp(logits: &[f32]) -> f32 {
     largest + logits.iter().map(|x| (x - largest).exp()).sum::<f32>().ln()
 }
 
-/// Probability of `token` under the softmax of `logits`.
+/// Returns the probability of `token` under the softmax of `logits`.
 pub(crate) fn probability(logits: &[f32], token: u32) -> f32 {
     logits
         .get(token as usize)
         .map_or(0.0, |logit| (logit - log_sum_exp(logits)).exp())
 }
 
-/// The likeliest token; of equal ones, the first.
-pub(crate) fn likeliest(logits: &[f32]) -> u32 {
+/// Returns the likeliest token; of equal ones, the first.
+pub(crate) fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (token, logit) in logits.iter().enumerate() {
         if *logit > logits[best] {
@@ -30,26 +30,26 @@ pub(crate) fn likeliest(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Up to `count` tokens, the likeliest first; of equal ones, the first. A token that is forbidden is never among them.
-pub(crate) fn likeliest_few(logits: &[f32], count: usize) -> Vec<u32> {
-    let mut few: Vec<(u32, f32)> = Vec::with_capacity(count + 1);
+/// Returns up to `count` tokens, the likeliest first; of equal ones, the first. Forbidden tokens are never included.
+pub(crate) fn top_k(logits: &[f32], count: usize) -> Vec<u32> {
+    let mut top: Vec<(u32, f32)> = Vec::with_capacity(count + 1);
     let mut least = f32::NEG_INFINITY;
     for (token, &logit) in logits.iter().enumerate() {
         if logit > least {
-            let place = few.partition_point(|&(_, other)| other >= logit);
-            few.insert(place, (token as u32, logit));
-            few.truncate(count);
-            if few.len() == count {
-                least = few[count - 1].1;
+            let place = top.partition_point(|&(_, other)| other >= logit);
+            top.insert(place, (token as u32, logit));
+            top.truncate(count);
+            if top.len() == count {
+                least = top[count - 1].1;
             }
         }
     }
-    few.into_iter().map(|(token, _)| token).collect()
+    top.into_iter().map(|(token, _)| token).collect()
 }
 
-/// Draw a token from the softmax of `logits / temperature`.
-pub(crate) fn draw(logits: &[f32], temperature: f32, rng: &mut StdRng) -> u32 {
-    let best = likeliest(logits);
+/// Samples a token from the softmax of `logits / temperature`.
+pub(crate) fn sample(logits: &[f32], temperature: f32, rng: &mut StdRng) -> u32 {
+    let best = argmax(logits);
     let largest = logits[best as usize];
     let weight = |logit: f32| ((logit - largest) / temperature).exp();
     let total: f32 = logits.iter().map(|&logit| weight(logit)).sum();
@@ -60,7 +60,7 @@ pub(crate) fn draw(logits: &[f32], temperature: f32, rng: &mut StdRng) -> u32 {
             return token as u32;
         }
     }
-    // Rounding can leave a rest after the last token.
+    // Rounding can leave a remainder after the last token.
     best
 }
 
@@ -71,19 +71,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_likeliest_few_come_in_order_and_none_is_forbidden() {
+    fn the_top_tokens_are_in_order_and_none_is_forbidden() {
         let logits = [0.0, 2f32.ln(), f32::NEG_INFINITY, 0.0, 1.0];
-        assert_eq!(likeliest_few(&logits, 3), [4, 1, 0]);
-        assert_eq!(likeliest_few(&logits, 9), [4, 1, 0, 3]);
+        assert_eq!(top_k(&logits, 3), [4, 1, 0]);
+        assert_eq!(top_k(&logits, 9), [4, 1, 0, 3]);
     }
 
     #[test]
-    fn drawing_follows_the_tempered_probabilities_and_never_takes_a_forbidden_token() {
+    fn sampling_follows_the_tempered_probabilities_and_never_takes_a_forbidden_token() {
         let logits = [0.0, 2f32.ln(), f32::NEG_INFINITY];
         let mut rng = StdRng::seed_from_u64(1);
         let mut counts = [0; 3];
         for _ in 0..3000 {
-            counts[draw(&logits, 0.5, &mut rng) as usize] += 1;
+            counts[sample(&logits, 0.5, &mut rng) as usize] += 1;
         }
         // At temperature 0.5 the odds of 1 to 2 become 1 to 4.
         assert!((500..700).contains(&counts[0]), "{counts:?}");
@@ -91,12 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_draws_the_same_tokens() {
+    fn the_same_seed_samples_the_same_tokens() {
         let logits = [0.1, 0.2, 0.3, 0.4];
-        let drawn = |seed| -> Vec<u32> {
+        let sampled = |seed| -> Vec<u32> {
             let mut rng = StdRng::seed_from_u64(seed);
-            (0..20).map(|_| draw(&logits, 1.0, &mut rng)).collect()
+            (0..20).map(|_| sample(&logits, 1.0, &mut rng)).collect()
         };
-        assert_eq!(drawn(7), drawn(7));
+        assert_eq!(sampled(7), sampled(7));
     }
 }

@@ -1,87 +1,88 @@
-//! The text of one window: a beam search at temperature 0.0; above, the likeliest of as many drawn texts as the beam is wide.
+//! Finds the text of one window: by beam search at temperature 0.0; above, as the likeliest of `beam_size` sampled texts.
 //!
-//! The search is that of the reference (`BeamSearchDecoder`, `MaximumLikelihoodRanker`) but for these things:
-//! - the hypothesis that greedy decoding follows keeps a place, and the search waits for its end. Its text is taken if it is
-//!   likelier by the token than the beam's, and half as long again: a text that leaves out the first sentences may start likelier,
-//!   and push the whole one out of the beam;
-//! - hypotheses of less than [`UNLIKELY`] of the probability of the best one as long are not followed. A tenth is no faster, and
-//!   costs 0.6 points of word errors on half an hour of speech in four languages (`base`);
-//! - where the likeliest of all hypotheses is that there is no text, there is none: the mean per token favours long
-//!   texts, and would rather invent one.
+//! The search is that of the reference (`BeamSearchDecoder`, `MaximumLikelihoodRanker`), with these differences:
+//! - the greedy hypothesis always stays in the search, which does not end before it does. Its text wins if it is likelier per
+//!   token than the beam's and more than half as long again: a text that omits the first sentences may start likelier, and push the
+//!   complete one out of the beam;
+//! - hypotheses with less than [`PRUNE_BELOW`] of the probability of the best one of the same length are pruned. A tenth is no
+//!   faster, and adds 0.6 points of word error rate on half an hour of speech in four languages (`base`);
+//! - if the likeliest of all hypotheses is an empty text, the result is empty: the mean per token favours long texts, and would
+//!   hallucinate one.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::row::Row;
 use super::rules::Rules;
-use super::sampler::{draw, likeliest_few, log_sum_exp};
+use super::sampler::{log_sum_exp, sample, top_k};
 use crate::Error;
 
-/// Share of the best hypothesis's probability.
-const UNLIKELY: f32 = 0.01;
+/// Pruning threshold, as a share of the best hypothesis's probability.
+const PRUNE_BELOW: f32 = 0.01;
 
-/// A text so far.
+/// A partial text.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Hypothesis {
-    /// Without the prompt.
+    /// Tokens without the prompt.
     pub tokens: Vec<u32>,
-    /// Which of the live hypotheses of the step before it goes on from.
+    /// Index of its parent among the live hypotheses of the previous step.
     pub parent: usize,
     sum_logprob: f32,
-    /// Whether each token is the likeliest after those before.
+    /// Whether each token is the likeliest after the previous ones.
     greedy: bool,
-    /// Whether it is followed for being greedy alone, as the beam was full of likelier ones, or has ended.
+    /// Whether it is kept only because it is greedy: the beam was full of likelier ones, or has finished.
     outside: bool,
 }
 
-/// A text that has ended.
+/// A finished text.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Found {
-    /// Without the end of text.
+pub(crate) struct Finished {
+    /// Tokens without the end of text.
     pub tokens: Vec<u32>,
-    /// Mean natural-log probability per token, the end of text included.
+    /// Mean log probability (natural) per token, including the end of text.
     pub avg_logprob: f32,
     sum_logprob: f32,
 }
 
-impl Found {
-    /// A text that has ended with so many tokens to mark its end.
-    fn new(tokens: Vec<u32>, sum_logprob: f32, marks: usize) -> Self {
+impl Finished {
+    /// A text that ended with `end_tokens` tokens that mark its end.
+    fn new(tokens: Vec<u32>, sum_logprob: f32, end_tokens: usize) -> Self {
         Self {
-            avg_logprob: sum_logprob / (tokens.len() + marks) as f32,
+            avg_logprob: sum_logprob / (tokens.len() + end_tokens) as f32,
             sum_logprob,
             tokens,
         }
     }
 
-    /// What the best of several texts has most of: the sum over the tokens, without the end of text in their count.
-    fn rank(&self) -> f32 {
+    /// Returns the score by which texts are ranked: the log probability divided by the number of tokens, not counting the end of
+    /// text.
+    fn score(&self) -> f32 {
         self.sum_logprob / self.tokens.len().max(1) as f32
     }
 
-    /// Whether it is likelier than `other`, which may be a part of it.
+    /// Returns whether it is likelier than `other`, and so much longer that `other` may be a part of it.
     fn completes(&self, other: &Self) -> bool {
-        self.rank() > other.rank() && 2 * self.tokens.len() > 3 * other.tokens.len()
+        self.score() > other.score() && 2 * self.tokens.len() > 3 * other.tokens.len()
     }
 }
 
 /// The search for one window's text.
 pub(crate) struct Search {
     temperature: f32,
-    /// Most hypotheses, or the drawn texts; as many texts have to end.
+    /// Maximum number of hypotheses, or the number of sampled texts; as many texts have to finish.
     beam_size: usize,
-    /// Most tokens of a text.
-    longest: usize,
+    /// Maximum number of tokens of a text.
+    max_tokens: usize,
     rng: StdRng,
-    /// The likeliest first.
+    /// Hypotheses in progress, the likeliest first.
     live: Vec<Hypothesis>,
-    ended: Vec<Found>,
-    /// The greedy text, if it has ended outside the beam.
-    greedy: Option<Found>,
+    finished: Vec<Finished>,
+    /// The greedy text, if it has finished outside the beam.
+    greedy: Option<Finished>,
     scratch: Vec<f32>,
 }
 
-/// How a hypothesis may go on.
+/// A possible continuation of a hypothesis.
 struct Candidate {
     parent: usize,
     token: u32,
@@ -90,11 +91,11 @@ struct Candidate {
 }
 
 impl Search {
-    pub fn new(row: &Row, longest: usize) -> Self {
+    pub fn new(row: &Row, max_tokens: usize) -> Self {
         Self {
             temperature: row.temperature,
             beam_size: row.beam_size,
-            longest,
+            max_tokens,
             rng: StdRng::seed_from_u64(row.seed),
             live: vec![Hypothesis {
                 tokens: Vec::new(),
@@ -103,52 +104,52 @@ impl Search {
                 greedy: row.temperature == 0.0,
                 outside: false,
             }],
-            ended: Vec::new(),
+            finished: Vec::new(),
             greedy: None,
             scratch: Vec::new(),
         }
     }
 
-    /// The hypotheses that are followed; none once the search has ended.
+    /// Returns the live hypotheses; empty once the search has ended.
     pub fn live(&self) -> &[Hypothesis] {
         &self.live
     }
 
-    /// End the search without a text.
+    /// Ends the search without a text.
     pub fn abandon(&mut self) {
         self.live.clear();
     }
 
-    /// Take each hypothesis a token further; `read` gives the logits after the hypothesis of that index, and its errors are
-    /// handed on. Gives the text when the search has ended, or why there is none.
+    /// Extends each hypothesis by a token. `read` reads the logits after the hypothesis with the given index; its errors are passed
+    /// on. Returns the text when the search has ended, or the reason why there is none.
     pub fn step(
         &mut self,
         rules: &Rules,
         mut read: impl FnMut(usize, &mut Vec<f32>) -> Result<(), Error>,
-    ) -> Result<Option<Result<Found, Error>>, Error> {
+    ) -> Result<Option<Result<Finished, Error>>, Error> {
         let mut candidates = Vec::new();
         for (parent, hypothesis) in self.live.iter().enumerate() {
             read(parent, &mut self.scratch)?;
             rules.apply(&hypothesis.tokens, &mut self.scratch);
-            let whole = log_sum_exp(&self.scratch);
-            if !whole.is_finite() {
+            let normaliser = log_sum_exp(&self.scratch);
+            if !normaliser.is_finite() {
                 self.live.clear();
                 return Ok(Some(Err(Error::Internal(
                     "the decoder's logits are not numbers".into(),
                 ))));
             }
             let next: Vec<u32> = if self.temperature > 0.0 {
-                // All begin as one, and each goes on by itself.
+                // All texts start from one hypothesis, and then continue separately.
                 let texts = if hypothesis.tokens.is_empty() {
                     self.beam_size
                 } else {
                     1
                 };
                 (0..texts)
-                    .map(|_| draw(&self.scratch, self.temperature, &mut self.rng))
+                    .map(|_| sample(&self.scratch, self.temperature, &mut self.rng))
                     .collect()
             } else {
-                likeliest_few(&self.scratch, self.beam_size + 1)
+                top_k(&self.scratch, self.beam_size + 1)
             };
             candidates.extend(
                 next.into_iter()
@@ -156,7 +157,8 @@ impl Search {
                     .map(|(place, token)| Candidate {
                         parent,
                         token,
-                        sum_logprob: hypothesis.sum_logprob + self.scratch[token as usize] - whole,
+                        sum_logprob: hypothesis.sum_logprob + self.scratch[token as usize]
+                            - normaliser,
                         greedy: hypothesis.greedy && place == 0,
                     }),
             );
@@ -168,14 +170,14 @@ impl Search {
             && best.token == rules.eot
             && before.iter().all(|&token| token >= rules.timestamp_begin)
         {
-            let nothing = Found::new(before.clone(), best.sum_logprob, 1);
+            let empty = Finished::new(before.clone(), best.sum_logprob, 1);
             self.live.clear();
-            return Ok(Some(Ok(nothing)));
+            return Ok(Some(Ok(empty)));
         }
         let least = if self.temperature > 0.0 {
             f32::NEG_INFINITY
         } else {
-            best.sum_logprob + UNLIKELY.ln()
+            best.sum_logprob + PRUNE_BELOW.ln()
         };
 
         let mut live = Vec::with_capacity(self.beam_size);
@@ -187,7 +189,7 @@ impl Search {
             let parent = &self.live[candidate.parent];
             let (mut tokens, outside) = (parent.tokens.clone(), parent.outside || !likely);
             if candidate.token == rules.eot {
-                self.end(tokens, candidate.sum_logprob, 1, outside);
+                self.finish(tokens, candidate.sum_logprob, 1, outside);
                 continue;
             }
             if !likely {
@@ -206,18 +208,18 @@ impl Search {
         if self
             .live
             .first()
-            .is_some_and(|one| one.tokens.len() >= self.longest)
+            .is_some_and(|one| one.tokens.len() >= self.max_tokens)
         {
             let mut cut = std::mem::take(&mut self.live);
-            if !self.ended.is_empty() {
-                // A greedy text that does not end repeats itself.
+            if !self.finished.is_empty() {
+                // A greedy text that does not end is repetitive.
                 cut.retain(|hypothesis| !hypothesis.outside);
             }
             for hypothesis in cut {
-                self.end(hypothesis.tokens, hypothesis.sum_logprob, 0, false);
+                self.finish(hypothesis.tokens, hypothesis.sum_logprob, 0, false);
             }
         }
-        if self.ended.len() == self.beam_size {
+        if self.finished.len() == self.beam_size {
             self.live.retain(|hypothesis| hypothesis.greedy);
             self.live
                 .iter_mut()
@@ -226,9 +228,9 @@ impl Search {
         if !self.live.is_empty() {
             return Ok(None);
         }
-        let ended = std::mem::take(&mut self.ended).into_iter();
-        let best = ended.reduce(|best, other| {
-            if other.rank() > best.rank() {
+        let finished = std::mem::take(&mut self.finished).into_iter();
+        let best = finished.reduce(|best, other| {
+            if other.score() > best.score() {
                 other
             } else {
                 best
@@ -241,12 +243,12 @@ impl Search {
         Ok(best.map(Ok))
     }
 
-    fn end(&mut self, tokens: Vec<u32>, sum_logprob: f32, marks: usize, outside: bool) {
-        let found = Found::new(tokens, sum_logprob, marks);
+    fn finish(&mut self, tokens: Vec<u32>, sum_logprob: f32, end_tokens: usize, outside: bool) {
+        let finished = Finished::new(tokens, sum_logprob, end_tokens);
         if outside {
-            self.greedy = Some(found);
-        } else if self.ended.len() < self.beam_size {
-            self.ended.push(found);
+            self.greedy = Some(finished);
+        } else if self.finished.len() < self.beam_size {
+            self.finished.push(finished);
         }
     }
 }
@@ -255,7 +257,7 @@ impl Search {
 mod tests {
     use super::*;
 
-    /// Text is 0 to 2, the end 3, time stamps from 4 on.
+    /// Text is 0 to 2, the end of text 3, timestamps from 4 on.
     const EOT: u32 = 3;
 
     fn rules() -> Rules {
@@ -278,16 +280,16 @@ mod tests {
         }
     }
 
-    /// The text that is found with so many hypotheses or drawn texts, where `model` gives the probabilities of tokens 0 to 3
-    /// after those before; and how many hypotheses were followed in each step. The time stamp that every text begins with, and
-    /// the step that gives it, are left out of all of them, but count in the mean.
+    /// Returns the text found with `beam_size` hypotheses or sampled texts, where `model` returns the probabilities of tokens 0 to 3
+    /// after the given ones; and the number of live hypotheses in each step. The timestamp that every text begins with, and its step,
+    /// are left out everywhere, but count in the mean.
     fn decode(
         temperature: f32,
         beam_size: usize,
-        longest: usize,
+        max_tokens: usize,
         model: impl Fn(&[u32]) -> [f32; 4],
-    ) -> (Found, Vec<usize>) {
-        let mut search = Search::new(&row(temperature, beam_size), longest + 1);
+    ) -> (Finished, Vec<usize>) {
+        let mut search = Search::new(&row(temperature, beam_size), max_tokens + 1);
         let mut widths = Vec::new();
         loop {
             let live: Vec<Vec<u32>> = search.live().iter().map(|one| one.tokens.clone()).collect();
@@ -311,15 +313,15 @@ mod tests {
 
     fn search(
         beam_size: usize,
-        longest: usize,
+        max_tokens: usize,
         model: impl Fn(&[u32]) -> [f32; 4],
-    ) -> (Found, Vec<usize>) {
-        decode(0.0, beam_size, longest, model)
+    ) -> (Finished, Vec<usize>) {
+        decode(0.0, beam_size, max_tokens, model)
     }
 
     #[test]
-    fn of_drawn_texts_the_likeliest_is_kept() {
-        // What begins with 2 is drawn three times in ten, and is the likeliest by the token.
+    fn of_sampled_texts_the_likeliest_is_kept() {
+        // A text that begins with 2 is sampled three times in ten, and is the likeliest per token.
         let model = |tokens: &[u32]| match tokens {
             [] => [0.35, 0.35, 0.3, 0.0],
             [2] => [0.0, 0.0, 0.0, 1.0],
@@ -331,11 +333,11 @@ mod tests {
             (found.tokens, widths[..2].to_vec()),
             (vec![2], vec![40, 40])
         );
-        // One text that is drawn is the one that is kept.
+        // A single sampled text is kept.
         assert_eq!(decode(1.0, 1, 9, model).1[0], 1);
     }
 
-    /// Token 0 is the likelier first, but what follows it is unsure; 1 leads to a likelier text.
+    /// Token 0 is likelier at first, but its continuations are uncertain; 1 leads to a likelier text.
     fn misleading(tokens: &[u32]) -> [f32; 4] {
         match tokens {
             [] => [0.55, 0.45, 0.0, 0.0],
@@ -357,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hypothesis_of_less_than_a_hundredth_of_the_best_is_not_followed() {
+    fn a_hypothesis_with_less_than_a_hundredth_of_the_best_probability_is_pruned() {
         let model = |tokens: &[u32]| match tokens.len() {
             0 => [0.985, 0.008, 0.007, 0.0],
             1 => [0.5, 0.5, 0.0, 0.0],
@@ -367,8 +369,8 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_text_wins_if_it_is_likelier_by_the_token() {
-        // Ends at once after 0 with 0.6, or goes on surely for three more tokens with 0.4.
+    fn a_longer_text_wins_if_it_is_likelier_per_token() {
+        // After 0, ends with 0.6, or continues with 0.4 for three more tokens, of which the others are certain.
         let model = |tokens: &[u32]| match tokens.len() {
             0 => [1.0, 0.0, 0.0, 0.0],
             1 => [0.0, 0.4, 0.0, 0.6],
@@ -380,8 +382,8 @@ mod tests {
     }
 
     #[test]
-    fn a_short_text_that_has_ended_does_not_end_the_search_for_longer_ones() {
-        // Ends after 0 with 0.4, or goes on with 0.6 and twenty tokens of 0.75: less than a hundredth of 0.4, but likelier by the
+    fn a_short_finished_text_does_not_end_the_search_for_longer_ones() {
+        // After 0, ends with 0.4, or continues with 0.6 and twenty tokens of 0.75: less than a hundredth of 0.4, but likelier per
         // token.
         let model = |tokens: &[u32]| match tokens {
             [] => [1.0, 0.0, 0.0, 0.0],
@@ -396,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_greedy_decoding_finds_is_found_though_other_texts_begin_likelier() {
+    fn the_greedy_text_is_found_even_if_other_texts_begin_likelier() {
         let model = |tokens: &[u32]| match tokens {
             [] => [0.4, 0.3, 0.3, 0.0],
             [0] => [0.34, 0.33, 0.33, 0.0],
@@ -407,12 +409,12 @@ mod tests {
         };
         let (found, _) = search(2, 99, model);
         assert_eq!(found.tokens, [0; 20]);
-        // One that does not end is not: it repeats itself.
+        // One that does not end is not found: it is repetitive.
         assert_eq!(search(2, 19, model).0.tokens, [1, 0]);
     }
 
     #[test]
-    fn where_no_text_is_the_likeliest_no_text_is_invented() {
+    fn an_empty_text_is_returned_if_it_is_the_likeliest() {
         let model = |tokens: &[u32]| match tokens.len() {
             0 => [0.4, 0.0, 0.0, 0.6],
             1..8 => [0.0, 1.0, 0.0, 0.0],
@@ -424,14 +426,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_does_not_end_is_cut_at_the_longest_length() {
+    fn a_text_that_does_not_end_is_cut_at_the_maximum_length() {
         let (found, widths) = search(2, 3, |_| [0.6, 0.4, 0.0, 0.0]);
         assert_eq!((found.tokens, widths.len()), (vec![0, 0, 0], 3));
         assert!((found.avg_logprob - 0.6f32.ln() * 3.0 / 4.0).abs() < 1e-6);
     }
 
     #[test]
-    fn logits_that_are_no_numbers_end_the_search_with_an_error() {
+    fn non_finite_logits_end_the_search_with_an_error() {
         for (temperature, bad) in [(0.0, f32::NAN), (0.5, f32::NAN), (0.0, f32::INFINITY)] {
             let mut search = Search::new(&row(temperature, 2), 9);
             let step = search.step(&rules(), |_, out| {

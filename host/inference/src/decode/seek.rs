@@ -1,22 +1,22 @@
-//! What a window's tokens say about segments, and where the next window begins.
+//! Splits a window's tokens into segments, and finds where the next window begins.
 
 use std::ops::Range;
 
-/// A stretch of a window with its tokens, before these become text.
+/// A segment of a window as tokens, before they are decoded to text.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Piece {
     /// Frames from the start of the window.
     pub frames: Range<usize>,
-    /// Text tokens and time stamps.
+    /// Text tokens and timestamps.
     pub tokens: Vec<u32>,
 }
 
-/// How time stamps count.
+/// Converts timestamp tokens to frames.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
-    /// The token of 0.00.
+    /// The token of the timestamp 0.00.
     pub timestamp_begin: u32,
-    /// Frames per step.
+    /// Frames per timestamp step.
     pub frames_per_timestamp: usize,
 }
 
@@ -30,11 +30,11 @@ impl Clock {
     }
 }
 
-/// Divide the tokens of a window of `frames` frames into pieces, and say how many frames to go on by: more than 0.
+/// Divides the tokens of a window of `frames` frames into pieces, and returns how many frames to advance: more than 0.
 ///
-/// As in `transcribe.py` of the reference: two time stamps in a row close one segment and open the next. When the window
-/// ends in an open segment, the next window begins where the last one closed; when it ends in a single stamp, nothing
-/// follows it, and the next window begins at the end of this one. Without a pair, the window is one segment.
+/// As in `transcribe.py` of the reference: two consecutive timestamps close one segment and open the next. If the window ends in an
+/// open segment, the next window begins where the last segment was closed; if it ends in a single timestamp, nothing follows it,
+/// and the next window begins at the end of this one. Without a pair, the window is one segment.
 pub(crate) fn divide(tokens: &[u32], frames: usize, clock: Clock) -> (Vec<Piece>, usize) {
     let stamp_at = |index: usize| clock.is_stamp(tokens[index]);
     let single_ending =
@@ -64,7 +64,7 @@ pub(crate) fn divide(tokens: &[u32], frames: usize, clock: Clock) -> (Vec<Piece>
         let part = &tokens[start..cut];
         let first = clock.frame(part[0]);
         let last = clock.frame(part[part.len() - 1]).min(frames);
-        // Behind the audio is only padding, and nothing is said there.
+        // After the audio there is only padding, and no speech.
         if first < frames {
             pieces.push(Piece {
                 frames: first..last.max(first),
@@ -74,7 +74,7 @@ pub(crate) fn divide(tokens: &[u32], frames: usize, clock: Clock) -> (Vec<Piece>
         start = cut;
     }
     let closed = clock.frame(tokens[start - 1]);
-    // A step any shorter would decode the same audio again and again.
+    // A shorter step would decode the same audio again and again.
     let shortest = frames.div_ceil(50);
     let advance = if single_ending {
         frames
@@ -106,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn a_single_stamp_at_the_end_says_that_nothing_follows() {
+    fn a_single_timestamp_at_the_end_means_that_nothing_follows() {
         let (pieces, advance) = divide(&[100, 1, 200, 200, 2, 350], 1000, CLOCK);
         assert_eq!(spans(&pieces), [0..200, 200..500]);
         assert_eq!(advance, 1000);
     }
 
     #[test]
-    fn without_a_pair_the_window_is_one_segment_to_its_last_stamp() {
+    fn without_a_pair_the_window_is_one_segment_up_to_its_last_timestamp() {
         let (pieces, advance) = divide(&[100, 1, 2, 400], 1000, CLOCK);
         assert_eq!((pieces.len(), &pieces[0].frames), (1, &(0..600)));
         assert_eq!(advance, 1000);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn seeking_always_goes_on() {
+    fn seeking_always_advances() {
         assert_eq!(divide(&[100, 100], 1000, CLOCK).1, 20);
         assert_eq!(divide(&[100, 1, 101, 101, 2], 1000, CLOCK).1, 20);
         assert_eq!(divide(&[], 7, CLOCK).1, 7);

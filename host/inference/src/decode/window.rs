@@ -1,35 +1,34 @@
-//! The loop over a batch of windows: prompt in, token by token out, for all rows at once.
+//! The decoding loop of a batch of windows: runs the prompts, then token by token, for all rows at once.
 
 use super::attempt::Attempt;
 use super::fallback::compression_ratio;
 use super::row::Row;
 use super::rules::Rules;
-use super::sampler::{likeliest, probability};
+use super::sampler::{argmax, probability};
 use super::search::Search;
 use crate::Error;
 use crate::model::Vocabulary;
 use crate::session::{Decoder, Logits, States};
 
-/// What the loop needs of the model beside the decoder.
+/// The model data that the loop needs in addition to the decoder.
 pub(crate) struct Context<'a> {
     pub vocabulary: &'a Vocabulary,
     pub rules: &'a Rules,
-    /// Most tokens of a window, prompt included.
+    /// Maximum number of tokens of a window, including the prompt.
     pub text_context: usize,
 }
 
-/// Who waits for the rows of a batch.
+/// Receives the results of a batch's rows.
 pub(crate) trait Listener {
-    /// Whether anybody still waits for this row.
+    /// Returns whether the result of this row is still wanted.
     fn is_wanted(&self, row: usize) -> bool;
 
-    /// The row has ended; called once for each row that was wanted to its end.
-    /// With an error where the model's answer for this row makes no sense.
-    fn ended(&mut self, row: usize, result: Result<Attempt, Error>);
+    /// Called once for each row that is finished and still wanted, with an error if the model's output for this row is invalid.
+    fn finished(&mut self, row: usize, result: Result<Attempt, Error>);
 }
 
-/// Decode `rows`, one per window of `states`. Ends when every row has ended or is no longer wanted. Gives the number
-/// of tokens computed, those of all hypotheses. States of windows that are not wanted any more may be left out.
+/// Decodes `rows`, one per window of `states`, until every row is finished or no longer wanted. Returns the number of tokens
+/// computed, including those of all hypotheses. States of windows that are no longer wanted may be removed.
 pub(crate) fn decode(
     decoder: &mut Decoder,
     context: &Context<'_>,
@@ -87,7 +86,7 @@ pub(crate) fn decode(
                             tokens: found.tokens,
                         })
                     });
-                    listener.ended(index, attempt);
+                    listener.finished(index, attempt);
                 }
             } else {
                 search.abandon();
@@ -111,7 +110,7 @@ pub(crate) fn decode(
     }
 }
 
-/// The likeliest language of each window, as its index in `Vocabulary::languages`, which must not be empty.
+/// Returns the likeliest language of each window, as its index in `Vocabulary::languages`, which must not be empty.
 pub(crate) fn detect_languages(
     decoder: &mut Decoder,
     vocabulary: &Vocabulary,
@@ -137,5 +136,5 @@ fn language(
         .iter()
         .map(|&(_, token)| scratch[token as usize])
         .collect();
-    Ok(likeliest(&candidates) as usize)
+    Ok(argmax(&candidates) as usize)
 }

@@ -1,12 +1,12 @@
-//! Attention with keys and values in bytes.
+//! Attention with quantised keys and values.
 //!
 //! ONNX Runtime's attention computes in f32, which takes half of an int8 encoder's time, and reads four times the memory in each
 //! step of the decoder. Here the products are of bytes, and everything else is f32:
-//! - keys and queries have a scale for each position. The mean of all keys is taken from each of them, which adds the same to all
-//!   scores of a query, and so changes nothing after the softmax, but leaves less to be rounded;
+//! - keys and queries have a scale per position. The mean of all keys is subtracted from each of them, which adds the same to all
+//!   scores of a query and so does not change the softmax, but reduces the rounding error;
 //! - values have a scale for each of the head's dimensions;
-//! - the weights that the softmax gives have 16 bits, multiplied in two halves: 8 would drop those of less than a 510th of the
-//!   largest, which together may be most of it.
+//! - the weights of the softmax have 16 bits, multiplied in two halves: 8 would drop weights below a 510th of the largest, which
+//!   together may be most of the sum.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -17,21 +17,21 @@ use super::target::{HEAD_DIM, ZERO_POINT, is_available};
 /// Queries that share each load of the keys.
 const QUERIES: usize = 8;
 
-/// Bytes that one step of a product sums up.
+/// Bytes added up in one step of a product.
 const STEP: usize = 4;
 
 const STEPS: usize = HEAD_DIM / STEP;
 
-/// Registers for a head's dimensions.
+/// Number of registers for a head's dimensions.
 const REGISTERS: usize = HEAD_DIM / LANES;
 
-/// The largest weight, as a whole number.
+/// The largest weight, as an integer.
 const MAX_WEIGHT: f32 = 65_535.0;
 
-/// More could have weights whose sum is above the largest `i32`.
-const MOST_POSITIONS: usize = 32_000;
+/// With more positions, the sum of their weights could overflow an `i32`.
+const MAX_POSITIONS: usize = 32_000;
 
-/// The columns of a head in rows of f32, which may have a scale each: a row is `data * scale + bias`.
+/// The columns of a head in rows of f32, with an optional scale per row: a row is `data * scale + bias`.
 #[derive(Clone, Copy)]
 pub(crate) struct HeadRows<'a> {
     data: &'a [f32],
@@ -42,10 +42,10 @@ pub(crate) struct HeadRows<'a> {
 }
 
 impl<'a> HeadRows<'a> {
-    /// Of `data`, `[rows, width]`, the columns of head `head`.
+    /// The columns of head `head` in `data`, `[rows, width]`.
     ///
     /// # Panics
-    /// If there are no such columns.
+    /// If the columns are out of range.
     pub fn of(data: &'a [f32], width: usize, head: usize) -> Self {
         let first = head * HEAD_DIM;
         assert!(first + HEAD_DIM <= width && data.len().is_multiple_of(width));
@@ -58,14 +58,14 @@ impl<'a> HeadRows<'a> {
         }
     }
 
-    /// With a scale for each row.
+    /// Sets a scale for each row.
     pub fn with_scales(mut self, scales: &'a [f32]) -> Self {
         assert_eq!(scales.len(), self.rows());
         self.scales = Some(scales);
         self
     }
 
-    /// With a number, of `width`, to add to each column.
+    /// Sets the bias to add to each column, `[width]`.
     pub fn with_bias(mut self, bias: &'a [f32]) -> Self {
         assert_eq!(bias.len(), self.width);
         self.bias = Some(&bias[self.first..self.first + HEAD_DIM]);
@@ -90,22 +90,21 @@ impl<'a> HeadRows<'a> {
     }
 }
 
-/// How keys and values of a head lie in memory, one after the other: `f32` scales of the keys, `[padded]`; `f32` scales of the
-/// values, `[HEAD_DIM]`; keys, in blocks of [`LANES`] positions, `[STEPS, LANES, STEP]` each; values,
-/// `[padded / STEP, HEAD_DIM, STEP]`.
+/// The memory layout of a head's keys and values. In this order: `f32` scales of the keys, `[padded]`; `f32` scales of the values,
+/// `[HEAD_DIM]`; keys, in blocks of [`LANES`] positions, `[STEPS, LANES, STEP]` each; values, `[padded / STEP, HEAD_DIM, STEP]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     positions: usize,
-    /// Positions, with those that fill the last two blocks.
+    /// Positions, padded to two whole blocks.
     padded: usize,
 }
 
 impl Layout {
     /// # Panics
-    /// If there are so many positions that the sum of their weights may not fit into 32 bits.
+    /// If there are more than [`MAX_POSITIONS`].
     pub fn new(positions: usize) -> Self {
         assert!(
-            positions <= MOST_POSITIONS,
+            positions <= MAX_POSITIONS,
             "{positions} positions are too many"
         );
         Self {
@@ -118,7 +117,7 @@ impl Layout {
         self.positions
     }
 
-    /// Bytes of one head.
+    /// Returns the number of bytes of one head.
     pub fn size(&self) -> usize {
         self.values() + self.padded * HEAD_DIM
     }
@@ -136,10 +135,10 @@ impl Layout {
     }
 }
 
-/// Quantise the keys and values of one head into `out`, of [`Layout::size`] bytes.
+/// Quantises the keys and values of one head into `out`, of [`Layout::size`] bytes.
 ///
 /// # Panics
-/// If [`is_available`] is not the case, or a size is not that of `layout`.
+/// If [`is_available`] is false, or a size does not match `layout`.
 pub(crate) fn pack(layout: Layout, keys: HeadRows, values: HeadRows, out: &mut [u8]) {
     assert!(is_available());
     assert_eq!(out.len(), layout.size());
@@ -147,7 +146,7 @@ pub(crate) fn pack(layout: Layout, keys: HeadRows, values: HeadRows, out: &mut [
         (keys.rows(), values.rows()),
         (layout.positions, layout.positions)
     );
-    // SAFETY: the CPU has what it takes.
+    // SAFETY: the CPU supports it.
     unsafe { pack_head(layout, keys, values, out) }
 }
 
@@ -172,7 +171,7 @@ fn pack_head(layout: Layout, keys: HeadRows, values: HeadRows, out: &mut [u8]) {
 
     let value_scale = magnitudes.map(|magnitude| {
         let scale = _mm512_div_ps(_mm512_castsi512_ps(magnitude), _mm512_set1_ps(LEVELS));
-        // Of a number and none, this instruction gives its second operand.
+        // If one operand is NaN, this instruction returns the second.
         _mm512_max_ps(_mm512_set1_ps(f32::MIN_POSITIVE), scale)
     });
     let inverse = value_scale.map(|scale| _mm512_div_ps(_mm512_set1_ps(1.0), scale));
@@ -198,7 +197,7 @@ fn pack_head(layout: Layout, keys: HeadRows, values: HeadRows, out: &mut [u8]) {
     }
 
     for (part, scale) in value_scale.into_iter().enumerate() {
-        // SAFETY: as many bytes as there are scales.
+        // SAFETY: there are as many bytes as scales need.
         unsafe {
             _mm512_storeu_ps(
                 value_scales.as_mut_ptr().cast::<f32>().add(part * LANES),
@@ -225,13 +224,13 @@ fn pack_head(layout: Layout, keys: HeadRows, values: HeadRows, out: &mut [u8]) {
             }
         }
         for (part, joined) in joined.into_iter().enumerate() {
-            // SAFETY: a chunk has four registers of bytes.
+            // SAFETY: a chunk has the size of four registers.
             unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().add(part * 64).cast(), joined) };
         }
     }
 }
 
-/// The scale and the bytes of a row: its largest magnitude is 127.
+/// Quantises a row: returns its scale and bytes, of which the largest magnitude is 127.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn quantise(row: [__m512; REGISTERS]) -> (f32, [i8; HEAD_DIM]) {
     let magnitudes = row
@@ -250,7 +249,7 @@ fn quantise(row: [__m512; REGISTERS]) -> (f32, [i8; HEAD_DIM]) {
     (scale, bytes)
 }
 
-/// What a few queries need room for, kept by each thread.
+/// Buffers for a few queries, kept per thread.
 #[derive(Default)]
 struct Scratch {
     /// `[QUERIES, padded]` each: scores, and the two halves of the weights.
@@ -260,7 +259,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn fit(&mut self, layout: Layout) {
+    fn resize(&mut self, layout: Layout) {
         let size = QUERIES * layout.padded;
         self.scores.resize(size, 0.0);
         self.high.resize(size, 0);
@@ -272,7 +271,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Where the answers of a head go: rows of f32, of which it writes [`HEAD_DIM`] columns.
+/// The output of a head: [`HEAD_DIM`] columns in rows of f32.
 #[derive(Clone, Copy)]
 pub(crate) struct Output {
     data: *mut f32,
@@ -281,10 +280,10 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// In `data`, `[rows, width]`, the columns of head `head`.
+    /// The columns of head `head` in `data`, `[rows, width]`.
     ///
     /// # Safety
-    /// Nothing else may use these columns of the rows that are written, while they are.
+    /// Nothing else may access these columns of a row while it is written.
     pub unsafe fn of_head(data: *mut f32, width: usize, head: usize) -> Self {
         Self {
             data,
@@ -294,11 +293,14 @@ impl Output {
     }
 }
 
-/// Attend with `queries[rows]` to a packed `head`, and write the answers into the same rows of `out`. With `weights`,
-/// `[rows of queries, positions]`, the softmax is written there.
+/// Computes the attention of `queries[rows]` to a packed `head`, and writes the results to the same rows of `out`. The weights of the
+/// softmax are written to `weights`, `[rows of queries, positions]`, if given.
 ///
 /// # Safety
-/// `out` and `weights` have room for the rows. The panics of [`pack`] apply.
+/// `out` and `weights` must have room for the rows.
+///
+/// # Panics
+/// As [`pack`].
 pub(crate) unsafe fn attend(
     layout: Layout,
     head: &[u8],
@@ -311,7 +313,7 @@ pub(crate) unsafe fn attend(
     assert_eq!(head.len(), layout.size());
     assert!(rows.end <= queries.rows());
     SCRATCH.with_borrow_mut(|scratch| {
-        scratch.fit(layout);
+        scratch.resize(layout);
         for first in rows.clone().step_by(QUERIES) {
             let of = Queries {
                 layout,
@@ -320,7 +322,7 @@ pub(crate) unsafe fn attend(
                 first,
             };
             let count = QUERIES.min(rows.end - first);
-            // SAFETY: the CPU has what it takes, and all sizes have been checked.
+            // SAFETY: the CPU supports it, and all sizes have been checked.
             unsafe {
                 match count {
                     1 => of.scores::<1>(scratch),
@@ -348,12 +350,12 @@ struct Queries<'a> {
     layout: Layout,
     head: &'a [u8],
     queries: HeadRows<'a>,
-    /// The row of the first.
+    /// Row of the first query.
     first: usize,
 }
 
 impl Queries<'_> {
-    /// Scores of `N` queries, in units of log 2.
+    /// Computes the scores of `N` queries, in units of log 2.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     unsafe fn scores<const N: usize>(&self, scratch: &mut Scratch) {
         let Layout { positions, padded } = self.layout;
@@ -371,7 +373,7 @@ impl Queries<'_> {
         for block in (0..padded).step_by(2 * LANES) {
             let mut sums: [[__m512i; 2]; N] = zeros.map(|zero| [_mm512_set1_epi32(zero); 2]);
             for step in 0..STEPS {
-                // SAFETY: two blocks of keys, each of `STEPS` registers.
+                // SAFETY: there are two blocks of keys with `STEPS` registers each.
                 let [one, two] = [block, block + LANES].map(|block| unsafe {
                     _mm512_loadu_si512(keys.add(block * HEAD_DIM + step * LANES * STEP).cast())
                 });
@@ -407,7 +409,7 @@ impl Queries<'_> {
         }
     }
 
-    /// The softmax of `N` of the queries, from `done` on, and the values weighted with it.
+    /// Computes the softmax of `N` of the queries, from `done` on, and the values weighted by it.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     unsafe fn sum<const N: usize>(
         &self,
@@ -435,7 +437,7 @@ impl Queries<'_> {
         let mut highs = [[_mm512_setzero_si512(); REGISTERS]; N];
         let mut lows = [[_mm512_setzero_si512(); REGISTERS]; N];
         for step in 0..padded / STEP {
-            // SAFETY: within the values, and the weights of each query.
+            // SAFETY: within the values and the weights of each query.
             unsafe {
                 let value: [__m512i; REGISTERS] = std::array::from_fn(|part| {
                     _mm512_loadu_si512(values.add((step * REGISTERS + part) * 64).cast())
@@ -465,7 +467,7 @@ impl Queries<'_> {
                     _mm512_set1_ps(256.0),
                 );
                 let sum = _mm512_add_ps(high, _mm512_cvtepi32_ps(lows[index][part]));
-                // SAFETY: the caller's, and there is a scale for each dimension.
+                // SAFETY: guaranteed by the caller, and there is a scale for each dimension.
                 unsafe {
                     let scale = _mm512_loadu_ps(scales.add(part * LANES));
                     let scale = _mm512_div_ps(scale, _mm512_set1_ps(totals[index]));
@@ -477,7 +479,7 @@ impl Queries<'_> {
                 for position in 0..positions {
                     let place = (done + index) * padded + position;
                     let whole = u16::from_le_bytes([scratch.low[place], scratch.high[place]]);
-                    // SAFETY: the caller's.
+                    // SAFETY: guaranteed by the caller.
                     unsafe {
                         *weights.add(row * positions + position) = f32::from(whole) / totals[index];
                     }
@@ -487,17 +489,17 @@ impl Queries<'_> {
     }
 }
 
-/// `2^(score - largest)` as whole numbers up to [`MAX_WEIGHT`], in two halves; and their sum, which is no number if a score is none.
+/// Computes `2^(score - largest)` as integers up to [`MAX_WEIGHT`], in two halves, and returns their sum: NaN if a score is NaN.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn softmax(scores: &[f32], high: &mut [u8], low: &mut [u8]) -> f32 {
     let mut largest = _mm512_set1_ps(f32::NEG_INFINITY);
-    let mut none = 0;
+    let mut nan = 0;
     for scores in scores.chunks_exact(LANES) {
         let scores = load(scores, 0);
         largest = _mm512_max_ps(largest, scores);
-        none |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(scores, scores);
+        nan |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(scores, scores);
     }
-    if none != 0 {
+    if nan != 0 {
         return f32::NAN;
     }
     let largest = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
@@ -527,7 +529,7 @@ mod tests {
     use super::*;
     use crate::kernels::skipped;
 
-    /// Numbers between -1 and 1, `[rows, columns]`, plus a number for each column that is the same in all rows.
+    /// Random numbers between -1 and 1, `[rows, columns]`, plus an offset per column.
     fn random(rng: &mut StdRng, rows: usize, columns: usize, offset: f32) -> Vec<f32> {
         let offsets: Vec<f32> = (0..columns)
             .map(|_| offset * rng.random_range(-1.0..1.0))
@@ -537,7 +539,7 @@ mod tests {
             .collect()
     }
 
-    /// Attention by its definition, in f64: the answer to one query, and the weights.
+    /// Attention by definition, in f64: the result for one query, and the weights.
     fn expected(query: &[f32], keys: &[f32], values: &[f32]) -> (Vec<f64>, Vec<f64>) {
         let scores: Vec<f64> = keys
             .chunks(HEAD_DIM)
@@ -575,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_those_of_the_definition_for_every_number_of_queries_and_positions() {
+    fn attention_matches_its_definition_for_every_number_of_queries_and_positions() {
         if skipped() {
             return;
         }
@@ -597,7 +599,7 @@ mod tests {
 
             let mut found = vec![f32::NAN; rows * HEAD_DIM];
             let mut weights = vec![f32::NAN; rows * positions];
-            // SAFETY: both are as large as the queries and positions ask.
+            // SAFETY: both have the size that the queries and positions need.
             unsafe {
                 attend(
                     layout,
@@ -632,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_makes_no_number_of_the_answer() {
+    fn nan_in_the_input_gives_nan_in_the_result() {
         if skipped() {
             return;
         }
@@ -648,7 +650,7 @@ mod tests {
             let mut packed = vec![0; layout.size()];
             pack(layout, of(keys), of(values), &mut packed);
             let mut found = [0.0; 40 * HEAD_DIM];
-            // SAFETY: there is room for as many answers as queries.
+            // SAFETY: there is room for all results.
             unsafe {
                 let out = Output::of_head(found.as_mut_ptr(), HEAD_DIM, 0);
                 attend(layout, &packed, of(queries), 0..40, out, None);
@@ -658,11 +660,11 @@ mod tests {
     }
 
     #[test]
-    fn many_small_weights_are_not_lost_beside_a_large_one() {
+    fn many_small_weights_are_not_lost_next_to_a_large_one() {
         if skipped() {
             return;
         }
-        // The first position has e^7 times the weight of each of the others, which have more than half of it together.
+        // The first position has e^7 times the weight of each of the others, which together have more than half of it.
         let positions = 1500;
         let layout = Layout::new(positions);
         let query = [1.0; HEAD_DIM];
@@ -674,7 +676,7 @@ mod tests {
         let mut packed = vec![0; layout.size()];
         pack(layout, of(&keys), of(&values), &mut packed);
         let mut found = [f32::NAN; HEAD_DIM];
-        // SAFETY: there is room for the one answer.
+        // SAFETY: there is room for the one result.
         unsafe {
             let target = Output::of_head(found.as_mut_ptr(), HEAD_DIM, 0);
             attend(layout, &packed, of(&query), 0..1, target, None);

@@ -1,7 +1,7 @@
-//! Kernels of our own. Plain slices in and out; [`crate::session`] makes operators of them.
+//! Custom kernels, over plain slices; [`crate::session`] wraps them as operators.
 //!
-//! [`text`] is the decoder's attention to the text so far, on every CPU. The others are for what an int8 model spends its time on
-//! beside the products of its weights, which ONNX Runtime does in f32; they need AVX-512 and its products of bytes (VNNI).
+//! [`text`] is the decoder's attention to the text so far, on every CPU. The others are what an int8 model spends its time on apart
+//! from the products with its weights, which ONNX Runtime computes in f32; they need AVX-512 and its products of bytes (VNNI).
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod attention;
@@ -14,7 +14,7 @@ pub(crate) mod text;
 
 pub(crate) use target::{EPSILON, HEAD_DIM, ZERO_POINT, is_available};
 
-/// Bytes of the packed keys and values of a head.
+/// Returns the number of bytes of a head's packed keys and values.
 pub(crate) fn packed_size(positions: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
     {
@@ -26,7 +26,7 @@ pub(crate) fn packed_size(positions: usize) -> usize {
     }
 }
 
-/// Whether to skip a test of a kernel because this CPU cannot run it; prints that it does.
+/// Returns whether to skip a test of a kernel because this CPU cannot run it, and prints so.
 #[cfg(all(test, target_arch = "x86_64"))]
 fn skipped() -> bool {
     let skipped = !is_available();

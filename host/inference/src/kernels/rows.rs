@@ -1,15 +1,15 @@
-//! What an int8 encoder does with rows between its products of bytes: each kernel takes what one product gives and makes what the
-//! next one takes, so that a row is read and written once.
+//! The row operations of an int8 encoder between its products of bytes: each kernel takes the output of one product and produces the
+//! input of the next, so that a row is read and written once.
 //!
-//! A quantised row has a scale that takes its largest magnitude to 127, and bytes around [`ZERO_POINT`]. The scale of a row with
-//! numbers that are none, or infinite, makes none of all that is computed from it.
+//! A quantised row has a scale that maps its largest magnitude to 127, and bytes around [`ZERO_POINT`]. If a row contains NaN or
+//! infinity, everything computed with its scale is NaN.
 
 use std::arch::x86_64::*;
 
 use super::avx512::{LANES, exp2, larger, load, scale_of, store};
 use super::target::{EPSILON, ZERO_POINT, is_available};
 
-/// A row as the product of quantised rows gives it: `values * scale + bias` is what it stands for.
+/// A row of a product of quantised rows, which represents `values * scale + bias`.
 #[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {
     pub values: &'a [f32],
@@ -17,17 +17,17 @@ pub(crate) struct Product<'a> {
     pub bias: &'a [f32],
 }
 
-/// Quantise `row` into `bytes`; its scale.
+/// Quantises `row` into `bytes`, and returns its scale.
 ///
 /// # Panics
-/// As all here, if [`is_available`] is not the case, if sizes differ, or are not a multiple of 16.
+/// Like all functions here, if [`is_available`] is false, or if sizes differ or are not multiples of 16.
 pub(crate) fn quantise(row: &[f32], bytes: &mut [u8]) -> f32 {
     check(row.len(), &[bytes.len()]);
-    // SAFETY: the CPU has what it takes, and the sizes fit.
+    // SAFETY: the CPU supports it, and the sizes match.
     unsafe { quantise_by(row, bytes, scale_of_row(row)) }
 }
 
-/// Write `sum + product` into `new_sum`, and its layer normalisation, quantised, into `bytes`; the scale.
+/// Writes `sum + product` to `new_sum` and its quantised layer normalisation to `bytes`, and returns the scale.
 pub(crate) fn normalise(
     sum: &[f32],
     product: Product,
@@ -42,15 +42,15 @@ pub(crate) fn normalise(
     check(sum.len(), &others);
     check(sum.len(), &[bytes.len()]);
     scratch.resize(sum.len(), 0.0);
-    // SAFETY: the CPU has what it takes, and the sizes fit.
+    // SAFETY: the CPU supports it, and the sizes match.
     unsafe { normalise_row(sum, product, gamma, beta, new_sum, bytes, scratch) }
 }
 
-/// Quantise the Gaussian error linear unit of `product` into `bytes`; the scale.
+/// Quantises the Gaussian error linear unit of `product` into `bytes`, and returns the scale.
 pub(crate) fn gelu(product: Product, bytes: &mut [u8], scratch: &mut Vec<f32>) -> f32 {
     check(product.values.len(), &[product.bias.len(), bytes.len()]);
     scratch.resize(bytes.len(), 0.0);
-    // SAFETY: the CPU has what it takes, and the sizes fit.
+    // SAFETY: the CPU supports it, and the sizes match.
     unsafe { gelu_row(product, bytes, scratch) }
 }
 
@@ -76,7 +76,7 @@ fn quantise_by(row: &[f32], bytes: &mut [u8], scale: f32) -> f32 {
         let whole = _mm512_cvtps_epi32(_mm512_mul_ps(load(row, place), inverse));
         let whole = _mm512_cvtusepi32_epi8(_mm512_add_epi32(whole, zero));
         let bytes = &mut bytes[place..place + LANES];
-        // SAFETY: a byte for each number.
+        // SAFETY: there is a byte for each number.
         unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), whole) };
     }
     scale
@@ -137,8 +137,8 @@ fn gelu_row(product: Product, bytes: &mut [u8], scratch: &mut [f32]) -> f32 {
     quantise_by(scratch, bytes, scale_of(magnitudes))
 }
 
-/// The probability that a standard normal number is below x, within 8e-7: `(1 + erf(x / √2)) / 2`, by formula 7.1.26 of Abramowitz
-/// and Stegun, Handbook of Mathematical Functions.
+/// The standard normal distribution function, within 8e-7: `(1 + erf(x / √2)) / 2`, by formula 7.1.26 of Abramowitz and Stegun,
+/// Handbook of Mathematical Functions.
 #[target_feature(enable = "avx512f")]
 fn normal_distribution(x: __m512) -> __m512 {
     let one = _mm512_set1_ps(1.0);
@@ -172,7 +172,7 @@ mod tests {
         (0..size).map(|_| rng.random_range(-3.0..3.0)).collect()
     }
 
-    /// Whether the bytes with their scale stand for `expected`, as well as bytes can.
+    /// Asserts that the bytes with their scale represent `expected` as closely as possible.
     fn assert_close(bytes: &[u8], scale: f32, expected: &[f64]) {
         let largest = expected
             .iter()
@@ -200,13 +200,13 @@ mod tests {
             scale,
             &row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(),
         );
-        // All zeros have no largest magnitude.
+        // A row of zeros has no largest magnitude.
         quantise(&[0.0; 64], &mut bytes);
         assert_eq!(bytes, [ZERO_POINT as u8; 64]);
     }
 
     #[test]
-    fn what_is_no_number_makes_no_number_of_its_row() {
+    fn non_finite_numbers_make_the_scale_of_their_row_non_finite() {
         if skipped() {
             return;
         }
@@ -233,7 +233,7 @@ mod tests {
                         &mut scratch,
                     ),
                 ] {
-                    // Negative infinity has no activation.
+                    // The activation of negative infinity is zero.
                     let activated_away = bad == f32::NEG_INFINITY && scale > 0.0;
                     assert!(
                         !scale.is_finite() || activated_away,
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_is_normalised_by_its_definition() {
+    fn layer_normalisation_matches_its_definition() {
         if skipped() {
             return;
         }
@@ -299,7 +299,7 @@ mod tests {
             (9.0, 1.0),
         ] {
             let mut found = [0.0f32; LANES];
-            // SAFETY: the CPU has what it takes.
+            // SAFETY: the CPU supports it.
             unsafe { store(&mut found, 0, normal_distribution(_mm512_set1_ps(x))) };
             assert!(
                 (f64::from(found[0]) - expected).abs() < 1e-6,

@@ -1,18 +1,18 @@
-//! What the kernels are written for, and whether this CPU has it.
+//! What the kernels require, and whether this CPU provides it.
 
-/// The only size of a head that these have: that of every published Whisper.
+/// The only head dimension that the kernels support: that of every published Whisper model.
 pub(crate) const HEAD_DIM: usize = 64;
 
-/// Numbers of 32 bits that are computed side by side: those in a register of AVX-512.
+/// Number of 32-bit lanes in an AVX-512 register.
 pub(crate) const LANES: usize = 16;
 
-/// Of every Whisper's layer normalisation (PyTorch's default).
+/// Epsilon of layer normalisation in every Whisper model (PyTorch's default).
 pub(crate) const EPSILON: f32 = 1e-5;
 
-/// What stands for zero in unsigned bytes.
+/// The zero point of unsigned bytes.
 pub(crate) const ZERO_POINT: i32 = 128;
 
-/// Whether this CPU can run the kernels for bytes.
+/// Returns whether this CPU can run the kernels for bytes.
 pub(crate) fn is_available() -> bool {
     #[cfg(target_arch = "x86_64")]
     {

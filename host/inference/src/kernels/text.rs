@@ -1,9 +1,8 @@
-//! Self-attention of the decoder to the text so far, whose keys and values stay where they are from step to step.
+//! Self-attention of the decoder to the text so far, whose keys and values stay in place from step to step.
 //!
 //! Each token's keys and values are in a slot, and a row, which is a hypothesis of a beam search, is the list of its tokens' slots.
-//! Hypotheses that go on from the same text share its slots: to follow others is to copy a list, and a prompt is in memory, and
-//! read from there, once for all hypotheses of a window. ONNX Runtime's attention has all of it for every row, and writes all of it
-//! anew in each step.
+//! Hypotheses that continue the same text share its slots: selecting hypotheses only copies lists, and a prompt is stored and read
+//! once for all hypotheses of a window. ONNX Runtime's attention stores everything for every row, and copies all of it in each step.
 //!
 //! Everything is f32.
 
@@ -16,7 +15,7 @@ use super::target::LANES;
 pub(crate) struct TextCache {
     heads: usize,
     head_dim: usize,
-    /// Slots there is room for.
+    /// Number of slots there is room for.
     capacity: usize,
     /// `[heads, capacity, head_dim]` each.
     keys: Vec<f32>,
@@ -31,7 +30,7 @@ pub(crate) struct Tokens<'a> {
     /// The slots of each row's tokens in their order, those of this run last, `[rows, total]`.
     pub slots: &'a [i64],
     pub total: usize,
-    /// Of each row in this run.
+    /// Number of tokens of each row in this run.
     pub tokens: usize,
 }
 
@@ -44,7 +43,7 @@ pub(crate) struct Head<'a> {
 }
 
 impl TextCache {
-    /// Without any slots.
+    /// Creates a cache without slots.
     pub fn new(heads: usize, head_dim: usize) -> Self {
         Self {
             heads,
@@ -55,7 +54,7 @@ impl TextCache {
         }
     }
 
-    /// Make room for at least `slots`. What is in slots stays.
+    /// Makes room for at least `slots`, keeping their contents.
     pub fn reserve(&mut self, slots: usize) {
         if slots <= self.capacity {
             return;
@@ -74,7 +73,7 @@ impl TextCache {
         self.capacity = capacity;
     }
 
-    /// All heads, in their order.
+    /// Returns all heads, in order.
     pub fn heads(&mut self) -> impl Iterator<Item = Head<'_>> {
         let (head_dim, width) = (self.head_dim, self.heads * self.head_dim);
         let size = (self.capacity * head_dim).max(1);
@@ -91,12 +90,12 @@ impl TextCache {
 }
 
 impl Head<'_> {
-    /// Keep the keys and values of the tokens, and attend with each to the text up to itself. The answers are given to `answer`,
-    /// with the index of the token in `[rows * tokens]` and the columns of the width that this head has.
+    /// Stores the keys and values of the tokens, and computes the attention of each to the text up to itself. `output` is called with
+    /// the index of the token in `[rows * tokens]`, this head's columns of the width, and the result.
     ///
     /// # Panics
-    /// If there are more slots than have been reserved, or sizes do not fit together.
-    pub fn attend(&mut self, tokens: Tokens, mut answer: impl FnMut(usize, Range<usize>, &[f32])) {
+    /// If there are more slots than have been reserved, or sizes do not match.
+    pub fn attend(&mut self, tokens: Tokens, mut output: impl FnMut(usize, Range<usize>, &[f32])) {
         let head_dim = self.dimensions.len();
         let count = tokens.projected.len() / (3 * self.width);
         for token in 0..count {
@@ -117,11 +116,11 @@ impl Head<'_> {
                 values: self.values,
             };
             attend(query, text, &mut weights, &mut sum);
-            answer(token, self.dimensions.clone(), &sum);
+            output(token, self.dimensions.clone(), &sum);
         }
     }
 
-    /// The columns of this head in a token's query, key and value.
+    /// Returns this head's columns of a token's query, key and value.
     fn parts<'a>(&self, projected: &'a [f32], token: usize) -> [&'a [f32]; 3] {
         let projected = &projected[token * 3 * self.width..][..3 * self.width];
         std::array::from_fn(|part| &projected[part * self.width..][self.dimensions.clone()])
@@ -129,7 +128,7 @@ impl Head<'_> {
 }
 
 impl<'a> Tokens<'a> {
-    /// The slots of the text up to a token, and its own.
+    /// Returns the slots of the text up to and including a token.
     fn text(&self, token: usize) -> &'a [i64] {
         let (row, token) = (token / self.tokens, token % self.tokens);
         &self.slots[row * self.total..][..self.total - self.tokens + token + 1]
@@ -152,16 +151,16 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Attends with a query to a text, and writes the answer to its last argument. The one before has room for a weight for each slot, up
-/// to a multiple of [`LANES`].
+/// Computes the attention of a query to a text. The third argument has room for a weight per slot, rounded up to a multiple of
+/// [`LANES`]; the result is written to the last.
 type Attend = fn(&[f32], Text, &mut [f32], &mut [f32]);
 
-/// The fastest there is for this CPU and size of a head.
+/// Returns the fastest kernel for this CPU and head dimension.
 fn kernel(head_dim: usize) -> Attend {
     #[cfg(target_arch = "x86_64")]
     if head_dim == super::HEAD_DIM && is_x86_feature_detected!("avx512f") {
-        // SAFETY: the CPU has it.
-        return |query, text, weights, answer| unsafe { x86::attend(query, text, weights, answer) };
+        // SAFETY: the CPU supports it.
+        return |query, text, weights, out| unsafe { x86::attend(query, text, weights, out) };
     }
     let _ = head_dim;
     attend
@@ -268,7 +267,7 @@ mod tests {
 
     use super::*;
 
-    /// Attention by its definition, in f64.
+    /// Attention by definition, in f64.
     fn expected(query: &[f32], keys: &[&[f32]], values: &[&[f32]]) -> Vec<f64> {
         let product = |key: &[f32]| -> f64 {
             let products = query.iter().zip(key);
@@ -290,7 +289,7 @@ mod tests {
             .collect()
     }
 
-    /// A run of the decoder: what it is given, by `[row][token]`, and the answers of all heads.
+    /// Runs the attention on the inputs, by `[row][token]`, and returns the results of all heads.
     fn run(cache: &mut TextCache, projected: &[Vec<Vec<f32>>], slots: &[&[i64]]) -> Vec<Vec<f32>> {
         let (heads, tokens) = (cache.heads, projected[0].len());
         let width = heads * cache.head_dim;
@@ -313,8 +312,8 @@ mod tests {
     }
 
     #[test]
-    fn tokens_attend_to_their_own_text_whoever_shares_its_slots() {
-        // Heads of 64 have a kernel of their own on some CPUs; 20 is not a multiple of what is computed side by side.
+    fn tokens_attend_to_their_own_text_with_shared_slots() {
+        // Heads of 64 have a separate kernel on some CPUs; 20 is not a multiple of the number of lanes.
         for head_dim in [64, 20] {
             let mut rng = StdRng::seed_from_u64(0);
             let width = 2 * head_dim;
@@ -324,7 +323,7 @@ mod tests {
                     .collect()
             };
             let mut cache = TextCache::new(2, head_dim);
-            // A prompt of 70 tokens, which three hypotheses go on from, in slots that the cache has to grow for.
+            // A prompt of 70 tokens, which three hypotheses continue, in slots that the cache has to grow for.
             let prompt: Vec<_> = (0..70).map(|_| token()).collect();
             let slots: Vec<i64> = (0..70).collect();
             let first = run(&mut cache, std::slice::from_ref(&prompt), &[&slots]);
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_makes_no_number_of_the_answer() {
+    fn nan_in_the_input_gives_nan_in_the_result() {
         for part in 0..3 {
             let mut token = vec![1.0; 3 * 64];
             token[part * 64 + 5] = f32::NAN;

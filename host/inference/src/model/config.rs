@@ -1,4 +1,4 @@
-//! The dimensions that a model's files state, checked against one another.
+//! Model dimensions, read from the model's files and checked against each other.
 
 use std::path::Path;
 
@@ -6,21 +6,21 @@ use super::json::JsonFile;
 use crate::LoadError;
 use crate::weights::Checkpoint;
 
-/// What the audio components make, and every published Whisper takes.
+/// The rate that the audio components produce and every published Whisper model expects.
 const FRAMES_PER_SECOND: usize = 100;
 
-/// The width of a head in every Whisper.
+/// The head dimension of every Whisper model.
 const HEAD_DIM: usize = 64;
 
-/// Hypotheses of the beam search where a model's settings say nothing: faster-whisper's default.
+/// Beam size if the model's settings have none: faster-whisper's default.
 const BEAM_SIZE: usize = 5;
 
-/// The dimensions of a model. Those that the ONNX graphs state as well are compared when these are loaded.
+/// The dimensions of a model. Those that ONNX graphs state as well are compared when the graphs are loaded.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Dimensions {
     /// Mel bins per frame.
     pub n_mels: usize,
-    /// Sampling rate over hop length.
+    /// Sampling rate divided by hop length.
     pub frames_per_second: f64,
     /// Frames in one window.
     pub window: usize,
@@ -30,22 +30,22 @@ pub(crate) struct Dimensions {
     pub layers: usize,
     /// Decoder attention heads.
     pub heads: usize,
-    /// Width of one head.
+    /// Dimension of one head.
     pub head_dim: usize,
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
-    /// Most tokens of one window, prompt included.
+    /// Maximum number of tokens of one window, including the prompt.
     pub text_context: usize,
-    /// Hypotheses of the beam search that the model's own settings ask for, or the default.
+    /// Beam size from the model's settings, or the default.
     pub beam_size: usize,
-    /// Whether a window is given the text before it, if the request does not say: `condition_on_prev_tokens`, or true.
+    /// Whether windows are prompted with the text before them by default: `condition_on_prev_tokens`, or true.
     pub condition_on_previous_text: bool,
 }
 
 impl Dimensions {
-    /// Of a checkpoint: its tensors' shapes say most of it, and `config.json`, `preprocessor_config.json` and
-    /// `generation_config.json`, where they are there, must agree.
-    pub fn of_checkpoint(
+    /// Reads the dimensions of a checkpoint, mostly from the shapes of its tensors. `config.json`, `preprocessor_config.json` and
+    /// `generation_config.json`, if present, must agree.
+    pub fn from_checkpoint(
         folder: &Path,
         checkpoint: &Checkpoint,
         config: &JsonFile,
@@ -71,10 +71,10 @@ impl Dimensions {
                 checkpoint.decoder_positions.rows,
             ),
         ] {
-            if let Some(stated) = file.whole(field)?.filter(|&stated| stated != actual) {
+            if let Some(stated) = file.integer(field)?.filter(|&stated| stated != actual) {
                 return Err(file.error(
                     field,
-                    format!("is {stated}, but the weights have {actual}: they are incomplete, or of another model; take all files from the same one"),
+                    format!("is {stated}, but the weights have {actual}: they are incomplete, or of another model; take all files from the same model"),
                 ));
             }
         }
@@ -82,7 +82,7 @@ impl Dimensions {
             check_rate(&preprocessor)?;
         }
         let width = checkpoint.width();
-        let heads = match (checkpoint.heads, config.whole("decoder_attention_heads")?) {
+        let heads = match (checkpoint.heads, config.integer("decoder_attention_heads")?) {
             (Some(heads), _) | (None, Some(heads)) => heads,
             (None, None) => width / HEAD_DIM,
         };
@@ -108,8 +108,8 @@ impl Dimensions {
         })
     }
 
-    /// Of ONNX files: what `config.json`, `preprocessor_config.json` and `generation_config.json` say.
-    pub fn of_onnx(folder: &Path) -> Result<Self, LoadError> {
+    /// Reads the dimensions of ONNX files from `config.json`, `preprocessor_config.json` and `generation_config.json`.
+    pub fn from_onnx(folder: &Path) -> Result<Self, LoadError> {
         let config = JsonFile::open(folder, "config.json")?;
         let preprocessor = JsonFile::open(folder, "preprocessor_config.json")?;
         let generation = JsonFile::open(folder, "generation_config.json")?;
@@ -124,7 +124,7 @@ impl Dimensions {
         }
 
         check_rate(&preprocessor)?;
-        let window = match preprocessor.whole("nb_max_frames")? {
+        let window = match preprocessor.integer("nb_max_frames")? {
             Some(frames) => frames,
             None => preprocessor
                 .positive("chunk_length")?
@@ -163,34 +163,34 @@ impl Dimensions {
         })
     }
 
-    /// Seconds in one window.
+    /// Returns the length of a window in seconds.
     pub fn window_seconds(&self) -> f64 {
         self.window as f64 / self.frames_per_second
     }
 
-    /// Frames per time stamp step: the window over the encoder's positions.
+    /// Returns the number of frames per timestamp step: the window divided by the encoder's positions.
     pub fn frames_per_timestamp(&self) -> usize {
         self.window / self.positions
     }
 }
 
-/// The frames per second that `preprocessor_config.json` states, which must be those that audio components make.
+/// Checks that the frame rate in `preprocessor_config.json` is the one that the audio components produce.
 fn check_rate(preprocessor: &JsonFile) -> Result<(), LoadError> {
     let hop = preprocessor.positive("hop_length")?;
     let rate = preprocessor.positive("sampling_rate")?;
     if Some(rate) != hop.checked_mul(FRAMES_PER_SECOND) {
         return Err(preprocessor.error(
             "hop_length",
-            format!("is {hop} at a `sampling_rate` of {rate}, expected {FRAMES_PER_SECOND} frames per second, as in every Whisper"),
+            format!("is {hop} at a `sampling_rate` of {rate}, expected {FRAMES_PER_SECOND} frames per second, as in every Whisper model"),
         ));
     }
     Ok(())
 }
 
-/// Most tokens of a window: `max_length`, or as many as there are positions.
+/// Returns the maximum number of tokens of a window: `max_length`, at most the number of positions.
 fn text_context(generation: &JsonFile, positions: usize) -> Result<usize, LoadError> {
     let context = generation
-        .whole("max_length")?
+        .integer("max_length")?
         .unwrap_or(positions)
         .min(positions);
     if context < 16 {
@@ -202,16 +202,16 @@ fn text_context(generation: &JsonFile, positions: usize) -> Result<usize, LoadEr
     Ok(context)
 }
 
-/// `num_beams`, or the default.
+/// Returns `num_beams`, or the default.
 fn beam_size(generation: &JsonFile) -> Result<usize, LoadError> {
-    match generation.whole("num_beams")? {
+    match generation.integer("num_beams")? {
         Some(0) => Err(generation.error("num_beams", "is 0, expected at least 1")),
         Some(beams) => Ok(beams),
         None => Ok(BEAM_SIZE),
     }
 }
 
-/// `condition_on_prev_tokens`, as transformers has it, or true.
+/// Returns `condition_on_prev_tokens`, as transformers calls it, or true.
 fn condition_on_previous_text(generation: &JsonFile) -> Result<bool, LoadError> {
     Ok(generation.flag("condition_on_prev_tokens")?.unwrap_or(true))
 }

@@ -1,10 +1,10 @@
-//! What a model folder holds, and which of its ONNX files to load.
+//! The contents of a model folder, and which of its ONNX files to load.
 //!
-//! Weights come as faster-whisper's `model.bin`, as transformers' `model.safetensors`, or as ONNX graphs, looked for in this order.
-//! The layout of the last is that of the models published on Hugging Face: `encoder_model{suffix}.onnx` with either
-//! `decoder_model_merged{suffix}.onnx` or `decoder_model{suffix}.onnx` and `decoder_with_past_model{suffix}.onnx`, in
-//! the folder or in `onnx/`; the suffix names the precision. The merged decoder is preferred: it holds the decoder's
-//! weights once.
+//! Weights are looked for as faster-whisper's `model.bin`, transformers' `model.safetensors`, and ONNX graphs, in this order.
+//! ONNX graphs have the layout of the models published on Hugging Face: `encoder_model{suffix}.onnx` with either
+//! `decoder_model_merged{suffix}.onnx` or both `decoder_model{suffix}.onnx` and `decoder_with_past_model{suffix}.onnx`, in
+//! the folder or in `onnx/`; the suffix stands for the precision. The merged decoder is preferred: it has the decoder's weights
+//! only once.
 
 use std::path::{Path, PathBuf};
 
@@ -15,23 +15,23 @@ use super::tokens::Vocabulary;
 use crate::LoadError;
 use crate::weights::{Checkpoint, shards};
 
-/// A folder's model.
+/// The model of a folder.
 pub(crate) struct Contents {
     pub weights: Weights,
     pub dimensions: Dimensions,
     pub vocabulary: Vocabulary,
 }
 
-/// Where the weights of a model are.
+/// The weights of a model.
 pub(crate) enum Weights {
-    /// Tensors, of which graphs are built.
+    /// Tensors, from which graphs are built.
     Checkpoint(Box<Checkpoint>),
-    /// Graphs that hold their weights.
+    /// Graphs that contain their weights.
     Onnx(Folder),
 }
 
 impl Contents {
-    /// Read everything but the weights, which are mapped.
+    /// Reads everything except the weights, which are mapped.
     ///
     /// # Errors
     /// [`LoadError`] with the file and what to do.
@@ -39,19 +39,19 @@ impl Contents {
         if !path.is_dir() {
             return Err(LoadError::Folder {
                 folder: path.to_owned(),
-                what: "there is no such folder; name one that holds a Whisper model".into(),
+                what: "there is no such folder; name one that has a Whisper model".into(),
             });
         }
         let file = |name: &str| Some(path.join(name)).filter(|file| file.is_file());
         let folder = Folder {
             path: path.to_owned(),
         };
-        let wants_onnx = precision.is_of_onnx_only();
+        let wants_onnx = precision.is_onnx_only();
         if let Some(file) = file("model.bin").filter(|_| !wants_onnx) {
             let checkpoint = Checkpoint::ctranslate2(&file)?;
             let config = JsonFile::open(path, "config.json")?;
-            let dimensions = Dimensions::of_checkpoint(path, &checkpoint, &config)?;
-            let vocabulary = Vocabulary::of_ctranslate2(path, &dimensions, &config)?;
+            let dimensions = Dimensions::from_checkpoint(path, &checkpoint, &config)?;
+            let vocabulary = Vocabulary::from_ctranslate2(path, &dimensions, &config)?;
             return Ok(Self {
                 weights: Weights::Checkpoint(Box::new(checkpoint)),
                 dimensions,
@@ -70,8 +70,8 @@ impl Contents {
             let config = JsonFile::open(path, "config.json")?;
             config.check_type()?;
             let checkpoint = Checkpoint::transformers(files)?;
-            let dimensions = Dimensions::of_checkpoint(path, &checkpoint, &config)?;
-            let vocabulary = Vocabulary::of_transformers(path, &dimensions)?;
+            let dimensions = Dimensions::from_checkpoint(path, &checkpoint, &config)?;
+            let vocabulary = Vocabulary::from_transformers(path, &dimensions)?;
             return Ok(Self {
                 weights: Weights::Checkpoint(Box::new(checkpoint)),
                 dimensions,
@@ -81,8 +81,8 @@ impl Contents {
         if !folder.has_onnx() {
             return Err(folder.empty(precision));
         }
-        let dimensions = Dimensions::of_onnx(path)?;
-        let vocabulary = Vocabulary::of_onnx(path, &dimensions)?;
+        let dimensions = Dimensions::from_onnx(path)?;
+        let vocabulary = Vocabulary::from_onnx(path, &dimensions)?;
         Ok(Self {
             weights: Weights::Onnx(folder),
             dimensions,
@@ -107,14 +107,14 @@ pub(crate) struct OnnxFiles {
 /// The decoder's file or files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DecoderFiles {
-    /// One graph with a branch for the first step and one for the following.
+    /// One graph with a branch for the first step and one for the following steps.
     Merged(PathBuf),
-    /// A graph for the first step and one for the following.
+    /// A graph for the first step and one for the following steps.
     Split { first: PathBuf, next: PathBuf },
 }
 
 impl OnnxFiles {
-    /// All of them, the encoder's first.
+    /// Returns all paths, the encoder's first.
     pub fn paths(&self) -> Vec<&PathBuf> {
         match &self.decoder {
             DecoderFiles::Merged(decoder) => vec![&self.encoder, decoder],
@@ -124,7 +124,7 @@ impl OnnxFiles {
 }
 
 impl Folder {
-    /// Whether there is an encoder in any precision.
+    /// Returns whether there is an encoder in any precision.
     fn has_onnx(&self) -> bool {
         [self.path.clone(), self.path.join("onnx")]
             .iter()
@@ -134,18 +134,18 @@ impl Folder {
             .any(|name| name.starts_with("encoder_model") && name.ends_with(".onnx"))
     }
 
-    /// The error of a folder without weights.
+    /// Returns the error for a folder without weights.
     fn empty(&self, precision: Precision) -> LoadError {
-        let what = if precision.is_of_onnx_only() {
+        let what = if precision.is_onnx_only() {
             format!(
-                "has no ONNX files of precision {precision:?}, which only these come in; choose fp32, fp16 or int8, or add the files"
+                "has no ONNX files of precision {precision:?}, and other formats do not have it; choose fp32, fp16 or int8, or add the files"
             )
         } else if self.path.join("pytorch_model.bin").is_file() {
-            "has its weights in `pytorch_model.bin` only, which is not loaded; save the model with transformers once more, which \
+            "has its weights only in `pytorch_model.bin`, which cannot be loaded; save the model again with transformers, which \
              writes `model.safetensors`, or convert it with ct2-transformers-converter"
                 .into()
         } else {
-            "holds no model: neither `model.bin` (faster-whisper), nor `model.safetensors` (transformers), nor \
+            "has no model: neither `model.bin` (faster-whisper), nor `model.safetensors` (transformers), nor \
              `encoder_model*.onnx`; name the folder that has one of them, or download the model again"
                 .into()
         };
@@ -155,10 +155,10 @@ impl Folder {
         }
     }
 
-    /// The set of files to load for `precision`.
+    /// Returns the set of files to load for `precision`.
     ///
     /// # Errors
-    /// [`LoadError::Folder`] with the name of the first file that is missing.
+    /// [`LoadError::Folder`] with the name of the first missing file.
     pub fn files(&self, precision: Precision, cuda: bool) -> Result<OnnxFiles, LoadError> {
         let candidates = precision.candidates(cuda);
         for &precision in &candidates {
@@ -173,7 +173,7 @@ impl Folder {
         Err(self.incomplete(precision, &candidates))
     }
 
-    /// Name what is missing: of the set that was begun, or of the one that was asked for.
+    /// Returns an error that names the missing files: of an incomplete set, or of the one requested.
     fn incomplete(&self, asked: Precision, candidates: &[Precision]) -> LoadError {
         let mut suffix = candidates[0].suffixes()[0];
         let mut place = self.path.join("onnx");
@@ -191,14 +191,16 @@ impl Folder {
         let missing = if encoder.is_file() {
             format!(
                 "has `{}` but neither `decoder_model_merged{suffix}.onnx` nor both `decoder_model{suffix}.onnx` and \
-                 `decoder_with_past_model{suffix}.onnx` beside it",
+                 `decoder_with_past_model{suffix}.onnx` next to it",
                 encoder.display()
             )
         } else if asked == Precision::Auto {
-            "has no `encoder_model.onnx` or quantised form of it, neither itself nor in `onnx/`"
+            "has no `encoder_model.onnx` or quantised variant of it, neither in the folder itself nor in `onnx/`"
                 .into()
         } else {
-            format!("has no `encoder_model{suffix}.onnx`, neither itself nor in `onnx/`")
+            format!(
+                "has no `encoder_model{suffix}.onnx`, neither in the folder itself nor in `onnx/`"
+            )
         };
         LoadError::Folder {
             folder: self.path.clone(),
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_cpu_a_complete_int8_set_goes_before_fp32() {
+    fn on_the_cpu_a_complete_int8_set_is_preferred_to_fp32() {
         let (_dir, folder) = folder(&[
             "onnx/encoder_model.onnx",
             "onnx/decoder_model_merged.onnx",
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_set_is_passed_over() {
+    fn an_incomplete_set_is_skipped() {
         let (_dir, folder) = folder(&[
             "encoder_model_int8.onnx",
             "decoder_model_int8.onnx",
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_missing_decoder_is_named() {
+    fn a_missing_decoder_is_named() {
         let (_dir, folder) = folder(&["encoder_model_fp16.onnx"]);
         let text = folder
             .files(Precision::Auto, false)

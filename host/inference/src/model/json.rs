@@ -1,4 +1,4 @@
-//! One of the model's JSON files, read field by field so that an error can name the file and the field.
+//! A JSON file of the model, read field by field so that errors name the file and the field.
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 
 use crate::LoadError;
 
-/// A JSON file whose top level is an object.
+/// A JSON file that contains an object.
 pub(crate) struct JsonFile {
     path: PathBuf,
     fields: Map<String, Value>,
 }
 
 impl JsonFile {
-    /// Read `name` in `folder`, or take it for empty where it is not there.
+    /// Reads `name` in `folder`, or treats it as empty if it does not exist.
     pub fn optional(folder: &Path, name: &str) -> Result<Self, LoadError> {
         let path = folder.join(name);
         if path.is_file() {
@@ -25,12 +25,12 @@ impl JsonFile {
         })
     }
 
-    /// Whether there is such a field.
+    /// Returns whether the field is present.
     pub fn has(&self, field: &str) -> bool {
         self.get(field).is_some()
     }
 
-    /// Check that this `config.json` is a Whisper's.
+    /// Checks that this `config.json` is of a Whisper model.
     pub fn check_type(&self) -> Result<(), LoadError> {
         match self.get("model_type").and_then(Value::as_str) {
             Some("whisper") | None => Ok(()),
@@ -41,12 +41,12 @@ impl JsonFile {
         }
     }
 
-    /// Read `name` in `folder`.
+    /// Reads `name` in `folder`.
     pub fn open(folder: &Path, name: &str) -> Result<Self, LoadError> {
         let path = folder.join(name);
         let text = std::fs::read_to_string(&path).map_err(|error| LoadError::Folder {
             folder: folder.to_owned(),
-            what: format!("`{name}` cannot be read ({error}); it belongs to every Whisper model, copy it there from where the model comes from"),
+            what: format!("`{name}` cannot be read ({error}); every Whisper model has it: copy it there from the model's source"),
         })?;
         let fields = serde_json::from_str(&text).map_err(|error| LoadError::Field {
             file: path.clone(),
@@ -56,7 +56,7 @@ impl JsonFile {
         Ok(Self { path, fields })
     }
 
-    /// An error about `field` of this file.
+    /// Returns an error about `field` of this file.
     pub fn error(&self, field: &str, problem: impl Into<String>) -> LoadError {
         LoadError::Field {
             file: self.path.clone(),
@@ -65,22 +65,22 @@ impl JsonFile {
         }
     }
 
-    /// A field that is there and not null.
+    /// Returns a field that is present and not null.
     fn get(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).filter(|value| !value.is_null())
     }
 
-    /// A whole number above zero that must be there.
+    /// Returns a required positive integer.
     pub fn positive(&self, field: &str) -> Result<usize, LoadError> {
-        match self.whole(field)? {
+        match self.integer(field)? {
             Some(0) => Err(self.error(field, "is 0, expected a number above 0")),
             Some(number) => Ok(number),
             None => Err(self.error(field, "is missing, expected a number above 0")),
         }
     }
 
-    /// A whole number, if it is there.
-    pub fn whole(&self, field: &str) -> Result<Option<usize>, LoadError> {
+    /// Returns a non-negative integer, if present.
+    pub fn integer(&self, field: &str) -> Result<Option<usize>, LoadError> {
         self.get(field)
             .map(|value| {
                 value
@@ -93,7 +93,7 @@ impl JsonFile {
             .transpose()
     }
 
-    /// True or false, if it is there.
+    /// Returns a boolean, if present.
     pub fn flag(&self, field: &str) -> Result<Option<bool>, LoadError> {
         self.get(field)
             .map(|value| {
@@ -104,7 +104,7 @@ impl JsonFile {
             .transpose()
     }
 
-    /// A token id, if it is there.
+    /// Returns a token id, if present.
     pub fn token(&self, field: &str) -> Result<Option<u32>, LoadError> {
         self.get(field)
             .map(|value| {
@@ -114,7 +114,7 @@ impl JsonFile {
             .transpose()
     }
 
-    /// A list of token ids; empty if it is not there.
+    /// Returns a list of token ids; empty if absent.
     pub fn tokens(&self, field: &str) -> Result<Vec<u32>, LoadError> {
         let Some(value) = self.get(field) else {
             return Ok(Vec::new());
@@ -125,7 +125,7 @@ impl JsonFile {
             .ok_or_else(|| self.error(field, "expected a list of token ids"))
     }
 
-    /// An object from names to token ids; empty if it is not there.
+    /// Returns a map from names to token ids; empty if absent.
     pub fn token_map(&self, field: &str) -> Result<Vec<(String, u32)>, LoadError> {
         let Some(value) = self.get(field) else {
             return Ok(Vec::new());

@@ -1,6 +1,6 @@
-//! What a model folder says about its model: which files to load, the sizes of things, and the vocabulary.
+//! Reads a model folder: the files to load, the model's dimensions, and its vocabulary.
 //!
-//! Nothing here runs the model; nothing elsewhere reads the folder's JSON files.
+//! Nothing here runs the model, and nothing else reads the folder's JSON files.
 
 mod config;
 mod folder;

@@ -1,17 +1,17 @@
-//! What a model computes with.
+//! The precision of a model.
 
-/// The precision of a model's weights, and so which files are loaded.
+/// The precision of a model's weights, which also selects the files to load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// On the CPU int8, on CUDA fp16. Of ONNX files what there is a complete set of: on the CPU int8, else fp32; on CUDA fp16, else
-    /// fp32; else any.
+    /// int8 on the CPU, fp16 on CUDA. Of ONNX files, the first complete set: on the CPU int8, then fp32; on CUDA fp16, then fp32;
+    /// then any other.
     #[default]
     Auto,
     /// 32 bits. ONNX files have no suffix.
     Fp32,
     /// 16 bits. ONNX files have the suffix `_fp16`.
     Fp16,
-    /// 8 bits, and integer products. ONNX files have the suffix `_quantized` or `_int8`.
+    /// 8 bits, with integer products. ONNX files have the suffix `_quantized` or `_int8`.
     Int8,
     /// ONNX files with the suffix `_uint8`.
     Uint8,
@@ -37,14 +37,14 @@ impl Precision {
         }
     }
 
-    /// Whether only ONNX files come in it.
-    pub(super) fn is_of_onnx_only(self) -> bool {
+    /// Returns whether only ONNX files have this precision.
+    pub(super) fn is_onnx_only(self) -> bool {
         use Precision::*;
         matches!(self, Uint8 | Q4 | Q4f16 | Bnb4)
     }
 
-    /// What a checkpoint is computed with where this is asked for.
-    pub(crate) fn of_checkpoint(self, cuda: bool) -> Precision {
+    /// Returns the precision of a checkpoint's computation if this one is requested.
+    pub(crate) fn for_checkpoint(self, cuda: bool) -> Precision {
         match self {
             Precision::Auto if cuda => Precision::Fp16,
             Precision::Auto => Precision::Int8,
@@ -52,13 +52,13 @@ impl Precision {
         }
     }
 
-    /// Whether a window's text from ONNX files is the same whatever other windows are in its batch. Integer files quantise the
-    /// activations of a whole batch with one scale, so there each window would depend on its neighbours.
+    /// Returns whether, with ONNX files, a window's text does not depend on the other windows of its batch. Integer files quantise the
+    /// activations of a whole batch with one scale, so with them it would.
     pub(crate) fn batches(self) -> bool {
         !matches!(self, Precision::Int8 | Precision::Uint8)
     }
 
-    /// What to try, in order.
+    /// Returns the precisions to try, in order.
     pub(super) fn candidates(self, cuda: bool) -> Vec<Precision> {
         use Precision::*;
         match (self, cuda) {

@@ -1,4 +1,4 @@
-//! The tokenizer of a model: `tokenizer.json`, or one made from the vocabulary.
+//! The tokenizer of a model: `tokenizer.json`, or one built from the vocabulary.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::LoadError;
 /// The last token of the text vocabulary; special tokens follow it.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// Read the tokenizer of the model in `folder`.
+/// Reads the tokenizer of the model in `folder`.
 ///
 /// # Errors
 /// [`LoadError`] with the file and what to do.
@@ -21,7 +21,7 @@ pub(super) fn open(folder: &Path) -> Result<Tokenizer, LoadError> {
     let failed = |name: &str, problem: String| LoadError::Folder {
         folder: folder.to_owned(),
         what: format!(
-            "`{name}` cannot be loaded ({problem}); copy it there from where the model comes from"
+            "`{name}` cannot be loaded ({problem}); copy it there from the model's source"
         ),
     };
     let path = folder.join("tokenizer.json");
@@ -44,7 +44,7 @@ pub(super) fn open(folder: &Path) -> Result<Tokenizer, LoadError> {
                 .collect(),
             _ => parse(&text).map_err(|problem| failed(name, problem))?,
         };
-        // transformers keeps the special tokens beside the vocabulary.
+        // transformers keeps the special tokens in a separate file.
         let added = folder.join("added_tokens.json");
         if name == "vocab.json" && added.is_file() {
             let name = "added_tokens.json";
@@ -56,13 +56,13 @@ pub(super) fn open(folder: &Path) -> Result<Tokenizer, LoadError> {
     }
     Err(LoadError::Folder {
         folder: folder.to_owned(),
-        what: "has neither `tokenizer.json` nor `vocabulary.json`, `vocabulary.txt` or `vocab.json`; copy one there from where the \
-               model comes from"
+        what: "has neither `tokenizer.json` nor `vocabulary.json`, `vocabulary.txt` or `vocab.json`; copy one there from the \
+               model's source"
             .into(),
     })
 }
 
-/// A list of tokens, or an object from tokens to ids.
+/// Parses a list of tokens, or an object from tokens to ids.
 fn parse(text: &str) -> Result<Vec<(String, u32)>, String> {
     let tokens = match serde_json::from_str(text) {
         Ok(Value::Array(tokens)) => tokens
@@ -80,11 +80,13 @@ fn parse(text: &str) -> Result<Vec<(String, u32)>, String> {
     tokens.ok_or_else(|| "expected a list of tokens, or an object from tokens to ids".into())
 }
 
-/// A byte-level BPE tokenizer. Which pairs are merged follows from the vocabulary, since it is in the order of the merges.
+/// Builds a byte-level BPE tokenizer. The merges follow from the vocabulary, which is in the order of the merges.
 fn from_vocabulary(tokens: Vec<(String, u32)>) -> Result<Tokenizer, String> {
     let ids: HashMap<String, u32> = tokens.iter().cloned().collect();
     let Some(&end) = ids.get(END_OF_TEXT) else {
-        return Err(format!("it has no `{END_OF_TEXT}`: it is not a Whisper's"));
+        return Err(format!(
+            "it has no `{END_OF_TEXT}`: it is not of a Whisper model"
+        ));
     };
     let mut merges: Vec<(u32, (String, String))> = tokens
         .iter()
@@ -115,7 +117,8 @@ fn from_vocabulary(tokens: Vec<(String, u32)>) -> Result<Tokenizer, String> {
     Ok(tokenizer)
 }
 
-/// The two tokens that make `token`: what is left of it after all merges of a lower rank. None for a single character.
+/// Returns the two tokens that are merged into `token`: what is left of it after all merges of lower rank. None for a single
+/// character.
 fn merge(token: &str, rank: u32, ids: &HashMap<String, u32>) -> Option<(String, String)> {
     let mut parts: Vec<String> = token.chars().map(String::from).collect();
     while parts.len() > 2 {

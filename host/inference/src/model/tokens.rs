@@ -1,4 +1,4 @@
-//! The vocabulary: which token ids mean something to the decoding, and text from and to the rest.
+//! The vocabulary: the special tokens used in decoding, and the conversion between text and tokens.
 
 use std::path::Path;
 
@@ -10,54 +10,54 @@ use super::tokenizer;
 use crate::options::Task;
 use crate::{Error, LoadError};
 
-/// With so many tokens a Whisper is multilingual (`is_multilingual` in `model.py` of the reference).
+/// A Whisper model with at least this many tokens is multilingual (`is_multilingual` in `model.py` of the reference).
 const MULTILINGUAL_VOCABULARY: usize = 51_865;
 
-/// The fields that list tokens which are never sampled, and those which are not sampled first.
+/// The fields that list tokens that are never sampled, and tokens that are not sampled first.
 const SUPPRESS: [&str; 2] = ["suppress_tokens", "begin_suppress_tokens"];
-const SUPPRESS_OF_CTRANSLATE2: [&str; 2] = ["suppress_ids", "suppress_ids_begin"];
+const SUPPRESS_CTRANSLATE2: [&str; 2] = ["suppress_ids", "suppress_ids_begin"];
 
-/// The first time stamp is at most 1.00 s (`max_initial_timestamp` of the reference), in steps of 0.02 s.
+/// The first timestamp is at most 1.00 s (`max_initial_timestamp` of the reference), in steps of 0.02 s.
 const MAX_INITIAL_TIMESTAMP: u32 = 50;
 
-/// Letters of the longest language code; the names of tasks are longer.
-const LONGEST_CODE: usize = 3;
+/// Length of the longest language code; task names are longer.
+const MAX_CODE_LENGTH: usize = 3;
 
-/// A model's tokens. Ids from `timestamp_begin` on are time stamps, one step each.
+/// A model's tokens. Ids from `timestamp_begin` on are timestamps, one per step.
 pub(crate) struct Vocabulary {
     tokenizer: Tokenizer,
     /// End of the window's text.
     pub eot: u32,
     /// Start of the transcript.
     pub sot: u32,
-    /// Start of the text that precedes the window, if the model knows such.
+    /// Start of the text that precedes the window, if the model has a token for it.
     pub sot_prev: Option<u32>,
-    /// No speech in the window, if the model has a token for it.
+    /// Marks a window without speech, if the model has a token for it.
     pub no_speech: Option<u32>,
-    /// No time stamps are wanted.
+    /// Marks a transcript without timestamps.
     pub no_timestamps: u32,
-    /// The time stamp 0.00.
+    /// The timestamp 0.00.
     pub timestamp_begin: u32,
-    /// Language codes with their tokens; none for a model of one language without such tokens.
+    /// Language codes with their tokens; empty for a monolingual model without language tokens.
     pub languages: Vec<(String, u32)>,
     tasks: Vec<(String, u32)>,
     /// Never sampled.
     pub suppress: Vec<u32>,
     /// Never sampled first.
     pub begin_suppress: Vec<u32>,
-    /// The first time stamp is at most this many steps after 0.00.
+    /// The first timestamp is at most this many steps after 0.00.
     pub max_initial_timestamp: Option<u32>,
 }
 
 impl Vocabulary {
-    /// Of ONNX files: what `generation_config.json` says of the tokens.
-    pub fn of_onnx(folder: &Path, dimensions: &Dimensions) -> Result<Self, LoadError> {
+    /// Reads the vocabulary of ONNX files from `generation_config.json`.
+    pub fn from_onnx(folder: &Path, dimensions: &Dimensions) -> Result<Self, LoadError> {
         let generation = JsonFile::open(folder, "generation_config.json")?;
         Self::read(folder, dimensions, &generation, SUPPRESS)
     }
 
-    /// Of transformers' model: what `generation_config.json` says, or `config.json`, which says it in older ones.
-    pub fn of_transformers(folder: &Path, dimensions: &Dimensions) -> Result<Self, LoadError> {
+    /// Reads the vocabulary of a transformers model from `generation_config.json`, or from `config.json` in older models.
+    pub fn from_transformers(folder: &Path, dimensions: &Dimensions) -> Result<Self, LoadError> {
         let generation = JsonFile::optional(folder, "generation_config.json")?;
         let vocabulary = if generation.has("decoder_start_token_id") {
             Self::read(folder, dimensions, &generation, SUPPRESS)?
@@ -69,13 +69,13 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
-    /// Of faster-whisper's model: `config.json` says what is suppressed, and the tokens' names the rest.
-    pub fn of_ctranslate2(
+    /// Reads the vocabulary of a faster-whisper model: suppressed tokens from `config.json`, the rest from the tokens' names.
+    pub fn from_ctranslate2(
         folder: &Path,
         dimensions: &Dimensions,
         config: &JsonFile,
     ) -> Result<Self, LoadError> {
-        let vocabulary = Self::read(folder, dimensions, config, SUPPRESS_OF_CTRANSLATE2)?;
+        let vocabulary = Self::read(folder, dimensions, config, SUPPRESS_CTRANSLATE2)?;
         vocabulary.check_size(folder, dimensions)?;
         Ok(vocabulary)
     }
@@ -132,8 +132,8 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
-    /// Check that the tokenizer belongs to the weights: the time stamps are the last tokens of every Whisper, but for those that
-    /// somebody added and for rows that round the number up.
+    /// Checks that the tokenizer belongs to the weights: in every Whisper model the timestamps are the last tokens, apart from added
+    /// tokens and padding rows.
     fn check_size(&self, folder: &Path, dimensions: &Dimensions) -> Result<(), LoadError> {
         let stamps_end = self.timestamp_begin as usize + dimensions.positions + 1;
         let known = stamps_end.max(self.tokenizer.get_vocab_size(true));
@@ -144,8 +144,8 @@ impl Vocabulary {
         Err(LoadError::Folder {
             folder: folder.to_owned(),
             what: format!(
-                "the tokenizer has {known} tokens with its time stamps, but the weights have {}: it belongs to another model; copy \
-                 the tokenizer's files there from where the weights come from",
+                "the tokenizer has {known} tokens with its timestamps, but the weights have {}: it belongs to another model; copy \
+                 the tokenizer's files there from the source of the weights",
                 dimensions.vocabulary
             ),
         })
@@ -181,7 +181,7 @@ impl Vocabulary {
             return Err(generation.error(
                 "no_timestamps_token_id",
                 format!(
-                    "is {}, the last token, but the time stamps follow it",
+                    "is {}, the last token, but the timestamps follow it",
                     self.no_timestamps
                 ),
             ));
@@ -190,7 +190,7 @@ impl Vocabulary {
             return Err(generation.error(
                 "eos_token_id",
                 format!(
-                    "is {}, expected an id below the time stamps, which begin at {}",
+                    "is {}, expected an id below the timestamps, which begin at {}",
                     self.eot, self.timestamp_begin
                 ),
             ));
@@ -198,7 +198,7 @@ impl Vocabulary {
         if !self.languages.is_empty() && self.task(Task::Transcribe).is_none() {
             return Err(generation.error(
                 "task_to_id",
-                "has no `transcribe`, although `lang_to_id` is there",
+                "has no `transcribe`, although there is a `lang_to_id`",
             ));
         }
         Ok(())
@@ -211,12 +211,12 @@ impl Vocabulary {
             .map(|(_, id)| *id)
     }
 
-    /// Whether the model can translate: it knows the task and more than one language.
+    /// Returns whether the model can translate: it has a token for the task and more than one language.
     pub fn translates(&self) -> bool {
         self.languages.len() > 1 && self.task(Task::Translate).is_some()
     }
 
-    /// The token of a language code.
+    /// Returns the token of a language code.
     pub fn language(&self, code: &str) -> Option<u32> {
         self.languages
             .iter()
@@ -224,8 +224,8 @@ impl Vocabulary {
             .map(|(_, id)| *id)
     }
 
-    /// The tokens from the start of the transcript to the first time stamp. `language` is left out where the model has no
-    /// language tokens.
+    /// Returns the tokens from the start of the transcript to the first timestamp. `language` is `None` if the model has no language
+    /// tokens.
     pub fn start_sequence(&self, language: Option<u32>, task: Task) -> Vec<u32> {
         let mut tokens = vec![self.sot];
         if let Some(language) = language {
@@ -235,7 +235,7 @@ impl Vocabulary {
         tokens
     }
 
-    /// The tokens of a text, without special ones. What looks like a special token is dropped.
+    /// Encodes a text without special tokens. Special tokens in the text are dropped.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         let encoding = self.tokenizer.encode(text, false).map_err(|error| {
             Error::InvalidOption(format!("the prompt cannot be tokenized: {error}"))
@@ -248,18 +248,18 @@ impl Vocabulary {
             .collect())
     }
 
-    /// The text of `tokens`, without the special ones among them.
+    /// Decodes `tokens` to text, without the special tokens.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, Error> {
         let text: Vec<u32> = tokens.iter().copied().filter(|&id| id < self.eot).collect();
         self.tokenizer
             .decode(&text, false)
-            .map_err(|error| Error::Internal(format!("tokens cannot be made text: {error}")))
+            .map_err(|error| Error::Internal(format!("the tokens cannot be decoded: {error}")))
     }
 }
 
-/// Language codes with their tokens, in the order of the tokens. None for a model that knows English alone. Where the settings have
-/// no list, as with faster-whisper's models and many that were made from others, they are the tokens that follow the start of the
-/// transcript, up to the tasks.
+/// Returns the language codes with their tokens, in the order of the tokens; empty for an English-only model. If the settings have no
+/// list, as for faster-whisper's models and many fine-tuned or converted ones, the languages are the tokens between the start of the
+/// transcript and the tasks.
 fn languages(
     generation: &JsonFile,
     tokenizer: &Tokenizer,
@@ -285,12 +285,12 @@ fn languages(
     if languages.is_empty() && is_multilingual {
         languages = (sot.saturating_add(1)..)
             .map_while(|id| Some((code(&tokenizer.id_to_token(id)?)?, id)))
-            .take_while(|(code, _)| code.len() <= LONGEST_CODE)
+            .take_while(|(code, _)| code.len() <= MAX_CODE_LENGTH)
             .collect();
         if languages.is_empty() {
             return Err(generation.error(
                 "lang_to_id",
-                "is missing, and the tokenizer has no tokens of languages, but the model is multilingual; take \
+                "is missing, and the tokenizer has no language tokens, but the model is multilingual; take \
                  generation_config.json from the model that this one was made from",
             ));
         }

@@ -1,10 +1,10 @@
-//! Everything about a model but its sessions.
+//! Everything about a model except its sessions.
 
 use super::config::Dimensions;
 use super::info::Model;
 use super::tokens::Vocabulary;
 
-/// What the engine, its thread and its transcriptions know of the model.
+/// The model data shared by the engine, its thread and its transcriptions.
 pub(crate) struct Whisper {
     pub info: Model,
     pub dimensions: Dimensions,

@@ -1,4 +1,4 @@
-//! What the scheduler's thread shares with those who hand windows to it.
+//! State shared by the scheduler's thread and the transcriptions.
 
 use super::pace::Pace;
 use super::queue::Queue;
@@ -6,7 +6,7 @@ use super::window::Window;
 use crate::Error;
 use crate::metrics::Metrics;
 
-/// The queue of one model.
+/// The scheduler of one model.
 pub(crate) struct Scheduler {
     pub(super) queue: Queue<Window>,
     pub(super) pace: Pace,
@@ -30,12 +30,12 @@ impl Scheduler {
         self.queue.push(window).map_err(|_| closed())
     }
 
-    /// Seconds until the windows that wait now are decoded, if they take as long as the last ones.
+    /// Returns the estimated seconds until the waiting windows are decoded, if they take as long as the last ones.
     pub fn backlog(&self) -> f64 {
         self.pace.seconds() * self.queue.len() as f64
     }
 
-    /// Ends the thread after the batch under way. Windows that wait are answered with an error.
+    /// Ends the thread after the current batch. Waiting windows fail with an error.
     pub fn close(&self) {
         for window in self.queue.close() {
             window.answer(Err(closed()));

@@ -1,8 +1,8 @@
-//! From many transcriptions to one model: windows queue up, one thread decodes them in batches, and each answer goes
-//! back the moment its row ends.
+//! Schedules the windows of many transcriptions on one model: windows are queued, one thread decodes them in batches, and each result
+//! is returned as soon as its row is finished.
 //!
-//! A transcription has at most one window here, because where the next one begins is known only when the one before is
-//! decoded. With first come, first served this is fair: a long recording waits its turn anew after every window.
+//! A transcription has at most one window here, because where the next one begins is known only when the previous one is decoded.
+//! So first come, first served is fair: a long recording queues again after every window.
 
 mod handle;
 mod pace;

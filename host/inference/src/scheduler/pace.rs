@@ -1,4 +1,4 @@
-//! How long a window takes.
+//! Measures how long a window takes.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Weight of the last batch in the mean.
 const WEIGHT: f64 = 0.2;
 
-/// Seconds of a window in the last batches: an exponentially weighted mean, 0 before the first. Written by one thread.
+/// Seconds per window: an exponentially weighted mean over the last batches, 0 before the first. Written by one thread.
 #[derive(Default)]
 pub(super) struct Pace(AtomicU64);
 

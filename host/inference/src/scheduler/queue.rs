@@ -1,4 +1,4 @@
-//! The queue of windows: first come, first served, in batches of windows that fit together.
+//! The queue of windows: first come, first served, in batches of compatible windows.
 //!
 //! Its length is bounded by the number of transcriptions in progress, each of which has at most one window in it.
 
@@ -7,15 +7,15 @@ use std::collections::VecDeque;
 use metrics::Gauge;
 use parking_lot::{Condvar, Mutex};
 
-/// What the queue must know of an entry.
+/// An entry of the queue.
 pub(crate) trait Entry {
-    /// Whether anybody still waits for it.
+    /// Returns whether its result is still wanted.
     fn is_wanted(&self) -> bool;
 
-    /// Whether both can be in one batch.
+    /// Returns whether both can be in one batch.
     fn fits_with(&self, other: &Self) -> bool;
 
-    /// How many rows of a batch it may take.
+    /// Returns the maximum number of rows it takes in a batch.
     fn rows(&self) -> usize;
 }
 
@@ -31,7 +31,7 @@ struct State<E> {
 }
 
 impl<E: Entry> Queue<E> {
-    /// `waiting`: gauge of the entries in it.
+    /// `waiting` is the gauge of queued entries.
     pub fn new(waiting: Gauge) -> Self {
         Self {
             waiting,
@@ -43,7 +43,7 @@ impl<E: Entry> Queue<E> {
         }
     }
 
-    /// Add at the end. Gives the entry back when the queue is closed.
+    /// Appends an entry, or returns it if the queue is closed.
     pub fn push(&self, entry: E) -> Result<(), E> {
         let mut state = self.state.lock();
         if state.closed {
@@ -55,8 +55,8 @@ impl<E: Entry> Queue<E> {
         Ok(())
     }
 
-    /// Wait for the first entry that is wanted, and take it with later ones that fit with it, of up to `limit` rows in all.
-    /// None once the queue is closed.
+    /// Waits for the first wanted entry, and takes it with later ones that can be in its batch, up to `limit` rows in total.
+    /// Returns `None` once the queue is closed.
     pub fn take(&self, limit: usize) -> Option<Vec<E>> {
         let mut state = self.state.lock();
         loop {
@@ -84,7 +84,7 @@ impl<E: Entry> Queue<E> {
         }
     }
 
-    /// Entries that wait and are wanted.
+    /// Returns the number of entries that are waiting and wanted.
     pub fn len(&self) -> usize {
         let state = self.state.lock();
         state
@@ -94,7 +94,7 @@ impl<E: Entry> Queue<E> {
             .count()
     }
 
-    /// Take no more entries, and give back those that wait.
+    /// Closes the queue, and returns the waiting entries.
     pub fn close(&self) -> Vec<E> {
         let mut state = self.state.lock();
         state.closed = true;
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_fit_are_batched_and_the_others_keep_their_order() {
+    fn compatible_entries_are_batched_and_the_others_keep_their_order() {
         let queue = queue(&[
             (1, 4, true),
             (2, 9, true),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_has_no_more_rows_than_the_limit_unless_one_entry_has() {
+    fn a_batch_has_at_most_the_limit_of_rows_unless_one_entry_has_more() {
         let queue = Queue::new(Gauge::noop());
         for (id, rows) in [(1, 5), (2, 5), (3, 3), (4, 9), (5, 1)] {
             queue.push(item(id, 4, true, rows)).unwrap();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_nobody_wants_are_dropped() {
+    fn unwanted_entries_are_dropped() {
         let queue = queue(&[(1, 4, false), (2, 4, true), (3, 4, false)]);
         assert_eq!(queue.len(), 1);
         assert_eq!(ids(queue.take(8)), [2]);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_gives_its_entries_back_and_takes_no_more() {
+    fn a_closed_queue_returns_its_entries_and_accepts_no_more() {
         let queue = queue(&[(1, 4, true)]);
         assert_eq!(queue.close().len(), 1);
         assert!(queue.take(8).is_none());

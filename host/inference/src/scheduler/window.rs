@@ -1,4 +1,4 @@
-//! A window on its way through the scheduler.
+//! A window in the scheduler.
 
 use std::sync::{Arc, Weak};
 
@@ -12,48 +12,48 @@ use crate::{Error, Options};
 pub(crate) struct Window {
     /// `[frames, n_mels]`, log10 mel power.
     pub frames: Vec<f32>,
-    /// Tokens of the text before the window, after the token that announces them; empty for none.
+    /// Tokens of the text before the window, without the token that marks their start; may be empty.
     pub preceding: Vec<u32>,
-    /// Token of the language; none where it is to be detected or the model has no such tokens.
+    /// Token of the language; `None` if it is to be detected or the model has no language tokens.
     pub language: Option<u32>,
     /// Whether the language is to be detected first.
     pub detect: bool,
-    /// How many windows the transcription had before this one: the seed of its sampling.
+    /// Index of the window in its transcription: part of the seed of its sampling.
     pub index: u64,
     pub options: Arc<Options>,
-    /// Where the answer goes. When nobody waits there any more, the window is dropped.
+    /// Receives the result. The window is dropped if the recipient is gone.
     pub reply: Weak<dyn Recipient>,
-    /// From when it is cut until it is answered.
+    /// Span from cutting the window to its result.
     pub span: Span,
-    /// Tokens before the window's text; windows are batched with those that have as many.
+    /// Number of tokens before the window's text; only windows with equal numbers are batched.
     pub prompt_length: usize,
 }
 
-/// Waits for windows to be decoded.
+/// Receives decoded windows.
 pub(crate) trait Recipient: Send + Sync {
-    /// Takes the answer, on the scheduler's thread.
+    /// Takes the result, on the scheduler's thread.
     fn complete(&self, result: Result<Decoded, Error>);
 }
 
-/// What came of a window.
+/// The result of a window.
 pub(crate) struct Decoded {
     /// The language in use, if it was detected in this window.
     pub language: Option<String>,
-    /// None for a window without speech.
+    /// `None` for a window without speech.
     pub attempt: Option<Attempt>,
-    /// Whether the text is doubtful at every temperature.
+    /// Whether the text failed at every temperature.
     pub failed: bool,
 }
 
 impl Window {
-    /// Tell whoever waits for it that the model failed. The reason is for the log.
+    /// Reports to the recipient that the model failed. The reason is only in the log.
     pub fn fail(self) {
         self.answer(Err(Error::Internal(
             "the model failed; the host's log has the reason".into(),
         )));
     }
 
-    /// Hand the answer to whoever waits for it.
+    /// Passes the result to the recipient.
     pub fn answer(self, result: Result<Decoded, Error>) {
         if let Some(recipient) = self.reply.upgrade() {
             recipient.complete(result);

@@ -1,4 +1,4 @@
-//! The thread that owns the sessions: takes a batch, encodes it, decodes it, and tries failed rows again.
+//! The thread that owns the sessions: takes a batch, encodes it, decodes it, and retries failed rows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,26 +17,27 @@ use crate::error::panic_text;
 use crate::model::Whisper;
 use crate::session::{Sessions, States};
 
-/// A window of fewer seconds, not a recording's first, whose text is unlikely at every temperature holds no word: it is the
-/// breath or the noise after the last one.
+/// A window shorter than this many seconds, except a recording's first, whose text fails at every temperature, has no words: it
+/// is breath or noise after the last one.
 const SHORT: f64 = 1.0;
 
 /// The scheduler's thread.
 pub(crate) struct Worker {
     scheduler: Arc<Scheduler>,
     model: Arc<Whisper>,
-    /// Most rows of a batch; 1 where windows are decoded one by one.
+    /// Maximum number of rows in a batch; 1 if windows are decoded one by one.
     max_batch: usize,
     sessions: Sessions,
     rules: Rules,
 }
 
-/// A window of the batch, until it is answered.
+/// A window of the batch.
 struct Slot {
+    /// `None` once its result has been sent.
     window: Option<Window>,
     /// The language detected in this window, as its index in the vocabulary's list.
     detected: Option<usize>,
-    /// The best of the attempts so far, all failed.
+    /// The best attempt so far; all have failed.
     best: Option<Attempt>,
 }
 
@@ -65,7 +66,7 @@ impl Worker {
         }
     }
 
-    /// Decode batches until the queue is closed.
+    /// Decodes batches until the queue is closed.
     pub fn run(mut self) {
         let scheduler = Arc::clone(&self.scheduler);
         while let Some(windows) = scheduler.queue.take(self.max_batch) {
@@ -77,9 +78,9 @@ impl Worker {
                     best: None,
                 })
                 .collect();
-            // Before its answers, so that whoever has one finds its batch counted.
+            // Before the results are sent, so that a caller that has one sees its batch counted.
             scheduler.metrics.batches.increment(1);
-            // The slots outlive a panic, so that those concerned get an answer and the thread goes on.
+            // The slots survive a panic, so that their windows fail with an error and the thread continues.
             let begun = Instant::now();
             let result = catch_unwind(AssertUnwindSafe(|| self.batch(&mut slots)));
             scheduler.pace.add(slots.len(), begun.elapsed());
@@ -130,10 +131,11 @@ impl Worker {
         Ok(states)
     }
 
-    /// Detect the language of the windows that ask for it, before anything else is done with the batch.
+    /// Detects the language of the windows that need it, before the batch is decoded.
     fn detect(&mut self, slots: &mut [Slot], states: &mut States) -> Result<(), Error> {
-        let asks = |slot: &Slot| slot.window.as_ref().is_some_and(|window| window.detect);
-        if !slots.iter().any(asks) {
+        let needs_detection =
+            |slot: &Slot| slot.window.as_ref().is_some_and(|window| window.detect);
+        if !slots.iter().any(needs_detection) {
             return Ok(());
         }
         let vocabulary = &self.model.vocabulary;
@@ -147,7 +149,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Decode the pending windows once, each at the temperature of this round, and answer those that are done.
+    /// Decodes the pending windows once, each at its temperature of this round, and sends the results of those that are done.
     fn attempt(
         &mut self,
         slots: &mut [Slot],
@@ -205,26 +207,26 @@ impl Worker {
             sot,
             temperature: window.options.temperatures[round],
             beam_size: window.options.beam_size as usize,
-            // The same recording with the same options gives the same text.
+            // Deterministic: the same recording with the same options gives the same text.
             seed: window.index << 8 | round as u64,
         }
     }
 }
 
-/// A run works for several windows: it follows from each, and is a child of none.
+/// Links a span to the windows of its batch: it follows from each, and is a child of none.
 fn follow(span: &Span, slots: &[Slot]) {
     for window in slots.iter().filter_map(|slot| slot.window.as_ref()) {
         span.follows_from(&window.span);
     }
 }
 
-/// One round of decoding: judges its rows as they end, and answers those that are done.
+/// One round of decoding: checks rows as they finish, and sends the results of those that are done.
 struct Round<'a> {
     scheduler: &'a Scheduler,
     model: &'a Whisper,
     slots: &'a mut [Slot],
     pending: &'a [usize],
-    /// Which of the temperatures it decodes at.
+    /// Index of its temperature.
     number: usize,
 }
 
@@ -233,7 +235,7 @@ impl Listener for Round<'_> {
         self.slots[self.pending[row]].is_wanted()
     }
 
-    fn ended(&mut self, row: usize, result: Result<Attempt, Error>) {
+    fn finished(&mut self, row: usize, result: Result<Attempt, Error>) {
         let slot = &mut self.slots[self.pending[row]];
         let Some(window) = slot.window.take() else {
             return;
@@ -262,7 +264,7 @@ impl Listener for Round<'_> {
         let attempt = if fallback::is_silence(&attempt, options) {
             None
         } else if failed && seconds < SHORT && window.index > 0 {
-            tracing::debug!(seconds, "a short rest of a recording gives no likely text");
+            tracing::debug!(seconds, "no likely text in the short rest of a recording");
             None
         } else {
             Some(attempt)

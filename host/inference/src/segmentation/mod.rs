@@ -1,7 +1,7 @@
-//! Cuts a recording into the windows that are decoded: by the frames alone, before any of them is.
+//! Cuts a recording into windows, from the frames alone, before they are decoded.
 //!
-//! A window that more audio follows ends at the quietest pause of its later half, so that no word is cut in two. A window without
-//! anything that could be speech is skipped.
+//! A window followed by more audio ends at the quietest pause of its later half, so that no word is cut in two. A window that cannot
+//! contain speech is skipped.
 
 mod pause;
 mod silence;
@@ -11,10 +11,10 @@ use self::silence::is_silent;
 use crate::features::loudest;
 use crate::model::Dimensions;
 
-/// Seconds of quiet that a window is cut in: about the shortest pause between sentences.
+/// Length in seconds of the pause at which a window is cut: about the shortest pause between sentences.
 const PAUSE: f64 = 0.3;
 
-/// Seconds that no word is shorter than. A click is, and the rest of a recording that the last window has left.
+/// Minimum length of a word in seconds. A click is shorter, or the rest of a recording after its last window.
 const SHORTEST: f64 = 0.1;
 
 /// Cuts one recording.
@@ -26,19 +26,19 @@ pub(crate) struct Segmenter {
     pause: usize,
     /// Frames of the shortest window that is decoded.
     shortest: usize,
-    /// The loudest value of the windows so far.
+    /// The loudest mel value of the windows so far.
     loudest: f32,
 }
 
-/// What comes next in a recording. Each has its length in frames.
+/// The next chunk of a recording, with its length in frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stretch {
+pub(crate) enum Chunk {
     /// A window to decode.
     Speech(usize),
-    /// Nothing that could be speech.
+    /// No speech possible.
     Silence(usize),
     /// Too short for a word.
-    Rest(usize),
+    TooShort(usize),
 }
 
 impl Segmenter {
@@ -53,9 +53,9 @@ impl Segmenter {
         }
     }
 
-    /// What the frames, `[frames, n_mels]`, begin with; none while more frames are needed, or after the last.
-    /// `finished`: no more frames follow these.
-    pub fn next(&mut self, frames: &[f32], finished: bool) -> Option<Stretch> {
+    /// Returns the chunk at the start of the frames, `[frames, n_mels]`; `None` while more frames are needed, or after the last.
+    /// `finished` says that no more frames follow.
+    pub fn next(&mut self, frames: &[f32], finished: bool) -> Option<Chunk> {
         let available = frames.len() / self.n_mels;
         let length = if available > self.window {
             cut(
@@ -71,11 +71,11 @@ impl Segmenter {
         let level = loudest(&frames[..length * self.n_mels]);
         self.loudest = self.loudest.max(level);
         Some(if is_silent(level, self.loudest) {
-            Stretch::Silence(length)
+            Chunk::Silence(length)
         } else if length < self.shortest {
-            Stretch::Rest(length)
+            Chunk::TooShort(length)
         } else {
-            Stretch::Speech(length)
+            Chunk::Speech(length)
         })
     }
 }

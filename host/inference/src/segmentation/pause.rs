@@ -1,10 +1,10 @@
-//! Where speech pauses.
+//! Finds pauses in speech.
 
-/// How far below its window's mean power a pause is, in powers of ten (6 dB). Steady noises, hum, chords and music have no
-/// stretch more than 4.2 dB below; speech in noise 10 dB below it pauses at 10.6 dB or more.
+/// How far below its window's mean power a pause must be, in powers of ten (6 dB). Steady noise, hum, chords and music never fall
+/// more than 4.2 dB below it; speech with noise 10 dB below it falls 10.6 dB or more in pauses.
 const PAUSE_DEPTH: f32 = 0.6;
 
-/// The log10 of each frame's power over all mel bins.
+/// Returns the log10 of each frame's power over all mel bins.
 fn levels(frames: &[f32], n_mels: usize) -> Vec<f32> {
     frames
         .chunks_exact(n_mels)
@@ -18,15 +18,15 @@ fn levels(frames: &[f32], n_mels: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Where to cut a window that is followed by more audio: the middle of the quietest `pause` frames in its later half, of
-/// equal ones the last; or its end, where there is no pause that is [`PAUSE_DEPTH`] below the window's mean power, and so no
-/// frame at which a cut is known to go through no word.
+/// Returns where to cut a window that is followed by more audio: the middle of the quietest `pause` frames in its later half, the
+/// last of equally quiet ones. If they are not [`PAUSE_DEPTH`] below the window's mean power, any cut could be within a word, and
+/// the window is cut at its end.
 pub(super) fn cut(frames: &[f32], n_mels: usize, pause: usize) -> usize {
     let levels = levels(frames, n_mels);
     let first = levels.len() / 2;
     let (quietest, index) = levels[first..]
         .windows(pause)
-        .map(|stretch| stretch.iter().sum::<f32>() / pause as f32)
+        .map(|frames| frames.iter().sum::<f32>() / pause as f32)
         .enumerate()
         .fold((f32::INFINITY, 0), |best, (index, level)| {
             if level <= best.0 {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_whose_quietest_stretch_is_hardly_quieter_than_the_rest_is_not_cut() {
+    fn a_window_without_a_clear_pause_is_not_cut() {
         let mut levels = vec![0.0; 100];
         levels[60..70].fill(-0.4);
         assert_eq!(cut(&levels, 1, 10), 100);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_in_the_earlier_half_is_no_place_to_cut() {
+    fn a_window_is_not_cut_in_its_earlier_half() {
         let mut levels = vec![0.0; 100];
         levels[10..30].fill(-9.0);
         assert_eq!(cut(&levels, 1, 10), 100);

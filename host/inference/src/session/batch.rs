@@ -1,4 +1,4 @@
-//! What passes between the encoder and the decoder, and from step to step.
+//! Data passed from the encoder to the decoder, and from step to step.
 
 use half::f16;
 use ort::value::DynValue;
@@ -6,30 +6,30 @@ use ort::value::DynValue;
 use super::slots::Slots;
 use crate::Error;
 
-/// What the encoder makes of a batch, where the decoder will read it: its states, `[batch, positions, width]`, or the keys and
-/// values that every layer of the decoder makes of them, `[batch, heads, positions, head_dim]` each, or packed.
+/// The encoder's output for a batch, in the memory from which the decoder reads it: states, `[batch, positions, width]`, or the keys
+/// and values that every decoder layer derives from them, `[batch, heads, positions, head_dim]` each, or packed.
 pub(crate) struct States {
     pub(in crate::session) values: Vec<DynValue>,
     /// The window of each row of the tensors, in ascending order.
     pub(in crate::session) windows: Vec<usize>,
 }
 
-/// What the decoder keeps of one batch from step to step.
+/// The decoder's state for one batch from step to step.
 pub(crate) struct Cache<'a> {
     pub(in crate::session) states: &'a mut States,
-    /// A row of states for each of the cache's, where a graph needs them so and rows have been selected.
+    /// A row of states for each row of the cache, if the graph needs it and rows have been selected.
     pub(in crate::session) selected: Option<DynValue>,
     /// The window of each row.
     pub(in crate::session) windows: Vec<usize>,
-    /// Keys and values, `[rows, heads, tokens, head_dim]` each, where they go in and out of the graph.
+    /// Keys and values, `[rows, heads, tokens, head_dim]` each, if they are inputs and outputs of the graph.
     pub(in crate::session) tensors: Vec<DynValue>,
-    /// Where they are, if the graph keeps them.
+    /// Their slots, if the graph keeps them.
     pub(in crate::session) slots: Slots,
-    /// Reads of windows that were not needed any more, since the last compaction.
+    /// Reads of windows that were no longer needed, since the last compaction.
     pub(in crate::session) idle: usize,
 }
 
-/// Logits of one step, of every row at some positions, in host memory.
+/// Logits of one step, for every row at some positions, in host memory.
 pub(crate) struct Logits {
     pub(in crate::session) value: DynValue,
     pub(in crate::session) positions: Vec<usize>,
@@ -43,12 +43,12 @@ impl States {
         }
     }
 
-    /// How many windows there are.
+    /// Returns the number of windows.
     pub fn batch(&self) -> usize {
         self.windows.len()
     }
 
-    /// Leave out all but these windows. `take` gives rows of a tensor.
+    /// Removes all but these windows. `take` returns rows of a tensor.
     pub(in crate::session) fn retain(
         &mut self,
         windows: &[usize],
@@ -59,11 +59,11 @@ impl States {
             .collect();
         if rows.len() != windows.len() {
             return Err(Error::Internal(
-                "states of a window are not there any more".into(),
+                "the states of a window have been removed".into(),
             ));
         }
         if rows.len() < self.windows.len() {
-            // One by one: they are large, and so only one is in memory twice at a time.
+            // One by one, so that only one of these large tensors is in memory twice at a time.
             for value in &mut self.values {
                 *value = take(value, &rows)?;
             }
@@ -74,12 +74,12 @@ impl States {
 }
 
 impl Logits {
-    /// `value` is `[rows * positions, vocabulary]`, whatever dimensions these are.
+    /// `value` is `[rows * positions, vocabulary]`, possibly with the first dimension split.
     pub(in crate::session) fn new(value: DynValue, positions: Vec<usize>) -> Self {
         Self { value, positions }
     }
 
-    /// Copy the logits of `row` at `position` into `out`, as f32.
+    /// Copies the logits of `row` at `position` to `out`, as f32.
     pub fn read(&self, row: usize, position: usize, out: &mut Vec<f32>) -> Result<(), Error> {
         out.clear();
         if let Ok((shape, data)) = self.value.try_extract_tensor::<f32>() {

@@ -1,4 +1,4 @@
-//! One ONNX session with the tensors that are bound to it.
+//! One ONNX session with its bound tensors.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use ort::value::{DynValue, Outlet, ValueType};
 use super::settings::failed;
 use crate::LoadError;
 
-/// One ONNX session and the binding of its inputs and outputs, made once and used for every run.
+/// One ONNX session and the binding of its inputs and outputs, created once and used for every run.
 pub(in crate::session) struct Session {
     pub(in crate::session) session: ort::session::Session,
     pub(in crate::session) binding: IoBinding,
     pub(in crate::session) file: PathBuf,
-    /// Files that its weights lie in. Declared last, so that they are unmapped after the session has ended.
+    /// Mapped files with its weights. Declared last, so that they are unmapped after the session is dropped.
     pub(in crate::session) _maps: Vec<Arc<Mmap>>,
 }
 
@@ -56,7 +56,7 @@ impl Session {
         }
     }
 
-    /// The outlet, or an error that the file lacks it.
+    /// Returns the outlet, or an error that the file lacks it.
     pub(in crate::session) fn require<'a>(
         &self,
         outlet: Option<&'a Outlet>,
@@ -72,7 +72,7 @@ impl Session {
         })
     }
 
-    /// Check the fixed dimensions of `outlet` against `expected`; none means any.
+    /// Checks the fixed dimensions of `outlet` against `expected`; `None` means any.
     pub(in crate::session) fn check_shape(
         &self,
         outlet: &Outlet,
@@ -101,12 +101,12 @@ impl Session {
         ))
     }
 
-    /// Run with the inputs bound, and the named outputs bound to the memory given. Values come in the order asked.
+    /// Runs with the bound inputs, and the named outputs in the given memory. Returns the outputs in the order of `outputs`.
     pub(in crate::session) fn run(
         &mut self,
         outputs: &[(&str, &MemoryInfo)],
     ) -> ort::Result<Vec<DynValue>> {
-        // A bound output keeps the tensor of the run before, whose shape no longer fits, so outputs are bound anew.
+        // A bound output keeps the tensor of the previous run, whose shape no longer fits, so outputs are bound again.
         self.binding.clear_outputs();
         for (name, memory) in outputs {
             self.binding.bind_output_to_device(*name, memory)?;
@@ -117,14 +117,14 @@ impl Session {
         outputs
             .iter()
             .map(|(name, _)| {
-                values
-                    .remove(name)
-                    .ok_or_else(|| ort::Error::new(format!("the graph gave no output `{name}`")))
+                values.remove(name).ok_or_else(|| {
+                    ort::Error::new(format!("the graph returned no output `{name}`"))
+                })
             })
             .collect()
     }
 
-    /// Run with inputs and outputs as they are bound, outputs into tensors of the caller's.
+    /// Runs with the bound inputs and outputs; the outputs are tensors of the caller.
     pub(in crate::session) fn run_bound(&mut self) -> ort::Result<()> {
         self.session.run_binding(&self.binding)?;
         Ok(())

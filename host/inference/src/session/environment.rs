@@ -1,4 +1,4 @@
-//! ONNX Runtime's library and its environment, of which a process has one.
+//! ONNX Runtime's library and its environment, one per process.
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use crate::LoadError;
 
-/// ONNX Runtime's environment and the library it came from. It allows one per process, so it is kept for every engine.
+/// ONNX Runtime's environment and the library it was loaded from. There can be only one per process, which all engines share.
 static ENVIRONMENT: Mutex<Option<(Environment, PathBuf)>> = Mutex::new(None);
 
-/// Loads the library, or takes the one that was loaded first. `prepare` is called once, before the process has a session.
+/// Loads the library, or returns the environment of the one already loaded. `prepare` is called once, before any session exists.
 pub(super) fn environment(
     library: &Path,
     prepare: impl FnOnce(&Environment) -> ort::Result<()>,
@@ -23,7 +23,7 @@ pub(super) fn environment(
     if !library.is_file() {
         return Err(failed("there is no such file".into()));
     }
-    // A bare file name would be looked for in the system's folders instead.
+    // A bare file name would be searched for in the system's folders instead.
     let library = &std::path::absolute(library).map_err(|error| failed(error.to_string()))?;
     let mut loaded = ENVIRONMENT.lock();
     if let Some((environment, from)) = &*loaded {
@@ -31,7 +31,7 @@ pub(super) fn environment(
             tracing::warn!(
                 asked = %library.display(),
                 loaded = %from.display(),
-                "a process loads one ONNX Runtime; the first one stays"
+                "a process can load only one ONNX Runtime; using the first one"
             );
         }
         return Ok(environment.clone());
@@ -51,12 +51,12 @@ pub(super) fn environment(
     Ok(environment)
 }
 
-/// The oldest ONNX Runtime 1 that has the operators of the graphs built here.
-const OLDEST: u32 = 31;
+/// The minor version of the oldest ONNX Runtime 1 that has the operators of the graphs built here.
+const MIN_MINOR: u32 = 31;
 
-/// The version that a library says it is. `ort` asks for less.
+/// Returns the version that a library reports. `ort` itself requires less.
 fn version(library: &Path) -> Result<String, libloading::Error> {
-    // SAFETY: loading it runs its initialisers, which are to be run in any case; the types are those of its C interface.
+    // SAFETY: loading it runs its initialisers, which will be run in any case; the types are those of its C interface.
     unsafe {
         let library = libloading::Library::new(library)?;
         let base: libloading::Symbol<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase> =
@@ -68,7 +68,7 @@ fn version(library: &Path) -> Result<String, libloading::Error> {
 
 fn is_new_enough(version: &str) -> bool {
     let mut numbers = version.split('.').map(str::parse);
-    matches!((numbers.next(), numbers.next()), (Some(Ok(1u32)), Some(Ok(minor))) if minor >= OLDEST)
+    matches!((numbers.next(), numbers.next()), (Some(Ok(1u32)), Some(Ok(minor))) if minor >= MIN_MINOR)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::features::normalise;
 use crate::model::Dimensions;
 
-/// Makes the encoder's input.
+/// Builds the encoder's input.
 pub(in crate::session) struct Frames {
     n_mels: usize,
     window: usize,
@@ -21,20 +21,20 @@ impl Frames {
         }
     }
 
-    /// `[batch, n_mels, window]`, f32 or f16.
+    /// Returns the input, `[batch, n_mels, window]`, f32 or f16.
     pub(in crate::session) fn tensor(
         &self,
         windows: &[&[f32]],
         element: TensorElementType,
     ) -> Result<DynValue, Error> {
         match element {
-            TensorElementType::Float16 => self.of(windows, f16::ZERO, f16::from_f32),
-            _ => self.of(windows, 0f32, |x| x),
+            TensorElementType::Float16 => self.typed(windows, f16::ZERO, f16::from_f32),
+            _ => self.typed(windows, 0f32, |x| x),
         }
     }
 
-    /// Normalised straight into place.
-    fn of<T>(
+    /// Normalises the windows directly into the tensor.
+    fn typed<T>(
         &self,
         windows: &[&[f32]],
         zero: T,

@@ -1,4 +1,4 @@
-//! Loading a model's files into sessions, on the device asked for.
+//! Loads a model's files into sessions on the requested device.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ use crate::LoadError;
 use crate::config::{Config, Device};
 use crate::model::{Contents, DecoderFiles, Dimensions, OnnxFiles, Precision, Weights};
 
-/// Sessions and how they came to be.
+/// Sessions, and how they were loaded.
 pub(crate) struct Loaded {
     pub sessions: Sessions,
     pub precision: Precision,
-    /// Whether a window's tokens are the same whatever else is in its batch.
+    /// Whether a window's tokens do not depend on the rest of its batch.
     pub batches: bool,
     /// Names of the files in use.
     pub files: Vec<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Loaded {
     pub device: &'static str,
 }
 
-/// Load the library of `config`, then the model.
+/// Loads the library of `config`, then the model.
 pub(crate) fn load(config: &Config, contents: &Contents) -> Result<Loaded, LoadError> {
     let environment = environment(&config.library, built::register_operators)?;
     let load = |cuda| {
@@ -62,7 +62,7 @@ fn load_on(settings: &Settings, config: &Config, contents: &Contents) -> Result<
     let device = if settings.cuda { "cuda" } else { "cpu" };
     match &contents.weights {
         Weights::Checkpoint(checkpoint) => {
-            let precision = config.precision.of_checkpoint(settings.cuda);
+            let precision = config.precision.for_checkpoint(settings.cuda);
             let cache = config.cache.as_deref();
             let (encoder, decoder) =
                 built::load(settings, checkpoint, dimensions, precision, cache, &[])?;

@@ -1,8 +1,8 @@
 //! The model's ONNX sessions: frames to encoder states, tokens and states to logits.
 //!
-//! Two kinds of graphs: [`built`] here from a checkpoint's weights, and [`onnx`] files as they are published. Only this module
-//! and its children name ONNX Runtime types, others hold what they give without looking inside. On CUDA the encoder's states and
-//! the key-value cache stay in device memory.
+//! There are two kinds of graphs: [`built`] here from a checkpoint's weights, and published [`onnx`] files. Only this module and its
+//! children use ONNX Runtime types; to others, its types are opaque. On CUDA, the encoder's states and the key-value cache stay in
+//! device memory.
 
 mod batch;
 mod bound;

@@ -1,6 +1,6 @@
-//! Rows of tensors, in another order, left out or repeated: what a beam search does to the caches after each step.
+//! Reorders, removes and repeats rows of tensors, as a beam search does with the caches after each step.
 //!
-//! ONNX Runtime's `Gather` does it, in a graph with a node for each tensor, so that what is in a device's memory stays there.
+//! This is done by ONNX Runtime's `Gather`, in a graph with a node for each tensor, so that tensors in device memory stay there.
 
 use ort::editor::{self, Node, ONNX_DOMAIN, Opset};
 use ort::memory::MemoryInfo;
@@ -13,17 +13,17 @@ use super::settings::Settings;
 
 const ROWS: &str = "rows";
 
-/// Of `Gather`; every ONNX Runtime that loads has it.
+/// Opset of `Gather`, which every supported ONNX Runtime has.
 const OPSET: u32 = 17;
 
-/// Takes rows of several tensors at once.
+/// Selects rows of several tensors at once.
 pub(super) struct Rows {
     session: Session,
     memory: MemoryInfo<'static>,
 }
 
 impl Rows {
-    /// For `count` tensors of one type and number of dimensions, which are in `memory`.
+    /// For `count` tensors with the same type and number of dimensions in `memory`.
     pub fn new(
         settings: &Settings,
         memory: MemoryInfo<'static>,
@@ -37,7 +37,7 @@ impl Rows {
         })
     }
 
-    /// The `rows` of each of `tensors`, in that order; as many tensors as it was made for.
+    /// Returns the `rows` of each of `tensors`, in that order. There must be as many tensors as in [`Rows::new`].
     pub fn take(&mut self, tensors: &[&DynValue], rows: &[usize]) -> ort::Result<Vec<DynValue>> {
         let session = &mut self.session;
         let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();

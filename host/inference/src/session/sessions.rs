@@ -1,4 +1,4 @@
-//! The sessions of a model, whichever kind of graphs it has.
+//! The sessions of a model, for either kind of graphs.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ pub(crate) enum Decoder {
 }
 
 impl Encoder {
-    /// Encode windows, each `[frames, n_mels]` log10 mel power with at most a window's frames. Says how long it took.
+    /// Encodes windows, each `[frames, n_mels]` log10 mel power with at most a window's frames. Also returns the time taken.
     pub fn encode(&mut self, windows: &[&[f32]]) -> Result<(States, Duration), Error> {
         let begun = Instant::now();
         let states = match self {
@@ -37,8 +37,8 @@ impl Encoder {
 }
 
 impl Decoder {
-    /// The first step: `tokens` is `[batch, length]`, the same length for every window. Gives logits at the `wanted` positions of each
-    /// row, in ascending order.
+    /// Runs the first step: `tokens` is `[batch, length]`, with the same length for every window. Returns logits at the `wanted`
+    /// positions of each row, which are in ascending order.
     pub fn first<'a>(
         &mut self,
         tokens: Vec<i64>,
@@ -51,7 +51,7 @@ impl Decoder {
         }
     }
 
-    /// Go on with these rows of the step before, in this order; a row may be taken several times, or not at all.
+    /// Continues with these rows of the previous step, in this order; rows may be repeated or left out.
     pub fn select(&mut self, cache: &mut Cache, rows: &[usize]) -> Result<(), Error> {
         match self {
             Decoder::Built(decoder) => decoder.select(cache, rows),
@@ -59,7 +59,7 @@ impl Decoder {
         }
     }
 
-    /// Keep the states of these windows alone, in ascending order. From then on they are counted from 0.
+    /// Keeps only the states of these windows, in ascending order, and renumbers them from 0.
     pub fn keep(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
         match self {
             Decoder::Built(decoder) => decoder.retain(states, windows),
@@ -69,15 +69,15 @@ impl Decoder {
         Ok(())
     }
 
-    /// Leave out the states of windows that are not among the `needed` ones, where that makes the following steps faster.
+    /// Removes the states of windows that are not `needed`, if that makes the following steps faster.
     pub fn compact(&mut self, cache: &mut Cache, needed: &[usize]) -> Result<(), Error> {
         match self {
             Decoder::Built(decoder) => decoder.compact(cache, needed),
-            Decoder::Onnx(_) => Ok(()), // a row has states of its own
+            Decoder::Onnx(_) => Ok(()), // each row has its own states
         }
     }
 
-    /// A following step: one token per row. Logits for one position.
+    /// Runs a following step: one token per row. Returns logits for one position.
     pub fn next(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
         match self {
             Decoder::Built(decoder) => decoder.next(tokens, cache),
@@ -85,7 +85,7 @@ impl Decoder {
         }
     }
 
-    /// Let go of the tensors of a batch that has ended.
+    /// Releases the tensors of a finished batch.
     pub fn release(&mut self) {
         match self {
             Decoder::Built(decoder) => decoder.release(),

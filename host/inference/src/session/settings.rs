@@ -1,4 +1,4 @@
-//! Settings of sessions.
+//! Session settings.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use ort::session::builder::SessionBuilder;
 
 use crate::LoadError;
 
-/// What all sessions of a model have in common.
+/// Settings shared by all sessions of a model.
 pub(super) struct Settings {
     environment: Environment,
     pub threads: usize,
@@ -25,9 +25,9 @@ impl Settings {
         }
     }
 
-    /// A session's settings, to which a graph is still to be given.
+    /// Returns a session builder with these settings, without a graph.
     pub fn builder(&self, threads: usize) -> ort::Result<SessionBuilder> {
-        // Threads that spin between windows would take the cores from the audio decoding and the components.
+        // Threads that spin between windows would take CPU time from audio decoding and the components.
         let mut builder = ort::session::Session::builder(&self.environment)?
             .with_intra_threads(threads)?
             .with_intra_op_spinning(false)?;
@@ -39,7 +39,7 @@ impl Settings {
     }
 }
 
-/// Host memory, or the device's.
+/// Returns host memory, or the device's.
 pub(super) fn memory(cuda: bool) -> ort::Result<MemoryInfo<'static>> {
     let (device, kind) = if cuda {
         (AllocationDevice::CUDA, MemoryType::Default)
@@ -49,7 +49,7 @@ pub(super) fn memory(cuda: bool) -> ort::Result<MemoryInfo<'static>> {
     MemoryInfo::new(device, 0, AllocatorType::Device, kind)
 }
 
-/// Of which file ONNX Runtime says what.
+/// Converts an ONNX Runtime error to a [`LoadError`] about `file`.
 pub(super) fn failed<E: std::fmt::Display>(file: &Path) -> impl Fn(E) -> LoadError {
     move |error| LoadError::Session {
         file: file.to_owned(),

@@ -1,5 +1,5 @@
-//! The shape of the largest published models: their width, heads and mel bins, with random weights and fewer layers, and as in
-//! turbo and the distilled ones more in the encoder than in the decoder.
+//! Tests with the shape of the largest published models: their width, heads and mel bins, with random weights and fewer layers. As in
+//! turbo and the distilled models, the encoder has more layers than the decoder.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,17 +20,17 @@ const POSITIONS: usize = 1500;
 const TEXT: usize = 448;
 const ENCODER_LAYERS: usize = 2;
 const DECODER_LAYERS: usize = 1;
-/// Of `tiny.en`, whose tokens it has.
+/// That of `tiny.en`, whose tokenizer is used.
 const VOCABULARY: usize = 51_864;
 
-/// Tensors by the names of transformers.
+/// Tensors with the names of transformers.
 struct Tensors {
     rng: StdRng,
     named: HashMap<String, (Vec<usize>, Vec<u8>)>,
 }
 
 impl Tensors {
-    /// Numbers around `mean`, up to `spread` from it.
+    /// Adds a tensor of random numbers within `spread` of `mean`.
     fn add(&mut self, name: &str, shape: &[usize], mean: f32, spread: f32) {
         let numbers = (0..shape.iter().product()).flat_map(|_| {
             let number = mean + spread * self.rng.random_range(-1.0..1.0f32);
@@ -156,9 +156,9 @@ fn the_width_of_large_v3_works_in_fp32_and_int8() {
         let [expected, other, found] = [&expected, &other, &found]
             .map(|logits| &logits[position * VOCABULARY..][..VOCABULARY]);
         let rounding = divergence(expected, found);
-        // What another window makes of it shows how much would be much.
-        let much = divergence(expected, other);
-        assert!(rounding < 0.02 * much, "{rounding}, {much}");
+        // The divergence between two windows is the scale for comparison.
+        let reference = divergence(expected, other);
+        assert!(rounding < 0.02 * reference, "{rounding}, {reference}");
     }
     let windows: Vec<&[f32]> = windows.iter().map(Vec::as_slice).collect();
     let together = greedy(&mut int8, &windows, &tokens[..2], 4);

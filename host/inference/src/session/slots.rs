@@ -1,20 +1,20 @@
-//! Where a decoder that keeps the keys and values of its text itself has those of each row's tokens.
+//! The slots of each row's tokens, for a decoder that keeps the keys and values of the text in its operators.
 
-/// The slots of all rows, which have as many tokens each. Rows that go on from the same text share its slots.
+/// The slots of all rows, which have the same number of tokens. Rows that continue the same text share its slots.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    /// Of each row's tokens, in their order.
+    /// Slots of each row's tokens, in order.
     rows: Vec<Vec<i64>>,
-    /// Slots that no row has any more, the lowest last.
+    /// Slots that no row uses any more, the lowest last.
     free: Vec<i64>,
-    /// How many slots have ever been taken.
-    taken: i64,
-    /// Of the decoder's batches, the one these are of.
+    /// Number of slots allocated so far.
+    allocated: i64,
+    /// Number of the decoder's batch that these belong to.
     pub batch: u64,
 }
 
 impl Slots {
-    /// Rows without tokens.
+    /// Creates rows without tokens.
     pub fn new(rows: usize, batch: u64) -> Self {
         Self {
             rows: vec![Vec::new(); rows],
@@ -23,29 +23,29 @@ impl Slots {
         }
     }
 
-    /// The tokens of each row.
+    /// Returns the number of tokens of each row.
     pub fn length(&self) -> usize {
         self.rows.first().map_or(0, Vec::len)
     }
 
-    /// Go on with these rows, in this order; a row may be taken several times, or not at all.
+    /// Continues with these rows, in this order; rows may be repeated or left out.
     pub fn select(&mut self, rows: &[usize]) {
         self.rows = rows.iter().map(|&row| self.rows[row].clone()).collect();
-        let mut used = vec![false; self.taken as usize];
+        let mut used = vec![false; self.allocated as usize];
         for &slot in self.rows.iter().flatten() {
             used[slot as usize] = true;
         }
-        let free = (0..self.taken).rev();
+        let free = (0..self.allocated).rev();
         self.free = free.filter(|&slot| !used[slot as usize]).collect();
     }
 
-    /// Take slots for `tokens` more of each row. Gives those of all tokens of all rows, row by row.
+    /// Allocates slots for `tokens` more tokens of each row. Returns the slots of all tokens, row by row.
     pub fn grow(&mut self, tokens: usize) -> Vec<i64> {
         for row in &mut self.rows {
             for _ in 0..tokens {
                 row.push(self.free.pop().unwrap_or_else(|| {
-                    self.taken += 1;
-                    self.taken - 1
+                    self.allocated += 1;
+                    self.allocated - 1
                 }));
             }
         }
@@ -58,7 +58,7 @@ mod tests {
     use super::Slots;
 
     #[test]
-    fn rows_share_the_slots_of_their_text_and_slots_of_nobody_are_taken_again() {
+    fn rows_share_the_slots_of_their_text_and_free_slots_are_reused() {
         let mut slots = Slots::new(2, 0);
         assert_eq!(slots.grow(2), [0, 1, 2, 3]);
         slots.select(&[0, 0, 1]);

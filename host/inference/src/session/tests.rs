@@ -1,7 +1,7 @@
-//! The same weights in every form give the same logits, alone and in batches, and broken forms give errors that name the file.
+//! The same weights in every format give the same logits, alone and in batches, and errors about broken files name the file.
 //!
-//! The models in `tests/small` are written by CTranslate2's, safetensors' and ONNX's own packages, and the expected logits are
-//! those of a NumPy implementation (`tests/small/make.py`).
+//! The models in `tests/small` are written by the packages of CTranslate2, safetensors and ONNX, and the expected logits are computed
+//! by a NumPy implementation (`tests/small/make.py`).
 
 use std::path::{Path, PathBuf};
 
@@ -82,7 +82,7 @@ fn expected() -> Expected {
     }
 }
 
-/// The logits after each of the tokens: the first `prompt` at once, the others step by step.
+/// Returns the logits after each of the tokens, of which the first `prompt` are run at once and the others step by step.
 pub fn logits(sessions: &mut Sessions, frames: &[f32], tokens: &[i64], prompt: usize) -> Vec<f32> {
     let (mut states, _) = sessions.encoder.encode(&[frames]).unwrap();
     let (first, mut cache) = sessions
@@ -113,7 +113,7 @@ fn largest_difference(one: &[f32], other: &[f32]) -> f32 {
         .fold(0.0, |largest, (a, b)| largest.max((a - b).abs()))
 }
 
-const FORMS: [&str; 9] = [
+const FORMATS: [&str; 9] = [
     "ctranslate2/float32",
     "ctranslate2/float16",
     "ctranslate2/int8",
@@ -126,20 +126,20 @@ const FORMS: [&str; 9] = [
 ];
 
 #[test]
-fn every_form_of_the_same_weights_gives_the_logits_of_the_reference() {
+fn every_format_of_the_same_weights_gives_the_logits_of_the_reference() {
     let Expected {
         frames,
         tokens,
         logits: expected,
     } = expected();
-    for form in FORMS {
-        let mut sessions = sessions(&small().join(form), Precision::Fp32);
+    for format in FORMATS {
+        let mut sessions = sessions(&small().join(format), Precision::Fp32);
         for prompt in [tokens.len(), 2] {
             let found = logits(&mut sessions, &frames, &tokens, prompt);
             let difference = largest_difference(&found, &expected);
             assert!(
                 difference < 2e-4,
-                "{form}, a prompt of {prompt}: {difference}"
+                "{format}, a prompt of {prompt}: {difference}"
             );
         }
     }
@@ -153,21 +153,21 @@ fn half_precision_and_int8_are_close_to_the_reference() {
         logits: expected,
     } = expected();
     let spread = largest_difference(&expected, &vec![0.0; expected.len()]);
-    for form in ["ctranslate2/float16", "transformers/float32"] {
+    for format in ["ctranslate2/float16", "transformers/float32"] {
         for (precision, limit) in [(Precision::Fp16, 0.01), (Precision::Int8, 0.05)] {
-            let mut sessions = sessions(&small().join(form), precision);
+            let mut sessions = sessions(&small().join(format), precision);
             let found = logits(&mut sessions, &frames, &tokens, 2);
             let difference = largest_difference(&found, &expected) / spread;
             assert!(
                 difference < limit,
-                "{form}, {precision:?}: {difference} of {spread}"
+                "{format}, {precision:?}: {difference} of {spread}"
             );
         }
     }
 }
 
 #[test]
-fn int8_gives_the_same_whether_its_weights_were_kept_or_not() {
+fn int8_gives_the_same_logits_with_and_without_cached_weights() {
     let Expected { frames, tokens, .. } = expected();
     let folder = small().join("ctranslate2/float16");
     let kept = tempfile::tempdir().unwrap();
@@ -185,7 +185,7 @@ fn int8_gives_the_same_whether_its_weights_were_kept_or_not() {
     assert_eq!(std::fs::read_dir(kept.path()).unwrap().count(), 1);
 }
 
-/// Rows of several windows, of which some have more than others, give what each gives alone.
+/// Rows of windows with different numbers of rows give the same logits as each alone.
 #[test]
 fn rows_of_one_window_attend_to_it_together() {
     let Expected { frames, tokens, .. } = expected();
@@ -216,7 +216,7 @@ fn rows_together(
     let vocabulary = row.len();
     assert!(largest_difference(&row, &expected[2 * vocabulary..]) < 1e-4);
 
-    // The first window leaves; the row of the other goes on, twice.
+    // The first window ends; the row of the other continues, twice.
     decoder.select(&mut cache, &[3, 3]).unwrap();
     for _ in 0..2 {
         decoder.compact(&mut cache, &[1]).unwrap();
@@ -228,7 +228,7 @@ fn rows_together(
     assert!(largest_difference(&row, &expected[3 * vocabulary..]) < 1e-4);
 }
 
-/// Windows of speech, each from another place of a recording (`tests/fixtures/long.f16`) and of another length.
+/// Windows of speech of different lengths, from different parts of a recording (`tests/fixtures/long.f16`).
 fn speech(count: usize) -> Vec<Vec<f32>> {
     const N_MELS: usize = 80;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/long.f16");
@@ -245,7 +245,7 @@ fn speech(count: usize) -> Vec<Vec<f32>> {
         .collect()
 }
 
-/// The likeliest tokens of each window, decoded together.
+/// Decodes windows together, and returns the likeliest tokens of each.
 pub fn greedy(
     sessions: &mut Sessions,
     windows: &[&[f32]],
@@ -267,7 +267,7 @@ pub fn greedy(
         let mut next = Vec::new();
         for (row, tokens) in tokens.iter_mut().enumerate() {
             step.read(row, position, &mut scratch).unwrap();
-            let token = crate::decode::sampler::likeliest(&scratch);
+            let token = crate::decode::sampler::argmax(&scratch);
             tokens.push(token);
             next.push(i64::from(token));
         }
@@ -289,7 +289,7 @@ pub fn tiny() -> PathBuf {
 }
 
 #[test]
-fn a_windows_tokens_do_not_depend_on_the_others_of_its_batch() {
+fn a_windows_tokens_do_not_depend_on_its_batch() {
     let folder = tiny();
     for precision in [Precision::Fp32, Precision::Int8] {
         let (mut sessions, contents) = load_with(&folder, precision, None).unwrap();
@@ -315,7 +315,7 @@ fn a_windows_tokens_do_not_depend_on_the_others_of_its_batch() {
 }
 
 #[test]
-fn windows_that_are_left_out_change_nothing_for_the_others() {
+fn removing_windows_does_not_change_the_others() {
     let (mut sessions, contents) = load_with(&tiny(), Precision::Int8, None).unwrap();
     let prompt = [
         contents.vocabulary.sot.into(),
@@ -339,21 +339,21 @@ fn windows_that_are_left_out_change_nothing_for_the_others() {
         let logits = decoder.next(tokens.collect(), &mut cache).unwrap();
         for (place, &row) in rows.iter().enumerate() {
             logits.read(place, 0, &mut scratch).unwrap();
-            let token = crate::decode::sampler::likeliest(&scratch);
+            let token = crate::decode::sampler::argmax(&scratch);
             assert_eq!(token, expected[row][step + 1], "step {step}, window {row}");
         }
     }
     drop(cache);
-    assert_eq!(states.batch(), 2, "nothing has been left out");
-    // What is kept is counted anew, and decoded again.
+    assert_eq!(states.batch(), 2, "nothing has been removed");
+    // The kept window is renumbered, and decoded again.
     decoder.keep(&mut states, &[3]).unwrap();
     let (logits, _) = decoder.first(prompt.to_vec(), &mut states, &[1]).unwrap();
     logits.read(0, 1, &mut scratch).unwrap();
-    let token = crate::decode::sampler::likeliest(&scratch);
+    let token = crate::decode::sampler::argmax(&scratch);
     assert_eq!(token, expected[3][0]);
 }
 
-/// The divergence of `other`'s distribution from that of `logits`, in nats.
+/// Returns the Kullback-Leibler divergence of `other`'s distribution from that of `logits`, in nats.
 pub fn divergence(logits: &[f32], other: &[f32]) -> f64 {
     let logs = |logits: &[f32]| -> Vec<f64> {
         let powers = logits.iter().map(|&x| f64::from(x).exp());
@@ -366,17 +366,17 @@ pub fn divergence(logits: &[f32], other: &[f32]) -> f64 {
 }
 
 #[test]
-fn int8_hardly_changes_what_a_real_model_expects() {
+fn int8_hardly_changes_the_distribution_of_a_real_model() {
     let (mut exact, contents) = load_with(&tiny(), Precision::Fp32, None).unwrap();
     let (mut int8, _) = load_with(&tiny(), Precision::Int8, None).unwrap();
     let vocabulary = &contents.vocabulary;
     let prompt = [vocabulary.sot.into(), vocabulary.timestamp_begin.into()];
     let (mut sum, mut count) = (0.0, 0);
     for window in speech(8) {
-        let said = greedy(&mut exact, &[&window], &prompt, 20).remove(0);
+        let text = greedy(&mut exact, &[&window], &prompt, 20).remove(0);
         let tokens: Vec<i64> = prompt
             .into_iter()
-            .chain(said.into_iter().map(i64::from))
+            .chain(text.into_iter().map(i64::from))
             .collect();
         let [exact, int8] = [&mut exact, &mut int8]
             .map(|sessions| logits(sessions, &window, &tokens, prompt.len()));
@@ -391,10 +391,10 @@ fn int8_hardly_changes_what_a_real_model_expects() {
     assert!((0.0..0.01).contains(&mean), "{mean} nats a token");
 }
 
-/// A copy of a small model, whose files may be changed.
-fn copy(form: &str) -> tempfile::TempDir {
+/// A copy of a small model, for tests that change its files.
+fn copy(format: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(small().join(form)).unwrap() {
+    for entry in std::fs::read_dir(small().join(format)).unwrap() {
         let entry = entry.unwrap();
         if entry.file_type().unwrap().is_file() {
             std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
@@ -403,27 +403,27 @@ fn copy(form: &str) -> tempfile::TempDir {
     folder
 }
 
-fn cut(path: &Path, bytes: usize) {
+fn truncate(path: &Path, bytes: usize) {
     let whole = std::fs::read(path).unwrap();
     std::fs::write(path, &whole[..whole.len() - bytes]).unwrap();
 }
 
 #[test]
-fn a_file_that_is_cut_short_is_named() {
-    for (form, file) in [
+fn a_truncated_file_is_named() {
+    for (format, file) in [
         ("ctranslate2/float16", "model.bin"),
         ("transformers/float16", "model.safetensors"),
         ("transformers/sharded", "model-00002-of-00003.safetensors"),
     ] {
-        let folder = copy(form);
+        let folder = copy(format);
         for bytes in [1, 1000, 200_000] {
             let path = folder.path().join(file);
             if std::fs::metadata(&path).unwrap().len() > bytes as u64 {
-                cut(&path, bytes);
+                truncate(&path, bytes);
             }
             let text = error(folder.path());
             assert!(
-                text.contains(file) && text.contains("cut short") && text.contains("download"),
+                text.contains(file) && text.contains("truncated") && text.contains("download"),
                 "{text}"
             );
         }
@@ -431,7 +431,7 @@ fn a_file_that_is_cut_short_is_named() {
 }
 
 #[test]
-fn a_tensor_that_is_missing_is_named() {
+fn a_missing_tensor_is_named() {
     let folder = copy("transformers/float32");
     let path = folder.path().join("model.safetensors");
     let bytes = std::fs::read(&path).unwrap();
@@ -459,7 +459,7 @@ fn a_tensor_that_is_missing_is_named() {
 }
 
 #[test]
-fn a_shard_that_is_missing_is_named() {
+fn a_missing_shard_is_named() {
     let folder = copy("transformers/sharded");
     std::fs::remove_file(folder.path().join("model-00003-of-00003.safetensors")).unwrap();
     let text = error(folder.path());
@@ -482,7 +482,7 @@ fn a_tokenizer_of_another_model_is_refused() {
 }
 
 #[test]
-fn a_folder_without_a_model_says_what_is_looked_for() {
+fn the_error_for_a_folder_without_a_model_lists_the_formats() {
     let folder = tempfile::tempdir().unwrap();
     let text = error(folder.path());
     for file in ["model.bin", "model.safetensors", "encoder_model*.onnx"] {
@@ -500,7 +500,7 @@ fn another_kind_of_model_is_refused() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[6..13].copy_from_slice(b"Another");
     std::fs::write(&path, &bytes).unwrap();
-    assert!(error(folder.path()).contains("no Whisper"));
+    assert!(error(folder.path()).contains("not a Whisper"));
     bytes[0] = 99;
     std::fs::write(&path, &bytes).unwrap();
     assert!(error(folder.path()).contains("version 99"));
@@ -512,7 +512,7 @@ fn another_kind_of_model_is_refused() {
     assert!(error(folder.path()).contains("another kind of model"));
 }
 
-/// The attention of two heads after a prompt, `[heads, tokens, positions]`.
+/// Returns the attention of two heads after a prompt, `[heads, tokens, positions]`, and the number of positions.
 fn attention(
     folder: &Path,
     precision: Precision,
@@ -521,7 +521,7 @@ fn attention(
 ) -> (Vec<f32>, usize) {
     let contents = Contents::read(folder, precision).unwrap();
     let crate::model::Weights::Checkpoint(checkpoint) = &contents.weights else {
-        panic!("a checkpoint is expected");
+        panic!("expected a checkpoint");
     };
     let environment = environment::environment(&library(), built::register_operators).unwrap();
     let settings = settings::Settings::new(environment, 2, false);

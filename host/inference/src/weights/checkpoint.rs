@@ -1,7 +1,7 @@
-//! What the tensors of a Whisper mean, and the check that all are there and fit together.
+//! The tensors of a Whisper model by their role, and the check that all are present and have consistent shapes.
 //!
-//! Linear weights are `[out, in]` in both forms. CTranslate2 keeps query, key and value in one tensor, transformers each in its
-//! own; here they are one matrix.
+//! Linear weights are `[out, in]` in both formats. CTranslate2 keeps query, key and value in one tensor, transformers in separate
+//! ones; here they are one matrix.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::LoadError;
 #[derive(Clone)]
 pub(crate) struct Affine {
     pub weight: Matrix,
-    /// As many as the weight has rows; none for none.
+    /// One per row of the weight, or empty without a bias.
     pub bias: Vec<f32>,
 }
 
@@ -25,10 +25,10 @@ pub(crate) struct Norm {
     pub beta: Vec<f32>,
 }
 
-/// Attention within a sequence, with the normalisation before it.
+/// Self-attention, with the normalisation before it.
 pub(crate) struct SelfAttention {
     pub norm: Norm,
-    /// Query, key and value, one after the other.
+    /// Query, key and value, stacked.
     pub projections: Affine,
     pub output: Affine,
 }
@@ -37,7 +37,7 @@ pub(crate) struct SelfAttention {
 pub(crate) struct CrossAttention {
     pub norm: Norm,
     pub query: Affine,
-    /// Key and value, one after the other: made from the encoder's states, once for a window.
+    /// Key and value, stacked: computed from the encoder's states once per window.
     pub key_value: Affine,
     pub output: Affine,
 }
@@ -60,7 +60,7 @@ pub(crate) struct DecoderLayer {
     pub feed_forward: FeedForward,
 }
 
-/// A Whisper's weights.
+/// The weights of a Whisper model.
 pub(crate) struct Checkpoint {
     /// `[width, mels * 3]`; kernel of 3, stride 1.
     pub conv1: Affine,
@@ -78,9 +78,9 @@ pub(crate) struct Checkpoint {
     pub decoder_norm: Norm,
     /// `[vocabulary, width]`; the embeddings, in every published model.
     pub projection: Matrix,
-    /// Attention heads, where the file says it.
+    /// Number of attention heads, if the file states it.
     pub heads: Option<usize>,
-    /// The files it comes from.
+    /// The files it was loaded from.
     pub files: Vec<PathBuf>,
 }
 
@@ -88,10 +88,10 @@ pub(crate) struct Checkpoint {
 pub(crate) const KERNEL: usize = 3;
 
 impl Checkpoint {
-    /// Map `model.bin` of CTranslate2.
+    /// Maps a `model.bin` of CTranslate2.
     ///
     /// # Errors
-    /// [`LoadError`] with the name of the file and the tensor.
+    /// [`LoadError`] with the names of the file and the tensor.
     pub fn ctranslate2(path: &Path) -> Result<Self, LoadError> {
         let tensors = ctranslate2::open(path)?;
         let heads = tensors
@@ -100,7 +100,7 @@ impl Checkpoint {
             .map(|view| view.to_vec());
         let names = Names {
             tensors: &tensors,
-            form: CTRANSLATE2,
+            naming: CTRANSLATE2,
         };
         names.checkpoint(
             heads.and_then(|heads| heads.first().map(|&heads| heads as usize)),
@@ -108,33 +108,33 @@ impl Checkpoint {
         )
     }
 
-    /// Map the safetensors files of transformers.
+    /// Maps safetensors files of transformers.
     ///
     /// # Errors
-    /// [`LoadError`] with the name of the file and the tensor.
+    /// [`LoadError`] with the names of the file and the tensor.
     pub fn transformers(files: Vec<PathBuf>) -> Result<Self, LoadError> {
         let tensors = safetensors::open(&files)?;
         let names = Names {
             tensors: &tensors,
-            form: TRANSFORMERS,
+            naming: TRANSFORMERS,
         };
         names.checkpoint(None, files)
     }
 
-    /// Width of the states.
+    /// Returns the model width.
     pub fn width(&self) -> usize {
         self.embeddings.columns
     }
 
-    /// Mel bins.
+    /// Returns the number of mel bins.
     pub fn n_mels(&self) -> usize {
         self.conv1.weight.columns / KERNEL
     }
 }
 
-/// How a form calls the tensors. `#` is the number of a layer.
-struct Form {
-    /// What stands before all names, of which any may be.
+/// The tensor names of a format. `#` is replaced by the layer's index.
+struct Naming {
+    /// Prefixes that names may have.
     prefixes: &'static [&'static str],
     conv: [&'static str; 2],
     positions: [&'static str; 2],
@@ -156,7 +156,7 @@ struct Form {
     separator: &'static str,
 }
 
-const CTRANSLATE2: Form = Form {
+const CTRANSLATE2: Naming = Naming {
     prefixes: &[""],
     conv: ["encoder/conv1", "encoder/conv2"],
     positions: [
@@ -181,7 +181,7 @@ const CTRANSLATE2: Form = Form {
     separator: "/",
 };
 
-const TRANSFORMERS: Form = Form {
+const TRANSFORMERS: Naming = Naming {
     prefixes: &["model.", ""],
     conv: ["encoder.conv1", "encoder.conv2"],
     positions: [
@@ -206,10 +206,10 @@ const TRANSFORMERS: Form = Form {
     separator: ".",
 };
 
-/// Finds tensors by their names and checks their shapes.
+/// Finds tensors by name and checks their shapes.
 struct Names<'a> {
     tensors: &'a Tensors,
-    form: Form,
+    naming: Naming,
 }
 
 impl Names<'_> {
@@ -218,31 +218,32 @@ impl Names<'_> {
         heads: Option<usize>,
         files: Vec<PathBuf>,
     ) -> Result<Checkpoint, LoadError> {
-        let form = &self.form;
-        let embeddings = self.matrix(form.embeddings, None, None)?;
+        let naming = &self.naming;
+        let embeddings = self.matrix(naming.embeddings, None, None)?;
         let (vocabulary, width) = (embeddings.rows, embeddings.columns);
         if !width.is_multiple_of(super::BLOCK) {
             return Err(self.tensors.error(
-                form.embeddings,
+                naming.embeddings,
                 format!(
-                    "is {width} wide, expected a multiple of {}, as in every Whisper",
+                    "is {width} wide, expected a multiple of {}, as in every Whisper model",
                     super::BLOCK
                 ),
             ));
         }
-        let conv1 = self.affine(form.conv[0], Some(width), None)?;
+        let conv1 = self.affine(naming.conv[0], Some(width), None)?;
         if !conv1.weight.columns.is_multiple_of(KERNEL) {
-            return Err(self
-                .tensors
-                .error(form.conv[0], format!("has no kernel of {KERNEL}")));
+            return Err(self.tensors.error(
+                naming.conv[0],
+                format!("does not have a kernel of {KERNEL}"),
+            ));
         }
-        let projection = match self.find(form.projection) {
-            Some(_) => self.matrix(form.projection, Some(vocabulary), Some(width))?,
+        let projection = match self.find(naming.projection) {
+            Some(_) => self.matrix(naming.projection, Some(vocabulary), Some(width))?,
             None => embeddings.clone(),
         };
         let layers = |side: usize| -> usize {
             let first = |layer: usize| {
-                self.layer(side, layer) + form.self_norm + form.separator + form.gamma
+                self.layer(side, layer) + naming.self_norm + naming.separator + naming.gamma
             };
             (0..)
                 .take_while(|&layer| self.find(&first(layer)).is_some())
@@ -263,15 +264,20 @@ impl Names<'_> {
                 Ok(DecoderLayer {
                     attention: self.self_attention(&prefix, width)?,
                     cross: CrossAttention {
-                        norm: self.norm(&(prefix.clone() + form.cross_norm), width)?,
+                        norm: self.norm(&(prefix.clone() + naming.cross_norm), width)?,
                         query: self.affine(
-                            &(prefix.clone() + form.cross_query),
+                            &(prefix.clone() + naming.cross_query),
                             Some(width),
                             Some(width),
                         )?,
-                        key_value: self.stacked(&prefix, form.cross_key_value, 2 * width, width)?,
+                        key_value: self.stacked(
+                            &prefix,
+                            naming.cross_key_value,
+                            2 * width,
+                            width,
+                        )?,
                         output: self.affine(
-                            &(prefix.clone() + form.cross_output),
+                            &(prefix.clone() + naming.cross_output),
                             Some(width),
                             Some(width),
                         )?,
@@ -282,19 +288,19 @@ impl Names<'_> {
             .collect::<Result<Vec<_>, LoadError>>()?;
         if encoder.is_empty() || decoder.is_empty() {
             return Err(
-                self.missing(&(self.layer(usize::from(!encoder.is_empty()), 0) + form.self_norm))
+                self.missing(&(self.layer(usize::from(!encoder.is_empty()), 0) + naming.self_norm))
             );
         }
         Ok(Checkpoint {
             conv1,
-            conv2: self.affine(form.conv[1], Some(width), Some(width * KERNEL))?,
-            encoder_positions: self.matrix(form.positions[0], None, Some(width))?,
+            conv2: self.affine(naming.conv[1], Some(width), Some(width * KERNEL))?,
+            encoder_positions: self.matrix(naming.positions[0], None, Some(width))?,
             encoder,
-            encoder_norm: self.norm(form.final_norm[0], width)?,
+            encoder_norm: self.norm(naming.final_norm[0], width)?,
             embeddings,
-            decoder_positions: self.matrix(form.positions[1], None, Some(width))?,
+            decoder_positions: self.matrix(naming.positions[1], None, Some(width))?,
             decoder,
-            decoder_norm: self.norm(form.final_norm[1], width)?,
+            decoder_norm: self.norm(naming.final_norm[1], width)?,
             projection,
             heads,
             files,
@@ -302,16 +308,16 @@ impl Names<'_> {
     }
 
     fn layer(&self, side: usize, layer: usize) -> String {
-        self.form.layer[side].replace('#', &layer.to_string())
+        self.naming.layer[side].replace('#', &layer.to_string())
     }
 
     fn self_attention(&self, prefix: &str, width: usize) -> Result<SelfAttention, LoadError> {
-        let form = &self.form;
+        let naming = &self.naming;
         Ok(SelfAttention {
-            norm: self.norm(&format!("{prefix}{}", form.self_norm), width)?,
-            projections: self.stacked(prefix, form.self_projections, 3 * width, width)?,
+            norm: self.norm(&format!("{prefix}{}", naming.self_norm), width)?,
+            projections: self.stacked(prefix, naming.self_projections, 3 * width, width)?,
             output: self.affine(
-                &format!("{prefix}{}", form.self_output),
+                &format!("{prefix}{}", naming.self_output),
                 Some(width),
                 Some(width),
             )?,
@@ -319,22 +325,22 @@ impl Names<'_> {
     }
 
     fn feed_forward(&self, prefix: &str, width: usize) -> Result<FeedForward, LoadError> {
-        let form = &self.form;
-        let up = self.affine(&format!("{prefix}{}", form.ffn[0]), None, Some(width))?;
+        let naming = &self.naming;
+        let up = self.affine(&format!("{prefix}{}", naming.ffn[0]), None, Some(width))?;
         let inner = up.weight.rows;
         if !inner.is_multiple_of(super::BLOCK) {
             return Err(self.tensors.error(
-                &format!("{prefix}{}", form.ffn[0]),
+                &format!("{prefix}{}", naming.ffn[0]),
                 format!(
-                    "gives {inner} numbers, expected a multiple of {}, as in every Whisper",
+                    "has {inner} rows, expected a multiple of {}, as in every Whisper model",
                     super::BLOCK
                 ),
             ));
         }
         Ok(FeedForward {
-            norm: self.norm(&format!("{prefix}{}", form.ffn_norm), width)?,
+            norm: self.norm(&format!("{prefix}{}", naming.ffn_norm), width)?,
             down: self.affine(
-                &format!("{prefix}{}", form.ffn[1]),
+                &format!("{prefix}{}", naming.ffn[1]),
                 Some(width),
                 Some(inner),
             )?,
@@ -342,7 +348,7 @@ impl Names<'_> {
         })
     }
 
-    /// Several linear layers of the same input, one after the other. Where some have a bias, it is zero for the others.
+    /// Stacks linear layers with the same input. If only some have a bias, it is zero for the others.
     fn stacked(
         &self,
         prefix: &str,
@@ -374,11 +380,11 @@ impl Names<'_> {
         columns: Option<usize>,
     ) -> Result<Affine, LoadError> {
         let weight = self.matrix(
-            &format!("{name}{}weight", self.form.separator),
+            &format!("{name}{}weight", self.naming.separator),
             rows,
             columns,
         )?;
-        let name = format!("{name}{}bias", self.form.separator);
+        let name = format!("{name}{}bias", self.naming.separator);
         let bias = match self.find(&name) {
             Some(_) => self.vector(&name, weight.rows)?,
             None => Vec::new(),
@@ -387,12 +393,12 @@ impl Names<'_> {
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<Norm, LoadError> {
-        let Form {
+        let Naming {
             separator,
             gamma,
             beta,
             ..
-        } = self.form;
+        } = self.naming;
         Ok(Norm {
             gamma: self.vector(&format!("{name}{separator}{gamma}"), width)?,
             beta: self.vector(&format!("{name}{separator}{beta}"), width)?,
@@ -402,7 +408,7 @@ impl Names<'_> {
     fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
         let view = self.find(name).ok_or_else(|| self.missing(name))?;
         if view.shape != [length] {
-            return Err(self.misshapen(name, &view.shape, &format!("[{length}]")));
+            return Err(self.wrong_shape(name, &view.shape, &format!("[{length}]")));
         }
         Ok(view.to_vec())
     }
@@ -420,7 +426,7 @@ impl Names<'_> {
             || columns.is_some_and(|columns| columns != view.columns())
         {
             let expected = format!("[{}, {}]", size(rows), size(columns));
-            return Err(self.misshapen(name, &view.shape, &expected));
+            return Err(self.wrong_shape(name, &view.shape, &expected));
         }
         let scale_name = format!("{name}_scale");
         let scales = self.find(&scale_name).map(|scales| scales.to_vec());
@@ -428,7 +434,7 @@ impl Names<'_> {
         match &scales {
             None if is_integer => return Err(self.missing(&scale_name)),
             Some(scales) if scales.len() != 1 && scales.len() != view.shape[0] => {
-                return Err(self.misshapen(
+                return Err(self.wrong_shape(
                     &scale_name,
                     &[scales.len()],
                     &format!("[{}]", view.shape[0]),
@@ -440,8 +446,8 @@ impl Names<'_> {
     }
 
     fn find(&self, name: &str) -> Option<&super::View> {
-        // Of a name with a prefix and one without, a file has one: the head of the model is outside of the prefix.
-        self.form
+        // A file has only one of the names with and without a prefix: the model's head has no prefix.
+        self.naming
             .prefixes
             .iter()
             .find_map(|prefix| self.tensors.named.get(&format!("{prefix}{name}")))
@@ -454,7 +460,7 @@ impl Names<'_> {
         )
     }
 
-    fn misshapen(&self, name: &str, shape: &[usize], expected: &str) -> LoadError {
+    fn wrong_shape(&self, name: &str, shape: &[usize], expected: &str) -> LoadError {
         self.tensors.error(
             name,
             format!("has the shape {shape:?}, expected {expected}; take all files from the same Whisper model"),

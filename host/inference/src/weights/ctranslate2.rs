@@ -1,8 +1,8 @@
-//! `model.bin` of CTranslate2, which faster-whisper loads.
+//! CTranslate2's `model.bin`, which faster-whisper loads.
 //!
-//! Little endian. A header (version of the format, name and revision of the model's specification), the variables (name,
-//! rank, dimensions, type, bytes, data), and aliases (name, name of a variable). Strings are a length of two bytes, the text
-//! and a zero byte, which the length includes.
+//! Little endian: a header (version of the format, name and revision of the model's specification), variables (name, rank,
+//! dimensions, type, number of bytes, data), and aliases (name, name of a variable). Strings are a length of two bytes, the text and
+//! a zero byte, which the length includes.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,15 +13,15 @@ use memmap2::Mmap;
 use super::view::{Element, Tensors, View, map};
 use crate::LoadError;
 
-/// The versions of the format whose variables state their type; CTranslate2 has written 6 since 2022.
+/// The versions of the format whose variables have a type; CTranslate2 has written 6 since 2022.
 const VERSIONS: std::ops::RangeInclusive<u32> = 4..=6;
 
 const SPECIFICATION: &str = "WhisperSpec";
 
-/// Read where the tensors of `model.bin` lie.
+/// Reads the locations of the tensors in a `model.bin`.
 ///
 /// # Errors
-/// [`LoadError::Field`]: cut short, of another model, or of a version that is not supported.
+/// [`LoadError::Field`] if the file is truncated, of another kind of model, or of an unsupported version.
 pub(super) fn open(path: &Path) -> Result<Tensors, LoadError> {
     let file = map(path)?;
     let reader = Reader {
@@ -57,12 +57,12 @@ impl Reader<'_> {
             ));
         }
         let specification = self.string("the header")?;
-        self.u32("the header")?; // the specification's revision: what it changes is seen in the variables
+        self.u32("the header")?; // the specification's revision, whose changes show in the variables
         if specification != SPECIFICATION {
             return Err(self.error(
                 "the header",
                 format!(
-                    "says `{specification}`, expected {SPECIFICATION}: this is no Whisper model"
+                    "says `{specification}`, expected {SPECIFICATION}: this is not a Whisper model"
                 ),
             ));
         }
@@ -79,7 +79,7 @@ impl Reader<'_> {
             let Some(view) = named.get(&name).cloned() else {
                 return Err(self.error(
                     &format!("alias `{alias}`"),
-                    format!("stands for `{name}`, which is not there; download the file again"),
+                    format!("refers to `{name}`, which is missing; download the file again"),
                 ));
             };
             // The scales of quantised weights have no alias of their own.
@@ -117,7 +117,7 @@ impl Reader<'_> {
         View::new(self.file, begin..self.at, element, shape.clone()).ok_or_else(|| {
             self.error(
                 &format!("tensor `{name}`"),
-                format!("has {length} bytes, which its shape {shape:?} does not; download the file again"),
+                format!("has {length} bytes, which do not match its shape {shape:?}; download the file again"),
             )
         })
     }
@@ -131,7 +131,7 @@ impl Reader<'_> {
             return Err(self.error(
                 "the file",
                 format!(
-                    "is cut short: it has {} bytes and ends in {what}; download it again",
+                    "is truncated: it has {} bytes and ends in {what}; download it again",
                     self.file.len()
                 ),
             ));

@@ -1,13 +1,13 @@
-//! Matrices of weights, and the forms in which graphs take them.
+//! Weight matrices, and the forms in which graphs use them.
 
 use half::f16;
 
 use super::view::{Element, View};
 
-/// Columns that share a scale in the forms of blocks.
+/// Number of columns that share a scale in the block forms.
 pub(crate) const BLOCK: usize = 32;
 
-/// A matrix `[rows, columns]`, put together from the rows of several tensors.
+/// A matrix `[rows, columns]`, stacked from the rows of one or more tensors.
 #[derive(Clone)]
 pub(crate) struct Matrix {
     parts: Vec<Part>,
@@ -18,31 +18,31 @@ pub(crate) struct Matrix {
 #[derive(Clone)]
 struct Part {
     view: View,
-    /// What quantised elements are divided by: one for each row, or one for all.
+    /// Divisors of quantised elements: one per row, or one for all.
     scales: Option<Vec<f32>>,
 }
 
-/// What a graph makes of a matrix.
+/// The form in which a graph uses a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// The numbers themselves.
     F32,
     /// The numbers in half precision.
     F16,
-    /// `[rows, columns / BLOCK, BLOCK]` bytes: `round(x / scale) + 128`, where the scale takes a block's largest magnitude to
-    /// 127. What `MatMulNBits` and `GatherBlockQuantized` of ONNX Runtime take.
+    /// `[rows, columns / BLOCK, BLOCK]` bytes: `round(x / scale) + 128`, where the scale maps a block's largest magnitude to
+    /// 127. The input of ONNX Runtime's `MatMulNBits` and `GatherBlockQuantized`.
     BlockBytes,
     /// The scales of `BlockBytes`, `[rows, columns / BLOCK]`, f32.
     BlockScales,
-    /// `[columns, rows]` signed bytes: `round(x / scale)`, with a scale for each row of the matrix. What
-    /// `MatMulIntegerToFloat` of ONNX Runtime takes.
+    /// `[columns, rows]` signed bytes: `round(x / scale)`, with a scale for each row of the matrix. The input of ONNX Runtime's
+    /// `MatMulIntegerToFloat`.
     ColumnBytes,
     /// The scales of `ColumnBytes`, `[rows]`, f32.
     ColumnScales,
 }
 
 impl Form {
-    /// The type of its elements.
+    /// Returns the type of its elements.
     pub fn element(self) -> Element {
         match self {
             Form::F32 | Form::BlockScales | Form::ColumnScales => Element::F32,
@@ -52,14 +52,14 @@ impl Form {
         }
     }
 
-    /// Whether it loses precision and takes time to make, so that it is worth keeping.
+    /// Returns whether it is quantised. This takes time, so the result is worth caching.
     pub fn is_quantised(self) -> bool {
         !matches!(self, Form::F32 | Form::F16)
     }
 }
 
 impl Matrix {
-    /// One tensor with its scales, if it is quantised.
+    /// A matrix of one tensor, with its scales if it is quantised.
     pub fn new(view: View, scales: Option<Vec<f32>>) -> Self {
         Self {
             rows: view.shape.first().copied().unwrap_or(1),
@@ -68,7 +68,7 @@ impl Matrix {
         }
     }
 
-    /// The rows of one after those of another, all of the same number of columns.
+    /// Stacks matrices with the same number of columns.
     pub fn stack(matrices: Vec<Matrix>) -> Self {
         Self {
             rows: matrices.iter().map(|matrix| matrix.rows).sum(),
@@ -80,7 +80,7 @@ impl Matrix {
         }
     }
 
-    /// Rows `range` of it.
+    /// Returns the rows `range`.
     pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
         let (mut parts, mut first) = (Vec::new(), 0);
         for part in &self.parts {
@@ -104,7 +104,7 @@ impl Matrix {
         }
     }
 
-    /// The shape that it has in `form`.
+    /// Returns its shape in `form`.
     pub fn shape(&self, form: Form) -> Vec<usize> {
         match form {
             Form::F32 | Form::F16 => vec![self.rows, self.columns],
@@ -115,7 +115,7 @@ impl Matrix {
         }
     }
 
-    /// The mapped tensor, where it has `form` already.
+    /// Returns the mapped tensor, if it already has `form`.
     pub fn mapped(&self, form: Form) -> Option<&View> {
         match (self.parts.as_slice(), form) {
             ([Part { view, scales: None }], Form::F32 | Form::F16)
@@ -127,7 +127,7 @@ impl Matrix {
         }
     }
 
-    /// Write row `index` as f32.
+    /// Writes row `index` as f32.
     fn row(&self, mut index: usize, out: &mut [f32]) {
         for part in &self.parts {
             let rows = part.view.shape.first().copied().unwrap_or(1);
@@ -143,10 +143,10 @@ impl Matrix {
         }
     }
 
-    /// Its bytes in `form`, little endian. What it is made of does not stay in memory.
+    /// Returns its bytes in `form`, little endian. The source's pages are released.
     pub fn fill(&self, form: Form) -> Vec<u8> {
         let bytes = self.filled(form);
-        self.parts.iter().for_each(|part| part.view.forget());
+        self.parts.iter().for_each(|part| part.view.release());
         bytes
     }
 
@@ -182,7 +182,7 @@ impl Matrix {
         }
     }
 
-    /// What `make` writes of each row, `length` bytes a row; as many threads work as there are cores.
+    /// Returns the bytes that `make` writes for each row, `length` per row. Uses a thread per core.
     fn each_row(&self, length: usize, make: impl Fn(&[f32], &mut [u8]) + Sync) -> Vec<u8> {
         let mut bytes = vec![0; self.rows * length];
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -203,7 +203,7 @@ impl Matrix {
     }
 }
 
-/// `[rows, columns]` to `[columns, rows]`, in tiles that stay in the cache.
+/// Transposes `[rows, columns]` to `[columns, rows]`, in tiles that fit the cache.
 fn transpose(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
     const TILE: usize = 64;
     let mut out = vec![0; bytes.len()];
@@ -226,7 +226,7 @@ fn write<const N: usize>(bytes: &mut [u8], values: &[f32], convert: impl Fn(f32)
     }
 }
 
-/// What takes the largest magnitude to 127; 1 for nothing but zeros.
+/// Returns the scale that maps the largest magnitude to 127; 1 if all values are zero.
 fn scale(values: &[f32]) -> f32 {
     let largest = values.iter().fold(0f32, |largest, x| largest.max(x.abs()));
     if largest == 0.0 { 1.0 } else { largest / 127.0 }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn stacked_matrices_are_one_after_the_other() {
+    fn stacked_matrices_keep_their_order() {
         let stacked = Matrix::stack(vec![
             matrix(&[1.0, 2.0], 2),
             matrix(&[3.0, 4.0, 5.0, 6.0], 2),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_has_the_rows_of_all_parts_that_it_reaches_into() {
+    fn a_slice_spans_several_parts() {
         let stacked = Matrix::stack(vec![matrix(&[1.0, 2.0], 1), matrix(&[3.0, 4.0, 5.0], 1)]);
         assert_eq!(
             floats(&stacked.slice(1..4).fill(Form::F32)),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_a_row_have_scales_of_their_own() {
+    fn each_block_of_a_row_has_its_own_scale() {
         let mut values = [0.0; 2 * BLOCK];
         (values[0], values[1], values[BLOCK]) = (127.0, -1.0, 0.5);
         let matrix = matrix(&values, 2 * BLOCK);
@@ -302,14 +302,14 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_columns_is_transposed() {
+    fn column_bytes_are_transposed() {
         let matrix = matrix(&[127.0, -3.0, 254.0, 2.0], 2);
         assert_eq!(floats(&matrix.fill(Form::ColumnScales)), [1.0, 2.0]);
         assert_eq!(matrix.fill(Form::ColumnBytes), [127, 127, 0xFD, 1]);
     }
 
     #[test]
-    fn a_tensor_of_the_wanted_type_is_used_where_it_lies() {
+    fn a_tensor_of_the_requested_type_is_used_as_mapped() {
         let one = matrix(&[1.0, 2.0], 2);
         assert!(one.mapped(Form::F32).is_some());
         assert!(one.mapped(Form::F16).is_none());

@@ -1,8 +1,8 @@
-//! Quantised weights, kept so that the next start maps them.
+//! A cache of quantised weights, which the next start maps.
 //!
-//! One file for each model and precision, in the safetensors format, named by the SHA-256 of the files it was made from and of
-//! the names of what is made of them, and by the version of what makes it. A file is complete or absent: it is written under
-//! another name, and renamed.
+//! There is one file for each model and precision, in the safetensors format. Its name consists of the SHA-256 of the source files
+//! and of the names of the weights, and of the version of the quantisation. A file is complete or absent: it is written under a
+//! temporary name, and renamed.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,17 +17,17 @@ use sha2::{Digest, Sha256};
 use super::matrix::{Form, Matrix};
 use super::view::{Element, View, map};
 
-/// Goes up whenever [`Matrix::fill`] makes something else of the same weights.
+/// Incremented whenever [`Matrix::fill`] changes its output for the same weights.
 const VERSION: u32 = 1;
 
-/// Quantised weights that are mapped, by the names that the graphs give them.
+/// Mapped quantised weights, by their names in the graphs.
 pub(crate) struct Prepared(HashMap<String, View>);
 
 impl Prepared {
-    /// Map the quantised forms of `sources`, made from `files`, which are kept in `folder`; make them where they are not there.
+    /// Maps the quantised forms of `sources`, made from `files`, from the cache in `folder`; creates them if they are missing.
     ///
     /// # Errors
-    /// What the file system says. Nothing half-made is left.
+    /// Errors of the file system. No incomplete file is left.
     pub fn open(
         folder: &Path,
         files: &[PathBuf],
@@ -41,7 +41,7 @@ impl Prepared {
                     return Ok(prepared);
                 }
                 None => {
-                    tracing::warn!(file = %path.display(), "prepared weights are damaged; they are made again")
+                    tracing::warn!(file = %path.display(), "cached weights are damaged; quantising them again")
                 }
             }
         }
@@ -62,12 +62,12 @@ impl Prepared {
             .map_err(io::Error::other)?;
         File::open(unfinished.path())?.sync_all()?;
         unfinished.persist(&path).map_err(|failed| failed.error)?;
-        tracing::info!(file = %path.display(), seconds = begun.elapsed().as_secs_f64(), "weights quantised and kept");
+        tracing::info!(file = %path.display(), seconds = begun.elapsed().as_secs_f64(), "weights quantised and cached");
         Self::map(&path, sources)
             .ok_or_else(|| io::Error::other("the file just written cannot be read"))
     }
 
-    /// None where the file does not hold what is asked for.
+    /// Returns `None` if the file does not match `sources`.
     fn map(path: &Path, sources: &[(String, Matrix, Form)]) -> Option<Self> {
         let file = map(path).ok()?;
         let tensors = SafeTensors::deserialize(&file).ok()?;
@@ -83,32 +83,31 @@ impl Prepared {
         Some(Self(views))
     }
 
-    /// The weights of that name, if they were among the sources.
+    /// Returns the weights with this name, if they were among the sources.
     pub fn get(&self, name: &str) -> Option<&View> {
         self.0.get(name)
     }
 }
 
-/// Sets the time of the last access, for whoever removes files that are no longer used. Not every file system does so when a file is
-/// read.
+/// Sets the time of the last access, by which unused files are removed. Not every file system updates it on reads.
 fn mark_used(path: &Path) {
     let used = FileTimes::new().set_accessed(SystemTime::now());
     if let Err(error) = File::open(path).and_then(|file| file.set_times(used)) {
-        tracing::debug!(%error, file = %path.display(), "cannot mark prepared weights as used");
+        tracing::debug!(%error, file = %path.display(), "cannot mark cached weights as used");
     }
 }
 
-/// SHA-256 over the digests of the files and the names of what is made of them, in hexadecimal.
+/// Returns the SHA-256 of the digests of the files and of the weights' names, in hexadecimal.
 fn digest(files: &[PathBuf], sources: &[(String, Matrix, Form)]) -> io::Result<String> {
-    let mut whole = Sha256::new();
+    let mut hasher = Sha256::new();
     for path in files {
         let map = map(path).map_err(io::Error::other)?;
-        whole.update(Sha256::digest(&map[..]));
+        hasher.update(Sha256::digest(&map[..]));
     }
     for (name, ..) in sources {
-        whole.update(Sha256::digest(name));
+        hasher.update(Sha256::digest(name));
     }
-    Ok(whole
+    Ok(hasher
         .finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -127,7 +126,7 @@ fn dtype(element: Element) -> Dtype {
     }
 }
 
-/// Made when it is written, so that only one tensor is in memory.
+/// A tensor that is computed when it is written, so that only one is in memory at a time.
 struct Lazy<'a> {
     matrix: &'a Matrix,
     form: Form,
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_mapped_as_it_was_made() {
+    fn cached_weights_are_mapped_unchanged() {
         let (file, folder, sources) = source();
         let place = folder.path().join("prepared");
         for _ in 0..2 {
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn another_model_has_another_file() {
+    fn different_models_have_different_files() {
         let (file, folder, sources) = source();
         let place = folder.path().join("prepared");
         Prepared::open(&place, std::slice::from_ref(&file), &sources).unwrap();
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_made_again() {
+    fn a_damaged_file_is_replaced() {
         let (file, folder, sources) = source();
         let place = folder.path().join("prepared");
         Prepared::open(&place, std::slice::from_ref(&file), &sources).unwrap();
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_half_made_is_left_where_writing_fails() {
+    fn no_incomplete_file_is_left_if_writing_fails() {
         let (file, folder, sources) = source();
         let place = folder.path().join("model.bin");
         assert!(Prepared::open(&place, &[file], &sources).is_err());

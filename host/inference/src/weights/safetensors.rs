@@ -1,4 +1,4 @@
-//! `model.safetensors` of transformers, in one file or in shards with an index.
+//! transformers' `model.safetensors`, in one file or in shards with an index.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use safetensors::{Dtype, SafeTensors};
 use super::view::{Element, Tensors, View, map};
 use crate::LoadError;
 
-/// Read where the tensors lie: those of `files`, all of which belong to one model.
+/// Reads the locations of the tensors in `files`, which all belong to one model.
 ///
 /// # Errors
-/// [`LoadError`], which names the file that is missing or cut short.
+/// [`LoadError`] with the name of the missing or truncated file.
 pub(super) fn open(files: &[PathBuf]) -> Result<Tensors, LoadError> {
     let mut named = HashMap::new();
     for path in files {
@@ -19,7 +19,7 @@ pub(super) fn open(files: &[PathBuf]) -> Result<Tensors, LoadError> {
         let tensors = SafeTensors::deserialize(&file).map_err(|error| LoadError::Field {
             file: path.clone(),
             field: "the file".into(),
-            problem: format!("is cut short or no safetensors file ({error}); download it again"),
+            problem: format!("is truncated or not a safetensors file ({error}); download it again"),
         })?;
         for (name, tensor) in tensors.iter() {
             let element = match tensor.dtype() {
@@ -32,7 +32,7 @@ pub(super) fn open(files: &[PathBuf]) -> Result<Tensors, LoadError> {
                     tracing::debug!(
                         name,
                         ?other,
-                        "a tensor of a type that no Whisper has is passed over"
+                        "skipping a tensor of a type that no Whisper model has"
                     );
                     continue;
                 }
@@ -47,10 +47,10 @@ pub(super) fn open(files: &[PathBuf]) -> Result<Tensors, LoadError> {
     })
 }
 
-/// The shards that an index names, in the order of their names.
+/// Returns the shards listed in an index, sorted by name.
 ///
 /// # Errors
-/// [`LoadError::Field`] where the index is none.
+/// [`LoadError::Field`] if the index is invalid.
 pub(crate) fn shards(index: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let error = |problem: String| LoadError::Field {
         file: index.to_owned(),
@@ -59,14 +59,14 @@ pub(crate) fn shards(index: &Path) -> Result<Vec<PathBuf>, LoadError> {
     };
     let text = std::fs::read(index).map_err(|failed| error(format!("cannot be read: {failed}")))?;
     let json: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|failed| error(format!("is no JSON: {failed}")))?;
+        serde_json::from_slice(&text).map_err(|failed| error(format!("is not JSON: {failed}")))?;
     let map = json.get("weight_map").and_then(|map| map.as_object());
     let names: Option<BTreeSet<&str>> =
         map.and_then(|map| map.values().map(|name| name.as_str()).collect());
     match names {
         Some(names) if !names.is_empty() => {
             let folder = index.parent().unwrap_or(Path::new(""));
-            // Only the name counts: an index cannot lead out of its folder.
+            // Only the file name is used, so that an index cannot refer to files outside its folder.
             Ok(names
                 .into_iter()
                 .filter_map(|name| Path::new(name).file_name())

@@ -34,14 +34,14 @@ impl Element {
     }
 }
 
-/// Let go of the memory that a part of a mapped file takes, until it is read again.
+/// Releases the memory of a part of a mapped file until it is read again.
 ///
 /// # Panics
-/// If the file has no such part.
-pub(crate) fn forget(file: &Mmap, place: Range<usize>) {
+/// If the range is outside the file.
+pub(crate) fn release(file: &Mmap, place: Range<usize>) {
     assert!(place.start <= place.end && place.end <= file.len());
-    // SAFETY: the part is inside of the mapping, which is read-only and, as all in this crate, of a file: pages that are dropped come
-    // back with the same bytes.
+    // SAFETY: the range is inside the mapping, which is read-only and, like all in this crate, of a file: dropped pages are read again
+    // with the same bytes.
     let dropped =
         unsafe { file.unchecked_advise_range(UncheckedAdvice::DontNeed, place.start, place.len()) };
     if let Err(error) = dropped {
@@ -59,7 +59,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The tensor at `place`. None where the file ends before, or the place is not as large as the shape needs.
+    /// The tensor at `place`. Returns `None` if the range is outside the file, or does not have the size that the shape needs.
     pub fn new(
         file: &Arc<Mmap>,
         place: Range<usize>,
@@ -80,7 +80,7 @@ impl View {
         })
     }
 
-    /// The tensor whose bytes are `data`, a part of the mapping `file`.
+    /// The tensor with the bytes `data`, a part of the mapping `file`.
     pub fn of_part(
         file: &Arc<Mmap>,
         data: &[u8],
@@ -95,17 +95,17 @@ impl View {
         &self.file[self.place.clone()]
     }
 
-    /// The file it lies in, for those who must keep it mapped.
+    /// Returns its file, for callers that must keep it mapped.
     pub fn file(&self) -> &Arc<Mmap> {
         &self.file
     }
 
-    /// [`forget`] its part of the file.
-    pub fn forget(&self) {
-        forget(&self.file, self.place.clone());
+    /// Releases the memory of its part of the file.
+    pub fn release(&self) {
+        release(&self.file, self.place.clone());
     }
 
-    /// Rows `range` of it, which must be inside.
+    /// Returns the rows `range`, which must be in bounds.
     pub fn rows(&self, range: Range<usize>) -> Self {
         let size = self.columns() * self.element.size();
         let mut shape = self.shape.clone();
@@ -118,12 +118,12 @@ impl View {
         }
     }
 
-    /// Elements of one row: all dimensions but the first.
+    /// Returns the number of elements of one row: the product of all dimensions but the first.
     pub fn columns(&self) -> usize {
         self.shape.iter().skip(1).product()
     }
 
-    /// Write the elements from `first` on into `out`, as f32.
+    /// Writes the elements from `first` on to `out`, as f32.
     pub fn read(&self, first: usize, out: &mut [f32]) {
         let size = self.element.size();
         let bytes = &self.bytes()[first * size..(first + out.len()) * size];
@@ -144,7 +144,7 @@ impl View {
         }
     }
 
-    /// All elements as f32.
+    /// Returns all elements as f32.
     pub fn to_vec(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.shape.iter().product()];
         self.read(0, &mut values);
@@ -152,10 +152,10 @@ impl View {
     }
 }
 
-/// Map a file for reading.
+/// Maps a file for reading.
 ///
 /// # Errors
-/// [`LoadError::Folder`], which names the file.
+/// [`LoadError::Folder`] with the name of the file.
 pub(super) fn map(path: &Path) -> Result<Arc<Mmap>, LoadError> {
     let failed = |error: std::io::Error| LoadError::Folder {
         folder: path.parent().unwrap_or(path).to_owned(),
@@ -165,21 +165,21 @@ pub(super) fn map(path: &Path) -> Result<Arc<Mmap>, LoadError> {
         ),
     };
     let file = File::open(path).map_err(failed)?;
-    // SAFETY: the file is not written by this process. Another process that cuts it short while it is mapped ends this one
-    // with a signal, as with every program that maps its model; one that overwrites it changes the weights.
+    // SAFETY: this process does not write the file. If another process truncates it while it is mapped, this one is killed by a
+    // signal, like every program that maps its model; if one overwrites it, the weights change.
     let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
     Ok(Arc::new(map))
 }
 
 /// The tensors of a model's file or files, by name.
 pub(crate) struct Tensors {
-    /// The file that errors name.
+    /// The file to name in errors.
     pub path: PathBuf,
     pub named: HashMap<String, View>,
 }
 
 impl Tensors {
-    /// An error about one of the tensors.
+    /// Returns an error about one of the tensors.
     pub fn error(&self, name: &str, problem: impl Into<String>) -> LoadError {
         LoadError::Field {
             file: self.path.clone(),
@@ -218,7 +218,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_place_that_is_not_as_large_as_the_shape_is_no_tensor() {
+    fn a_range_that_does_not_match_the_shape_is_refused() {
         let view = view_of(&[0; 16], Element::F32, &[2, 2]);
         let file = view.file();
         assert!(View::new(file, 0..16, Element::F32, vec![5]).is_none());

@@ -1,4 +1,4 @@
-//! Wrong or incomplete model folders give errors that name the file and the field.
+//! Errors about invalid or incomplete model folders name the file and the field.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::support::*;
 use inference::{Config, Device, Engine, Options, Precision};
 use serde_json::Value;
 
-/// A copy of the model for tests, its ONNX files linked.
+/// A copy of the test model, with links to its ONNX files.
 fn copy() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in [
@@ -22,7 +22,7 @@ fn copy() -> tempfile::TempDir {
     folder
 }
 
-/// Change one field of one JSON file.
+/// Changes one field of a JSON file.
 fn set(folder: &Path, file: &str, field: &str, value: Value) {
     let path = folder.join(file);
     let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -53,7 +53,7 @@ fn a_copy_of_the_model_loads() {
 }
 
 #[test]
-fn the_beam_size_is_the_models_own_unless_a_batch_has_fewer_rows() {
+fn the_default_beam_size_is_the_models_limited_by_the_batch_size() {
     for (num_beams, beam_size) in [(Value::Null, 5), (3.into(), 3), (20.into(), 8)] {
         let folder = copy();
         set(
@@ -68,7 +68,7 @@ fn the_beam_size_is_the_models_own_unless_a_batch_has_fewer_rows() {
 }
 
 #[test]
-fn the_model_may_say_that_windows_are_not_given_the_text_before_them() {
+fn the_model_may_disable_conditioning_on_previous_text() {
     for (condition, expected) in [(Value::Null, true), (false.into(), false)] {
         let folder = copy();
         set(
@@ -125,7 +125,7 @@ fn settings_that_contradict_the_model_are_named() {
             "generation_config.json",
             "no_timestamps_token_id",
             (vocabulary - 1).into(),
-            "time stamps follow",
+            "timestamps follow",
         ),
         (
             "preprocessor_config.json",
@@ -155,9 +155,9 @@ fn settings_that_contradict_the_model_are_named() {
     }
 }
 
-/// As in fine-tuned models whose settings have lost the lists.
+/// As in fine-tuned models whose settings lack the lists.
 #[test]
-fn languages_and_tasks_that_the_settings_do_not_list_are_those_of_the_tokenizer() {
+fn languages_and_tasks_missing_in_the_settings_are_read_from_the_tokenizer() {
     let engine = Engine::load(config(synthetic())).unwrap();
     let folder = copy();
     for field in ["lang_to_id", "task_to_id"] {
@@ -170,7 +170,7 @@ fn languages_and_tasks_that_the_settings_do_not_list_are_those_of_the_tokenizer(
 }
 
 #[test]
-fn a_precision_that_is_not_there_is_named() {
+fn the_error_for_a_missing_precision_names_its_files() {
     let text = error(Config {
         precision: Precision::Fp16,
         ..config(synthetic())
@@ -179,7 +179,7 @@ fn a_precision_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_bad_field_is_named_with_its_file_and_what_was_expected() {
+fn an_invalid_field_is_named_with_its_file_and_what_was_expected() {
     let cases = [
         ("config.json", "d_model", Value::Null, "is missing"),
         (
@@ -276,7 +276,7 @@ fn sizes_that_the_decoder_does_not_have_are_named() {
 }
 
 #[test]
-fn a_file_that_is_no_model_is_named() {
+fn a_file_that_is_not_a_model_is_named() {
     let folder = copy();
     std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
     let text = error(config(folder.path()));
@@ -345,9 +345,9 @@ fn settings_out_of_range_are_named() {
     }
 }
 
-/// The library of the ordinary wheel has no CUDA; with the CUDA build this test says nothing.
+/// The library of the regular wheel has no CUDA; with a CUDA build, this test checks nothing.
 #[test]
-fn without_cuda_auto_takes_the_cpu_and_cuda_is_refused() {
+fn without_cuda_auto_uses_the_cpu_and_cuda_is_refused() {
     let auto = Engine::load(Config {
         device: Device::Auto,
         ..config(synthetic())

@@ -1,4 +1,4 @@
-//! The engine from outside, with the model for tests and the real ONNX Runtime.
+//! Tests of the engine's public API, with the test model and the real ONNX Runtime.
 
 mod loading;
 mod scheduling;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::*;
 use inference::{Config, Error, Options, Precision};
 
-/// Wait until `condition` holds.
+/// Waits until `condition` is true.
 async fn until(condition: impl Fn() -> bool) {
     for _ in 0..1000 {
         if condition() {
@@ -13,7 +13,7 @@ async fn until(condition: impl Fn() -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the condition did not come true in 10 s");
+    panic!("the condition did not become true within 10 s");
 }
 
 fn repeat(name: &str, times: usize) -> Vec<f32> {
@@ -21,10 +21,10 @@ fn repeat(name: &str, times: usize) -> Vec<f32> {
 }
 
 #[tokio::test]
-async fn a_batch_gives_the_texts_of_single_windows_and_is_one() {
+async fn windows_are_batched_and_have_the_same_texts_as_alone() {
     let engine = engine_fp32();
     let names = ["short", "other", "short", "other", "short"];
-    // A window first, so that the others meet in the queue.
+    // One window first, so that the others wait in the queue together.
     let first = engine.start(Options::default()).unwrap();
     feed(&first, &frames("other")).await;
     let mut waiting = Vec::new();
@@ -58,7 +58,7 @@ async fn windows_of_different_beam_sizes_share_a_batch_and_keep_their_texts() {
             ..options
         })
     };
-    // A window first, so that the others meet in the queue.
+    // One window first, so that the others wait in the queue together.
     let first = start(1).unwrap();
     feed(&first, &frames("other")).await;
     let mut waiting = Vec::new();
@@ -79,7 +79,7 @@ async fn windows_of_different_beam_sizes_share_a_batch_and_keep_their_texts() {
         let how = if *beam_size == 1 { "greedy" } else { "beam" };
         assert_eq!(text(&segments), expected(name, how), "{name}, {beam_size}");
     }
-    // One for the first, and one for the other five with their 15 rows, unless they were slow to come.
+    // One batch for the first, and one for the other five with their 15 rows, unless they were queued too late.
     assert!(engine.metrics().batches < 6, "{:?}", engine.metrics());
 }
 
@@ -99,7 +99,7 @@ async fn integer_files_are_decoded_one_window_at_a_time() {
 }
 
 #[tokio::test]
-async fn dropping_a_transcription_frees_its_place_and_its_window() {
+async fn dropping_a_transcription_releases_its_permit_and_its_window() {
     let engine = engine();
     let dropped: Vec<_> = (0..5)
         .map(|_| engine.start(Options::default()).unwrap())
@@ -112,7 +112,7 @@ async fn dropping_a_transcription_frees_its_place_and_its_window() {
     until(|| engine.metrics().transcriptions == 0 && engine.metrics().queued_windows == 0).await;
     let segments = transcribe(&engine, &frames("short"), Options::default()).await;
     assert_eq!(text(&segments), expected("short", "greedy"));
-    // Of 15 and more windows, at most those begun were decoded.
+    // Of at least 15 windows, only those already started were decoded.
     assert!(engine.metrics().windows < 10, "{:?}", engine.metrics());
 }
 
@@ -145,7 +145,7 @@ async fn a_short_recording_does_not_wait_for_a_long_one() {
     let windows = long.info().windows;
     assert!(
         windows <= 5,
-        "the long recording had {windows} windows before the short one's only"
+        "{windows} windows of the long recording were decoded before the short one's only window"
     );
     collect(&long).await.unwrap();
     assert!(long.info().windows > 15);
@@ -165,7 +165,7 @@ async fn push_waits_while_the_buffer_is_full() {
         transcription.push(block.to_vec()).await.unwrap();
         windows = transcription.info().windows;
     }
-    // 100 s were pushed and at most 20 s are kept, so pushing has waited for windows to be decoded.
+    // 100 s were pushed and at most 20 s are buffered, so push has waited for windows to be decoded.
     assert!(windows >= 5, "{windows}");
     let too_much = transcription.push(vec![0.0; 80 * 1001]).await;
     assert!(
@@ -177,7 +177,7 @@ async fn push_waits_while_the_buffer_is_full() {
 }
 
 #[tokio::test]
-async fn segments_come_while_frames_are_still_pushed() {
+async fn segments_are_returned_while_frames_are_still_pushed() {
     let engine = engine();
     let transcription = engine.start(Options::default()).unwrap();
     transcription.push(frames("long")).await.unwrap();

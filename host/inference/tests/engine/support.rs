@@ -1,4 +1,4 @@
-//! What the tests share: where the model and ONNX Runtime are, and recordings as frames.
+//! Test support: paths of the model and ONNX Runtime, and recordings as frames.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The model for tests, `test/models/synthetic`.
+/// The test model.
 pub fn synthetic() -> PathBuf {
     root().join("test/models/synthetic")
 }
@@ -31,7 +31,7 @@ fn library() -> PathBuf {
     library
 }
 
-/// The settings of most tests: the given model on the CPU.
+/// The default settings of tests: the given model on the CPU.
 pub fn config(model: impl Into<PathBuf>) -> Config {
     Config {
         device: Device::Cpu,
@@ -40,7 +40,7 @@ pub fn config(model: impl Into<PathBuf>) -> Config {
     }
 }
 
-/// An engine whose metrics are recorded apart from those of others.
+/// An engine with its own metrics.
 pub struct Measured {
     engine: Engine,
     name: String,
@@ -95,18 +95,18 @@ impl Measured {
     }
 }
 
-/// An engine with the model for tests.
+/// An engine with the test model.
 pub fn engine() -> Measured {
-    Measured::load(config(synthetic())).expect("the model for tests loads")
+    Measured::load(config(synthetic())).expect("the test model loads")
 }
 
-/// An engine with the model for tests's fp32 files.
+/// An engine with the fp32 files of the test model.
 pub fn engine_fp32() -> Measured {
     Measured::load(Config {
         precision: Precision::Fp32,
         ..config(synthetic())
     })
-    .expect("the model for tests loads")
+    .expect("the test model loads")
 }
 
 /// Frames of a recording, `[frames, 80]`; see `make_fixtures.py`.
@@ -119,15 +119,14 @@ pub fn frames(name: &str) -> Vec<f32> {
         .collect()
 }
 
-/// What was said in a recording (`spoken`), or what greedy decoding or the beam search make of it (`greedy`,
-/// `beam`).
+/// The spoken text of a recording (`spoken`), or its expected transcript by greedy decoding or beam search (`greedy`, `beam`).
 pub fn expected(name: &str, what: &str) -> String {
     let text = include_str!("../fixtures/expected.json");
     let json: serde_json::Value = serde_json::from_str(text).unwrap();
     json[name][what].as_str().unwrap().to_owned()
 }
 
-/// Push a recording in blocks of a second, and finish.
+/// Pushes a recording in blocks of one second, and finishes.
 pub async fn feed(transcription: &Transcription, frames: &[f32]) {
     for block in frames.chunks(80 * 100) {
         transcription.push(block.to_vec()).await.unwrap();
@@ -135,7 +134,7 @@ pub async fn feed(transcription: &Transcription, frames: &[f32]) {
     transcription.finish().unwrap();
 }
 
-/// All segments.
+/// Collects all segments.
 pub async fn collect(transcription: &Transcription) -> Result<Vec<Segment>, Error> {
     let mut segments = Vec::new();
     while let Some(segment) = transcription.next().await? {
@@ -144,14 +143,14 @@ pub async fn collect(transcription: &Transcription) -> Result<Vec<Segment>, Erro
     Ok(segments)
 }
 
-/// The segments of a recording.
+/// Transcribes a recording.
 pub async fn transcribe(engine: &Engine, frames: &[f32], options: Options) -> Vec<Segment> {
     let transcription = engine.start(options).unwrap();
     feed(&transcription, frames).await;
     collect(&transcription).await.unwrap()
 }
 
-/// The text of segments.
+/// Returns the text of segments.
 pub fn text(segments: &[Segment]) -> String {
     let texts: Vec<_> = segments
         .iter()
@@ -160,7 +159,7 @@ pub fn text(segments: &[Segment]) -> String {
     texts.join(" ")
 }
 
-/// Lower-case words without punctuation.
+/// Splits a text into lower-case words without punctuation.
 pub fn words(text: &str) -> Vec<String> {
     text.to_lowercase()
         .split(|c: char| !c.is_alphanumeric() && c != '\'')
@@ -169,18 +168,18 @@ pub fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Word errors (Levenshtein distance) of a text against what was said.
-pub fn word_errors(spoken: &str, heard: &str) -> usize {
-    let (spoken, heard) = (words(spoken), words(heard));
-    let mut row: Vec<usize> = (0..=heard.len()).collect();
+/// Counts the word errors (Levenshtein distance) of a text.
+pub fn word_errors(spoken: &str, transcript: &str) -> usize {
+    let (spoken, transcript) = (words(spoken), words(transcript));
+    let mut row: Vec<usize> = (0..=transcript.len()).collect();
     for (index, word) in spoken.iter().enumerate() {
         let mut diagonal = row[0];
         row[0] = index + 1;
-        for column in 1..=heard.len() {
-            let substituted = diagonal + usize::from(*word != heard[column - 1]);
+        for column in 1..=transcript.len() {
+            let substituted = diagonal + usize::from(*word != transcript[column - 1]);
             diagonal = row[column];
             row[column] = substituted.min(row[column] + 1).min(row[column - 1] + 1);
         }
     }
-    row[heard.len()]
+    row[transcript.len()]
 }

@@ -1,10 +1,10 @@
-//! Frames in, text out, with the model for tests.
+//! Transcription of frames with the test model.
 
 use crate::support::*;
 use inference::{Error, Options, Precision, Task, Timestamps};
 
 #[tokio::test]
-async fn greedy_text_is_that_of_an_independent_implementation() {
+async fn greedy_decoding_matches_an_independent_implementation() {
     let engine = engine();
     for name in ["short", "other"] {
         let segments = transcribe(&engine, &frames(name), Options::default()).await;
@@ -13,7 +13,7 @@ async fn greedy_text_is_that_of_an_independent_implementation() {
 }
 
 #[tokio::test]
-async fn the_beam_search_finds_the_text_of_an_independent_implementation() {
+async fn beam_search_matches_an_independent_implementation() {
     let engine = engine_fp32();
     for name in ["short", "other", "rare"] {
         let segments = transcribe(&engine, &frames(name), engine.default_options()).await;
@@ -23,7 +23,7 @@ async fn the_beam_search_finds_the_text_of_an_independent_implementation() {
 }
 
 #[tokio::test]
-async fn a_split_decoder_searches_as_a_merged_one_does() {
+async fn beam_search_gives_the_same_text_with_a_split_and_a_merged_decoder() {
     let merged = engine();
     let split = linked_model(|file| !file.contains("merged"));
     let split = Measured::load(config(split.path())).unwrap();
@@ -39,7 +39,7 @@ async fn a_split_decoder_searches_as_a_merged_one_does() {
 }
 
 #[tokio::test]
-async fn the_beam_search_marks_times_too() {
+async fn beam_search_also_gives_timestamps() {
     let engine = engine();
     let options = Options {
         timestamps: Timestamps::Segment,
@@ -54,7 +54,7 @@ async fn the_beam_search_marks_times_too() {
 }
 
 #[tokio::test]
-async fn every_form_and_precision_of_the_decoder_gives_the_same_text() {
+async fn every_kind_and_precision_of_the_decoder_gives_the_same_text() {
     let merged = engine();
     assert_eq!(merged.model().precision, Precision::Int8);
     let names = [
@@ -82,7 +82,7 @@ async fn every_form_and_precision_of_the_decoder_gives_the_same_text() {
     }
 }
 
-/// A copy of the model for tests whose generation config was changed by `change`.
+/// A copy of the test model with its generation config changed by `change`.
 fn changed_model(change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempDir {
     let folder = linked_model(|file| file != "generation_config.json");
     let name = "generation_config.json";
@@ -94,8 +94,8 @@ fn changed_model(change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempD
 }
 
 #[tokio::test]
-async fn the_language_is_detected_once_where_the_model_knows_several() {
-    // `<|startoflm|>`, which the model for tests never saw, stands in for a second language.
+async fn the_language_is_detected_once_if_the_model_has_several() {
+    // `<|startoflm|>`, which the test model was not trained with, is used as a second language.
     let folder = changed_model(|json| json["lang_to_id"]["<|de|>"] = 1029.into());
     let engine = Measured::load(config(folder.path())).unwrap();
     assert_eq!(engine.model().languages, ["en", "de"]);
@@ -131,13 +131,13 @@ async fn a_model_without_language_tokens_is_english() {
     assert!(!engine.model().translates);
     let transcription = engine.start(Options::default()).unwrap();
     feed(&transcription, &frames("short")).await;
-    // The model for tests, `test/models/synthetic` was never asked without a language, so its text does not matter here.
+    // The test model was not trained without a language token, so its text does not matter here.
     collect(&transcription).await.unwrap();
     assert_eq!(transcription.info().language.as_deref(), Some("en"));
     assert_eq!(transcription.info().windows, 1);
 }
 
-/// The model for tests, `test/models/synthetic` with only those ONNX files that `keep` wants.
+/// The test model with only the files for which `keep` returns true.
 fn linked_model(keep: impl Fn(&str) -> bool) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let link = |from: &std::path::Path, to: &std::path::Path| {
@@ -161,30 +161,30 @@ async fn a_long_recording_is_cut_at_pauses_and_nothing_is_lost() {
     let frames = frames("long");
     let segments = transcribe(&engine, &frames, Options::default()).await;
     let spoken = expected("long", "spoken");
-    let heard = text(&segments);
-    let errors = word_errors(&spoken, &heard);
+    let transcript = text(&segments);
+    let errors = word_errors(&spoken, &transcript);
     assert!(
         errors * 20 <= words(&spoken).len(),
-        "{errors} errors in: {heard}"
+        "{errors} errors in: {transcript}"
     );
 }
 
 #[tokio::test]
-async fn the_text_does_not_depend_on_whether_times_are_asked_for() {
+async fn the_text_does_not_depend_on_whether_times_are_requested() {
     let engine = engine();
     for name in ["short", "long"] {
-        let asked = Options {
+        let segment = Options {
             timestamps: Timestamps::Segment,
             ..Options::default()
         };
-        let with = transcribe(&engine, &frames(name), asked).await;
+        let with = transcribe(&engine, &frames(name), segment).await;
         let without = transcribe(&engine, &frames(name), Options::default()).await;
         assert_eq!(with, without);
     }
 }
 
-/// Options with which every window is taken for one without speech.
-fn deaf() -> Options {
+/// Options with which every window counts as silence.
+fn all_silent() -> Options {
     Options {
         no_speech_threshold: Some(-1.0),
         logprob_threshold: Some(1.0),
@@ -195,7 +195,7 @@ fn deaf() -> Options {
 #[tokio::test]
 async fn steady_noise_is_not_cut_into_shorter_windows() {
     let engine = engine();
-    // 20 s, each value within 4 dB of the others; the model for tests's window has 10 s.
+    // 20 s, each value within 4 dB of the others; the test model's window is 10 s.
     let mut state = 1u32;
     let noise: Vec<f32> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -203,7 +203,7 @@ async fn steady_noise_is_not_cut_into_shorter_windows() {
     })
     .take(80 * 2000)
     .collect();
-    let transcription = engine.start(deaf()).unwrap();
+    let transcription = engine.start(all_silent()).unwrap();
     feed(&transcription, &noise).await;
     assert_eq!(collect(&transcription).await.unwrap(), []);
     assert_eq!(transcription.info().windows, 2);
@@ -220,10 +220,10 @@ async fn a_clip_shorter_than_any_word_is_not_decoded() {
 }
 
 #[tokio::test]
-async fn a_window_without_speech_does_not_decide_on_the_language() {
+async fn a_window_without_speech_does_not_determine_the_language() {
     let folder = changed_model(|json| json["lang_to_id"]["<|de|>"] = 1029.into());
     let engine = Measured::load(config(folder.path())).unwrap();
-    let transcription = engine.start(deaf()).unwrap();
+    let transcription = engine.start(all_silent()).unwrap();
     feed(&transcription, &frames("other")).await;
     assert_eq!(collect(&transcription).await.unwrap(), []);
     let info = transcription.info();
@@ -231,7 +231,7 @@ async fn a_window_without_speech_does_not_decide_on_the_language() {
 }
 
 #[tokio::test]
-async fn a_language_may_be_given_as_people_write_it() {
+async fn a_language_may_be_given_by_code_or_name_in_any_case() {
     let engine = engine();
     for language in ["en", "EN", "en-US", "en_GB", "English", "auto", ""] {
         let options = Options {
@@ -244,7 +244,7 @@ async fn a_language_may_be_given_as_people_write_it() {
 }
 
 #[tokio::test]
-async fn segments_follow_the_models_time_stamps_and_stay_in_order() {
+async fn segments_follow_the_models_timestamps_and_are_in_order() {
     let engine = engine();
     let frames = frames("long");
     let options = Options {
@@ -278,7 +278,7 @@ async fn the_same_recording_gives_the_same_text_at_every_temperature() {
 }
 
 #[tokio::test]
-async fn silence_and_nothing_give_no_segments() {
+async fn silence_and_empty_recordings_give_no_segments() {
     let engine = engine();
     for frames in [vec![], vec![-10.0; 80 * 2500], vec![-9.3; 80 * 50]] {
         for timestamps in [Timestamps::None, Timestamps::Segment] {
@@ -302,7 +302,7 @@ async fn silence_after_speech_adds_nothing() {
 }
 
 #[tokio::test]
-async fn a_failed_window_is_tried_at_the_next_temperature() {
+async fn a_failed_window_is_retried_at_the_next_temperature() {
     let engine = engine();
     let options = Options {
         // No text is this likely.
@@ -314,26 +314,29 @@ async fn a_failed_window_is_tried_at_the_next_temperature() {
     let segments = transcribe(&engine, &frames("short"), options).await;
     assert_eq!(segments.len(), 1);
     let once = transcribe(&engine, &frames("short"), Options::default()).await;
-    // The likelier of both attempts is kept.
+    // The likelier of the two attempts is kept.
     assert!(segments[0].avg_logprob >= once[0].avg_logprob);
     let metrics = engine.metrics();
     assert_eq!((metrics.windows, metrics.batches), (2, 2));
 }
 
 #[tokio::test]
-async fn text_that_repeats_itself_at_every_temperature_is_kept() {
+async fn text_that_is_repetitive_at_every_temperature_is_kept() {
     let engine = engine();
-    let heard = transcribe(&engine, &frames("short"), Options::default()).await;
-    let doubted = Options {
+    let expected = transcribe(&engine, &frames("short"), Options::default()).await;
+    let repetitive = Options {
         temperatures: vec![0.0],
         compression_ratio_threshold: Some(0.01),
         ..Options::default()
     };
-    assert_eq!(transcribe(&engine, &frames("short"), doubted).await, heard);
+    assert_eq!(
+        transcribe(&engine, &frames("short"), repetitive).await,
+        expected
+    );
 }
 
 #[tokio::test]
-async fn a_prompt_and_the_text_before_go_into_the_window() {
+async fn windows_are_prompted_with_the_prompt_and_the_previous_text() {
     let engine = engine();
     let options = Options {
         prompt: Some("The harbor. ".repeat(200)),
@@ -348,10 +351,10 @@ async fn a_prompt_and_the_text_before_go_into_the_window() {
 }
 
 #[tokio::test]
-async fn info_tells_what_is_known_so_far() {
+async fn info_returns_the_current_state() {
     let engine = engine();
     let transcription = engine.start(Options::default()).unwrap();
-    // The model for tests, `test/models/synthetic` knows one language, so none is detected.
+    // The test model has only one language, so none is detected.
     assert_eq!(transcription.info().language.as_deref(), Some("en"));
     feed(&transcription, &frames("short")).await;
     collect(&transcription).await.unwrap();
@@ -361,7 +364,7 @@ async fn info_tells_what_is_known_so_far() {
 }
 
 #[tokio::test]
-async fn options_that_cannot_be_met_are_refused() {
+async fn invalid_and_unsupported_options_are_refused() {
     let engine = engine();
     let refuse = |options: Options| match engine.start(options) {
         Ok(_) => panic!("the options were accepted"),
@@ -413,7 +416,7 @@ async fn frames_that_are_not_whole_rows_of_finite_numbers_are_refused() {
         let error = transcription.push(bad).await.unwrap_err();
         assert!(matches!(error, Error::InvalidFrames(_)));
     }
-    // The refused frames leave nothing behind.
+    // The refused frames are not counted.
     assert_eq!(transcription.info().duration, 0.0);
 }
 

@@ -1,10 +1,11 @@
-"""Makes the small models of this folder and what they must answer: the same random weights in every form that the host loads.
+"""Makes the small models of this folder and their expected logits: the same random weights in every format that the host loads.
 
     pip install numpy ctranslate2==4.8.5 safetensors ml_dtypes onnx && python make.py
 
 `ctranslate2/` is written by CTranslate2's own serializer, `transformers/` by the safetensors package, `onnx/` as plain ONNX
-operators. `expected.json` has the logits that the NumPy implementation below computes. Every weight is a whole number of 1024ths
-between -127 and 127 (of 64ths, where it scales a normalisation), with a 127 in each block of 32, so that every form, int8 included, holds exactly the same numbers.
+operators. `expected.json` has the logits computed by the NumPy implementation below. Every weight is an integer between -127 and
+127, divided by 1024 (by 64 if it scales a normalisation), with a 127 in each block of 32, so that every format, int8 included,
+represents exactly the same numbers.
 """
 
 import json
@@ -40,7 +41,7 @@ def vocabulary():
 
 
 def weights():
-    """By the names of transformers."""
+    """Returns the weights by their names in transformers."""
     named = {}
 
     def linear(name, rows, columns, bias=True):
@@ -134,7 +135,7 @@ class Reference:
         return self.norm("model.decoder.layer_norm", x) @ table.T
 
 
-# ---- the forms
+# ---- the formats
 
 
 def write_transformers(folder, named, dtype, shards=1):
@@ -173,7 +174,7 @@ def write_settings(folder):
 
 
 def write_ctranslate2(folder, named, quantization):
-    named = {name: value.copy() for name, value in named.items()}  # which are quantised in place
+    named = {name: value.copy() for name, value in named.items()}  # as they are quantised in place
     spec = whisper_spec.WhisperSpec(LAYERS, HEADS, LAYERS, HEADS)
 
     def linear(target, *names):
@@ -352,7 +353,7 @@ def main():
         write_ctranslate2(HERE / "ctranslate2" / quantization, named, quantization)
     write_onnx(HERE / "onnx", named)
 
-    # As the host is given frames: log10 mel power, which it normalises by the loudest.
+    # Frames as the host receives them: log10 mel power, which it normalises by the loudest value.
     frames = rng.uniform(-4, 1, (2 * POSITIONS, MELS)).round(2)
     features = (np.maximum(frames, frames.max() - 8) + 4) / 4
     tokens = vocabulary()

@@ -1,4 +1,4 @@
-//! Queries as SQL. The database does the work; only the answer leaves it.
+//! Queries as SQL. The database computes the aggregates.
 
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, Transaction, params_from_iter};
@@ -7,30 +7,30 @@ use super::kind::INTEGER;
 use super::rollup::Bucket;
 use crate::{Aggregation, Error, Query};
 
-/// Answer a query. The outer error is the database's, the inner one the query's.
+/// Runs a query. The outer error is the database's, the inner one the query's.
 pub(super) fn aggregate(
     connection: &mut Connection,
     query: &Query,
 ) -> rusqlite::Result<Result<Option<f64>, Error>> {
-    // One transaction, so that what is read one after the other is of the same moment.
+    // One transaction, so that all reads see the same snapshot.
     let transaction = connection.transaction()?;
     let field: Option<i64> = transaction
         .prepare_cached("SELECT id FROM field WHERE measurement = ?1 AND name = ?2")?
         .query_row([&query.measurement, &query.field], |row| row.get(0))
         .optional()?;
     let Some(field) = field else {
-        return Ok(Ok(of_nothing(query.aggregation)));
+        return Ok(Ok(without_values(query.aggregation)));
     };
     let selection = Selection::new(&transaction, field, query);
     let totals = selection.totals()?;
     if query.aggregation != Aggregation::Count && totals.numbers < totals.count {
         return Ok(Err(Error::Invalid(format!(
-            "field `{}` of `{}` has values that are no numbers; they can only be counted",
+            "field `{}` of `{}` has values that are not numbers; they can only be counted",
             query.field, query.measurement
         ))));
     }
     if totals.count == 0 {
-        return Ok(Ok(of_nothing(query.aggregation)));
+        return Ok(Ok(without_values(query.aggregation)));
     }
     let share = match query.aggregation {
         Aggregation::Count => return Ok(Ok(Some(totals.count as f64))),
@@ -44,7 +44,7 @@ pub(super) fn aggregate(
     selection.quantile(share, totals.count).map(Ok)
 }
 
-fn of_nothing(aggregation: Aggregation) -> Option<f64> {
+fn without_values(aggregation: Aggregation) -> Option<f64> {
     matches!(aggregation, Aggregation::Count | Aggregation::Sum).then_some(0.0)
 }
 
@@ -54,7 +54,7 @@ struct Totals {
     sum: f64,
 }
 
-/// A condition, and the values of its parameters in order.
+/// A condition and the values of its parameters, in order.
 struct Condition {
     sql: String,
     parameters: Vec<SqlValue>,
@@ -63,52 +63,54 @@ struct Condition {
 /// The values that a query selects.
 struct Selection<'a> {
     transaction: &'a Transaction<'a>,
-    /// Their field and series. Every table has these.
-    of: Condition,
-    /// Their time. None: all time, which the rolling aggregates are of.
-    at: Option<Condition>,
+    /// Condition on field and series, which are columns of every table.
+    series: Condition,
+    /// Condition on time. None: all time, which the rolling aggregates cover.
+    time: Option<Condition>,
 }
 
 impl<'a> Selection<'a> {
     fn new(transaction: &'a Transaction<'a>, field: i64, query: &Query) -> Self {
-        let mut of = Condition {
+        let mut series = Condition {
             sql: "field = ?".into(),
             parameters: vec![SqlValue::from(field)],
         };
         for (key, value) in &query.tags {
-            of.sql
+            series
+                .sql
                 .push_str(" AND series IN (SELECT series FROM tag WHERE key = ? AND value = ?)");
-            of.parameters
+            series
+                .parameters
                 .extend([key, value].map(|text| SqlValue::from(text.clone())));
         }
-        // A bound beyond what a point's time can be is as good as the last one.
-        let time = |bound: u64| SqlValue::from(i64::try_from(bound).unwrap_or(i64::MAX));
+        // Clamp bounds beyond the largest time of a point.
+        let clamp = |bound: u64| SqlValue::from(i64::try_from(bound).unwrap_or(i64::MAX));
         let bounds = [("time >= ?", query.start), ("time < ?", query.stop)];
         let bounds = bounds
             .into_iter()
-            .filter_map(|(sql, bound)| Some((sql, time(bound?))));
+            .filter_map(|(sql, bound)| Some((sql, clamp(bound?))));
         let (sql, parameters): (Vec<_>, Vec<_>) = bounds.unzip();
-        let at = (!sql.is_empty()).then(|| Condition {
+        let time = (!sql.is_empty()).then(|| Condition {
             sql: sql.join(" AND "),
             parameters,
         });
         Self {
             transaction,
-            of,
-            at,
+            series,
+            time,
         }
     }
 
     fn totals(&self) -> rusqlite::Result<Totals> {
-        let columns = match &self.at {
+        let columns = match &self.time {
             None => "total(count), total(numbers), total(sum) FROM total".into(),
-            // Real numbers: a sum of integers must not overflow.
+            // `total` gives floats: a sum of integers could overflow.
             Some(_) => format!(
                 "count(*), total(kind <= {INTEGER}), total(CASE WHEN kind <= {INTEGER} THEN value END)
                  FROM value INDEXED BY value_by_time"
             ),
         };
-        self.select(&columns, self.at.as_ref(), "", [], |row| {
+        self.select(&columns, self.time.as_ref(), "", [], |row| {
             Ok(Totals {
                 count: row.get::<_, f64>(0)? as i64,
                 numbers: row.get::<_, f64>(1)? as i64,
@@ -118,14 +120,14 @@ impl<'a> Selection<'a> {
         .map(|rows| rows.into_iter().next().expect("an aggregate is one row"))
     }
 
-    /// The value at rank `share * (count - 1)`, between two neighbours in proportion.
+    /// Returns the value at rank `share * (count - 1)`, linearly interpolated.
     fn quantile(&self, share: f64, count: i64) -> rusqlite::Result<Option<f64>> {
         let rank = share * (count - 1) as f64;
         let (below, fraction) = (rank.floor() as i64, rank.fract());
-        let neighbours = match &self.at {
-            Some(at) => self.select(
+        let neighbours = match &self.time {
+            Some(time) => self.select(
                 "CAST(value AS REAL) FROM value INDEXED BY value_by_time",
-                Some(at),
+                Some(time),
                 "ORDER BY value LIMIT 2 OFFSET ?",
                 [below.into()],
                 |row| row.get(0),
@@ -140,10 +142,10 @@ impl<'a> Selection<'a> {
         })
     }
 
-    /// The number of this rank, from 0, of all time.
+    /// Returns the number at this rank, from 0, over all time.
     fn nth(&self, mut rank: i64) -> rusqlite::Result<f64> {
         let mut bucket = Bucket::ALL;
-        while let Some((first, last)) = bucket.parts() {
+        while let Some((first, last)) = bucket.children() {
             let level = bucket.level + 1;
             let among = Condition {
                 sql: "level = ? AND bucket BETWEEN ? AND ?".into(),
@@ -185,7 +187,7 @@ impl<'a> Selection<'a> {
             .pop()
             .ok_or(rusqlite::Error::QueryReturnedNoRows)
         };
-        // Of many equal values none needs to be stepped over.
+        // Avoids stepping over many equal values.
         let least = number("ASC", 0)?;
         if least == number("DESC", 0)? {
             return Ok(least);
@@ -193,7 +195,7 @@ impl<'a> Selection<'a> {
         number("ASC", rank)
     }
 
-    /// Rows of a table, with a further condition, an order and its parameters.
+    /// Selects rows of a table, with an additional condition, and an order with its parameters.
     fn select<T, const N: usize>(
         &self,
         columns: &str,
@@ -202,12 +204,20 @@ impl<'a> Selection<'a> {
         parameters: [SqlValue; N],
         row: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
-        let (also, more) = match and {
+        let (and_sql, and_parameters) = match and {
             Some(and) => (format!(" AND {}", and.sql), &and.parameters[..]),
             None => Default::default(),
         };
-        let sql = format!("SELECT {columns} WHERE {}{also} {order}", self.of.sql);
-        let parameters = self.of.parameters.iter().chain(more).chain(&parameters);
+        let sql = format!(
+            "SELECT {columns} WHERE {}{and_sql} {order}",
+            self.series.sql
+        );
+        let parameters = self
+            .series
+            .parameters
+            .iter()
+            .chain(and_parameters)
+            .chain(&parameters);
         self.transaction
             .prepare_cached(&sql)?
             .query_map(params_from_iter(parameters), row)?

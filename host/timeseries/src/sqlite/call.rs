@@ -4,30 +4,30 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{Error, Point, Query};
 
-/// A call on its way to a thread, with the place for its answer.
+/// A request to a thread, with the channel for its reply.
 pub(super) struct Call<T, R> {
-    pub(super) what: T,
-    pub(super) answer: oneshot::Sender<Result<R, Error>>,
+    pub(super) request: T,
+    pub(super) reply: oneshot::Sender<Result<R, Error>>,
 }
 
 pub(super) type Write = Call<Vec<Point>, ()>;
 pub(super) type Read = Call<Query, Option<f64>>;
 
-/// Hands a call to a thread, and waits for its answer.
+/// Sends a request to a thread and waits for the reply.
 pub(super) async fn call<T, R>(
     thread: Option<&mpsc::Sender<Call<T, R>>>,
-    what: T,
+    request: T,
 ) -> Result<R, Error> {
-    let (answer, answered) = oneshot::channel();
+    let (reply, replied) = oneshot::channel();
     let thread = thread.ok_or_else(stopped)?;
     thread
-        .send(Call { what, answer })
+        .send(Call { request, reply })
         .await
         .map_err(|_| stopped())?;
-    answered.await.unwrap_or_else(|_| Err(stopped()))
+    replied.await.unwrap_or_else(|_| Err(stopped()))
 }
 
-/// The error of a call whose thread is gone.
+/// The error of a call whose thread has stopped.
 pub(super) fn stopped() -> Error {
     Error::Unavailable("the store's thread has stopped; the log has the reason".into())
 }

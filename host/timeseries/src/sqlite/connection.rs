@@ -1,4 +1,4 @@
-//! Connections to the file, and what their errors mean.
+//! Connections to the file, and their errors.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,28 +7,28 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::Error;
 
-/// How long to wait for another process that writes to the file.
+/// How long to wait while another process writes to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection with the settings that every one needs.
+/// Opens a connection with the common settings.
 pub(super) fn connect(path: &Path) -> Result<Connection, Error> {
     let connection = Connection::open(path).map_err(|error| unavailable(path, &error))?;
     let set = || -> rusqlite::Result<()> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
-        // In WAL mode only `full` flushes the log at every commit, so that an acknowledged point outlives a power cut.
+        // In WAL mode, only `full` flushes the log at every commit, so that an acknowledged point survives a power cut.
         connection.pragma_update(None, "synchronous", "full")
     };
     set().map_err(|error| unavailable(path, &error))?;
     Ok(connection)
 }
 
-/// An error of the database, with what to do about it.
+/// Converts an error of the database, and says what to do about it.
 pub(super) fn unavailable(path: &Path, error: &rusqlite::Error) -> Error {
     let path = path.display();
     let advice = match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
-            "it is no SQLite database; move it away or choose another path"
+            "it is not an SQLite database; move it away or choose another path"
         }
         Some(ErrorCode::DatabaseCorrupt) => {
             "it is damaged; restore it from a backup or move it away"
@@ -41,7 +41,7 @@ pub(super) fn unavailable(path: &Path, error: &rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another process holds it; try again"
         }
-        _ => "the reason is the database's",
+        _ => "the error is the database's",
     };
     Error::Unavailable(format!("time-series store `{path}`: {error}; {advice}"))
 }

@@ -1,5 +1,5 @@
-//! The store in an SQLite file: one thread writes, one reads, one removes what has expired, each with a connection of its own, so
-//! that reads do not wait for writes.
+//! The store in an SQLite file: one thread writes, one reads and one removes expired points. Each has its own connection, so that
+//! reads do not wait for writes.
 
 mod aggregate;
 mod call;
@@ -21,20 +21,20 @@ use self::call::{Read, Write, call, stopped};
 use self::connection::connect;
 use crate::{Error, Point, Query};
 
-/// Calls that may wait for a thread; beyond, callers wait to queue theirs.
+/// Maximum number of queued calls per thread; further callers wait to enqueue theirs.
 const QUEUE: usize = 1024;
 
 /// An open SQLite store.
 pub(crate) struct Sqlite {
     writes: Option<mpsc::Sender<Write>>,
     reads: Option<mpsc::Sender<Read>>,
-    /// Dropped when the store closes, for the thread that waits for it.
+    /// Dropped when the store closes, to stop the retention thread.
     open: Option<std::sync::mpsc::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Sqlite {
-    /// Open or make the file, and start the threads.
+    /// Opens or creates the file, and starts the threads.
     pub fn open(path: &Path, retention: Option<Duration>) -> Result<Self, Error> {
         let mut connection = connect(path)?;
         schema::prepare(&mut connection, path)?;
@@ -46,7 +46,9 @@ impl Sqlite {
             std::thread::Builder::new()
                 .name(name.into())
                 .spawn(run)
-                .map_err(|error| Error::Unavailable(format!("no thread for the store: {error}")))
+                .map_err(|error| {
+                    Error::Unavailable(format!("cannot start a thread for the store: {error}"))
+                })
         };
         let (open, closed) = std::sync::mpsc::channel();
         let mut threads = vec![
@@ -86,18 +88,18 @@ impl Sqlite {
     }
 
     pub async fn close(mut self) -> Result<(), Error> {
-        // Joining blocks, so a thread of its own does it and tells when it is done.
+        // Joining blocks, so it runs on a thread of its own.
         let (done, closed) = oneshot::channel();
         std::thread::spawn(move || {
-            let ended = self.end();
-            // Nobody waits when the caller has given up.
-            let _ = done.send(ended);
+            let result = self.stop();
+            // The receiver is gone if the caller has given up.
+            let _ = done.send(result);
         });
         closed.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// Let the threads finish what is queued, and wait for them.
-    fn end(&mut self) -> Result<(), Error> {
+    /// Lets the threads finish what is queued, and waits for them.
+    fn stop(&mut self) -> Result<(), Error> {
         self.writes = None;
         self.reads = None;
         self.open = None;
@@ -111,8 +113,8 @@ impl Sqlite {
 
 impl Drop for Sqlite {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            tracing::error!(%error, "the store did not close");
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "cannot close the store");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that reads. In WAL mode it sees what was committed before a read began, and waits for no write.
+//! The thread that reads. In WAL mode, a read sees everything committed before it began, and does not wait for writes.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use super::aggregate::aggregate;
 use super::call::Read;
 use super::connection::unavailable;
 
-/// Answer queries until every sender is gone.
+/// Runs queries until all senders are dropped.
 pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<Read>) {
     while let Some(call) = calls.blocking_recv() {
-        if call.answer.is_closed() {
+        if call.reply.is_closed() {
             continue;
         }
-        let result = aggregate(&mut connection, &call.what)
+        let result = aggregate(&mut connection, &call.request)
             .unwrap_or_else(|error| Err(unavailable(path, &error)));
-        // A caller that has gone does not hear of it.
-        let _ = call.answer.send(result);
+        // The receiver is gone if the caller has given up.
+        let _ = call.reply.send(result);
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that removes what is older than the store keeps it.
+//! The thread that removes points older than the retention.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -10,10 +10,10 @@ use super::connection::unavailable;
 use super::rollup::Changes;
 use crate::point::now;
 
-/// How often to look: what is removed may have been kept for as much longer.
+/// How often to check: points may be kept for this much longer than the retention.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Remove until the store closes.
+/// Removes expired points until the store closes.
 pub(super) fn run(
     mut connection: Connection,
     path: &Path,
@@ -24,8 +24,8 @@ pub(super) fn run(
     let mut wait = Duration::ZERO;
     while let Err(RecvTimeoutError::Timeout) = closed.recv_timeout(wait) {
         wait = match expire(&mut connection, now().saturating_sub(retention)) {
-            // There may be more; writes go between.
-            Ok(AT_ONCE) => Duration::from_millis(1),
+            // There may be more; let writes go in between.
+            Ok(BATCH) => Duration::from_millis(1),
             Ok(_) => INTERVAL,
             Err(error) => {
                 let error = unavailable(path, &error);
@@ -36,11 +36,10 @@ pub(super) fn run(
     }
 }
 
-/// Values that one transaction removes: a write waits no longer than for these.
-const AT_ONCE: i64 = 5_000;
+/// Maximum number of values removed in one transaction: a write waits at most for these.
+const BATCH: i64 = 5_000;
 
-/// Removes values from before `cutoff`, in nanoseconds since 1970, and returns how many: all, if fewer than one transaction
-/// takes.
+/// Removes at most [`BATCH`] values from before `cutoff`, in nanoseconds since 1970, and returns how many.
 fn expire(connection: &mut Connection, cutoff: i64) -> rusqlite::Result<i64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut removed = 0;
@@ -57,7 +56,7 @@ fn expire(connection: &mut Connection, cutoff: i64) -> rusqlite::Result<i64> {
         let mut delete = transaction.prepare_cached("DELETE FROM value WHERE rowid = ?1")?;
         for field in fields {
             let mut expired = Vec::new();
-            let mut rows = select.query(params![field, cutoff, AT_ONCE - removed])?;
+            let mut rows = select.query(params![field, cutoff, BATCH - removed])?;
             while let Some(row) = rows.next()? {
                 changes.remove(field, row.get(1)?, row.get(2)?, row.get_ref(3)?);
                 expired.push(row.get::<_, i64>(0)?);
@@ -66,7 +65,7 @@ fn expire(connection: &mut Connection, cutoff: i64) -> rusqlite::Result<i64> {
             for id in expired {
                 delete.execute([id])?;
             }
-            if removed == AT_ONCE {
+            if removed == BATCH {
                 break;
             }
         }

@@ -1,8 +1,8 @@
-//! Rolling aggregates: what a query over all time reads instead of every value.
+//! Rolling aggregates, which a query over all time reads instead of every value.
 //!
-//! `total` has, for each field and series, how many values there are and their sum. `bucket` has how many numbers fall into
-//! each of a fixed set of intervals, so the value at any rank is found by a sum over intervals and a step through the values of
-//! one. Both change in the transaction that changes the values.
+//! `total` has the number of values and their sum for each field and series. `bucket` has the number of values in each of a fixed set
+//! of intervals, so the value at any rank is found by adding up intervals and stepping through the values of one. Both change in the
+//! transaction that changes the values.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,6 @@ use rusqlite::{Transaction, params};
 
 use super::kind;
 
-/// The tables.
 pub(super) const TABLES: &str = "
 CREATE TABLE total (
     field INTEGER NOT NULL REFERENCES field (id),
@@ -31,31 +30,31 @@ CREATE TABLE bucket (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// An interval of numbers: those whose 64-bit floating-point form, made an integer of the same order, begins with the same bits.
-/// With `n` bits of the significand an interval is `2^-n` of its numbers wide.
+/// An interval of numbers: those whose 64-bit floating-point representations, mapped to integers in the same order, share their
+/// leading bits. With `n` bits of the significand, an interval is `2^-n` of its numbers wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Bucket {
-    /// 0: all numbers are in one bucket.
+    /// At level 0, all numbers are in one bucket.
     pub level: usize,
     pub index: i64,
 }
 
 impl Bucket {
-    /// The one that holds every number.
+    /// The bucket of all numbers.
     pub const ALL: Self = Self { level: 0, index: 0 };
 
-    /// The bits that a bucket of each level leaves out. A search sums up the buckets of level 1 (4 bits of the significand: 16 for
-    /// numbers up to twice another), then the 64 of level 2 in one of them, which are a thousandth of their numbers wide.
+    /// The number of low bits dropped at each level. A search adds up the buckets of level 1 (4 bits of the significand: 16 buckets
+    /// per power of two), then the 64 buckets of level 2 in one of them, each a thousandth of its numbers wide.
     const SHIFTS: [u32; 3] = [64, 48, 42];
 
     fn of(number: f64, level: usize) -> Self {
         Self {
             level,
-            index: ordered(number) >> Self::SHIFTS[level],
+            index: to_ordered(number) >> Self::SHIFTS[level],
         }
     }
 
-    /// The least number in it, and the least above it. Not for [`Bucket::ALL`].
+    /// Returns the smallest number in it and the smallest above it. Not for [`Bucket::ALL`].
     pub fn bounds(self) -> (f64, f64) {
         let shift = Self::SHIFTS[self.level];
         (
@@ -64,8 +63,8 @@ impl Bucket {
         )
     }
 
-    /// The first and the last bucket of the next level in it. None at the last level.
-    pub fn parts(self) -> Option<(i64, i64)> {
+    /// Returns the indices of its first and last bucket of the next level, or `None` at the last level.
+    pub fn children(self) -> Option<(i64, i64)> {
         let next = Self::SHIFTS.get(self.level + 1)?;
         if self == Self::ALL {
             return Some((i64::MIN >> next, i64::MAX >> next));
@@ -75,9 +74,9 @@ impl Bucket {
     }
 }
 
-/// An integer whose order among those of other numbers is the numbers' own.
-fn ordered(number: f64) -> i64 {
-    // The two zeros are one number.
+/// Maps a number to an integer such that the order of numbers is preserved.
+fn to_ordered(number: f64) -> i64 {
+    // Maps -0.0 to 0.0.
     let bits = (number + 0.0).to_bits() as i64;
     bits ^ (((bits >> 63) as u64) >> 1) as i64
 }
@@ -86,7 +85,7 @@ fn from_ordered(integer: i64) -> f64 {
     f64::from_bits((integer ^ (((integer >> 63) as u64) >> 1) as i64) as u64)
 }
 
-/// The largest float that is not above the integer, so that both fall into the same bucket.
+/// Returns the largest float that is not above the integer, so that both are in the same bucket.
 fn floor(integer: i64) -> f64 {
     let nearest = integer as f64;
     if nearest as i128 > i128::from(integer) {
@@ -96,7 +95,7 @@ fn floor(integer: i64) -> f64 {
     }
 }
 
-/// What some values add to the rolling aggregates, or take from them.
+/// Changes to the rolling aggregates by added and removed values.
 #[derive(Default)]
 pub(super) struct Changes {
     totals: HashMap<(i64, i64), Total>,
@@ -111,12 +110,12 @@ struct Total {
 }
 
 impl Changes {
-    /// One more value, as the table `value` holds it.
+    /// Adds a value, as stored in the table `value`.
     pub fn add(&mut self, field: i64, series: i64, kind: i64, value: ValueRef<'_>) {
         self.change(field, series, kind, value, 1);
     }
 
-    /// One value less.
+    /// Removes a value.
     pub fn remove(&mut self, field: i64, series: i64, kind: i64, value: ValueRef<'_>) {
         self.change(field, series, kind, value, -1);
     }
@@ -141,7 +140,6 @@ impl Changes {
         self.buckets.len()
     }
 
-    /// Writes the changes.
     pub fn apply(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut add = transaction.prepare_cached(
             "INSERT INTO total (field, series, count, numbers, sum) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -179,10 +177,10 @@ impl Changes {
     }
 }
 
-/// Entries of [`Changes`] that are held at most while many values are counted.
+/// Maximum number of entries of [`Changes`] in memory during [`rebuild`].
 const MAX_CHANGES: usize = 100_000;
 
-/// Makes the aggregates of all values that there are, for a file that has none.
+/// Builds the aggregates of all values, for a file that has none.
 pub(super) fn rebuild(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let mut changes = Changes::default();
     let mut values = transaction.prepare("SELECT field, series, kind, value FROM value")?;
@@ -198,10 +196,10 @@ pub(super) fn rebuild(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bucket, floor, from_ordered, ordered};
+    use super::{Bucket, floor, from_ordered, to_ordered};
 
     #[test]
-    fn buckets_keep_the_order_of_numbers_and_hold_their_own() {
+    fn buckets_preserve_the_order_of_numbers_and_contain_them() {
         let numbers = [
             f64::MIN,
             -1e300,
@@ -218,10 +216,10 @@ mod tests {
             f64::MAX,
         ];
         for pair in numbers.windows(2) {
-            assert!(ordered(pair[0]) <= ordered(pair[1]), "{pair:?}");
+            assert!(to_ordered(pair[0]) <= to_ordered(pair[1]), "{pair:?}");
         }
         for number in numbers {
-            assert_eq!(from_ordered(ordered(number)), number);
+            assert_eq!(from_ordered(to_ordered(number)), number);
             let [whole, part] = [1, 2].map(|level| Bucket::of(number, level));
             for (lower, upper) in [whole, part].map(Bucket::bounds) {
                 assert!(
@@ -229,14 +227,14 @@ mod tests {
                     "{lower} {number} {upper}"
                 );
             }
-            let (first, last) = whole.parts().unwrap();
+            let (first, last) = whole.children().unwrap();
             assert!((first..=last).contains(&part.index), "{number}");
-            assert_eq!(part.parts(), None);
+            assert_eq!(part.children(), None);
         }
     }
 
     #[test]
-    fn the_float_for_an_integer_is_never_above_it() {
+    fn floor_is_never_above_the_integer() {
         for integer in [
             0,
             -1,

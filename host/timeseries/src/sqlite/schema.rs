@@ -1,8 +1,8 @@
 //! The tables, and the check that a file has them.
 //!
-//! A field's value is one row of `value`, and both indices hold whole rows: one in the order of time, for counts and
-//! sums over a range, and one in the order of size, for ranks (see `rollup`). All points with the same measurement and tags
-//! share one row of `series`, of which there are few.
+//! A field's value is one row of `value`. Both indices cover whole rows: one is ordered by time, for counts and sums over a range,
+//! the other by size, for ranks (see `rollup`). All points with the same measurement and tags share one row of `series`, of which
+//! there are few.
 
 use std::path::Path;
 
@@ -15,14 +15,14 @@ use crate::Error;
 /// Marks a file as this store's: "TSPT" in ASCII.
 const APPLICATION_ID: i32 = 0x5453_5054;
 
-/// Version of the tables. Files of version 1 have no rolling aggregates; they get them when they are opened.
+/// Version of the tables. Files of version 1 have no rolling aggregates; these are built when such a file is opened.
 const VERSION: i32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE series (
     id INTEGER PRIMARY KEY,
     measurement TEXT NOT NULL,
-    tags TEXT NOT NULL,             -- JSON array of [key, value], sorted by key: what makes a series one
+    tags TEXT NOT NULL,             -- JSON array of [key, value], sorted by key
     UNIQUE (measurement, tags)
 ) STRICT;
 CREATE TABLE tag (
@@ -48,10 +48,10 @@ CREATE INDEX value_by_time ON value (field, time, series, kind, value);
 CREATE INDEX value_by_size ON value (field, value, time, series, kind);
 ";
 
-/// Make the tables in a new file; refuse a file that is another program's or newer.
+/// Creates the tables in a new file, and refuses a file of another program or of a newer version.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let failed = |error: rusqlite::Error| unavailable(path, &error);
-    // Two processes may open a new file at once; the second waits here and finds the tables made.
+    // Two processes may open a new file at once; the second waits here and finds the tables created.
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(failed)?;
@@ -78,11 +78,11 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         return Ok(());
     } else if version != 1 {
         return Err(Error::Unavailable(format!(
-            "time-series store `{shown}`: its tables have version {version}, and this program knows version {VERSION}; \
+            "time-series store `{shown}`: its tables have version {version}, but this program supports version {VERSION}; \
              use the program that made it, or choose another path"
         )));
     } else {
-        tracing::info!(store = %shown, "making rolling aggregates for a store of an earlier version");
+        tracing::info!(store = %shown, "building rolling aggregates for a store of an earlier version");
     }
     transaction
         .execute_batch(rollup::TABLES)

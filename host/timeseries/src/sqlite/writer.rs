@@ -1,5 +1,5 @@
-//! The thread that writes: whatever is queued goes into one transaction, and each caller hears of it after the commit.
-//! One flush of the disk so serves many callers.
+//! The thread that writes: everything queued goes into one transaction, and each caller is notified after the commit, so
+//! that one flush to disk serves many callers.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::rollup::Changes;
 use crate::point::now;
 use crate::{Point, Value};
 
-/// Writes in one transaction; more would let the first caller wait long.
+/// Maximum number of writes in one transaction; with more, the first caller would wait long.
 const GROUP: usize = 256;
 
-/// Write until every sender is gone.
+/// Writes until all senders are dropped.
 pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<Write>) {
     let mut ids = Ids::default();
     let mut group = Vec::with_capacity(GROUP);
@@ -30,25 +30,25 @@ pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<W
             group.push(next);
         }
         let result = commit(&mut connection, &mut ids, &group).map_err(|error| {
-            // What was looked up in the transaction is undone with it.
+            // Ids inserted in the transaction are rolled back with it.
             ids = Ids::default();
-            tracing::error!(%error, writes = group.len(), "the time-series store refused points");
+            tracing::error!(%error, writes = group.len(), "cannot write points to the time-series store");
             unavailable(path, &error)
         });
         for call in group.drain(..) {
-            // A caller that has gone does not hear of it.
-            let _ = call.answer.send(result.clone());
+            // The receiver is gone if the caller has given up.
+            let _ = call.reply.send(result.clone());
         }
     }
     if let Err((_, error)) = connection.close() {
-        tracing::error!(%error, "the time-series store did not close");
+        tracing::error!(%error, "cannot close the time-series store");
     }
 }
 
 fn commit(connection: &mut Connection, ids: &mut Ids, group: &[Write]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut changes = Changes::default();
-    for point in group.iter().flat_map(|call| &call.what) {
+    for point in group.iter().flat_map(|call| &call.request) {
         insert(&transaction, ids, &mut changes, point)?;
     }
     changes.apply(&transaction)?;
@@ -62,7 +62,7 @@ fn insert(
     point: &Point,
 ) -> rusqlite::Result<()> {
     let series = ids.series(transaction, point)?;
-    // `Point::check` has seen that the time fits.
+    // `Point::check` has checked that the time fits.
     let time = point
         .time
         .map_or_else(now, |time| i64::try_from(time).unwrap_or(i64::MAX));
@@ -89,10 +89,10 @@ fn insert(
     Ok(())
 }
 
-/// Series whose ids are remembered. Tags are the writer's to choose, so there may be any number.
-const MAX_REMEMBERED: usize = 10_000;
+/// Maximum number of cached series ids. Writers choose the tags, so there may be any number of series.
+const MAX_CACHED: usize = 10_000;
 
-/// Row ids that were looked up before. Rows of `series` and `field` never go away.
+/// A cache of row ids. Rows of `series` and `field` are never deleted.
 #[derive(Default)]
 struct Ids {
     series: HashMap<(String, String), i64>,
@@ -111,20 +111,20 @@ impl Ids {
         if let Some(&id) = self.series.get(&key) {
             return Ok(id);
         }
-        let made = transaction
+        let inserted = transaction
             .prepare_cached("INSERT OR IGNORE INTO series (measurement, tags) VALUES (?1, ?2)")?
             .execute(params![key.0, key.1])?;
         let id = transaction
             .prepare_cached("SELECT id FROM series WHERE measurement = ?1 AND tags = ?2")?
             .query_row(params![key.0, key.1], |row| row.get(0))?;
-        if made > 0 {
+        if inserted > 0 {
             let mut insert = transaction
                 .prepare_cached("INSERT INTO tag (series, key, value) VALUES (?1, ?2, ?3)")?;
             for (key, value) in &point.tags {
                 insert.execute(params![id, key, value])?;
             }
         }
-        if self.series.len() >= MAX_REMEMBERED {
+        if self.series.len() >= MAX_CACHED {
             self.series.clear();
         }
         self.series.insert(key, id);

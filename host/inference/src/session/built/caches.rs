@@ -1,4 +1,4 @@
-//! The names and shapes of the keys and values that pass between the graphs.
+//! Names and shapes of the keys and values passed between the graphs.
 
 use ort::value::TensorElementType;
 
@@ -7,19 +7,19 @@ use crate::kernels;
 /// The two tensors of an attention cache, in the order of the graphs' inputs and outputs.
 pub(super) const KEY_VALUE: [&str; 2] = ["key", "value"];
 
-/// The names of all layers' keys and values, in the order of the graphs' inputs and outputs; `kind` is the first part of each.
+/// Returns the names of all layers' keys and values, in the order of the graphs' inputs and outputs; `kind` is their prefix.
 pub(super) fn cache_names(layers: usize, kind: &str) -> Vec<String> {
     (0..layers)
         .flat_map(|layer| KEY_VALUE.map(|what| cache_name(kind, layer, what)))
         .collect()
 }
 
-/// The name of one of them. The encoder gives those of the kind [`CROSS`], and the decoder takes them.
+/// Returns the name of one of them. Those of the kind [`CROSS`] are outputs of the encoder and inputs of the decoder.
 pub(super) fn cache_name(kind: &str, layer: usize, what: &str) -> String {
     format!("{kind}.{layer}.{what}")
 }
 
-/// What takes the place of both where they are quantised and packed.
+/// The tensor that replaces both if they are quantised and packed.
 pub(super) const PACKED: &str = "packed";
 
 /// The kinds of caches: of a window, of the text before a run, and of the text after it.
@@ -27,7 +27,7 @@ pub(super) const CROSS: &str = "cross";
 pub(super) const PAST: &str = "past";
 pub(super) const PRESENT: &str = "present";
 
-/// What the weights alone do not say.
+/// Dimensions that do not follow from the weights alone.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     pub(super) heads: usize,
@@ -35,14 +35,14 @@ pub(super) struct Shape {
     pub(super) positions: usize,
 }
 
-/// The tensors that the encoder gives and the decoder takes, one for each window.
+/// The tensors passed from the encoder to the decoder, for each window.
 #[derive(Clone)]
 pub(super) struct Cross {
     pub(super) names: Vec<String>,
     pub(super) element: TensorElementType,
-    /// Of one window.
+    /// Shape for one window.
     pub(super) shape: [usize; 3],
-    /// Whether keys and values are quantised, and in one tensor.
+    /// Whether keys and values are quantised and packed in one tensor.
     pub(super) packed: bool,
 }
 
@@ -71,7 +71,7 @@ impl Cross {
         }
     }
 
-    /// The shape for any number of windows.
+    /// Returns the shape for any number of windows.
     pub(super) fn dimensions(&self) -> [i64; 4] {
         let [one, two, three] = self.shape.map(|size| size as i64);
         [-1, one, two, three]

@@ -1,7 +1,7 @@
 //! The decoder's graph, one for the prompt and the steps: tokens and caches to logits and grown caches.
 //!
-//! Rows are hypotheses, of which a window may have several: they attend to the window's keys and values together, so these are
-//! in memory, and read, once for a window.
+//! Rows are hypotheses, of which a window may have several. They attend to the window's keys and values together, so these are stored
+//! and read once per window.
 
 use ort::editor::ONNX_DOMAIN;
 use ort::memory::{Allocator, MemoryInfo};
@@ -9,7 +9,7 @@ use ort::operator::Attribute;
 use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
 
 use super::caches::{CROSS, Cross, KEY_VALUE, PAST, PRESENT, Shape, cache_name};
-use super::graph::{Arithmetic, FUSED, Graph, OWN, integers};
+use super::graph::{Arithmetic, CUSTOM, FUSED, Graph, integers};
 use super::layers::Residual;
 use crate::Error;
 use crate::session::batch::{Cache, Logits, States};
@@ -21,24 +21,24 @@ use crate::weights::Checkpoint;
 const TOKENS: &str = "input_ids";
 /// The position of each token, `[rows, tokens]`.
 const POSITIONS: &str = "positions";
-/// The tokens of each window, as indices into `[rows * tokens]`; what is over is filled with any.
+/// The tokens of each window, as indices into `[rows * tokens]`, padded with arbitrary ones.
 const GROUPS: &str = "groups";
-/// Where each token is among `GROUPS`, `[rows, tokens]`.
+/// The index of each token in `GROUPS`, `[rows, tokens]`.
 const PLACES: &str = "places";
-/// The slots of each row's tokens, `[rows, total]`, where the graph keeps the keys and values of the text.
+/// The slots of each row's tokens, `[rows, total]`, if the graph keeps the keys and values of the text.
 const SLOTS: &str = "slots";
-/// Where they go in and out: of each row, the tokens in its cache after this run, less one.
+/// If they are inputs and outputs: the number of tokens in each row's cache after this run, less one.
 const LAST: &str = "last_position";
-/// And the tokens in the longest cache after this run.
+/// If they are inputs and outputs: the number of tokens in the longest cache after this run.
 const TOTAL: &str = "total_length";
-/// The tokens whose logits are wanted, as indices into `[rows * tokens]`.
+/// The tokens whose logits are requested, as indices into `[rows * tokens]`.
 const WANTED: &str = "wanted";
 const LOGITS: &str = "logits";
 /// The attention of the alignment heads, `[windows, heads, tokens, positions]`.
 const ALIGNMENT: &str = "alignment";
 
-/// Lay out the graph. It keeps the keys and values of the text `in_slots`, or takes and gives them. With `alignment` heads (layer
-/// and head), it has their attention as an output.
+/// Builds the graph. It keeps the keys and values of the text `in_slots`, or has them as inputs and outputs. The attention of the
+/// `alignment` heads (layer and head), if any, is an output.
 pub(super) fn graph(
     checkpoint: &Checkpoint,
     shape: Shape,
@@ -100,12 +100,13 @@ pub(super) fn graph(
         let query = graph.affine(&format!("{name}.cross_query"), &states, &layer.cross.query)?;
         let query = graph.op("Reshape", ONNX_DOMAIN, &[&query, &flat], [])?;
         let query = graph.op("Gather", ONNX_DOMAIN, &[&query, GROUPS], [])?;
-        let mine: Vec<i64> = alignment
+        let aligned: Vec<i64> = alignment
             .iter()
             .filter(|(layer, _)| *layer == index)
             .map(|&(_, head)| head as i64)
             .collect();
-        let (attended, weights) = cross_attention(&mut graph, &query, index, shape, cross, &mine)?;
+        let (attended, weights) =
+            cross_attention(&mut graph, &query, index, shape, cross, &aligned)?;
         attention.extend(weights);
         let attended = graph.op("Reshape", ONNX_DOMAIN, &[&attended, &flat], [])?;
         let attended = graph.op("Gather", ONNX_DOMAIN, &[&attended, PLACES], [])?;
@@ -145,7 +146,7 @@ pub(super) fn graph(
     Ok(graph)
 }
 
-/// The attention of layer `index` to the text before, and to the tokens of this run.
+/// Adds the attention of layer `index` to the text so far, including the tokens of this run.
 fn self_attention(
     graph: &mut Graph,
     projected: &str,
@@ -156,7 +157,7 @@ fn self_attention(
     let (heads, head_dim) = (shape.heads as i64, shape.head_dim as i64);
     let count = Attribute::new("num_heads", heads)?;
     if in_slots {
-        return graph.op("CachedAttention", OWN, &[projected, SLOTS], [count]);
+        return graph.op("CachedAttention", CUSTOM, &[projected, SLOTS], [count]);
     }
     let [past, present] =
         [PAST, PRESENT].map(|kind| KEY_VALUE.map(|what| cache_name(kind, index, what)));
@@ -176,8 +177,8 @@ fn self_attention(
     Ok(attended)
 }
 
-/// The attention of layer `index` to the window; and the weights of the `alignment` heads, if there are any, of the shape
-/// `[windows, heads, tokens, positions]`.
+/// Adds the attention of layer `index` to the window. Also returns the weights of the `alignment` heads, if there are any, with the
+/// shape `[windows, heads, tokens, positions]`.
 fn cross_attention(
     graph: &mut Graph,
     query: &str,
@@ -203,7 +204,7 @@ fn cross_attention(
         ];
         graph.node(
             "PackedAttention",
-            OWN,
+            CUSTOM,
             &[query, packed],
             outputs,
             attributes,
@@ -226,7 +227,7 @@ fn cross_attention(
     if !asked {
         return Ok((attended, None));
     }
-    // A value inside the graph would have no type: this output's does not follow from the inputs'.
+    // As an internal value it would have no type: ONNX Runtime does not infer that of this output.
     graph.output(&scores, cross.element, &[-1, heads, -1, positions]);
     let name = format!("decoder.{index}.alignment");
     let alignment = graph.integers(&name, &[alignment.len()], alignment);
@@ -237,40 +238,40 @@ fn cross_attention(
     Ok((attended, Some(weights)))
 }
 
-/// The decoder.
+/// The decoder's session.
 pub(crate) struct Decoder {
     pub(super) session: Session,
-    /// Where caches are kept.
+    /// Memory of the caches.
     pub(super) memory: MemoryInfo<'static>,
-    /// Where logits are read.
+    /// Memory of the logits.
     pub(super) host: MemoryInfo<'static>,
     pub(super) element: TensorElementType,
-    /// The names of the encoder's tensors.
+    /// Names of the encoder's tensors.
     pub(super) cross: Vec<String>,
     pub(super) text: Text,
     pub(super) shape: Shape,
-    /// Takes rows of one of the encoder's tensors.
+    /// Selects rows of one of the encoder's tensors.
     pub(super) constant: Rows,
 }
 
-/// Where the keys and values of the text are from run to run.
+/// Where the keys and values of the text are kept from run to run.
 pub(super) enum Text {
-    /// In the graph's own operators, which keep them for one batch at a time.
+    /// In the graph's operators, for one batch at a time.
     Slots {
-        /// Batches that have been begun.
+        /// Number of batches started.
         batch: u64,
     },
-    /// In tensors, of these names, that go in and come out.
+    /// In tensors with these names, which are inputs and outputs.
     Tensors {
         past: Vec<String>,
         present: Vec<String>,
-        /// Takes rows of all of them at once.
+        /// Selects rows of all of them at once.
         growing: Box<Rows>,
     },
 }
 
 impl Decoder {
-    /// The prompts, `[batch, length]`, the same length for every window. Logits at the `wanted` positions.
+    /// Runs the prompts, `[batch, length]`, with the same length for every window. Returns logits at the `wanted` positions.
     pub fn first<'a>(
         &mut self,
         tokens: Vec<i64>,
@@ -304,7 +305,7 @@ impl Decoder {
         Ok((logits, cache))
     }
 
-    /// Go on with these rows of the step before, in this order; a row may be taken several times, or not at all.
+    /// Continues with these rows of the previous step, in this order; rows may be repeated or left out.
     pub fn select(&mut self, cache: &mut Cache, rows: &[usize]) -> Result<(), Error> {
         if rows.iter().copied().eq(0..cache.windows.len()) {
             return Ok(());
@@ -312,18 +313,18 @@ impl Decoder {
         match &mut self.text {
             Text::Slots { .. } => cache.slots.select(rows),
             Text::Tensors { growing, .. } => {
-                self.session.binding.clear(); // what is bound would stay in memory beside what takes its place
+                self.session.binding.clear(); // bound tensors would stay in memory next to their replacements
                 let tensors: Vec<&DynValue> = cache.tensors.iter().collect();
                 cache.tensors = growing.take(&tensors, rows)?;
             }
         }
-        // Rows of a window are next to each other, and windows keep their order.
+        // Rows of a window are adjacent, and windows keep their order.
         cache.windows = rows.iter().map(|&row| cache.windows[row]).collect();
         Ok(())
     }
 
-    /// Leave out the states of windows that are not among the `needed` ones, once reading them has cost as much as that will: a
-    /// window's states are most of what a step reads, and are read and written to leave out others.
+    /// Removes the states of windows that are not `needed`, once reading them has cost as much as removing them will: a window's states
+    /// are most of what a step reads, and removing others means copying them.
     pub fn compact(&mut self, cache: &mut Cache, needed: &[usize]) -> Result<(), Error> {
         let mut kept = cache.states.windows.clone();
         kept.retain(|window| needed.contains(window) || cache.windows.contains(window));
@@ -335,7 +336,7 @@ impl Decoder {
         self.retain(cache.states, &kept)
     }
 
-    /// Leave out the states of all but these windows.
+    /// Removes the states of all but these windows.
     pub fn retain(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
         self.session.binding.clear();
         states.retain(windows, |value, rows| {
@@ -343,7 +344,7 @@ impl Decoder {
         })
     }
 
-    /// A following step: one token per row. Logits for one position.
+    /// Runs a following step: one token per row. Returns logits for one position.
     pub fn next(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
         self.run(tokens, cache, &[0])
     }
@@ -365,7 +366,7 @@ impl Decoder {
         Ok(Logits::new(logits, wanted.to_vec()))
     }
 
-    /// Bind all inputs of a run.
+    /// Binds all inputs of a run.
     fn bind(&mut self, tokens: Vec<i64>, cache: &mut Cache, wanted: &[usize]) -> Result<(), Error> {
         let states = &*cache.states;
         let rows = cache.windows.len();
@@ -373,7 +374,7 @@ impl Decoder {
         let before = match &self.text {
             Text::Slots { batch } if *batch == cache.slots.batch => cache.slots.length(),
             Text::Slots { .. } => {
-                let problem = "another batch has taken the place of this one's text";
+                let problem = "another batch has replaced the text of this one";
                 return Err(Error::Internal(problem.into()));
             }
             Text::Tensors { .. } => match cache.tensors[0].dtype().tensor_shape() {
@@ -425,13 +426,13 @@ impl Decoder {
         Ok(())
     }
 
-    /// Let go of the tensors of a batch that has ended.
+    /// Releases the tensors of a finished batch.
     pub fn release(&mut self) {
         self.session.binding.clear();
     }
 }
 
-/// The tokens of each window, their places, and how many the window with the most has.
+/// Groups the rows' tokens by window. Returns the groups, the places of the tokens in them, and the size of the largest group.
 fn group(windows: &[usize], batch: usize, length: usize) -> (Vec<i64>, Vec<i64>, usize) {
     let mut counts = vec![0; batch];
     for &window in windows {
@@ -454,11 +455,11 @@ fn group(windows: &[usize], batch: usize, length: usize) -> (Vec<i64>, Vec<i64>,
 
 #[cfg(test)]
 impl Decoder {
-    /// The attention of the alignment heads after a prompt for one window, `[heads, tokens, positions]`.
+    /// Returns the attention of the alignment heads after a prompt for one window, `[heads, tokens, positions]`.
     pub fn attention(&mut self, tokens: Vec<i64>, states: &mut States) -> Vec<f32> {
         let (_, mut cache) = self.first(tokens.clone(), states, &[0]).unwrap();
         let Text::Slots { batch } = self.text else {
-            panic!("the tests have no GPU")
+            panic!("the tests run on the CPU")
         };
         cache.slots = Slots::new(1, batch);
         self.bind(tokens, &mut cache, &[0]).unwrap();
@@ -472,7 +473,7 @@ mod tests {
     use super::group;
 
     #[test]
-    fn rows_of_a_window_are_grouped_and_find_their_places_again() {
+    fn rows_are_grouped_by_window_with_their_places() {
         let (groups, places, widest) = group(&[0, 0, 1, 2, 2, 2], 3, 1);
         assert_eq!(widest, 3);
         assert_eq!(groups, [0, 1, 0, 2, 0, 0, 3, 4, 5]);
@@ -480,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn every_token_of_a_prompt_has_its_place() {
+    fn every_token_of_a_prompt_has_a_place() {
         let (groups, places, widest) = group(&[0, 1], 2, 3);
         assert_eq!(widest, 3);
         assert_eq!(groups, [0, 1, 2, 3, 4, 5]);

@@ -6,8 +6,8 @@ use ort::operator::Attribute;
 use ort::value::{DynTensor, DynValue, TensorElementType, TensorRefMut};
 
 use super::caches::{CROSS, Cross, KEY_VALUE, Shape, cache_name};
-use super::graph::{Arithmetic, FUSED, Graph, OWN};
-use super::layers::{Residual, part};
+use super::graph::{Arithmetic, CUSTOM, FUSED, Graph};
+use super::layers::{Residual, slice};
 use crate::Error;
 use crate::session::batch::States;
 use crate::session::bound::Session;
@@ -16,7 +16,7 @@ use crate::weights::{Affine, Checkpoint, KERNEL};
 
 const INPUT: &str = "input_features";
 
-/// Lay out the graph.
+/// Builds the graph.
 pub(super) fn graph(
     checkpoint: &Checkpoint,
     shape: Shape,
@@ -70,7 +70,7 @@ pub(super) fn graph(
         let projections = &layer.attention.projections;
         let attended = if cross.packed {
             let [query, key, value] =
-                std::array::from_fn(|place| part(projections, place * width..(place + 1) * width));
+                std::array::from_fn(|place| slice(projections, place * width..(place + 1) * width));
             let packed = graph.fresh("packed");
             pack(
                 &mut graph,
@@ -84,7 +84,7 @@ pub(super) fn graph(
             let [query, scales, bias] = query.inputs()?;
             let positions = Attribute::new("positions", positions)?;
             let inputs = [query, &packed, scales, bias];
-            graph.op("PackedAttention", OWN, &inputs, [positions])?
+            graph.op("PackedAttention", CUSTOM, &inputs, [positions])?
         } else {
             let Affine { weight, bias } = projections;
             let mut inputs = Vec::with_capacity(4);
@@ -110,7 +110,7 @@ pub(super) fn graph(
     for (index, layer) in checkpoint.decoder.iter().enumerate() {
         let name = format!("decoder.{index}.cross_");
         let [key, value] =
-            [0, 1].map(|place| part(&layer.cross.key_value, place * width..(place + 1) * width));
+            [0, 1].map(|place| slice(&layer.cross.key_value, place * width..(place + 1) * width));
         if cross.packed {
             pack(
                 &mut graph,
@@ -137,7 +137,7 @@ pub(super) fn graph(
     Ok(graph)
 }
 
-/// Pack the keys and values that two linear layers make of `states` into the value `output`.
+/// Packs the keys and values that two linear layers compute from `states` into the value `output`.
 fn pack(
     graph: &mut Graph,
     name: &str,
@@ -151,7 +151,7 @@ fn pack(
     let (key, value) = (key?, value?);
     let [value, scales, bias] = value.inputs()?;
     let inputs = [&key.product, value, scales, bias];
-    graph.node("PackKeysValues", OWN, &inputs, &[output], [])
+    graph.node("PackKeysValues", CUSTOM, &inputs, &[output], [])
 }
 
 /// The encoder's session.
@@ -162,16 +162,16 @@ pub(crate) struct Encoder {
     pub(super) frames: Frames,
     /// Its outputs.
     pub(super) cross: Cross,
-    /// Windows are run one by one, into their places in the batch's tensors. On a CPU a batch is no faster, takes as much more
-    /// memory, and the operators of [`Arithmetic::Rows`] take one window.
+    /// Whether windows are run one by one, into their rows of the batch's tensors. On a CPU, a batch is no faster and takes
+    /// proportionally more memory, and the operators of [`Arithmetic::Rows`] take one window.
     pub(super) one_by_one: bool,
 }
 
 impl Encoder {
-    /// Encode windows, each `[frames, n_mels]` log10 mel power with at most a window's frames.
+    /// Encodes windows, each `[frames, n_mels]` log10 mel power with at most a window's frames.
     pub fn encode(&mut self, windows: &[&[f32]]) -> Result<States, Error> {
         let values = if self.one_by_one {
-            self.each(windows)?
+            self.encode_each(windows)?
         } else {
             let input = self.frames.tensor(windows, self.element)?;
             self.session.binding.bind_input(INPUT, &input)?;
@@ -187,7 +187,7 @@ impl Encoder {
         Ok(States::new(values, windows.len()))
     }
 
-    fn each(&mut self, windows: &[&[f32]]) -> Result<Vec<DynValue>, Error> {
+    fn encode_each(&mut self, windows: &[&[f32]]) -> Result<Vec<DynValue>, Error> {
         let Cross {
             names,
             element,

@@ -1,4 +1,4 @@
-//! A graph under construction: nodes, weights, inputs and outputs, and the session made of them in memory.
+//! A graph builder: nodes, weights, inputs and outputs, and the session created from them in memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,42 +16,42 @@ use ort::value::{
 };
 
 use crate::kernels::ZERO_POINT;
-use crate::weights::{Affine, BLOCK, Element, Form, Matrix, Prepared, View, forget};
+use crate::weights::{Affine, BLOCK, Element, Form, Matrix, Prepared, View, release};
 
 /// The domain of ONNX Runtime's fused operators.
 pub(super) const FUSED: &str = "com.microsoft";
 
-/// The domain of ours.
-pub(super) const OWN: &str = "whisper_host";
+/// The domain of the custom operators.
+pub(super) const CUSTOM: &str = "whisper_host";
 
-/// The version of the ONNX operators in use, and of the others.
-const OPSETS: [(&str, u32); 3] = [(ONNX_DOMAIN, 17), (FUSED, 1), (OWN, 1)];
+/// The versions of the operators, by domain.
+const OPSETS: [(&str, u32); 3] = [(ONNX_DOMAIN, 17), (FUSED, 1), (CUSTOM, 1)];
 
-/// Initializers of fewer bytes are copied into the graph: ONNX Runtime takes no smaller ones from outside.
-const LEAST_EXTERNAL: usize = 128;
+/// Smaller initializers, in bytes, are copied into the graph: ONNX Runtime does not accept them as external data.
+const MIN_EXTERNAL: usize = 128;
 
 /// How a graph computes with its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arithmetic {
-    /// Numbers of the graph's own type.
+    /// Floats of the graph's type.
     Float,
-    /// Bytes in blocks with a scale each, multiplied with rows that are quantised one by one. Fast for few rows.
+    /// Bytes with a scale per block, multiplied with rows that are quantised one by one. Fast for few rows.
     Blocks,
-    /// Bytes with a scale for each output, multiplied with rows that have a scale each. What lies between the products is of our
-    /// own kernels. Fast for many rows, of one window.
+    /// Bytes with a scale per output, multiplied with rows that have a scale each. Custom kernels compute everything between the
+    /// products. Fast for many rows of one window.
     Rows,
 }
 
-/// What a linear layer makes, where the operator that comes next is still to multiply each row with its scale, and to add the bias.
+/// The output of a linear layer. The next operator has to multiply each row by its scale and to add the bias.
 pub(super) struct Linear {
     pub product: String,
-    /// With [`Arithmetic::Rows`] only.
+    /// Only with [`Arithmetic::Rows`].
     pub scales: Option<String>,
     pub bias: Option<String>,
 }
 
 impl Linear {
-    /// The inputs of one of our operators that takes it.
+    /// Returns the inputs for a custom operator.
     pub fn inputs(&self) -> ort::Result<[&str; 3]> {
         match self {
             Linear {
@@ -64,7 +64,7 @@ impl Linear {
     }
 }
 
-/// A graph that is being put together. Values are known by their names.
+/// A graph builder. Values are identified by name.
 pub(super) struct Graph {
     nodes: Vec<Node>,
     initializers: Vec<(String, Initializer)>,
@@ -74,8 +74,8 @@ pub(super) struct Graph {
     pub element: TensorElementType,
     /// How linear layers compute.
     pub arithmetic: Arithmetic,
-    /// The values that are quantised by rows, with the names of their bytes and scales.
-    by_rows: HashMap<String, (String, String)>,
+    /// The values quantised by rows, with the names of their bytes and scales.
+    quantised_rows: HashMap<String, (String, String)>,
 }
 
 enum Initializer {
@@ -83,7 +83,7 @@ enum Initializer {
     Bytes(TensorElementType, Vec<usize>, Vec<u8>),
 }
 
-/// A session and the files that its weights lie in, which must stay mapped for as long as it lives.
+/// A session and the files with its weights, which must stay mapped while it exists.
 pub(super) struct Built {
     pub session: Session,
     pub maps: Vec<Arc<Mmap>>,
@@ -98,22 +98,22 @@ impl Graph {
             outputs: Vec::new(),
             element,
             arithmetic,
-            by_rows: HashMap::new(),
+            quantised_rows: HashMap::new(),
         }
     }
 
-    /// An input of the graph; a dimension of -1 varies.
+    /// Adds an input of the graph; a dimension of -1 is variable.
     pub fn input(&mut self, name: &str, element: TensorElementType, shape: &[i64]) -> String {
         self.inputs.push(outlet(name, element, shape));
         name.to_owned()
     }
 
-    /// Make the value `name` an output of the graph.
+    /// Makes the value `name` an output of the graph.
     pub fn output(&mut self, name: &str, element: TensorElementType, shape: &[i64]) {
         self.outputs.push(outlet(name, element, shape));
     }
 
-    /// A node that gives values of the names in `outputs`; an empty name is an input or output left out.
+    /// Adds a node with the named outputs. An empty name omits an input or output.
     pub fn node<const N: usize>(
         &mut self,
         operator: &str,
@@ -128,7 +128,7 @@ impl Graph {
         Ok(())
     }
 
-    /// A node with one output, whose name it gives.
+    /// Adds a node with one output, and returns its name.
     pub fn op<const N: usize>(
         &mut self,
         operator: &str,
@@ -141,12 +141,12 @@ impl Graph {
         Ok(output)
     }
 
-    /// A name that no other value has.
+    /// Returns a unique name.
     pub fn fresh(&self, what: &str) -> String {
         format!("{what}_{}_out", self.nodes.len())
     }
 
-    /// Whole numbers.
+    /// Adds a constant of integers.
     pub fn integers(&mut self, name: &str, shape: &[usize], values: &[i64]) -> String {
         let bytes = values
             .iter()
@@ -155,7 +155,7 @@ impl Graph {
         self.constant(name, TensorElementType::Int64, shape, bytes)
     }
 
-    /// Numbers, in the type of the graph.
+    /// Adds a constant of floats, in the type of the graph.
     pub fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
         let bytes = match self.element {
             TensorElementType::Float16 => values
@@ -181,12 +181,12 @@ impl Graph {
         name.to_owned()
     }
 
-    /// A matrix in the type of the graph, in another shape of as many elements.
+    /// Adds a matrix in the type of the graph, with another shape of the same size.
     pub fn matrix(&mut self, name: &str, matrix: &Matrix, shape: &[usize]) -> String {
         self.reshaped(name, matrix, self.form(), shape.to_vec())
     }
 
-    /// The form of weights that are not quantised.
+    /// Returns the form of weights that are not quantised.
     fn form(&self) -> Form {
         match self.element {
             TensorElementType::Float16 => Form::F16,
@@ -205,7 +205,7 @@ impl Graph {
         name
     }
 
-    /// `input · weightᵀ + bias`; `input` is `[…, columns]`.
+    /// Computes `input · weightᵀ + bias`; `input` is `[…, columns]`.
     pub fn affine(&mut self, name: &str, input: &str, affine: &Affine) -> ort::Result<String> {
         let Linear {
             product,
@@ -214,7 +214,7 @@ impl Graph {
         } = self.linear(name, input, affine)?;
         if scales.is_some() {
             return Err(ort::Error::new(
-                "nothing multiplies the rows with their scales",
+                "nothing multiplies the rows by their scales",
             ));
         }
         match bias {
@@ -223,12 +223,12 @@ impl Graph {
         }
     }
 
-    /// The same, for an operator that can add a bias to its input.
+    /// As [`Graph::affine`], for an operator that can add a bias to its input.
     pub fn linear(&mut self, name: &str, input: &str, affine: &Affine) -> ort::Result<Linear> {
         let Affine { weight, bias } = affine;
         let zeros = vec![0.0; weight.rows];
         let bias = match self.arithmetic {
-            Arithmetic::Rows if bias.is_empty() => &zeros, // our operators always add one
+            Arithmetic::Rows if bias.is_empty() => &zeros, // custom operators always add one
             _ => bias,
         };
         let bias =
@@ -246,13 +246,13 @@ impl Graph {
             },
             Arithmetic::Rows => Linear {
                 product: self.product(name, input, weight)?,
-                scales: Some(self.rows_of(input)?.1),
+                scales: Some(self.quantise_rows(input)?.1),
                 bias,
             },
         })
     }
 
-    /// `input · weightᵀ`; with [`Arithmetic::Rows`] its rows are still to be multiplied with the scales of `input`'s.
+    /// Computes `input · weightᵀ`. With [`Arithmetic::Rows`], its rows have to be multiplied by the scales of `input`'s rows.
     pub fn product(&mut self, name: &str, input: &str, weight: &Matrix) -> ort::Result<String> {
         match self.arithmetic {
             Arithmetic::Float => {
@@ -290,7 +290,7 @@ impl Graph {
     }
 
     fn product_of_rows(&mut self, name: &str, input: &str, weight: &Matrix) -> ort::Result<String> {
-        let (bytes, _) = self.rows_of(input)?;
+        let (bytes, _) = self.quantise_rows(input)?;
         let weights = self.weights(name, weight, Form::ColumnBytes);
         let columns = self.weights(name, weight, Form::ColumnScales);
         let one = self.floats("one", &[], &[1.0]);
@@ -305,17 +305,17 @@ impl Graph {
         )
     }
 
-    /// The bytes of `input`, `[1, rows, columns]`, and the scales of its rows, `[rows]`.
-    pub fn rows_of(&mut self, input: &str) -> ort::Result<(String, String)> {
-        if let Some(known) = self.by_rows.get(input) {
+    /// Quantises the rows of `input`. Returns its bytes, `[1, rows, columns]`, and the scales of its rows, `[rows]`.
+    pub fn quantise_rows(&mut self, input: &str) -> ort::Result<(String, String)> {
+        if let Some(known) = self.quantised_rows.get(input) {
             return Ok(known.clone());
         }
-        self.op_of_rows("QuantiseRows", &[input], &[], input.to_owned())?;
-        self.rows_of(input)
+        self.row_op("QuantiseRows", &[input], &[], input.to_owned())?;
+        self.quantise_rows(input)
     }
 
-    /// A node of ours that gives bytes and scales of rows, which then stand for the value `name`, and `more` outputs.
-    pub fn op_of_rows(
+    /// Adds a custom node that outputs bytes and scales of rows, which then represent the value `name`, and `more` outputs.
+    pub fn row_op(
         &mut self,
         operator: &str,
         inputs: &[&str],
@@ -324,19 +324,19 @@ impl Graph {
     ) -> ort::Result<()> {
         let (bytes, scales) = (self.fresh("bytes"), self.fresh("scales"));
         let outputs = [&[bytes.as_str(), &scales], more].concat();
-        self.node(operator, OWN, inputs, &outputs, [])?;
-        self.by_rows.insert(name, (bytes, scales));
+        self.node(operator, CUSTOM, inputs, &outputs, [])?;
+        self.quantised_rows.insert(name, (bytes, scales));
         Ok(())
     }
 
-    /// The scales of a matrix in blocks, in the type of the graph.
+    /// Adds the block scales of a matrix, in the type of the graph.
     fn block_scales(&mut self, name: &str, weight: &Matrix) -> ort::Result<String> {
         let scales = self.weights(name, weight, Form::BlockScales);
-        self.own_type(scales)
+        self.to_graph_type(scales)
     }
 
-    /// An f32 value in the type of the graph.
-    fn own_type(&mut self, value: String) -> ort::Result<String> {
+    /// Casts an f32 value to the type of the graph.
+    fn to_graph_type(&mut self, value: String) -> ort::Result<String> {
         match self.element {
             TensorElementType::Float16 => {
                 let to = Attribute::new("to", 10i64)?; // FLOAT16 of ONNX's TensorProto
@@ -346,7 +346,7 @@ impl Graph {
         }
     }
 
-    /// Rows `indices` of `matrix`. In blocks, it shares its bytes with the linear layer `twin` of the same matrix.
+    /// Gathers the rows `indices` of `matrix`. In blocks, it shares the bytes of the linear layer `twin` with the same matrix.
     pub fn gather(
         &mut self,
         name: &str,
@@ -355,7 +355,7 @@ impl Graph {
         indices: &str,
     ) -> ort::Result<String> {
         if self.arithmetic != Arithmetic::Blocks {
-            // A file's half-precision table is as exact, and stays where it is.
+            // A half-precision table in a file is equally exact, and stays mapped.
             let halves = matrix.mapped(Form::F16).is_some();
             let form = if halves { Form::F16 } else { self.form() };
             let rows = self.weights(name, matrix, form);
@@ -369,9 +369,9 @@ impl Graph {
             };
         }
         let shape = vec![matrix.rows, matrix.columns];
-        let bytes = self.named_like(name, twin, matrix, Form::BlockBytes, shape);
+        let bytes = self.shared_weights(name, twin, matrix, Form::BlockBytes, shape);
         let shape = matrix.shape(Form::BlockScales);
-        let scales = self.named_like(name, twin, matrix, Form::BlockScales, shape);
+        let scales = self.shared_weights(name, twin, matrix, Form::BlockScales, shape);
         let gathered = self.op(
             "GatherBlockQuantized",
             FUSED,
@@ -383,11 +383,11 @@ impl Graph {
                 Attribute::new("bits", 8i64)?,
             ],
         )?;
-        self.own_type(gathered)
+        self.to_graph_type(gathered)
     }
 
-    /// An initializer of its own that has the bytes of `twin`'s.
-    fn named_like(
+    /// Adds an initializer with the bytes of `twin`'s.
+    fn shared_weights(
         &mut self,
         name: &str,
         twin: &str,
@@ -403,14 +403,14 @@ impl Graph {
         name
     }
 
-    /// The quantised weights, by the names under which they are kept.
+    /// Returns the quantised weights, by their names in the cache.
     pub fn quantised(&self) -> Vec<(String, Matrix, Form)> {
         let mut weights: Vec<(String, Matrix, Form)> = self
             .initializers
             .iter()
             .filter_map(|(name, initializer)| match initializer {
                 Initializer::Weights(matrix, form, _) if form.is_quantised() => {
-                    Some((kept_name(name), matrix.clone(), *form))
+                    Some((cached_name(name), matrix.clone(), *form))
                 }
                 _ => None,
             })
@@ -420,7 +420,7 @@ impl Graph {
         weights
     }
 
-    /// Make a session of it. Quantised weights are taken from `prepared` where it has them.
+    /// Builds the session. Quantised weights are taken from `prepared` if it has them.
     pub fn build(
         self,
         builder: &mut SessionBuilder,
@@ -436,8 +436,8 @@ impl Graph {
                     (owned(*element, shape, bytes)?, bytes.len())
                 }
                 Initializer::Weights(matrix, form, shape) => {
-                    let kept = prepared.and_then(|prepared| prepared.get(&kept_name(&name)));
-                    match kept.or_else(|| matrix.mapped(*form)) {
+                    let cached = prepared.and_then(|prepared| prepared.get(&cached_name(&name)));
+                    match cached.or_else(|| matrix.mapped(*form)) {
                         Some(view) => {
                             if !maps.iter().any(|map| Arc::ptr_eq(map, view.file())) {
                                 maps.push(Arc::clone(view.file()));
@@ -451,7 +451,7 @@ impl Graph {
                     }
                 }
             };
-            graph.add_initializer(name, value, bytes >= LEAST_EXTERNAL)?;
+            graph.add_initializer(name, value, bytes >= MIN_EXTERNAL)?;
         }
         for node in self.nodes {
             graph.add_node(node)?;
@@ -462,22 +462,22 @@ impl Graph {
             .collect::<ort::Result<Vec<_>>>()?;
         let mut model = editor::Model::new(opsets)?;
         model.set_graph(graph)?;
-        // `Model::into_session` would resolve the graph before our operators are registered.
+        // `Model::into_session` would resolve the graph before the custom operators are registered.
         let mut session = builder.edit_from_memory(&empty_model())?;
         session.apply_model(&model)?;
         let session = session.into_session()?;
-        // What ONNX Runtime has packed into a form of its own is not read again; the rest is faulted in anew.
+        // Weights that ONNX Runtime has repacked are not read again; the others are read from the file again.
         for map in &maps {
-            forget(map, 0..map.len());
+            release(map, 0..map.len());
         }
         Ok(Built { session, maps })
     }
 }
 
-/// A serialised ONNX `ModelProto` without nodes, to add a graph to.
+/// Returns a serialised ONNX `ModelProto` without nodes, to which a graph is added.
 pub(super) fn empty_model() -> Vec<u8> {
     const IR_VERSION: u8 = 10;
-    // Each field is its number and wire type, its length where it varies, and the value.
+    // Each field is its number and wire type, its length if variable, and the value.
     let mut bytes = vec![0x08, IR_VERSION];
     bytes.extend([0x3a, 3, 0x12, 1, b'g']); // graph { name }
     for (domain, version) in OPSETS {
@@ -489,8 +489,8 @@ pub(super) fn empty_model() -> Vec<u8> {
     bytes
 }
 
-/// The name under which quantised weights are kept: that of the linear layer, for what shares its bytes.
-fn kept_name(name: &str) -> String {
+/// Returns the name of quantised weights in the cache: for weights that share the bytes of a linear layer, that layer's.
+fn cached_name(name: &str) -> String {
     match name.split_once('@') {
         Some((own, twin)) => {
             let form = own.rsplit('.').next().unwrap_or_default();
@@ -534,18 +534,18 @@ fn outlet(name: &str, ty: TensorElementType, shape: &[i64]) -> Outlet {
     )
 }
 
-/// A tensor that ONNX Runtime owns, and lets go of when it has packed it.
+/// Creates a tensor that ONNX Runtime owns, and frees when it has packed it.
 fn owned(element: TensorElementType, shape: &[usize], bytes: &[u8]) -> ort::Result<DynValue> {
     let mut tensor = ort::value::DynTensor::new(&Allocator::default(), element, shape)?;
     let data = tensor.data_ptr_mut().cast::<u8>();
     if !bytes.is_empty() {
-        // SAFETY: the tensor was made for these bytes: `fill` and the constants give as many as their shape has.
+        // SAFETY: the tensor has the size of these bytes: those of `fill` and of constants match their shape.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len()) };
     }
     Ok(tensor.into_dyn())
 }
 
-/// A tensor over the mapped bytes of `view`, which the caller keeps mapped.
+/// Creates a tensor over the mapped bytes of `view`, which the caller keeps mapped.
 fn mapped(view: &View, shape: &[usize]) -> ort::Result<DynValue> {
     let memory = MemoryInfo::default();
     let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
@@ -564,15 +564,15 @@ fn mapped(view: &View, shape: &[usize]) -> ort::Result<DynValue> {
             &mut value,
         )
     };
-    // SAFETY: the status is the one that the call gave.
+    // SAFETY: the status was returned by the call.
     unsafe { ort::Error::result_from_status(status) }?;
     let value = std::ptr::NonNull::new(value)
-        .ok_or_else(|| ort::Error::new("ONNX Runtime gave no tensor"))?;
-    // SAFETY: a new value, which nothing else owns.
+        .ok_or_else(|| ort::Error::new("ONNX Runtime returned no tensor"))?;
+    // SAFETY: the value is new, and nothing else owns it.
     Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
 }
 
-/// A tensor of whole numbers.
+/// Creates a tensor of integers.
 pub(super) fn integers(shape: &[usize], values: Vec<i64>) -> ort::Result<DynValue> {
     Ok(Tensor::from_array((shape.to_vec(), values))?.into_dyn())
 }

@@ -1,4 +1,4 @@
-//! What encoder and decoder layers have in common.
+//! Parts shared by encoder and decoder layers.
 
 use ort::editor::ONNX_DOMAIN;
 use ort::operator::Attribute;
@@ -7,7 +7,7 @@ use super::graph::{Arithmetic, FUSED, Graph, Linear};
 use crate::kernels::EPSILON;
 use crate::weights::{Affine, FeedForward, Norm};
 
-/// The states between layers: a sum whose last term is added together with the next normalisation, as one operator does both.
+/// The residual stream: a sum whose last term is added with the next normalisation, by one operator.
 pub(super) struct Residual {
     sum: String,
     pending: Option<Linear>,
@@ -21,12 +21,12 @@ impl Residual {
         }
     }
 
-    /// Add a layer's output, before the next `norm`.
+    /// Adds a layer's output, at the next `norm`.
     pub fn add(&mut self, output: Linear) {
         self.pending = Some(output);
     }
 
-    /// The states, normalised.
+    /// Returns the normalised states.
     pub fn norm(&mut self, graph: &mut Graph, name: &str, norm: &Norm) -> ort::Result<String> {
         let width = [norm.gamma.len()];
         let gamma = graph.floats(&format!("{name}.gamma"), &width, &norm.gamma);
@@ -44,7 +44,7 @@ impl Residual {
         if graph.arithmetic == Arithmetic::Rows {
             let [product, scales, bias] = pending.inputs()?;
             let inputs = [&self.sum, product, scales, bias, &gamma, &beta];
-            graph.op_of_rows("NormaliseRows", &inputs, &[&sum], normalised.clone())?;
+            graph.row_op("NormaliseRows", &inputs, &[&sum], normalised.clone())?;
             self.sum = sum;
             return Ok(normalised);
         }
@@ -65,7 +65,7 @@ impl Residual {
         Ok(normalised)
     }
 
-    /// Add what the two linear layers after the attention make of the states.
+    /// Adds the output of the feed-forward layers.
     pub fn feed_forward(
         &mut self,
         graph: &mut Graph,
@@ -77,7 +77,7 @@ impl Residual {
         let up = match &up {
             _ if graph.arithmetic == Arithmetic::Rows => {
                 let activated = graph.fresh("activated");
-                graph.op_of_rows("GeluRows", &up.inputs()?, &[], activated.clone())?;
+                graph.row_op("GeluRows", &up.inputs()?, &[], activated.clone())?;
                 activated
             }
             Linear {
@@ -93,8 +93,8 @@ impl Residual {
     }
 }
 
-/// Rows `range` of a linear layer.
-pub(super) fn part(affine: &Affine, range: std::ops::Range<usize>) -> Affine {
+/// Returns the rows `range` of a linear layer.
+pub(super) fn slice(affine: &Affine, range: std::ops::Range<usize>) -> Affine {
     Affine {
         weight: affine.weight.slice(range.clone()),
         bias: affine.bias.get(range).unwrap_or_default().to_vec(),

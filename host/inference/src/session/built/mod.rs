@@ -1,7 +1,7 @@
-//! Graphs that are built here, from the weights of faster-whisper's and transformers' models.
+//! Graphs built from the weights of faster-whisper and transformers models.
 //!
-//! The operators are ONNX Runtime's fused ones, and in int8 some of our own. A window's states are the keys and values of every
-//! layer's attention to it, so that no step makes them again.
+//! They use ONNX Runtime's fused operators, and custom ones. A window's states are the keys and values of every layer's
+//! attention to it, so that they are not computed again in each step.
 
 mod caches;
 mod decoder;
@@ -30,8 +30,8 @@ use crate::model::{Dimensions, Precision};
 use crate::weights::{Checkpoint, Prepared};
 use crate::{LoadError, kernels};
 
-/// Build both graphs and make sessions of them. Quantised weights are kept in `cache`, if there is one. With `alignment` heads
-/// (layer and head), the decoder gives their attention as well.
+/// Builds both graphs and their sessions. Quantised weights are cached in `cache`, if given. With `alignment` heads (layer and head),
+/// the decoder also outputs their attention.
 pub(super) fn load(
     settings: &Settings,
     checkpoint: &Checkpoint,
@@ -89,13 +89,14 @@ pub(super) fn load(
     let prepared = cache.filter(|_| !sources.is_empty()).and_then(|folder| {
         Prepared::open(folder, &checkpoint.files, &sources)
             .inspect_err(|error| {
-                tracing::warn!(folder = %folder.display(), %error, "quantised weights cannot be kept; every start makes them again");
+                tracing::warn!(folder = %folder.display(), %error, "quantised weights cannot be cached; every start quantises them again");
             })
             .ok()
     });
     let session = |graph: graph::Graph| -> Result<Session, LoadError> {
-        let mut builder = with_own_operators(settings.builder(settings.threads).map_err(&failed)?)
-            .map_err(&failed)?;
+        let mut builder =
+            with_custom_operators(settings.builder(settings.threads).map_err(&failed)?)
+                .map_err(&failed)?;
         let Built { session, maps } = graph
             .build(&mut builder, prepared.as_ref())
             .map_err(&failed)?;
@@ -142,15 +143,15 @@ pub(super) fn load(
     ))
 }
 
-/// Make the domain of our operators known, before the process has a session.
+/// Registers the domain of the custom operators, before the process has a session.
 ///
-/// ONNX Runtime adds a domain to a table of the process when the first session has it, without a lock: of two that are made at once
-/// one may fail, and every other session reads the table meanwhile.
+/// ONNX Runtime adds a domain to a process-wide table with the first session that uses it, without a lock: if two are created at once,
+/// one may fail, and other sessions read the table meanwhile.
 pub(super) fn register_operators(environment: &Environment) -> ort::Result<()> {
-    let mut builder = with_own_operators(ort::session::Session::builder(environment)?)?;
+    let mut builder = with_custom_operators(ort::session::Session::builder(environment)?)?;
     builder.edit_from_memory(&graph::empty_model()).map(drop)
 }
 
-fn with_own_operators(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
+fn with_custom_operators(builder: SessionBuilder) -> ort::Result<SessionBuilder> {
     Ok(builder.with_operators(operators::domain()?)?)
 }

@@ -1,8 +1,8 @@
-//! The decoder: tokens and encoder states to logits, with the key-value cache kept where ONNX Runtime put it.
+//! The decoder: tokens and encoder states to logits, with the key-value cache kept where ONNX Runtime allocated it.
 //!
-//! A cache tensor is `[batch, heads, tokens, head_dim]`. The outputs of one step are bound as the inputs of the next,
-//! so no cache passes through a host vector; those made from the encoder's states are the first step's. Rows are taken from
-//! them where a beam search goes on from others than it had, or windows have ended.
+//! A cache tensor is `[batch, heads, tokens, head_dim]`. The outputs of one step are bound as the inputs of the next, so no cache
+//! passes through a host vector; those made from the encoder's states are outputs of the first step. Rows are selected from them when
+//! a beam search continues with other rows, or windows are finished.
 
 use ort::memory::{Allocator, MemoryInfo};
 use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
@@ -21,19 +21,19 @@ const LOGITS: &str = "logits";
 const PAST: &str = "past_key_values";
 const PRESENT: &str = "present";
 
-/// The decoder.
+/// The decoder's sessions.
 pub(crate) struct Decoder {
     graphs: Graphs,
     caches: Vec<CacheName>,
-    /// Where caches are kept.
+    /// Memory of the caches.
     memory: MemoryInfo<'static>,
-    /// Where logits are read.
+    /// Memory of the logits.
     host: MemoryInfo<'static>,
-    /// Takes rows of the caches that grow, all at once.
+    /// Selects rows of all growing caches at once.
     growing: Rows,
-    /// Takes rows of one cache that is constant.
+    /// Selects rows of one constant cache.
     constant: Rows,
-    /// Takes rows of the encoder's states.
+    /// Selects rows of the encoder's states.
     states: Rows,
     heads: usize,
     head_dim: usize,
@@ -41,18 +41,18 @@ pub(crate) struct Decoder {
 
 /// The decoder's graph or graphs.
 pub(in crate::session) struct Graphs {
-    /// The first step, and in a merged decoder the following ones.
+    /// The first step, and in a merged decoder also the following ones.
     pub first: Session,
     /// The following steps of a split decoder.
     pub next: Option<Session>,
 }
 
-/// One cache tensor: the names under which it goes in and comes out.
+/// The input and output names of a cache tensor.
 struct CacheName {
     past: String,
     present: String,
     element: TensorElementType,
-    /// Made from the encoder's states, and so the same in every step.
+    /// Whether it is made from the encoder's states, and so the same in every step.
     constant: bool,
 }
 
@@ -105,12 +105,12 @@ impl Decoder {
                 })
             })
             .collect::<Result<Vec<_>, LoadError>>()?;
-        // Key and value, of the text and of the encoder's states, per layer.
+        // Key and value of the text and of the encoder's states, per layer.
         if caches.len() != 4 * dimensions.layers {
             return Err(next.error(
                 format!("inputs `{PAST}.*`"),
                 format!(
-                    "are {}, but `decoder_layers` of config.json is {}, which needs {}",
+                    "number {}, but `decoder_layers` of config.json is {}, which needs {}",
                     caches.len(),
                     dimensions.layers,
                     4 * dimensions.layers
@@ -121,7 +121,7 @@ impl Decoder {
         if caches.iter().any(|cache| cache.element != element) {
             return Err(next.error(
                 format!("inputs `{PAST}.*`"),
-                "are not all of one type; export the decoder in one precision",
+                "do not all have the same type; export the decoder in one precision",
             ));
         }
         let states = first.require(first.input(STATES), "input", STATES)?;
@@ -139,7 +139,7 @@ impl Decoder {
         })
     }
 
-    /// The first step: `tokens` is `[batch, length]`, the same length for every row. Logits for every position.
+    /// Runs the first step: `tokens` is `[batch, length]`, with the same length for every row. Returns logits for every position.
     pub fn first<'a>(
         &mut self,
         tokens: Vec<i64>,
@@ -181,12 +181,12 @@ impl Decoder {
         Ok((logits, cache))
     }
 
-    /// Go on with these rows of the step before, in this order; a row may be taken several times, or not at all.
+    /// Continues with these rows of the previous step, in this order; rows may be repeated or left out.
     pub fn select(&mut self, cache: &mut Cache, rows: &[usize]) -> Result<(), Error> {
         if rows.iter().copied().eq(0..cache.windows.len()) {
             return Ok(());
         }
-        self.release(); // what is bound would stay in memory beside what takes its place
+        self.release(); // bound tensors would stay in memory next to their replacements
         let windows: Vec<usize> = rows.iter().map(|&row| cache.windows[row]).collect();
         let (constant, growing): (Vec<usize>, Vec<usize>) =
             (0..self.caches.len()).partition(|&index| self.caches[index].constant);
@@ -195,7 +195,7 @@ impl Decoder {
             cache.tensors[*index] = taken;
         }
         if windows != cache.windows {
-            // One by one: those of the encoder are large, and so only one is in memory twice.
+            // One by one, so that only one of the encoder's large tensors is in memory twice.
             for index in constant {
                 let mut taken = self.constant.take(&[&cache.tensors[index]], rows)?;
                 cache.tensors[index] = taken.remove(0);
@@ -214,7 +214,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Leave out the states of all but these windows.
+    /// Removes the states of all but these windows.
     pub fn retain(&mut self, states: &mut States, windows: &[usize]) -> Result<(), Error> {
         self.release();
         states.retain(windows, |value, rows| {
@@ -222,7 +222,7 @@ impl Decoder {
         })
     }
 
-    /// A following step: one token per row. Logits for one position.
+    /// Runs a following step: one token per row. Returns logits for one position.
     pub fn next(&mut self, tokens: Vec<i64>, cache: &mut Cache) -> Result<Logits, Error> {
         let graph = match &mut self.graphs.next {
             Some(graph) => graph,
@@ -261,10 +261,10 @@ impl Decoder {
         }
         logits
             .map(|logits| Logits::new(logits, vec![0]))
-            .ok_or_else(|| Error::Internal("the decoder gave no logits".into()))
+            .ok_or_else(|| Error::Internal("the decoder returned no logits".into()))
     }
 
-    /// Let go of the tensors of a batch that has ended.
+    /// Releases the tensors of a finished batch.
     pub fn release(&mut self) {
         self.graphs.first.binding.clear();
         if let Some(next) = &mut self.graphs.next {
@@ -273,7 +273,7 @@ impl Decoder {
     }
 }
 
-/// Check what both forms have: logits of the right size, and no input that nobody would fill.
+/// Checks what both kinds of decoder need: logits of the right size, and no unknown inputs.
 fn check_graph(graph: &Session, dimensions: &Dimensions) -> Result<(), LoadError> {
     graph.require(graph.input(TOKENS), "input", TOKENS)?;
     let logits = graph.require(graph.output(LOGITS), "output", LOGITS)?;

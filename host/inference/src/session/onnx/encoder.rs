@@ -57,7 +57,7 @@ impl Encoder {
         })
     }
 
-    /// Encode windows, each `[frames, n_mels]` log10 mel power with at most a window's frames.
+    /// Encodes windows, each `[frames, n_mels]` log10 mel power with at most a window's frames.
     pub fn encode(&mut self, windows: &[&[f32]]) -> Result<States, Error> {
         let input = self.frames.tensor(windows, self.element)?;
         self.session.binding.bind_input(INPUT, &input)?;

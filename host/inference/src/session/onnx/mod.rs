@@ -1,4 +1,4 @@
-//! Models whose graphs come as ONNX files, in the layout of Hugging Face.
+//! Models with graphs in ONNX files, in the layout of Hugging Face.
 
 mod decoder;
 mod encoder;

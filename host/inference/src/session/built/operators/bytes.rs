@@ -1,4 +1,4 @@
-//! Operators of an int8 model, over bytes.
+//! Operators of int8 models, over bytes.
 
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
@@ -6,27 +6,27 @@ use ort::operator::{
 use ort::value::{TensorElementType, ValueRef};
 
 use super::operator::{
-    FLOATS, GIVES_FLOATS, Shared, caught, inputs, output, parallel, signature, sizes,
+    FLOATS, OUT_FLOATS, Shared, catch_panic, inputs, output, parallel, signature, sizes,
 };
 use crate::kernels::HEAD_DIM;
 use crate::kernels::attention::{HeadRows, Layout, Output, attend, pack};
 use crate::kernels::rows::{Product, gelu, normalise, quantise};
 
-const PERHAPS_FLOATS: OperatorInput = OperatorInput::optional(TensorElementType::Float32);
+const OPTIONAL_FLOATS: OperatorInput = OperatorInput::optional(TensorElementType::Float32);
 const BYTES: OperatorInput = OperatorInput::required(TensorElementType::Uint8);
-const PERHAPS_GIVES_FLOATS: OperatorOutput = OperatorOutput::optional(TensorElementType::Float32);
-const GIVES_BYTES: OperatorOutput = OperatorOutput::required(TensorElementType::Uint8);
+const OPTIONAL_OUT_FLOATS: OperatorOutput = OperatorOutput::optional(TensorElementType::Float32);
+const OUT_BYTES: OperatorOutput = OperatorOutput::required(TensorElementType::Uint8);
 
-/// Rows that one thread takes at a time.
+/// Number of rows that a thread processes at a time.
 const CHUNK: usize = 128;
 
-/// Where there is less to do than this, of heads times what a head costs in queries, another thread is not worth waking.
-const FEW: usize = 48;
+/// Minimum work for using several threads: the number of heads times the cost of a head in queries.
+const MIN_PARALLEL: usize = 48;
 
-/// What reading a head costs, in queries.
+/// Cost of reading a head, in queries.
 const HEAD_COST: usize = 2;
 
-/// All of them.
+/// Adds all operators of this module to `domain`.
 pub(super) fn add(domain: OperatorDomain) -> ort::Result<OperatorDomain> {
     domain
         .add(QuantiseRows)?
@@ -36,36 +36,34 @@ pub(super) fn add(domain: OperatorDomain) -> ort::Result<OperatorDomain> {
         .add(PackedAttention)
 }
 
-/// Rows in bytes.
+/// Quantises rows.
 ///
 /// Input: `[1, rows, width]`. Outputs: bytes of that shape, and the scales of the rows, `[rows]`.
 struct QuantiseRows;
 
-/// The next sum of a residual stream, and its layer normalisation in bytes.
+/// Computes the next sum of a residual stream, and its layer normalisation in bytes.
 ///
-/// Inputs: the sum and a product, `[1, rows, width]`; the scales that the rows of the product are to be multiplied with, `[rows]`,
-/// and the bias that is then added, `[width]`; the factors and the bias of the normalisation, `[width]`. Outputs: those of
-/// [`QuantiseRows`], and the next sum.
+/// Inputs: the sum and a product, `[1, rows, width]`; the scales to multiply the rows of the product by, `[rows]`, and the bias to add
+/// then, `[width]`; gamma and beta of the normalisation, `[width]`. Outputs: those of [`QuantiseRows`], and the next sum.
 struct NormaliseRows;
 
-/// The Gaussian error linear unit of a product, in bytes.
+/// Computes the Gaussian error linear unit of a product, in bytes.
 ///
 /// Inputs: the product with its scales and bias, as for [`NormaliseRows`]. Outputs: those of [`QuantiseRows`].
 struct GeluRows;
 
-/// Keys and values of a window in the form that [`PackedAttention`] takes.
+/// Packs the keys and values of a window for [`PackedAttention`].
 ///
-/// Inputs: keys and values, `[1, positions, width]`; the scales that the rows of both are to be multiplied with, `[positions]`; and
-/// the bias of the values, `[width]`. A bias of the keys would add the same to all scores of a query. Output: bytes,
-/// `[1, heads, 1, size]`.
+/// Inputs: keys and values, `[1, positions, width]`; the scales to multiply the rows of both by, `[positions]`; and the bias of the
+/// values, `[width]`. A bias of the keys would add the same to all scores of a query. Output: bytes, `[1, heads, 1, size]`.
 struct PackKeysValues;
 
-/// Attention to keys and values that are packed.
+/// Computes attention to packed keys and values.
 ///
-/// Inputs: queries, `[windows, rows, width]`; keys and values, `[windows, heads, 1, size]`, of as many positions as the attribute
-/// `positions` says; and, of one window, perhaps the scales that the rows of the queries are to be multiplied with, `[rows]`, and the
-/// bias that is then added, `[width]`. Outputs: `[windows, rows, width]`; and, if asked for, the weights of the heads that the
-/// attribute `weights_of` names, `[windows, named heads, rows, positions]`.
+/// Inputs: queries, `[windows, rows, width]`; keys and values, `[windows, heads, 1, size]`, with the number of positions in the
+/// attribute `positions`; optionally, for one window, the scales to multiply the rows of the queries by, `[rows]`, and the bias to add
+/// then, `[width]`. Outputs: `[windows, rows, width]`; optionally, the weights of the heads in the attribute `weights_of`,
+/// `[windows, named heads, rows, positions]`.
 struct PackedAttention;
 
 impl Operator for QuantiseRows {
@@ -73,7 +71,7 @@ impl Operator for QuantiseRows {
         "QuantiseRows",
         QuantiseRows,
         [FLOATS],
-        [GIVES_BYTES, GIVES_FLOATS]
+        [OUT_BYTES, OUT_FLOATS]
     );
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<QuantiseRows> {
@@ -83,7 +81,7 @@ impl Operator for QuantiseRows {
 
 impl Kernel for QuantiseRows {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        caught(|| self.run(context))
+        catch_panic(|| self.run(context))
     }
 }
 
@@ -91,7 +89,7 @@ impl QuantiseRows {
     fn run(&self, context: &ComputeContext) -> ort::Result<()> {
         let [input] = inputs::<1>(context)?;
         let (shape, input) = input.try_extract_tensor::<f32>()?;
-        by_rows(context, shape, |row, _, width, bytes| {
+        quantise_rows(context, shape, |row, _, width, bytes| {
             quantise(&input[row * width..][..width], bytes)
         })
     }
@@ -102,7 +100,7 @@ impl Operator for NormaliseRows {
         "NormaliseRows",
         NormaliseRows,
         [FLOATS, FLOATS, FLOATS, FLOATS, FLOATS, FLOATS],
-        [GIVES_BYTES, GIVES_FLOATS, GIVES_FLOATS]
+        [OUT_BYTES, OUT_FLOATS, OUT_FLOATS]
     );
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<NormaliseRows> {
@@ -112,7 +110,7 @@ impl Operator for NormaliseRows {
 
 impl Kernel for NormaliseRows {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        caught(|| self.run(context))
+        catch_panic(|| self.run(context))
     }
 }
 
@@ -123,14 +121,14 @@ impl NormaliseRows {
         let [values, scales, bias, gamma, beta] = floats(&inputs[1..])?;
         let mut output = output(context, 2, &sizes::<3>(shape)?)?;
         let new_sum = Shared(output.try_extract_tensor_mut::<f32>()?.1.as_mut_ptr());
-        by_rows(context, shape, |row, scratch, width, bytes| {
+        quantise_rows(context, shape, |row, scratch, width, bytes| {
             let place = row * width..(row + 1) * width;
             let product = Product {
                 values: &values[place.clone()],
                 scale: scales[row],
                 bias,
             };
-            // SAFETY: each task has other rows of the output.
+            // SAFETY: each task writes different rows of the output.
             let new_sum = unsafe { std::slice::from_raw_parts_mut(new_sum.at(place.start), width) };
             normalise(&sum[place], product, gamma, beta, new_sum, bytes, scratch)
         })
@@ -142,7 +140,7 @@ impl Operator for GeluRows {
         "GeluRows",
         GeluRows,
         [FLOATS, FLOATS, FLOATS],
-        [GIVES_BYTES, GIVES_FLOATS]
+        [OUT_BYTES, OUT_FLOATS]
     );
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<GeluRows> {
@@ -152,7 +150,7 @@ impl Operator for GeluRows {
 
 impl Kernel for GeluRows {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        caught(|| self.run(context))
+        catch_panic(|| self.run(context))
     }
 }
 
@@ -161,7 +159,7 @@ impl GeluRows {
         let inputs = inputs::<3>(context)?;
         let (shape, values) = inputs[0].try_extract_tensor::<f32>()?;
         let [scales, bias] = floats(&inputs[1..])?;
-        by_rows(context, shape, |row, scratch, width, bytes| {
+        quantise_rows(context, shape, |row, scratch, width, bytes| {
             let product = Product {
                 values: &values[row * width..][..width],
                 scale: scales[row],
@@ -172,14 +170,14 @@ impl GeluRows {
     }
 }
 
-/// Make the bytes of each row with `make`, which gives the row's scale, and has a buffer to use.
-fn by_rows(
+/// Writes the bytes of each row with `make`, which returns the row's scale, and is given a buffer to use.
+fn quantise_rows(
     context: &ComputeContext,
     shape: &[i64],
     make: impl Fn(usize, &mut Vec<f32>, usize, &mut [u8]) -> f32 + Send + Sync,
 ) -> ort::Result<()> {
     let [1, rows, width] = sizes(shape)? else {
-        return Err(ort::Error::new("rows are of one window"));
+        return Err(ort::Error::new("rows must be of one window"));
     };
     let mut bytes = output(context, 0, &[1, rows, width])?;
     let mut scales = output(context, 1, &[rows])?;
@@ -189,7 +187,7 @@ fn by_rows(
     parallel(context, chunks, |chunk| {
         let mut scratch = Vec::new();
         for row in chunk * CHUNK..rows.min((chunk + 1) * CHUNK) {
-            // SAFETY: each task has other rows of both outputs.
+            // SAFETY: each task writes different rows of both outputs.
             unsafe {
                 let bytes = std::slice::from_raw_parts_mut(bytes.at(row * width), width);
                 *scales.at(row) = make(row, &mut scratch, width, bytes);
@@ -203,7 +201,7 @@ impl Operator for PackKeysValues {
         "PackKeysValues",
         PackKeysValues,
         [FLOATS, FLOATS, FLOATS, FLOATS],
-        [GIVES_BYTES]
+        [OUT_BYTES]
     );
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<PackKeysValues> {
@@ -213,7 +211,7 @@ impl Operator for PackKeysValues {
 
 impl Kernel for PackKeysValues {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        caught(|| self.run(context))
+        catch_panic(|| self.run(context))
     }
 }
 
@@ -231,7 +229,7 @@ impl PackKeysValues {
         let mut output = output(context, 0, &[1, heads, 1, size])?;
         let out = Shared(output.try_extract_tensor_mut::<u8>()?.1.as_mut_ptr());
         parallel(context, heads, |head| {
-            // SAFETY: each task has a head, and a piece of the output for it.
+            // SAFETY: each task writes the part of the output for its head.
             let out = unsafe { std::slice::from_raw_parts_mut(out.at(head * size), size) };
             pack(
                 layout,
@@ -249,8 +247,8 @@ impl Operator for PackedAttention {
     signature!(
         "PackedAttention",
         PackedAttentionKernel,
-        [FLOATS, BYTES, PERHAPS_FLOATS, PERHAPS_FLOATS],
-        [GIVES_FLOATS, PERHAPS_GIVES_FLOATS]
+        [FLOATS, BYTES, OPTIONAL_FLOATS, OPTIONAL_FLOATS],
+        [OUT_FLOATS, OPTIONAL_OUT_FLOATS]
     );
 
     fn create_kernel<'attr>(
@@ -262,7 +260,7 @@ impl Operator for PackedAttention {
             .and_then(|positions| usize::try_from(positions).ok())
             .ok_or_else(|| ort::Error::new("the attribute `positions` is missing or negative"))?;
         let weights_of = context.get::<Vec<i64>>("weights_of").unwrap_or_default();
-        caught(|| {
+        catch_panic(|| {
             Ok(PackedAttentionKernel {
                 layout: Layout::new(positions),
                 weights_of: weights_of.into_iter().map(|head| head as usize).collect(),
@@ -279,7 +277,7 @@ struct PackedAttentionKernel {
 
 impl Kernel for PackedAttentionKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        caught(|| self.run(context))
+        catch_panic(|| self.run(context))
     }
 }
 
@@ -295,11 +293,13 @@ impl PackedAttentionKernel {
         let (heads, size, positions) = (width / HEAD_DIM, layout.size(), layout.positions());
         if packed.len() != windows * heads * size || (windows > 1 && scales.is_some()) {
             return Err(ort::Error::new(
-                "the packed keys and values are not of as many windows as the queries",
+                "the packed keys and values do not match the windows of the queries",
             ));
         }
         if weights_of.iter().any(|&head| head >= heads) {
-            return Err(ort::Error::new("there is no such head to give weights of"));
+            return Err(ort::Error::new(
+                "`weights_of` has a head that does not exist",
+            ));
         }
         let mut output = output(context, 0, &[windows, rows, width])?;
         let out = Shared(output.try_extract_tensor_mut::<f32>()?.1.as_mut_ptr());
@@ -327,8 +327,8 @@ impl PackedAttentionKernel {
                 queries = queries.with_bias(bias);
             }
             let named_head = weights_of.iter().position(|&other| other == head);
-            // SAFETY: each task writes other rows or columns of the output, or of another window, which is as large as the queries;
-            // and weights of other rows, or of another head.
+            // SAFETY: each task writes different rows, columns or windows of the output, which has the size of the queries, and
+            // weights of different rows or heads.
             unsafe {
                 let weights = weights
                     .zip(named_head)
@@ -344,7 +344,7 @@ impl PackedAttentionKernel {
             }
         };
         let tasks = windows * heads * chunks;
-        if windows * heads * (HEAD_COST + rows) < FEW {
+        if windows * heads * (HEAD_COST + rows) < MIN_PARALLEL {
             (0..tasks).for_each(task);
             return Ok(());
         }
@@ -359,7 +359,7 @@ fn optional(context: &ComputeContext, index: usize) -> ort::Result<Option<ValueR
     }
 }
 
-/// The data of an optional tensor of f32.
+/// Returns the data of an optional f32 tensor.
 fn floats_of<'a>(tensor: &'a Option<ValueRef<'_>>) -> ort::Result<Option<&'a [f32]>> {
     match tensor {
         Some(tensor) => Ok(Some(tensor.try_extract_tensor::<f32>()?.1)),
@@ -367,7 +367,7 @@ fn floats_of<'a>(tensor: &'a Option<ValueRef<'_>>) -> ort::Result<Option<&'a [f3
     }
 }
 
-/// The data of tensors of f32.
+/// Returns the data of f32 tensors.
 fn floats<'a, const N: usize>(tensors: &'a [ValueRef<'_>]) -> ort::Result<[&'a [f32]; N]> {
     let found = tensors
         .iter()
@@ -375,5 +375,5 @@ fn floats<'a, const N: usize>(tensors: &'a [ValueRef<'_>]) -> ort::Result<[&'a [
         .collect::<ort::Result<Vec<_>>>()?;
     found
         .try_into()
-        .map_err(|_| ort::Error::new("an operator has another number of inputs"))
+        .map_err(|_| ort::Error::new("an operator has the wrong number of inputs"))
 }

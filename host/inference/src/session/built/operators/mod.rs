@@ -1,4 +1,4 @@
-//! ONNX Runtime operators over the kernels of [`crate::kernels`].
+//! Custom operators of ONNX Runtime, over the kernels of [`crate::kernels`].
 
 #[cfg(target_arch = "x86_64")]
 mod bytes;
@@ -7,11 +7,11 @@ mod text;
 
 use ort::operator::OperatorDomain;
 
-use super::graph::OWN;
+use super::graph::CUSTOM;
 
-/// All of them.
+/// Returns the domain with all custom operators.
 pub(super) fn domain() -> ort::Result<OperatorDomain> {
-    let domain = OperatorDomain::new(OWN)?.add(text::CachedAttention)?;
+    let domain = OperatorDomain::new(CUSTOM)?.add(text::CachedAttention)?;
     #[cfg(target_arch = "x86_64")]
     let domain = bytes::add(domain)?;
     Ok(domain)

@@ -1,4 +1,4 @@
-//! What the operators have in common: how each says what it takes and gives, and how it runs on ONNX Runtime's threads.
+//! Functions shared by the operators: their signatures, and running on ONNX Runtime's threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,10 +9,9 @@ use parking_lot::Mutex;
 use crate::error::panic_text;
 
 pub(super) const FLOATS: OperatorInput = OperatorInput::required(TensorElementType::Float32);
-pub(super) const GIVES_FLOATS: OperatorOutput =
-    OperatorOutput::required(TensorElementType::Float32);
+pub(super) const OUT_FLOATS: OperatorOutput = OperatorOutput::required(TensorElementType::Float32);
 
-/// The methods that say what an operator of the first version is called, takes and gives.
+/// Implements the methods for the name, inputs and outputs of an operator of version 1.
 macro_rules! signature {
     ($name:literal, $kernel:ty, [$($input:expr),* $(,)?], [$($output:expr),* $(,)?]) => {
         type Kernel<'attr> = $kernel;
@@ -37,13 +36,13 @@ macro_rules! signature {
 
 pub(super) use signature;
 
-/// A panic as an error: it must not get into ONNX Runtime, which is not Rust.
-pub(super) fn caught<T>(run: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
+/// Converts a panic to an error: it must not unwind into ONNX Runtime, which is not Rust.
+pub(super) fn catch_panic<T>(run: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
     catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|panic| Err(ort::Error::new(panic_text(&*panic))))
 }
 
-/// Run tasks `0..total` on ONNX Runtime's threads, whichever is free.
+/// Runs tasks `0..total` on ONNX Runtime's threads.
 pub(super) fn parallel(
     context: &ComputeContext,
     total: usize,
@@ -51,7 +50,7 @@ pub(super) fn parallel(
 ) -> ort::Result<()> {
     let failed = Mutex::new(None);
     context.par_for(total, total, |index| {
-        let run = caught(|| {
+        let run = catch_panic(|| {
             task(index);
             Ok(())
         });
@@ -62,20 +61,20 @@ pub(super) fn parallel(
     failed.into_inner().map_or(Ok(()), Err)
 }
 
-/// A pointer that tasks on several threads use, each for a piece of its own.
+/// A pointer shared by tasks on several threads, each of which accesses its own part.
 #[derive(Clone, Copy)]
 pub(super) struct Shared<T>(pub(super) *mut T);
 
-// SAFETY: whoever uses it sees to it that the pieces lie apart.
+// SAFETY: users must ensure that the parts do not overlap.
 unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Shared<T> {}
 
 impl<T> Shared<T> {
     /// # Safety
-    /// `index` is within what it points to.
+    /// `index` must be in bounds.
     pub(super) unsafe fn at(self, index: usize) -> *mut T {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.0.add(index) }
     }
 }
@@ -90,7 +89,7 @@ pub(super) fn inputs<const N: usize>(context: &ComputeContext) -> ort::Result<[V
         .collect::<ort::Result<Vec<_>>>()?;
     found
         .try_into()
-        .map_err(|_| ort::Error::new("an operator has another number of inputs"))
+        .map_err(|_| ort::Error::new("an operator has the wrong number of inputs"))
 }
 
 pub(super) fn output<'a>(

@@ -9,19 +9,19 @@ use ort::value::TensorElementType;
 use parking_lot::Mutex;
 
 use super::operator::{
-    FLOATS, GIVES_FLOATS, Shared, caught, inputs, output, parallel, signature, sizes,
+    FLOATS, OUT_FLOATS, Shared, catch_panic, inputs, output, parallel, signature, sizes,
 };
 use crate::kernels::text::{TextCache, Tokens};
 
 const LONGS: OperatorInput = OperatorInput::required(TensorElementType::Int64);
 
-/// Numbers that are read for a head, below which another thread is not worth waking.
-const FEW: usize = 262_144;
+/// Minimum work for using several threads, in numbers read.
+const MIN_PARALLEL: usize = 262_144;
 
-/// Attention of each token to the text before it and to itself. The node keeps the keys and values, in slots, from run to run.
+/// Computes the attention of each token to the text up to itself. The node keeps the keys and values, in slots, from run to run.
 ///
-/// Inputs: queries, keys and values of this run's tokens, `[rows, tokens, 3 * width]`; the slots of each row's tokens in their
-/// order, those of this run last, `[rows, total]`. Output: `[rows, tokens, width]`. Attribute: `num_heads`.
+/// Inputs: queries, keys and values of this run's tokens, `[rows, tokens, 3 * width]`; the slots of each row's tokens in order, those
+/// of this run last, `[rows, total]`. Output: `[rows, tokens, width]`. Attribute: `num_heads`.
 pub(super) struct CachedAttention;
 
 impl Operator for CachedAttention {
@@ -29,7 +29,7 @@ impl Operator for CachedAttention {
         "CachedAttention",
         CachedAttentionKernel,
         [FLOATS, LONGS],
-        [GIVES_FLOATS]
+        [OUT_FLOATS]
     );
 
     fn create_kernel<'attr>(
@@ -47,13 +47,13 @@ impl Operator for CachedAttention {
 
 pub(super) struct CachedAttentionKernel {
     heads: usize,
-    /// Made by the first run, which says how wide it is.
+    /// Created by the first run, which determines its width.
     cache: Option<TextCache>,
 }
 
 impl Kernel for CachedAttentionKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        caught(|| self.run(context))
+        catch_panic(|| self.run(context))
     }
 }
 
@@ -66,7 +66,7 @@ impl CachedAttentionKernel {
         let (shape, slots) = slots.try_extract_tensor::<i64>()?;
         let [slot_rows, total] = sizes(shape)?;
         if slot_rows != rows || total < tokens {
-            return Err(ort::Error::new("there is no slot for each token"));
+            return Err(ort::Error::new("there are fewer slots than tokens"));
         }
         let mut output = output(context, 0, &[rows, tokens, width])?;
         let out = Shared(output.try_extract_tensor_mut::<f32>()?.1.as_mut_ptr());
@@ -86,18 +86,18 @@ impl CachedAttentionKernel {
         let task = |head: usize| {
             heads[head]
                 .lock()
-                .attend(of, |token, columns: Range<usize>, answer: &[f32]| {
-                    // SAFETY: each task has other columns of the output, which has a row for each token.
+                .attend(of, |token, columns: Range<usize>, result: &[f32]| {
+                    // SAFETY: each task writes different columns of the output, which has a row for each token.
                     let out = unsafe {
                         std::slice::from_raw_parts_mut(
                             out.at(token * width + columns.start),
                             columns.len(),
                         )
                     };
-                    out.copy_from_slice(answer);
+                    out.copy_from_slice(result);
                 });
         };
-        if rows * tokens * total * width < FEW {
+        if rows * tokens * total * width < MIN_PARALLEL {
             (0..heads.len()).for_each(task);
             return Ok(());
         }
