@@ -186,6 +186,30 @@ fn boxes_in_boxes_and_boxes_without_content_take_time_in_proportion() {
 }
 
 #[test]
+fn fragments_without_samples_take_time_in_proportion() {
+    let numbers = |numbers: &[u32]| -> Vec<u8> {
+        let bytes = numbers.iter().flat_map(|number| number.to_be_bytes());
+        bytes.collect()
+    };
+    let plain = data("formats/aac.m4a");
+    let index = plain.windows(4).position(|name| name == b"moov").unwrap() - 4;
+    let extends = atom(b"mvex", &atom(b"trex", &numbers(&[0, 1, 1, 1024, 0, 0])));
+    let (before, index) = plain.split_at(index);
+    let empty = atom(b"trun", &numbers(&[0, 0]));
+    let track = [atom(b"tfhd", &numbers(&[0, 1])), empty].concat();
+    let fragment = [atom(b"mfhd", &numbers(&[0, 1])), atom(b"traf", &track)].concat();
+    let fragment = [atom(b"moof", &fragment), atom(b"mdat", b"")].concat();
+    let content = [
+        before,
+        &atom(b"moov", &[&index[8..], &extends].concat()),
+        &fragment.repeat(100_000),
+    ]
+    .concat();
+    let samples = run_in_time(&content, "fragments without samples").unwrap();
+    assert!(samples >= run(&plain).unwrap());
+}
+
+#[test]
 fn long_runs_of_marks_take_time_in_proportion() {
     let whole = |start: &[u8], run: &[u8]| [start, &run.repeat(2_000_000 / run.len())].concat();
     let riff = b"RIFF\xff\xff\xff\xffWAVE";

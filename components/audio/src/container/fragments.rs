@@ -1,7 +1,7 @@
 //! Movie fragments (ISO/IEC 14496-12, 8.8), of which symphonia reads one track rightly: with several it takes the defaults of a
 //! track by its place instead of its number, every track's data to be counted from the start of the fragment, and stops at the first
-//! sample of any track that is missing. It also panics at some flags of a first sample, goes through samples that have no bytes, and for
-//! each sample adds up the durations of all before it in the run.
+//! sample of any track that is missing. It also passes over a fragment with no `mdat` behind it, panics at some flags of a first
+//! sample, goes through samples that have no bytes, and for each sample adds up the durations of all before it in the run.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -112,6 +112,7 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, 
         bytes.overwrite(at, &offset.to_be_bytes());
     }
     hide_others(bytes, range, movie, track);
+    close(bytes, range);
 }
 
 /// Check that the fragments that [`prepare`] has left, in the file `range`, can be read.
@@ -164,26 +165,59 @@ pub(super) fn track_number(bytes: &Bytes, track: &Atom) -> Option<u32> {
 }
 
 /// Hide all tracks but one, which symphonia would read too, up to the first of their samples that the file does not have: `traf` in
-/// fragments, and `trex`, of which it takes the first for the first track.
+/// fragments, and `trex`, of which it takes the first for the first track. Fragments without samples of the track are hidden as a
+/// whole: symphonia would go through all of them for each of its samples.
 fn hide_others(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: u32) {
-    let number = |content: &Range<u64>| bytes.array_at(content.start + 4).map(u32::from_be_bytes);
+    let is_own = |bytes: &Bytes, content: &Range<u64>| {
+        bytes.array_at(content.start + 4).map(u32::from_be_bytes) == Some(track)
+    };
     let extends = inside(bytes, movie, &[b"mvex"]).unwrap_or_default();
-    let mut others: Vec<u64> = named(bytes, extends, *b"trex")
-        .filter(|defaults| number(&defaults.content) != Some(track))
+    let mut hidden: Vec<u64> = named(bytes, extends, *b"trex")
+        .filter(|defaults| !is_own(bytes, &defaults.content))
         .map(|defaults| defaults.named_at)
         .collect();
-    for fragment in named(bytes, range.clone(), *b"moof") {
+    let mut rest = range.clone();
+    loop {
+        for named_at in hidden.drain(..) {
+            bytes.overwrite(named_at, b"free");
+        }
+        let Some(fragment) = named(bytes, rest.clone(), *b"moof").next() else {
+            break;
+        };
+        rest.start = fragment.content.end;
         let tracks = named(bytes, fragment.content, *b"traf");
-        let of_others = tracks.filter(|of| {
+        let (own, of_others): (Vec<_>, Vec<_>) = tracks.partition(|of| {
             named(bytes, of.content.clone(), *b"tfhd")
                 .next()
-                .and_then(|header| number(&header.content))
-                != Some(track)
+                .is_some_and(|header| is_own(bytes, &header.content))
         });
-        others.extend(of_others.map(|of| of.named_at));
+        let has_samples = own
+            .into_iter()
+            .flat_map(|of| named(bytes, of.content, *b"trun"))
+            .any(|run| count(bytes, &run) > 0);
+        if has_samples {
+            hidden.extend(of_others.iter().map(|of| of.named_at));
+        } else {
+            hidden.push(fragment.named_at);
+        }
     }
-    for named_at in others {
-        bytes.overwrite(named_at, b"free");
+}
+
+/// Put an empty `mdat` behind the last fragment, if its data come before it.
+fn close(bytes: &mut Bytes, range: &Range<u64>) {
+    let (mut is_open, mut end) = (false, range.start);
+    for atom in atoms(bytes, range.clone()) {
+        match &atom.name {
+            b"moof" => is_open = true,
+            b"mdat" => is_open = false,
+            _ => {}
+        }
+        end = atom.content.end;
+    }
+    if is_open {
+        let lacking = (end + 8).saturating_sub(bytes.len());
+        bytes.append(vec![0; lacking as usize]);
+        bytes.overwrite(end, b"\0\0\0\x08mdat");
     }
 }
 

@@ -233,6 +233,8 @@ pub const ROWS: &[Row] = &[
     row("fragment_of_many_samples.mp4", By("-af aloop=loop=29:size=100000 -c:a aac -movflags +empty_moov"), Like(0.999)),
     row("fragments_cut_off.mp4", Changed("-f lavfi -i testsrc=size=320x240:rate=25:duration=2.4 -map 0:a -map 1:v -c:v mpeg4 -g 250 -c:a aac -movflags +frag_keyframe+empty_moov+default_base_moof", make::cut_off), Like(0.999)),
     row("fragments_of_the_first_moov.mp4", Changed("-c:a aac -movflags +frag_keyframe+empty_moov+default_base_moof", make::two_indexes), Like(0.999)),
+    row("fragments_behind_their_data.mp4", Changed("-c:a aac -movflags +empty_moov+default_base_moof -frag_duration 1500000", make::data_before_fragments), Like(0.999)),
+    row("fragments_behind_many_boxes.mp4", Changed(film!("-c:a aac -movflags +omit_tfhd_offset+frag_keyframe+empty_moov"), make::many_boxes), Like(0.999)),
     row("alac_fragmented.mov", By("-c:a alac -movflags +frag_keyframe+empty_moov"), Same(0.0)),
     row("eac3_fragmented.mp4", By("-c:a eac3 -ar 48000 -movflags +frag_keyframe+empty_moov+delay_moov"), Refused("Enhanced AC-3")),
     row("s24_fragmented.mov", By("-c:a pcm_s24be -movflags +frag_keyframe+empty_moov"), Refused("fragmented")),
