@@ -53,11 +53,11 @@ use content::{Coding, Content};
 use signature::Signature;
 
 /// How many bytes of junk may precede the first frame. Some recorders write a little, and interrupted downloads leave zeros.
-pub(crate) const MAX_JUNK_BYTES: u64 = 1024 * 1024;
+const MAX_JUNK_BYTES: u64 = 1024 * 1024;
 
 /// The same before a further part of a joined file: enough for a tag between the two. What follows the last part is
 /// no audio, so the reach is short.
-pub(crate) const MAX_JUNK_BYTES_BETWEEN: u64 = 4 * 1024;
+const MAX_JUNK_BYTES_BETWEEN: u64 = 4 * 1024;
 
 /// How far symphonia's probe searches, in bytes. What it is given begins with a container or a frame.
 const MARK_DEPTH: u32 = 32;
@@ -124,34 +124,53 @@ impl Failure {
 
 /// Change what symphonia cannot read to what it can, before the bytes are shared.
 pub(crate) fn prepare(bytes: &mut Bytes) {
-    let start = tags::behind(bytes, 0);
-    if signature::at(bytes, start) == Some(Signature::Mp4) {
-        let range = start..bytes.len();
+    let range = 0..bytes.len();
+    if let Ok((range, Some(Signature::Mp4))) = find(bytes, range, MAX_JUNK_BYTES) {
         mp4::prepare(bytes, range);
     }
 }
 
-/// Open the range, past tags and at most `reach` bytes of junk.
-pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>, reach: u64) -> Result<Opened, Failure> {
+/// Open the range, past tags and at most [`MAX_JUNK_BYTES`] of junk.
+pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Opened, Failure> {
+    let found = find(bytes, range, MAX_JUNK_BYTES)?;
+    open_found(bytes, found)
+}
+
+/// Open the range as a further part of a joined file. An MP4 there is none: it would have to be prepared.
+pub(crate) fn open_next(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Opened, Failure> {
+    match find(bytes, range, MAX_JUNK_BYTES_BETWEEN)? {
+        (_, Some(Signature::Mp4)) => Err(Failure::NotFound),
+        found => open_found(bytes, found),
+    }
+}
+
+/// The rest of the range past tags and at most `reach` bytes of junk, and what begins there; none for MPEG frames.
+fn find(
+    bytes: &Bytes,
+    range: Range<u64>,
+    reach: u64,
+) -> Result<(Range<u64>, Option<Signature>), Failure> {
     let start = tags::behind(bytes, range.start).min(range.end);
     let range = start..range.end;
-    match signature::at(bytes, start) {
+    if let Some(signature) = signature::at(bytes, start) {
+        return Ok((range, Some(signature)));
+    }
+    if mpeg_frames::are_free(bytes, start) {
+        return Err(Failure::Unsupported("MP3 of free bit rate"));
+    }
+    let found = mpeg_frames::find(bytes, range.clone(), reach).ok_or(Failure::NotFound)?;
+    Ok((found..range.end, signature::marked_at(bytes, found)))
+}
+
+fn open_found(
+    bytes: &Arc<Bytes>,
+    (range, signature): (Range<u64>, Option<Signature>),
+) -> Result<Opened, Failure> {
+    match signature {
         Some(signature) => open_known(bytes, range, signature),
-        None if mpeg_frames::are_free(bytes, start) => {
-            Err(Failure::Unsupported("MP3 of free bit rate"))
-        }
-        None => match mpeg_frames::find(bytes, range.clone(), reach) {
-            Some(found) => {
-                let range = found..range.end;
-                match signature::marked_at(bytes, found) {
-                    Some(signature) => open_known(bytes, range, signature),
-                    None => match bytes.array_at(found).and_then(mpeg_frames::refused) {
-                        Some(name) => Err(Failure::Unsupported(name)),
-                        None => open_with_symphonia(bytes, range),
-                    },
-                }
-            }
-            None => Err(Failure::NotFound),
+        None => match bytes.array_at(range.start).and_then(mpeg_frames::refused) {
+            Some(name) => Err(Failure::Unsupported(name)),
+            None => open_with_symphonia(bytes, range),
         },
     }
 }
