@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::boxes::{Atom, atoms, inside};
 use super::content::{Coding, Content};
-use super::edits::Edits;
+use super::edits::{self, Edits};
 use super::fragments;
 use super::sample_entry::{Kind, SampleEntry};
 use crate::blocks::Blocks;
@@ -297,7 +297,7 @@ pub(crate) fn open(
                 refused = refused.or(Some(unsupported("PCM, G.711 or ADPCM in a fragmented mp4")));
             }
             Kind::Coding(coding) => {
-                let edits = Edits::read(bytes, movie, &track.atom);
+                let edits = Edits::read(bytes, time_scale(bytes, movie), &track.atom, false);
                 return Ok(Some((content(bytes, &track, coding), edits)));
             }
         }
@@ -307,16 +307,22 @@ pub(crate) fn open(
 
 /// The edit lists of all audio tracks that have one, by the number of the track.
 pub(crate) fn edits(bytes: &Bytes, range: Range<u64>) -> Vec<(u32, Edits)> {
-    let Some((movie, _)) = movie(bytes, range) else {
+    let Some((movie, is_fragmented)) = movie(bytes, range) else {
         return Vec::new();
     };
-    tracks(bytes, movie.clone())
+    let scale = time_scale(bytes, movie.clone());
+    tracks(bytes, movie)
         .into_iter()
         .filter_map(|track| {
-            let edits = Edits::read(bytes, movie.clone(), &track.atom)?;
+            let edits = Edits::read(bytes, scale, &track.atom, is_fragmented)?;
             Some((fragments::track_number(bytes, &track.atom)?, edits))
         })
         .collect()
+}
+
+/// The time scale of a movie, the content of `moov`.
+fn time_scale(bytes: &Bytes, movie: Range<u64>) -> Option<u64> {
+    edits::time_scale(bytes, inside(bytes, movie, &[b"mvhd"])?)
 }
 
 fn content(bytes: &Arc<Bytes>, track: &Track, coding: Coding) -> Content {

@@ -327,6 +327,11 @@ pub fn many_boxes(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
+/// MP4 whose edit list states half a second.
+pub fn edits_of_half_a_second(content: Vec<u8>) -> Vec<u8> {
+    with_edits(content, &[(500, 1_024)])
+}
+
 /// MP4 with another index behind the first, which says that there are no fragments.
 pub fn two_indexes(content: Vec<u8>) -> Vec<u8> {
     let index = contents(&content, b"moov")[0] - 8;

@@ -236,6 +236,7 @@ pub const ROWS: &[Row] = &[
     row("fragments_behind_their_data.mp4", Changed("-c:a aac -movflags +empty_moov+default_base_moof -frag_duration 1500000", make::data_before_fragments), Like(0.999)),
     row("fragments_behind_many_boxes.mp4", Changed(film!("-c:a aac -movflags +omit_tfhd_offset+frag_keyframe+empty_moov"), make::many_boxes), Like(0.999)),
     row("fragments_behind_zeros.mp4", Changed(film!("-c:a alac -movflags +frag_keyframe+empty_moov"), make::behind_zeros), Speech(0.0)),
+    row("fragments_longer_than_edits.mp4", Changed("-c:a aac -movflags +delay_moov+default_base_moof -frag_duration 500000", make::edits_of_half_a_second), Like(0.999)),
     row("alac_fragmented.mov", By("-c:a alac -movflags +frag_keyframe+empty_moov"), Same(0.0)),
     row("eac3_fragmented.mp4", By("-c:a eac3 -ar 48000 -movflags +frag_keyframe+empty_moov+delay_moov"), Refused("Enhanced AC-3")),
     row("s24_fragmented.mov", By("-c:a pcm_s24be -movflags +frag_keyframe+empty_moov"), Refused("fragmented")),
