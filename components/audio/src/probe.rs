@@ -2,7 +2,7 @@
 //! decoded.
 
 use symphonia::core::codecs::CodecParameters;
-use symphonia::core::codecs::audio::well_known::CODEC_ID_AAC;
+use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_VORBIS};
 use symphonia::core::codecs::audio::{
     AudioCodecParameters, AudioDecoder, AudioDecoderOptions, CODEC_ID_NULL_AUDIO,
 };
@@ -10,7 +10,7 @@ use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::Track;
 use symphonia::core::units::TimeBase;
 
-use crate::codec::codecs;
+use crate::codec::{codecs, vorbis};
 use crate::container::{AacConfig, ContentEncoding, Edits, Opened};
 use crate::error::{CONVERT, damaged, unsupported};
 use crate::format::{codec_name, unsupported_codec_name};
@@ -106,10 +106,11 @@ fn open_track(
             "the header states {packet_samples} samples a packet"
         )));
     }
-    // Two kinds of damage in a Vorbis set-up header make symphonia-codec-vorbis 0.6.1 panic, which costs the request: a
-    // codebook whose ascending code lengths pass 32 bits (here), and a floor with a second point at 0 (when a packet is
-    // decoded). To find them beforehand, all codebooks would have to be parsed bit by bit as symphonia does. They are
-    // rare: none in 12,000 headers with random bits flipped; and in Ogg the page's checksum catches damage first.
+    if parameters.codec == CODEC_ID_VORBIS
+        && let Some(headers) = &parameters.extra_data
+    {
+        vorbis::check(headers)?;
+    }
     let decoder = codecs()
         .make_audio_decoder(parameters, &AudioDecoderOptions::default())
         .map_err(|error| {

@@ -200,7 +200,7 @@ fn open_known(
         }),
         Signature::Ogg => match ogg::refused(bytes, range.start) {
             Some(name) => Err(unsupported(&format!("the codec {name} in ogg"))),
-            None => Ok(None),
+            None => ogg::check(bytes, range.clone()).map(|()| None),
         },
         Signature::Matroska | Signature::Flac => Ok(None),
     };
