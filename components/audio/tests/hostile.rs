@@ -185,28 +185,46 @@ fn boxes_in_boxes_and_boxes_without_content_take_time_in_proportion() {
     }
 }
 
+fn numbers(numbers: &[u32]) -> Vec<u8> {
+    let bytes = numbers.iter().flat_map(|number| number.to_be_bytes());
+    bytes.collect()
+}
+
+/// AAC in MP4 without an edit list, with fragments behind it. Samples of theirs last 1024, and have one byte.
+fn with_fragments(fragments: &[u8]) -> Vec<u8> {
+    let mut plain = data("formats/aac.m4a");
+    let at = |name| plain.windows(4).position(|four| four == name).unwrap();
+    let (index, edits) = (at(b"moov") - 4, at(b"edts"));
+    plain[edits..edits + 4].copy_from_slice(b"free");
+    let extends = atom(b"mvex", &atom(b"trex", &numbers(&[0, 1, 1, 1024, 1, 0])));
+    let (before, index) = plain.split_at(index);
+    let index = atom(b"moov", &[&index[8..], &extends].concat());
+    [before, &index, fragments].concat()
+}
+
+/// A fragment with a run.
+fn fragment(run: &[u32]) -> Vec<u8> {
+    let run = atom(b"trun", &numbers(run));
+    let track = [atom(b"tfhd", &numbers(&[0, 1])), run].concat();
+    let content = [atom(b"mfhd", &numbers(&[0, 1])), atom(b"traf", &track)].concat();
+    atom(b"moof", &content)
+}
+
 #[test]
 fn fragments_without_samples_take_time_in_proportion() {
-    let numbers = |numbers: &[u32]| -> Vec<u8> {
-        let bytes = numbers.iter().flat_map(|number| number.to_be_bytes());
-        bytes.collect()
-    };
-    let plain = data("formats/aac.m4a");
-    let index = plain.windows(4).position(|name| name == b"moov").unwrap() - 4;
-    let extends = atom(b"mvex", &atom(b"trex", &numbers(&[0, 1, 1, 1024, 0, 0])));
-    let (before, index) = plain.split_at(index);
-    let empty = atom(b"trun", &numbers(&[0, 0]));
-    let track = [atom(b"tfhd", &numbers(&[0, 1])), empty].concat();
-    let fragment = [atom(b"mfhd", &numbers(&[0, 1])), atom(b"traf", &track)].concat();
-    let fragment = [atom(b"moof", &fragment), atom(b"mdat", b"")].concat();
-    let content = [
-        before,
-        &atom(b"moov", &[&index[8..], &extends].concat()),
-        &fragment.repeat(100_000),
-    ]
-    .concat();
+    let empty = [fragment(&[0, 0]), atom(b"mdat", b"")].concat();
+    let content = with_fragments(&empty.repeat(100_000));
     let samples = run_in_time(&content, "fragments without samples").unwrap();
-    assert!(samples >= run(&plain).unwrap());
+    assert_eq!(samples, run(&with_fragments(b"")).unwrap());
+}
+
+#[test]
+fn a_long_run_takes_time_in_proportion_whatever_its_durations() {
+    let count = 1_000_000;
+    let mut durations = vec![0x100, count];
+    durations.extend((0..count).map(|sample| 23 + sample % 2));
+    let content = [atom(b"mdat", b""), fragment(&durations)].concat();
+    let _ = run_in_time(&with_fragments(&content), "a long run");
 }
 
 #[test]

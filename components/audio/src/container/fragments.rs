@@ -31,7 +31,7 @@ const DEFAULT_DURATION_AT: u64 = 12;
 const DEFAULT_SIZE_AT: u64 = 16;
 
 /// Samples of a run whose durations are left out, if nearly all are the default: together they may differ by those of so many samples.
-/// The times behind are off by that.
+/// The times behind are off by that. Without an edit list times are not used, so the durations may be any.
 const LONG_RUN: u32 = 1024;
 const MAX_DIFFERENCE: u64 = 8;
 
@@ -40,7 +40,13 @@ const MAX_TRACKS: usize = 256;
 
 /// Change the fragments of a track to a form that symphonia reads as it is meant, and hide all others. `movie` is the content of
 /// `moov`, in the file `range`.
-pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: u32) {
+pub(super) fn prepare(
+    bytes: &mut Bytes,
+    range: &Range<u64>,
+    movie: Range<u64>,
+    track: u32,
+    has_edits: bool,
+) {
     let sizes = default(bytes, movie.clone(), DEFAULT_SIZE_AT);
     let durations = default(bytes, movie.clone(), DEFAULT_DURATION_AT);
     let len = range.end - range.start;
@@ -89,7 +95,7 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, 
                     }
                 }
                 end = end.saturating_add(size(bytes, &run, flags, default));
-                if let Some(entries) = without_durations(bytes, &run, flags, duration) {
+                if let Some(entries) = without_durations(bytes, &run, flags, duration, has_edits) {
                     let word = bytes
                         .array_at(run.content.start)
                         .map_or(0, u32::from_be_bytes);
@@ -320,6 +326,7 @@ fn without_durations(
     run: &Atom,
     flags: u32,
     default: Option<u32>,
+    has_edits: bool,
 ) -> Option<Vec<u8>> {
     let (count, default) = (count(bytes, run), default?);
     if flags & SAMPLE_DURATION == 0 || count < LONG_RUN {
@@ -336,7 +343,7 @@ fn without_durations(
         .filter_map(|entry| entry.first_chunk().copied())
         .map(|duration| u64::from(u32::from_be_bytes(duration).abs_diff(default)))
         .sum();
-    (difference <= MAX_DIFFERENCE * u64::from(default))
+    (!has_edits || difference <= MAX_DIFFERENCE * u64::from(default))
         .then(|| entries.flat_map(|entry| &entry[4..]).copied().collect())
 }
 

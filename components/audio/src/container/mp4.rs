@@ -126,6 +126,7 @@ pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
     let mut first = Vec::new();
     let mut emptied = Vec::new();
     let mut fragmented = None;
+    let mut has_edits = false;
     let tracks = tracks(bytes, movie.clone());
     for atom in atoms(bytes, movie.clone()).filter(|atom| atom.name == *b"trak") {
         let track = tracks.iter().find(|track| track.atom == atom);
@@ -142,6 +143,7 @@ pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
             (Some(track), Some(entry)) if is_read => {
                 if is_fragmented {
                     fragmented = fragments::track_number(bytes, &track.atom);
+                    has_edits = inside(bytes, atom.content.clone(), &[b"edts", b"elst"]).is_some();
                 }
                 emptied.extend(entry.wave);
                 if track.entries.len() > 1
@@ -154,7 +156,7 @@ pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
         }
     }
     if let Some(track) = fragmented {
-        fragments::prepare(bytes, &range, movie, track);
+        fragments::prepare(bytes, &range, movie, track, has_edits);
     }
     bound_offsets(bytes, &range);
     for named_at in hidden {
