@@ -219,9 +219,7 @@ async fn a_component_that_cannot_start_within_its_limits_is_refused_at_once() {
     let manifest = PROBE.replace("memory = \"32MiB\"", "memory = \"512KiB\"");
     let said = common::refused(state.path(), &manifest);
     assert!(
-        said.contains(
-            "component probe cannot be instantiated: it needs more memory than its limit"
-        ),
+        said.contains("component probe cannot be instantiated: it exceeded its memory limit"),
         "{said}"
     );
 }
@@ -1223,7 +1221,7 @@ async fn outbound_errors_are_those_of_wasi_http_and_the_log_says_more() {
     ));
     for (url, code, said) in [
         ("127.0.0.1:1".to_owned(), "ConnectionRefused", "refused"),
-        ("name.invalid".to_owned(), "DnsError", "looked up"),
+        ("name.invalid".to_owned(), "DnsError", "cannot be resolved"),
         (
             format!("https://{tls}"),
             "TlsCertificateError",

@@ -10,9 +10,7 @@ use symphonia::core::io::ReadBytes;
 use symphonia::core::packet::Packet;
 use symphonia::core::units::TimeBase;
 
-use crate::container::{
-    self, ContentEncoding, Edits, Failure, MAX_JUNK_BYTES, MAX_JUNK_BYTES_BETWEEN, Opened,
-};
+use crate::container::{self, ContentEncoding, Edits, Failure, Opened};
 use crate::error::CONVERT;
 use crate::mix::Mixer;
 use crate::probe::{Chosen, choose_track};
@@ -72,8 +70,8 @@ impl Decoder {
         container::prepare(&mut bytes);
         let bytes = Arc::new(bytes);
         let part = parts::part_at(&bytes, 0);
-        let opened = container::open(&bytes, part.clone(), MAX_JUNK_BYTES)
-            .map_err(|failure| failure.into_error(hint))?;
+        let opened =
+            container::open(&bytes, part.clone()).map_err(|failure| failure.into_error(hint))?;
         let chosen = choose_track(&opened)?;
         Ok(Self {
             bytes,
@@ -260,8 +258,7 @@ impl Decoder {
             return;
         }
         self.part = parts::part_at(&self.bytes, start);
-        let next = container::open(&self.bytes, self.part.clone(), MAX_JUNK_BYTES_BETWEEN);
-        let opened = match next {
+        let opened = match container::open_next(&self.bytes, self.part.clone()) {
             Ok(opened) if opened.container == self.format.container => opened,
             // A tag, or junk.
             Ok(_) | Err(Failure::NotFound | Failure::NotAudio(_) | Failure::Unsupported(_)) => {

@@ -1,7 +1,7 @@
 //! Track selection: the first track with a known codec that can be decoded.
 
 use symphonia::core::codecs::CodecParameters;
-use symphonia::core::codecs::audio::well_known::CODEC_ID_AAC;
+use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_VORBIS};
 use symphonia::core::codecs::audio::{
     AudioCodecParameters, AudioDecoder, AudioDecoderOptions, CODEC_ID_NULL_AUDIO,
 };
@@ -9,7 +9,7 @@ use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::Track;
 use symphonia::core::units::TimeBase;
 
-use crate::codec::codecs;
+use crate::codec::{codecs, vorbis};
 use crate::container::{AacConfig, ContentEncoding, Edits, Opened};
 use crate::error::{CONVERT, damaged, unsupported};
 use crate::format::{codec_name, unsupported_codec_name};
@@ -105,10 +105,11 @@ fn open_track(
             "the header states {packet_samples} samples per packet"
         )));
     }
-    // Two kinds of damage in a Vorbis setup header make symphonia-codec-vorbis 0.6.1 panic, which fails the request: a
-    // codebook whose ascending code lengths exceed 32 bits (here), and a floor with a second point at 0 (when a packet is
-    // decoded). To detect them beforehand, all codebooks would have to be parsed bit by bit as symphonia does. They are
-    // rare: none in 12,000 headers with random bits flipped; and in Ogg the page's checksum detects damage first.
+    if parameters.codec == CODEC_ID_VORBIS
+        && let Some(headers) = &parameters.extra_data
+    {
+        vorbis::check(headers)?;
+    }
     let decoder = codecs()
         .make_audio_decoder(parameters, &AudioDecoderOptions::default())
         .map_err(|error| {

@@ -185,6 +185,48 @@ fn nested_and_empty_boxes_take_linear_time() {
     }
 }
 
+fn numbers(numbers: &[u32]) -> Vec<u8> {
+    let bytes = numbers.iter().flat_map(|number| number.to_be_bytes());
+    bytes.collect()
+}
+
+/// AAC in MP4 without an edit list, with fragments behind it. Samples of theirs last 1024, and have one byte.
+fn with_fragments(fragments: &[u8]) -> Vec<u8> {
+    let mut plain = data("formats/aac.m4a");
+    let at = |name| plain.windows(4).position(|four| four == name).unwrap();
+    let (index, edits) = (at(b"moov") - 4, at(b"edts"));
+    plain[edits..edits + 4].copy_from_slice(b"free");
+    let extends = atom(b"mvex", &atom(b"trex", &numbers(&[0, 1, 1, 1024, 1, 0])));
+    let (before, index) = plain.split_at(index);
+    let index = atom(b"moov", &[&index[8..], &extends].concat());
+    [before, &index, fragments].concat()
+}
+
+/// A fragment with a run.
+fn fragment(run: &[u32]) -> Vec<u8> {
+    let run = atom(b"trun", &numbers(run));
+    let track = [atom(b"tfhd", &numbers(&[0, 1])), run].concat();
+    let content = [atom(b"mfhd", &numbers(&[0, 1])), atom(b"traf", &track)].concat();
+    atom(b"moof", &content)
+}
+
+#[test]
+fn fragments_without_samples_take_time_in_proportion() {
+    let empty = [fragment(&[0, 0]), atom(b"mdat", b"")].concat();
+    let content = with_fragments(&empty.repeat(100_000));
+    let samples = run_in_time(&content, "fragments without samples").unwrap();
+    assert_eq!(samples, run(&with_fragments(b"")).unwrap());
+}
+
+#[test]
+fn a_long_run_takes_time_in_proportion_whatever_its_durations() {
+    let count = 1_000_000;
+    let mut durations = vec![0x100, count];
+    durations.extend((0..count).map(|sample| 23 + sample % 2));
+    let content = [atom(b"mdat", b""), fragment(&durations)].concat();
+    let _ = run_in_time(&with_fragments(&content), "a long run");
+}
+
 #[test]
 fn long_runs_of_markers_take_linear_time() {
     let whole = |start: &[u8], run: &[u8]| [start, &run.repeat(2_000_000 / run.len())].concat();
@@ -220,6 +262,132 @@ fn long_runs_of_markers_take_linear_time() {
     ] {
         let _ = run_in_time(&content, what);
     }
+}
+
+/// A set-up header of Vorbis: pairs of a number and how many bits it has.
+fn vorbis_setup(parts: &[&[(u32, u32)]]) -> Vec<u8> {
+    let numbers = parts.iter().copied().flatten();
+    let bits: Vec<u8> = numbers
+        .flat_map(|(number, width)| {
+            (0..*width).map(move |bit| (number.checked_shr(bit).unwrap_or(0) & 1) as u8)
+        })
+        .collect();
+    let bytes = bits.chunks(8).map(|bits| {
+        let places = bits.iter().enumerate();
+        places.fold(0, |byte, (place, bit)| byte | bit << place)
+    });
+    [b"\x05vorbis".to_vec(), bytes.collect()].concat()
+}
+
+#[test]
+fn setup_headers_of_vorbis_that_are_wrong_are_refused() {
+    let plain = data("formats/vorbis.mkv");
+    let at = |mark: &[u8]| {
+        let found = plain.windows(mark.len()).position(|bytes| bytes == mark);
+        found.unwrap()
+    };
+    let (identification, setup) = (at(b"\x01vorbis"), at(b"\x05vorbis"));
+    let run_with = |channels: u8, parts: &[&[(u32, u32)]]| {
+        let header = vorbis_setup(parts);
+        let mut changed = plain.clone();
+        changed[identification + 11] = channels;
+        changed[setup..setup + header.len()].copy_from_slice(&header);
+        run(&changed)
+    };
+    // One of each: a book of two codes of one bit, a floor of two points and one at 1, an empty residue, a mapping, a mode.
+    let book: &[_] = &[
+        (0, 8),
+        (0x56_4342, 24),
+        (1, 16),
+        (2, 24),
+        (0, 2),
+        (0, 10),
+        (0, 4),
+    ];
+    let time: &[_] = &[(0, 6), (0, 16)];
+    let floor: &[_] = &[
+        (0, 6),
+        (1, 16),
+        (1, 5),
+        (0, 4),
+        (0, 5),
+        (1, 8),
+        (0, 2),
+        (4, 4),
+        (1, 4),
+    ];
+    let residue: &[_] = &[(0, 6), (1, 16), (0, 72), (0, 6), (0, 8), (0, 4)];
+    let mapping: &[_] = &[(0, 6), (0, 16), (0, 4), (0, 24)];
+    let mode: &[_] = &[(0, 6), (0, 33), (0, 8), (1, 1)];
+    assert!(run_with(1, &[book, time, floor, residue, mapping, mode]).is_ok());
+
+    let long_codes: &[_] = &[
+        (0, 8),
+        (0x56_4342, 24),
+        (1, 16),
+        (2, 24),
+        (1, 1),
+        (31, 5),
+        (0, 2),
+        (2, 2),
+        (0, 4),
+    ];
+    let no_codes: &[_] = &[
+        (0, 8),
+        (0x56_4342, 24),
+        (1, 16),
+        (2, 24),
+        (2, 2),
+        (0, 2),
+        (0, 4),
+    ];
+    let two_at_zero: &[_] = &[
+        (0, 6),
+        (1, 16),
+        (1, 5),
+        (0, 4),
+        (0, 5),
+        (1, 8),
+        (0, 2),
+        (4, 4),
+        (0, 4),
+    ];
+    let sixteen_books: &[_] = &[
+        (0, 6),
+        (0, 16),
+        (0, 8),
+        (1, 16),
+        (1, 16),
+        (1, 6),
+        (0, 8),
+        (15, 4),
+        (0, 128),
+    ];
+    for (book, floor) in [
+        (long_codes, floor),
+        (no_codes, floor),
+        (book, two_at_zero),
+        (book, sixteen_books),
+    ] {
+        let result = run_with(1, &[book, time, floor, residue, mapping, mode]);
+        assert!(matches!(result, Err(Error::Corrupt(_))), "{result:?}");
+    }
+    // The second and third channel, and no other, have a residue of type 2.
+    let pair: &[_] = &[(0, 6), (2, 16), (0, 72), (0, 6), (0, 8), (0, 4)];
+    let submaps: &[_] = &[
+        (0, 6),
+        (0, 16),
+        (1, 1),
+        (1, 4),
+        (0, 3),
+        (0x110, 12),
+        (0, 48),
+    ];
+    let result = run_with(3, &[book, time, floor, pair, submaps, mode]);
+    assert!(
+        matches!(result, Err(Error::UnsupportedCodec(_))),
+        "{result:?}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod decoder;
 mod g722;
 mod gsm;
+pub(crate) mod vorbis;
 mod yamaha;
 
 use std::sync::OnceLock;

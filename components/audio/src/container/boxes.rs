@@ -4,9 +4,6 @@ use std::ops::Range;
 
 use crate::Bytes;
 
-/// Maximum boxes read per level. Films have a few dozen; fragments come after the boxes that are needed.
-const MAX_ATOMS: usize = 1 << 16;
-
 /// A box.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Atom {
@@ -42,7 +39,6 @@ pub(crate) fn atoms(bytes: &Bytes, range: Range<u64>) -> impl Iterator<Item = At
         offset = end;
         Some(atom)
     })
-    .take(MAX_ATOMS)
 }
 
 /// The content of the box at a path: the first of each name within the previous one.

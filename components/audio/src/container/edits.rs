@@ -19,10 +19,16 @@ pub(crate) enum Edits {
 }
 
 impl Edits {
-    /// The edit list of a track, the box `trak`; `None` if the whole track is played. `movie` is the content of `moov`.
-    pub(crate) fn read(bytes: &Bytes, movie: Range<u64>, track: &Atom) -> Option<Self> {
+    /// The edit list of a track, the box `trak`; `None` if the whole track is played. `movie_scale` is the time scale of the movie. A
+    /// fragmented track is played to its end, since the list may be older than the fragments.
+    pub(crate) fn read(
+        bytes: &Bytes,
+        movie_scale: Option<u64>,
+        track: &Atom,
+        is_fragmented: bool,
+    ) -> Option<Self> {
         let list = inside(bytes, track.content.clone(), &[b"edts", b"elst"])?;
-        let movie_scale = time_scale(bytes, inside(bytes, movie, &[b"mvhd"])?)?;
+        let movie_scale = movie_scale?;
         let scale = time_scale(
             bytes,
             inside(bytes, track.content.clone(), &[b"mdia", b"mdhd"])?,
@@ -71,6 +77,14 @@ impl Edits {
                 _ => parts.push(start..end),
             }
         }
+        if is_fragmented && let Some(first) = parts.first() {
+            let fragments = first.start.max(length_of_samples(bytes, track));
+            parts.retain(|part| part.start < fragments);
+            match parts.last_mut() {
+                Some(last) if fragments <= last.end => last.end = u64::MAX,
+                _ => parts.push(fragments..u64::MAX),
+            }
+        }
         (!parts.is_empty()).then_some(Self::Parts { parts, scale })
     }
 
@@ -101,8 +115,19 @@ impl Edits {
     }
 }
 
+/// Total duration of the samples of a track outside of fragments.
+fn length_of_samples(bytes: &Bytes, track: &Atom) -> u64 {
+    let path = [b"mdia", b"minf", b"stbl", b"stts"];
+    let table = inside(bytes, track.content.clone(), &path).unwrap_or_default();
+    (table.start + 8..table.end)
+        .step_by(8)
+        .map_while(|at| bytes.array_at(at).map(u64::from_be_bytes))
+        .map(|entry| (entry >> 32) * (entry & u64::from(u32::MAX)))
+        .fold(0, u64::saturating_add)
+}
+
 /// Time units per second, from `mvhd` or `mdhd`; `None` for zero.
-fn time_scale(bytes: &Bytes, header: Range<u64>) -> Option<u64> {
+pub(crate) fn time_scale(bytes: &Bytes, header: Range<u64>) -> Option<u64> {
     let [version, ..] = bytes.array_at::<4>(header.start)?;
     let at = header.start + if version == 1 { 20 } else { 12 };
     let scale = u64::from(u32::from_be_bytes(bytes.array_at(at)?));

@@ -1,7 +1,7 @@
 //! Movie fragments (ISO/IEC 14496-12, 8.8). symphonia reads only a single track correctly: with several it selects a track's
 //! defaults by index instead of track number, assumes that every track's data is relative to the start of the fragment, and stops
-//! at the first missing sample of any track. It also panics at some first-sample flags, iterates over samples without bytes, and for
-//! each sample sums the durations of all previous ones in the run.
+//! at the first missing sample of any track. It also skips a fragment that no `mdat` follows, panics at some first-sample flags,
+//! iterates over samples without bytes, and for each sample sums the durations of all previous ones in the run.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,7 +30,8 @@ const DEFAULTS: u64 = 24;
 const DEFAULT_DURATION_AT: u64 = 12;
 const DEFAULT_SIZE_AT: u64 = 16;
 
-/// Minimum samples of a run whose durations are removed if nearly all are the default.
+/// Minimum samples of a run whose durations are removed: if nearly all are the default, or, without an edit list, in any case, because
+/// times are not used then.
 const LONG_RUN: u32 = 1024;
 /// Maximum total deviation from the default durations, in default durations. Later times are off by at most that.
 const MAX_DIFFERENCE: u64 = 8;
@@ -40,7 +41,13 @@ const MAX_TRACKS: usize = 256;
 
 /// Rewrites the fragments of a track so that symphonia reads them correctly, and hides all other tracks. `movie` is the content of
 /// `moov`, in the file `range`.
-pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: u32) {
+pub(super) fn prepare(
+    bytes: &mut Bytes,
+    range: &Range<u64>,
+    movie: Range<u64>,
+    track: u32,
+    has_edits: bool,
+) {
     let sizes = default(bytes, movie.clone(), DEFAULT_SIZE_AT);
     let durations = default(bytes, movie.clone(), DEFAULT_DURATION_AT);
     let len = range.end - range.start;
@@ -89,7 +96,7 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, 
                     }
                 }
                 end = end.saturating_add(size(bytes, &run, flags, default));
-                if let Some(entries) = without_durations(bytes, &run, flags, duration) {
+                if let Some(entries) = without_durations(bytes, &run, flags, duration, has_edits) {
                     let word = bytes
                         .array_at(run.content.start)
                         .map_or(0, u32::from_be_bytes);
@@ -112,6 +119,7 @@ pub(super) fn prepare(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, 
         bytes.overwrite(at, &offset.to_be_bytes());
     }
     hide_others(bytes, range, movie, track);
+    close(bytes, range);
 }
 
 /// Checks that the fragments left by [`prepare`] in the file `range` can be read.
@@ -164,26 +172,59 @@ pub(super) fn track_number(bytes: &Bytes, track: &Atom) -> Option<u32> {
 }
 
 /// Hides all tracks but one: `traf` in fragments, because symphonia would read them too, up to their first missing sample, and
-/// `trex`, because it uses the first one for the first track.
+/// `trex`, because it uses the first one for the first track. Fragments without samples of the track are hidden completely, because
+/// symphonia would iterate over all of them for each of the track's samples.
 fn hide_others(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: u32) {
-    let number = |content: &Range<u64>| bytes.array_at(content.start + 4).map(u32::from_be_bytes);
+    let is_own = |bytes: &Bytes, content: &Range<u64>| {
+        bytes.array_at(content.start + 4).map(u32::from_be_bytes) == Some(track)
+    };
     let extends = inside(bytes, movie, &[b"mvex"]).unwrap_or_default();
-    let mut others: Vec<u64> = named(bytes, extends, *b"trex")
-        .filter(|defaults| number(&defaults.content) != Some(track))
+    let mut hidden: Vec<u64> = named(bytes, extends, *b"trex")
+        .filter(|defaults| !is_own(bytes, &defaults.content))
         .map(|defaults| defaults.named_at)
         .collect();
-    for fragment in named(bytes, range.clone(), *b"moof") {
+    let mut rest = range.clone();
+    loop {
+        for named_at in hidden.drain(..) {
+            bytes.overwrite(named_at, b"free");
+        }
+        let Some(fragment) = named(bytes, rest.clone(), *b"moof").next() else {
+            break;
+        };
+        rest.start = fragment.content.end;
         let tracks = named(bytes, fragment.content, *b"traf");
-        let of_others = tracks.filter(|of| {
+        let (own, of_others): (Vec<_>, Vec<_>) = tracks.partition(|of| {
             named(bytes, of.content.clone(), *b"tfhd")
                 .next()
-                .and_then(|header| number(&header.content))
-                != Some(track)
+                .is_some_and(|header| is_own(bytes, &header.content))
         });
-        others.extend(of_others.map(|of| of.named_at));
+        let has_samples = own
+            .into_iter()
+            .flat_map(|of| named(bytes, of.content, *b"trun"))
+            .any(|run| count(bytes, &run) > 0);
+        if has_samples {
+            hidden.extend(of_others.iter().map(|of| of.named_at));
+        } else {
+            hidden.push(fragment.named_at);
+        }
     }
-    for named_at in others {
-        bytes.overwrite(named_at, b"free");
+}
+
+/// Put an empty `mdat` behind the last fragment, if its data come before it.
+fn close(bytes: &mut Bytes, range: &Range<u64>) {
+    let (mut is_open, mut end) = (false, range.start);
+    for atom in atoms(bytes, range.clone()) {
+        match &atom.name {
+            b"moof" => is_open = true,
+            b"mdat" => is_open = false,
+            _ => {}
+        }
+        end = atom.content.end;
+    }
+    if is_open {
+        let lacking = (end + 8).saturating_sub(bytes.len());
+        bytes.append(vec![0; lacking as usize]);
+        bytes.overwrite(end, b"\0\0\0\x08mdat");
     }
 }
 
@@ -286,6 +327,7 @@ fn without_durations(
     run: &Atom,
     flags: u32,
     default: Option<u32>,
+    has_edits: bool,
 ) -> Option<Vec<u8>> {
     let (count, default) = (count(bytes, run), default?);
     if flags & SAMPLE_DURATION == 0 || count < LONG_RUN {
@@ -302,7 +344,7 @@ fn without_durations(
         .filter_map(|entry| entry.first_chunk().copied())
         .map(|duration| u64::from(u32::from_be_bytes(duration).abs_diff(default)))
         .sum();
-    (difference <= MAX_DIFFERENCE * u64::from(default))
+    (!has_edits || difference <= MAX_DIFFERENCE * u64::from(default))
         .then(|| entries.flat_map(|entry| &entry[4..]).copied().collect())
 }
 

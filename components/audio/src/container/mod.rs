@@ -53,11 +53,11 @@ use content::{Coding, Content};
 use signature::Signature;
 
 /// Maximum bytes of junk before the first frame. Some recorders write a little, and interrupted downloads leave zeros.
-pub(crate) const MAX_JUNK_BYTES: u64 = 1024 * 1024;
+const MAX_JUNK_BYTES: u64 = 1024 * 1024;
 
 /// The same before the next part of a concatenated file: enough for a tag in between. Data after the last part is
 /// not audio, so the limit is low.
-pub(crate) const MAX_JUNK_BYTES_BETWEEN: u64 = 4 * 1024;
+const MAX_JUNK_BYTES_BETWEEN: u64 = 4 * 1024;
 
 /// Search depth of symphonia's probe, in bytes. Its input starts with a container or a frame.
 const PROBE_DEPTH: u32 = 32;
@@ -124,38 +124,53 @@ impl Failure {
 
 /// Rewrites data that symphonia cannot read, before the bytes are shared.
 pub(crate) fn prepare(bytes: &mut Bytes) {
-    let start = tags::skip(bytes, 0);
-    if signature::at(bytes, start) == Some(Signature::Mp4) {
-        let range = start..bytes.len();
+    let range = 0..bytes.len();
+    if let Ok((range, Some(Signature::Mp4))) = find(bytes, range, MAX_JUNK_BYTES) {
         mp4::prepare(bytes, range);
     }
 }
 
-/// Opens the range, skipping tags and at most `max_junk` bytes of junk.
-pub(crate) fn open(
-    bytes: &Arc<Bytes>,
+/// Opens the range, skipping tags and at most [`MAX_JUNK_BYTES`] of junk.
+pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Opened, Failure> {
+    let found = find(bytes, range, MAX_JUNK_BYTES)?;
+    open_found(bytes, found)
+}
+
+/// Opens the range as the next part of a concatenated file. An MP4 is not opened there, because it has not been prepared.
+pub(crate) fn open_next(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Opened, Failure> {
+    match find(bytes, range, MAX_JUNK_BYTES_BETWEEN)? {
+        (_, Some(Signature::Mp4)) => Err(Failure::NotFound),
+        found => open_found(bytes, found),
+    }
+}
+
+/// Returns the range after tags and at most `max_junk` bytes of junk, and the signature at its start; `None` for MPEG frames.
+fn find(
+    bytes: &Bytes,
     range: Range<u64>,
     max_junk: u64,
-) -> Result<Opened, Failure> {
+) -> Result<(Range<u64>, Option<Signature>), Failure> {
     let start = tags::skip(bytes, range.start).min(range.end);
     let range = start..range.end;
-    match signature::at(bytes, start) {
+    if let Some(signature) = signature::at(bytes, start) {
+        return Ok((range, Some(signature)));
+    }
+    if mpeg_frames::is_free_format(bytes, start) {
+        return Err(Failure::Unsupported("free-format MP3"));
+    }
+    let found = mpeg_frames::find(bytes, range.clone(), max_junk).ok_or(Failure::NotFound)?;
+    Ok((found..range.end, signature::long_signature_at(bytes, found)))
+}
+
+fn open_found(
+    bytes: &Arc<Bytes>,
+    (range, signature): (Range<u64>, Option<Signature>),
+) -> Result<Opened, Failure> {
+    match signature {
         Some(signature) => open_known(bytes, range, signature),
-        None if mpeg_frames::is_free_format(bytes, start) => {
-            Err(Failure::Unsupported("free-format MP3"))
-        }
-        None => match mpeg_frames::find(bytes, range.clone(), max_junk) {
-            Some(found) => {
-                let range = found..range.end;
-                match signature::long_signature_at(bytes, found) {
-                    Some(signature) => open_known(bytes, range, signature),
-                    None => match bytes.array_at(found).and_then(mpeg_frames::refused) {
-                        Some(name) => Err(Failure::Unsupported(name)),
-                        None => open_with_symphonia(bytes, range),
-                    },
-                }
-            }
-            None => Err(Failure::NotFound),
+        None => match bytes.array_at(range.start).and_then(mpeg_frames::refused) {
+            Some(name) => Err(Failure::Unsupported(name)),
+            None => open_with_symphonia(bytes, range),
         },
     }
 }
@@ -185,7 +200,7 @@ fn open_known(
         }),
         Signature::Ogg => match ogg::refused(bytes, range.start) {
             Some(name) => Err(unsupported(&format!("the codec {name} in ogg"))),
-            None => Ok(None),
+            None => ogg::check(bytes, range.clone()).map(|()| None),
         },
         Signature::Matroska | Signature::Flac => Ok(None),
     };

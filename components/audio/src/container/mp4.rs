@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::boxes::{Atom, atoms, inside};
 use super::content::{Coding, Content};
-use super::edits::Edits;
+use super::edits::{self, Edits};
 use super::fragments;
 use super::sample_entry::{Kind, SampleEntry};
 use crate::blocks::Blocks;
@@ -126,6 +126,7 @@ pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
     let mut first = Vec::new();
     let mut emptied = Vec::new();
     let mut fragmented = None;
+    let mut has_edits = false;
     let tracks = tracks(bytes, movie.clone());
     for atom in atoms(bytes, movie.clone()).filter(|atom| atom.name == *b"trak") {
         let track = tracks.iter().find(|track| track.atom == atom);
@@ -142,6 +143,7 @@ pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
             (Some(track), Some(entry)) if is_read => {
                 if is_fragmented {
                     fragmented = fragments::track_number(bytes, &track.atom);
+                    has_edits = inside(bytes, atom.content.clone(), &[b"edts", b"elst"]).is_some();
                 }
                 emptied.extend(entry.wave);
                 if track.entries.len() > 1
@@ -154,7 +156,7 @@ pub(crate) fn prepare(bytes: &mut Bytes, range: Range<u64>) {
         }
     }
     if let Some(track) = fragmented {
-        fragments::prepare(bytes, &range, movie, track);
+        fragments::prepare(bytes, &range, movie, track, has_edits);
     }
     bound_offsets(bytes, &range);
     for named_at in hidden {
@@ -295,7 +297,7 @@ pub(crate) fn open(
                 refused = refused.or(Some(unsupported("PCM, G.711 or ADPCM in a fragmented mp4")));
             }
             Kind::Coding(coding) => {
-                let edits = Edits::read(bytes, movie, &track.atom);
+                let edits = Edits::read(bytes, time_scale(bytes, movie), &track.atom, false);
                 return Ok(Some((content(bytes, &track, coding), edits)));
             }
         }
@@ -305,16 +307,22 @@ pub(crate) fn open(
 
 /// The edit lists of all audio tracks that have one, by track ID.
 pub(crate) fn edits(bytes: &Bytes, range: Range<u64>) -> Vec<(u32, Edits)> {
-    let Some((movie, _)) = movie(bytes, range) else {
+    let Some((movie, is_fragmented)) = movie(bytes, range) else {
         return Vec::new();
     };
-    tracks(bytes, movie.clone())
+    let scale = time_scale(bytes, movie.clone());
+    tracks(bytes, movie)
         .into_iter()
         .filter_map(|track| {
-            let edits = Edits::read(bytes, movie.clone(), &track.atom)?;
+            let edits = Edits::read(bytes, scale, &track.atom, is_fragmented)?;
             Some((fragments::track_number(bytes, &track.atom)?, edits))
         })
         .collect()
+}
+
+/// The time scale of a movie, the content of `moov`.
+fn time_scale(bytes: &Bytes, movie: Range<u64>) -> Option<u64> {
+    edits::time_scale(bytes, inside(bytes, movie, &[b"mvhd"])?)
 }
 
 fn content(bytes: &Arc<Bytes>, track: &Track, coding: Coding) -> Content {

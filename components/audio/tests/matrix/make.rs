@@ -292,6 +292,46 @@ pub fn cut_off(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
+/// MP4 whose fragments follow their data.
+pub fn data_before_fragments(content: Vec<u8>) -> Vec<u8> {
+    let mut changed = Vec::new();
+    let mut fragment = Vec::new();
+    let mut rest = &content[..];
+    while let Some((size, _)) = rest.split_first_chunk() {
+        let (of, behind) = rest.split_at(u32::from_be_bytes(*size) as usize);
+        rest = behind;
+        match &of[4..8] {
+            b"moof" => {
+                fragment = of.to_vec();
+                let run = contents(&fragment, b"trun")[0];
+                let data = u32::from_be_bytes(behind[..4].try_into().expect("four bytes"));
+                let offset = 8 - i64::from(data);
+                fragment[run + 8..run + 12].copy_from_slice(&(offset as i32).to_be_bytes());
+            }
+            b"mdat" => {
+                changed.extend(of);
+                changed.append(&mut fragment);
+            }
+            // The index of the fragments is no longer valid.
+            b"mfra" => {}
+            _ => changed.extend(of),
+        }
+    }
+    changed
+}
+
+/// MP4 with many empty boxes before the first fragment.
+pub fn many_boxes(mut content: Vec<u8>) -> Vec<u8> {
+    let fragment = contents(&content, b"moof")[0] - 8;
+    content.splice(fragment..fragment, b"\0\0\0\x08free".repeat(70_000));
+    content
+}
+
+/// MP4 whose edit list states half a second.
+pub fn edits_of_half_a_second(content: Vec<u8>) -> Vec<u8> {
+    with_edits(content, &[(500, 1_024)])
+}
+
 /// MP4 with a second index after the first, which states that there are no fragments.
 pub fn two_indexes(content: Vec<u8>) -> Vec<u8> {
     let index = contents(&content, b"moov")[0] - 8;
