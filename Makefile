@@ -45,7 +45,7 @@ test: setup test-model test-components handlers ## run all tests
 
 lint: ## formatting, dependency cycles between files, and clippy, over host and components
 	cargo fmt --all --check
-	python3 scripts/check-circles.py
+	python3 scripts/check-cycles.py
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	sh scripts/check-capability.sh
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fails if the files of a crate have cyclic dependencies: scripts/check-circles.py [CRATE…]
+"""Fails if the files of a crate have cyclic dependencies: scripts/check-cycles.py [CRATE…]
 
 A file depends on another if it names one of its items, in a `use`, a re-export or a path in the code. A re-exported name belongs to
 the file that defines it. Tests at the end of a file are ignored.
