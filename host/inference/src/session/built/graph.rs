@@ -332,11 +332,11 @@ impl Graph {
     /// Adds the block scales of a matrix, in the type of the graph.
     fn block_scales(&mut self, name: &str, weight: &Matrix) -> ort::Result<String> {
         let scales = self.weights(name, weight, Form::BlockScales);
-        self.to_graph_type(scales)
+        self.cast_to_graph_type(scales)
     }
 
     /// Casts an f32 value to the type of the graph.
-    fn to_graph_type(&mut self, value: String) -> ort::Result<String> {
+    fn cast_to_graph_type(&mut self, value: String) -> ort::Result<String> {
         match self.element {
             TensorElementType::Float16 => {
                 let to = Attribute::new("to", 10i64)?; // FLOAT16 of ONNX's TensorProto
@@ -383,7 +383,7 @@ impl Graph {
                 Attribute::new("bits", 8i64)?,
             ],
         )?;
-        self.to_graph_type(gathered)
+        self.cast_to_graph_type(gathered)
     }
 
     /// Adds an initializer with the bytes of `twin`'s.
