@@ -426,12 +426,17 @@ async fn pushed(registry: &str) -> Result<Pushed, String> {
 
 #[tokio::test]
 async fn a_component_is_pushed_with_a_token_and_only_once() {
-    for is_relative in [true, false] {
+    let tokens = [
+        "{\"token\": \"sesame\"}",
+        "{\"access_token\": \"sesame\"}",
+        "{\"token\": \"sesame\", \"access_token\": \"sesame\"}",
+    ];
+    for (is_relative, token) in [true, false, true].into_iter().zip(tokens) {
         let digest = Digest::of(&component());
         let (uploaded, hex) = (AtomicUsize::new(0), digest.hex());
         let (registry, requests) = recorded(move |own, request, has_token| match request {
             "get /token?scope=repository%3ateam%2fit%3apull%2cpush&service=it" => {
-                response("200 OK", "", b"{\"token\": \"sesame\"}")
+                response("200 OK", "", token.as_bytes())
             }
             _ if !has_token => asking_for_a_token(&format!("http://{own}/token")),
             "post /v2/team/it/blobs/uploads/" => {

@@ -7,10 +7,14 @@ use symphonia::core::checksum::Crc32;
 use symphonia::core::io::Monitor;
 
 use crate::codec::vorbis;
+use crate::error::damaged;
 use crate::{Bytes, Error};
 
 /// Maximum streams read; a film has two or three.
 const MAX_STREAMS: usize = 64;
+
+/// Maximum bytes of a setup header. Those of real encoders have a few KiB.
+const MAX_SETUP: usize = 1 << 20;
 
 /// Flag of a page that starts with the rest of a packet.
 const CONTINUED: u8 = 1;
@@ -97,6 +101,9 @@ pub(crate) fn check(bytes: &Bytes, range: Range<u64>) -> Result<(), Error> {
             }
         }
         if packet.starts_with(&vorbis::SETUP) {
+            if packet.len() > MAX_SETUP {
+                return Err(damaged("the Vorbis setup header does not end"));
+            }
             unfinished.insert(page.stream, packet);
         }
     }
@@ -193,6 +200,11 @@ mod tests {
             damaged,
             page(CONTINUED, &[45], &long[255..]),
         ];
+        assert!(checked(&pages).is_err());
+        // In pages without end.
+        let segment = page(CONTINUED, &[255], &[0; 255]);
+        let mut pages = vec![page(FIRST, &[3], b"any"), page(0, &[255], &long[..255])];
+        pages.resize(MAX_SETUP / 255 + 3, segment);
         assert!(checked(&pages).is_err());
     }
 }

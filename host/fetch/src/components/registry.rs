@@ -173,11 +173,12 @@ enum Access {
     Bearer(String),
 }
 
-/// The answer of a token server (Distribution Registry, "Token Authentication Specification").
+/// The answer of a token server (Distribution Registry, "Token Authentication Specification"). It has the token under one of two
+/// names, or under both.
 #[derive(Deserialize)]
 struct Token {
-    #[serde(alias = "access_token")]
-    token: String,
+    token: Option<String>,
+    access_token: Option<String>,
 }
 
 impl Repository {
@@ -313,9 +314,10 @@ impl Repository {
         };
         let answer = successful(response).context(advice)?;
         let answer = bounded(answer, MAX_METADATA).await?;
-        let token: Token =
-            serde_json::from_slice(&answer).context("the token server sent no token")?;
-        Ok(Some(Access::Bearer(token.token)))
+        const NO_TOKEN: &str = "the token server sent no token";
+        let answer: Token = serde_json::from_slice(&answer).context(NO_TOKEN)?;
+        let token = answer.token.or(answer.access_token).context(NO_TOKEN)?;
+        Ok(Some(Access::Bearer(token)))
     }
 }
 
