@@ -3,7 +3,7 @@
 //! The operating system reports events in folders. Whether a file has changed is decided by its modification time, length and inode,
 //! so it does not matter how an editor or a compiler writes it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -18,12 +18,16 @@ const QUIET: Duration = Duration::from_millis(200);
 /// Modification time, length and inode of a file; `None` if it does not exist.
 type Fingerprint = Option<(SystemTime, u64, u64)>;
 
+/// Inode and creation time of a folder. The inode alone may be that of a folder that was removed.
+type Identity = (u64, Option<SystemTime>);
+
 /// The watched files, with their fingerprints at the last check.
 pub struct Watch {
     debouncer: Debouncer<RecommendedWatcher>,
     events: mpsc::Receiver<()>,
     files: BTreeMap<PathBuf, Fingerprint>,
-    folders: BTreeSet<PathBuf>,
+    /// The watched folders. One that was removed and created again has to be watched again.
+    folders: BTreeMap<PathBuf, Identity>,
 }
 
 impl Watch {
@@ -45,7 +49,7 @@ impl Watch {
             debouncer,
             events: receiver,
             files: BTreeMap::new(),
-            folders: BTreeSet::new(),
+            folders: BTreeMap::new(),
         })
     }
 
@@ -60,21 +64,38 @@ impl Watch {
                 (file, fingerprint)
             })
             .collect();
-        let wanted: BTreeSet<PathBuf> = self.files.keys().map(|file| folder_of(file)).collect();
-        for gone in self.folders.difference(&wanted) {
-            // Fails if the folder no longer exists.
-            let _ = self.debouncer.watcher().unwatch(gone);
+        self.watch_folders();
+    }
+
+    /// Watches the folders of the files; of one that does not exist, the closest folder above it that does.
+    fn watch_folders(&mut self) {
+        loop {
+            let folders = self.files.keys().filter_map(|file| folder_of(file));
+            let wanted: BTreeMap<PathBuf, Identity> = folders.collect();
+            let before = std::mem::replace(&mut self.folders, wanted);
+            if self.folders == before {
+                return;
+            }
+            for (folder, identity) in &before {
+                if self.folders.get(folder) != Some(identity) {
+                    // Fails if the folder no longer exists.
+                    let _ = self.debouncer.watcher().unwatch(folder);
+                }
+            }
+            for (folder, identity) in &self.folders {
+                if before.get(folder) != Some(identity) {
+                    watch(&mut self.debouncer, folder);
+                }
+            }
+            // Once more: a folder may have been created before the one above it was watched.
         }
-        self.folders = wanted
-            .into_iter()
-            .filter(|folder| self.folders.contains(folder) || watch(&mut self.debouncer, folder))
-            .collect();
     }
 
     /// Waits until a file has changed.
     pub async fn changed(&mut self) {
         loop {
             // Before waiting, for changes since the last check.
+            self.watch_folders();
             let mut changed = false;
             for (file, seen) in &mut self.files {
                 let now = fingerprint(file);
@@ -92,22 +113,25 @@ impl Watch {
     }
 }
 
-fn watch(debouncer: &mut Debouncer<RecommendedWatcher>, folder: &Path) -> bool {
+fn watch(debouncer: &mut Debouncer<RecommendedWatcher>, folder: &Path) {
     let watcher = debouncer.watcher();
-    match watcher.watch(folder, RecursiveMode::NonRecursive) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(%error, folder = %folder.display(), "cannot watch a folder: changes in it need a SIGHUP");
-            false
-        }
+    if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+        tracing::warn!(%error, folder = %folder.display(), "cannot watch a folder: changes in it need a SIGHUP");
     }
 }
 
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
+/// The closest existing folder above a file.
+fn folder_of(file: &Path) -> Option<(PathBuf, Identity)> {
+    use std::os::unix::fs::MetadataExt as _;
+    file.ancestors().skip(1).find_map(|folder| {
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        let metadata = std::fs::metadata(folder).ok()?;
+        let identity = (metadata.ino(), metadata.created().ok());
+        metadata.is_dir().then(|| (folder.to_path_buf(), identity))
+    })
 }
 
 fn fingerprint(file: &Path) -> Fingerprint {
@@ -143,6 +167,33 @@ mod tests {
         changes(&|| std::fs::rename(&other, &file).unwrap()).await;
         changes(&|| std::fs::remove_file(&file).unwrap()).await;
         changes(&|| std::fs::write(&file, "1").unwrap()).await;
+        // Its folder, and the one above, are removed and created again.
+        let above = folder.path().join("above");
+        let deep = above.join("folder/file");
+        let create = || {
+            std::fs::create_dir_all(deep.parent().unwrap()).unwrap();
+            std::fs::write(&deep, "1").unwrap();
+        };
+        create();
+        watch.follow([file.clone(), deep.clone()]);
+        for _ in 0..2 {
+            for change in [
+                &|| std::fs::remove_dir_all(&above).unwrap(),
+                &create as &dyn Fn(),
+            ] {
+                change();
+                tokio::time::timeout(Duration::from_secs(30), watch.changed())
+                    .await
+                    .expect("the change must be detected");
+            }
+        }
+        std::fs::remove_dir_all(&above).unwrap();
+        create();
+        watch.changed().await;
+        std::fs::write(&deep, "22").unwrap();
+        tokio::time::timeout(Duration::from_secs(30), watch.changed())
+            .await
+            .expect("the change must be detected");
         // Other files in the same folder are ignored.
         std::fs::write(&other, "4").unwrap();
         let quiet = tokio::time::timeout(Duration::from_millis(500), watch.changed()).await;
