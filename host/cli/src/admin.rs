@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use fetch::is_loopback;
+use fetch::{is_loopback, without_secrets};
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -110,11 +110,9 @@ impl Remote {
 /// Where a redirect leads, without what may be secret.
 fn redirect_target(answer: &Response) -> Option<Url> {
     let location = answer.headers().get(LOCATION)?.to_str().ok()?;
-    let mut target = answer.url().join(location).ok()?;
-    target.set_query(None);
-    target.set_fragment(None);
-    // Both fail for a URL that cannot have them.
-    let _ = target.set_username("");
-    let _ = target.set_password(None);
-    answer.status().is_redirection().then_some(target)
+    let target = answer.url().join(location).ok()?;
+    answer
+        .status()
+        .is_redirection()
+        .then(|| without_secrets(target))
 }

@@ -13,4 +13,5 @@ mod tls;
 
 pub use loopback::is_loopback;
 pub use progress::Progress;
+pub use secrets::without_secrets;
 pub use tls::use_ring;

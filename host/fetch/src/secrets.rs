@@ -1,5 +1,23 @@
 //! Secrets in texts for people.
 
+use reqwest::Url;
+
+/// A URL for messages: without user and password, and without the query, which may have signatures and tokens.
+#[must_use]
+pub fn without_secrets(url: Url) -> Url {
+    let mut url = without_user(url);
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}
+
+pub(crate) fn without_user(mut url: Url) -> Url {
+    // Both fail for a URL that cannot have them.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
+}
+
 /// A text without the queries of the URLs in it, which may have signatures.
 pub(crate) fn without_queries(text: &str) -> String {
     let words = text.split_inclusive(char::is_whitespace);

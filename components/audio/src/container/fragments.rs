@@ -58,10 +58,12 @@ pub(super) fn prepare(
     for fragment in named(bytes, range.clone(), *b"moof") {
         let start = fragment.named_at - 4;
         let mut base = start - range.start;
-        for track in named(bytes, fragment.content, *b"traf") {
-            let Some(header) = Header::read(bytes, &track) else {
+        for of in named(bytes, fragment.content, *b"traf") {
+            let Some(header) = Header::read(bytes, &of) else {
                 continue;
             };
+            // Of the other tracks, which are hidden below, only the end of the data matters: the next track may start there.
+            let is_own = header.track == track;
             let own = header.base.unwrap_or(match header.flags & BASE_IS_MOOF {
                 0 => base,
                 _ => start - range.start,
@@ -71,7 +73,7 @@ pub(super) fn prepare(
             let duration = durations.get(&header.track).copied();
             let duration = header.default_duration.or(duration);
             let mut end = own;
-            for run in named(bytes, track.content, *b"trun") {
+            for run in named(bytes, of.content, *b"trun") {
                 let Some(flags) = flags(bytes, &run) else {
                     continue;
                 };
@@ -80,9 +82,14 @@ pub(super) fn prepare(
                 {
                     end = own.saturating_add_signed(i64::from(i32::from_be_bytes(offset)));
                     let counted_from = header.base.unwrap_or(start - range.start);
-                    if counted_from != own {
+                    if is_own && counted_from != own {
                         offsets.push((run.content.start + 8, end.wrapping_sub(counted_from)));
                     }
+                }
+                let data = end;
+                end = end.saturating_add(size(bytes, &run, flags, default));
+                if !is_own {
+                    continue;
                 }
                 if flags & FIRST_SAMPLE_FLAGS != 0 {
                     let at = run.content.start + 8 + width(flags, DATA_OFFSET);
@@ -90,12 +97,11 @@ pub(super) fn prepare(
                 }
                 if flags & SAMPLE_SIZE == 0 && default > 0 {
                     // The last of these starts at or past the end of the file.
-                    let most = len.saturating_sub(end) / u64::from(default) + 1;
+                    let most = len.saturating_sub(data) / u64::from(default) + 1;
                     if u64::from(count(bytes, &run)) > most {
                         numbers.push((run.content.start + 4, most as u32));
                     }
                 }
-                end = end.saturating_add(size(bytes, &run, flags, default));
                 if let Some(entries) = without_durations(bytes, &run, flags, duration, has_edits) {
                     let word = bytes
                         .array_at(run.content.start)
@@ -210,7 +216,7 @@ fn hide_others(bytes: &mut Bytes, range: &Range<u64>, movie: Range<u64>, track: 
     }
 }
 
-/// Put an empty `mdat` behind the last fragment, if its data come before it.
+/// Adds an empty `mdat` after the last fragment, if its data precede it.
 fn close(bytes: &mut Bytes, range: &Range<u64>) {
     let (mut is_open, mut end) = (false, range.start);
     for atom in atoms(bytes, range.clone()) {

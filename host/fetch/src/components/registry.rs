@@ -17,6 +17,7 @@ use super::credentials::{Credentials, credentials};
 use super::web;
 use crate::download::{Body, Source};
 use crate::loopback::is_loopback;
+use crate::secrets::without_secrets;
 
 /// Media type of the component's layer.
 pub(super) const LAYER: &str = "application/wasm";
@@ -127,14 +128,14 @@ pub(super) fn successful(response: Response) -> anyhow::Result<Response> {
     anyhow::ensure!(
         status.is_success(),
         "{} answered {status} without a target",
-        web::without_secrets(response.url().clone())
+        without_secrets(response.url().clone())
     );
     Ok(response)
 }
 
 /// The body of an answer, up to `limit` bytes.
 pub(super) async fn bounded(response: Response, limit: usize) -> anyhow::Result<Vec<u8>> {
-    let url = web::without_secrets(response.url().clone());
+    let url = without_secrets(response.url().clone());
     let mut body = Vec::new();
     let mut pieces = response.bytes_stream();
     while let Some(piece) = pieces.next().await {
@@ -293,7 +294,7 @@ impl Repository {
         anyhow::ensure!(
             realm.scheme() == "https" || realm.host_str().is_some_and(is_loopback),
             "the registry's token server {} has no TLS",
-            web::without_secrets(realm)
+            without_secrets(realm)
         );
         let scope = format!("repository:{}:{}", self.name, self.actions);
         let service = parameter("service");

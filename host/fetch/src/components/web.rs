@@ -10,6 +10,7 @@ use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCod
 
 use super::component::check_component;
 use crate::download::{Body, BoxError, Source};
+use crate::secrets::{without_secrets, without_user};
 
 /// Time for a connection, and for the next piece of an answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,21 +42,6 @@ fn built(builder: ClientBuilder) -> anyhow::Result<Client> {
     builder
         .build()
         .context("cannot set up TLS to fetch components")
-}
-
-/// A URL for messages: without user and password, and without the query, which may have signatures and tokens.
-pub(super) fn without_secrets(url: Url) -> Url {
-    let mut url = without_user(url);
-    url.set_query(None);
-    url.set_fragment(None);
-    url
-}
-
-fn without_user(mut url: Url) -> Url {
-    // Both fail for a URL that cannot have them.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url
 }
 
 /// An error for messages, without the secrets of its URL.

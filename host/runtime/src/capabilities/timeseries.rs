@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 use wasmtime::component::{HasData, Linker};
 
@@ -73,28 +74,31 @@ impl Capability for Timeseries {
 }
 
 impl State {
-    fn store(&self) -> Result<&timeseries::Store, wit::Error> {
-        self.store.as_deref().ok_or_else(|| {
+    /// Returns the store, and the span of a call to it.
+    fn call(&self, operation: &str) -> Result<(&timeseries::Store, Span), wit::Error> {
+        let store = self.store.as_deref().ok_or_else(|| {
             wit::Error::Unavailable("the component was not granted the store".into())
-        })
-    }
-}
-
-impl wit::Host for State {
-    async fn write(&mut self, points: Vec<wit::Point>) -> wasmtime::Result<Result<(), wit::Error>> {
-        let store = match self.store() {
-            Ok(store) => store,
-            Err(error) => return Ok(Err(error)),
-        };
+        })?;
         let span = tracing::trace_span!(
             target: telemetry::SPANS,
             parent: &self.span,
             "timeseries",
             otel.kind = "client",
             db.system.name = "sqlite",
-            db.operation.name = "write",
-            db.operation.batch.size = points.len(),
+            db.operation.name = operation,
+            db.operation.batch.size = Empty,
         );
+        Ok((store, span))
+    }
+}
+
+impl wit::Host for State {
+    async fn write(&mut self, points: Vec<wit::Point>) -> wasmtime::Result<Result<(), wit::Error>> {
+        let (store, span) = match self.call("write") {
+            Ok(call) => call,
+            Err(error) => return Ok(Err(error)),
+        };
+        span.record("db.operation.batch.size", points.len());
         let points = points.into_iter().map(Into::into).collect();
         let written = store.write(points).instrument(span).await;
         Ok(written.map_err(Into::into))
@@ -104,18 +108,10 @@ impl wit::Host for State {
         &mut self,
         query: wit::Query,
     ) -> wasmtime::Result<Result<Option<f64>, wit::Error>> {
-        let store = match self.store() {
-            Ok(store) => store,
+        let (store, span) = match self.call("aggregate") {
+            Ok(call) => call,
             Err(error) => return Ok(Err(error)),
         };
-        let span = tracing::trace_span!(
-            target: telemetry::SPANS,
-            parent: &self.span,
-            "timeseries",
-            otel.kind = "client",
-            db.system.name = "sqlite",
-            db.operation.name = "aggregate",
-        );
         let value = store.aggregate(query.into()).instrument(span).await;
         Ok(value.map_err(Into::into))
     }
