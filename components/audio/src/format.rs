@@ -48,7 +48,6 @@ pub(crate) fn container_name(info: &FormatInfo) -> &'static str {
     match info.format {
         containers::FORMAT_ID_ISOMP4 => "mp4",
         containers::FORMAT_ID_MKV => "mkv",
-        containers::FORMAT_ID_ADTS => "adts",
         _ => info.short_name,
     }
 }

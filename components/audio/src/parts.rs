@@ -1,6 +1,6 @@
 //! Boundaries between concatenated files (`cat a.mp3 b.mp3`).
 //!
-//! Ogg has chaining of its own, and ADTS has no header with a length; symphonia reads both to the end. In MP3, FLAC and WAV
+//! Ogg has chaining of its own, and ADTS has no header with a length; their readers continue to the end. In MP3, FLAC and WAV
 //! a header states the length, and the rest would be lost: these are read part by part.
 
 use std::ops::Range;

@@ -5,6 +5,7 @@ mod common;
 mod make;
 
 use audio::{Bytes, Error, Frames, Hint};
+use common::data;
 use make::Packed;
 
 fn files() -> Vec<(String, Vec<u8>)> {
@@ -70,6 +71,32 @@ fn a_truncated_file_yields_its_beginning_or_an_error() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn what_follows_a_damaged_piece_is_decoded() {
+    for (name, header) in [
+        ("mp3.avi", &b"00wb"[..]),
+        // Tag type, and the first byte of a length below 64 KiB.
+        ("mp3.flv", &[8, 0]),
+        ("aac.flv", &[8, 0]),
+        ("mp3.ts", &[0x47]),
+        ("aac_22050.aac", &[0xff, 0xf1]),
+    ] {
+        let mut content = data(&format!("formats/{name}"));
+        let whole = run(content.clone()).unwrap();
+        let middle = content.len() / 2;
+        let at = content[middle..]
+            .windows(header.len())
+            .position(|window| window == header)
+            .unwrap();
+        content[middle + at - 4..middle + at + 40].fill(0);
+        let heard = run(content).unwrap();
+        assert!(
+            heard > whole - 0.3 && heard <= whole,
+            "{name}: {heard} s of {whole} s"
+        );
     }
 }
 

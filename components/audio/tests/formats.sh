@@ -40,6 +40,7 @@ mono alac.m4a -c:a alac
 mono aac.m4a -c:a aac -b:a 64k
 mono aac_faststart.m4a -c:a aac -b:a 64k -movflags +faststart
 mono aac_22050.aac -c:a aac -b:a 64k -ar 22050
+mono aac_44100_stereo.aac -c:a aac -b:a 64k -ar 44100 -ac 2
 
 # Resampled and in stereo.
 mono mp3_44100_stereo.mp3 -c:a libmp3lame -b:a 128k -ar 44100 -ac 2
@@ -67,6 +68,7 @@ mono aac.flv -c:a aac -b:a 64k
 mono mp3.avi -c:a libmp3lame -b:a 32k
 mono mp3.ts -c:a libmp3lame -b:a 32k
 mono aac.ts -c:a aac -b:a 64k
+mono aac_44100_stereo.ts -c:a aac -b:a 64k -ar 44100 -ac 2
 mono mp3.mpg -c:a libmp3lame -b:a 32k
 mono mp2.mp2 -c:a mp2 -b:a 64k
 

@@ -107,6 +107,7 @@ fn decoding_continues_after_a_damaged_adts_header() {
         let mut decoder = Decoder::open(bytes(content), &Hint::default()).unwrap();
         let mut samples = 0;
         while let Some(block) = decoder.next_block().unwrap() {
+            assert_eq!(block.sample_rate, 22_050);
             samples += block.samples.len();
         }
         (samples, decoder.skipped_packets())
@@ -119,15 +120,19 @@ fn decoding_continues_after_a_damaged_adts_header() {
         (bits(3) & 3) << 11 | bits(4) << 3 | bits(5) >> 5
     };
     let third = (0..3).fold(0, |at, _| at + length(at));
-    // An invalid sample rate.
-    content[third + 2] |= 0b0011_1100;
-    let (heard, skipped) = count(&content);
-    assert!(skipped > 0);
-    // The rest of the frame may look like one or two more; no more is lost.
-    assert!(
-        heard < whole && heard + 4 * 1024 > whole,
-        "{heard} of {whole}"
-    );
+    // An invalid sample rate; another one.
+    for rate in [0b0011_1100, 0b0001_0000] {
+        let byte = content[third + 2];
+        content[third + 2] = byte & !0b0011_1100 | rate;
+        let (heard, skipped) = count(&content);
+        assert!(skipped > 0);
+        // The rest of the frame may look like one or two more; no more is lost.
+        assert!(
+            heard < whole && heard + 4 * 1024 > whole,
+            "{heard} of {whole}"
+        );
+        content[third + 2] = byte;
+    }
 }
 
 #[test]
@@ -135,6 +140,14 @@ fn joined_ogg_and_adts_files_are_decoded_completely() {
     assert_joined(&["vorbis_44100_stereo.ogg"; 3]);
     assert_joined(&["flac.ogg"; 2]);
     assert_joined(&["aac_22050.aac"; 3]);
+}
+
+#[test]
+fn aac_of_another_rate_and_other_channels_is_decoded() {
+    let (mono, stereo) = ("aac_22050.aac", "aac_44100_stereo.aac");
+    assert_joined(&[mono, stereo, mono]);
+    assert_joined(&[stereo, mono]);
+    assert_joined(&["aac.ts", "aac_44100_stereo.ts", "aac.ts"]);
 }
 
 /// The 16-bit WAV file of the clip with other lengths in its header.

@@ -41,6 +41,10 @@ pub fn transcribe(
     let transcription = Transcription::start(&options(inference::default_options()))?;
     let result = run(&frames, &transcription, most);
     info.audio_length = frames.duration();
+    let skipped = frames.skipped_packets();
+    if skipped > 0 {
+        eprintln!("{skipped} packets of the recording could not be decoded and were skipped");
+    }
     let found = transcription.info();
     info.model = Some(found.model);
     info.language = found.language;

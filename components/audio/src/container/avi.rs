@@ -96,7 +96,7 @@ fn audio_streams(bytes: &Bytes, range: &Range<u64>) -> Vec<(u8, Vec<u8>)> {
         .collect()
 }
 
-/// The chunks of a stream, in all `movi` and `rec ` lists.
+/// The chunks of a stream, in all `movi` and `rec ` lists. Damaged ones are skipped.
 struct AudioChunks {
     bytes: Arc<Bytes>,
     offset: u64,
@@ -105,10 +105,33 @@ struct AudioChunks {
     name: [u8; 4],
 }
 
+impl AudioChunks {
+    /// The chunk at `offset`, unless its name shows that it is damaged.
+    fn chunk_at(&self, offset: u64) -> Option<Chunk> {
+        let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b' ';
+        let chunk = chunk_at(&self.bytes, offset, Style::Riff)?;
+        chunk.name.iter().all(is_letter).then_some(chunk)
+    }
+
+    /// Offset of the first chunk of the stream at or after `from` that another chunk or the end follows.
+    fn find_chunk(&self, from: u64) -> Option<u64> {
+        (from..self.end).find(|offset| {
+            let chunk = self.chunk_at(*offset);
+            chunk.is_some_and(|chunk| {
+                let next = chunk.next(&self.bytes, Style::Riff);
+                chunk.name == self.name && (next == self.end || self.chunk_at(next).is_some())
+            })
+        })
+    }
+}
+
 impl Pieces for AudioChunks {
     fn next(&mut self) -> Option<Piece> {
         while self.offset < self.end {
-            let chunk = chunk_at(&self.bytes, self.offset, Style::Riff)?;
+            let Some(chunk) = self.chunk_at(self.offset) else {
+                self.offset = self.find_chunk(self.offset + 1)?;
+                continue;
+            };
             let form = self.bytes.array_at(chunk.start);
             self.offset = match &chunk.name {
                 b"RIFF" => chunk.start + 4,

@@ -18,6 +18,10 @@ const TAG_HEADER: u64 = 11;
 /// Bytes after a tag: its length again.
 const TAG_TRAILER: u64 = 4;
 
+/// Tag types in the lower five bits, of which the others mark encryption: audio, video, script data.
+const KINDS: [u8; 3] = [AUDIO, 9, 18];
+const AUDIO: u8 = 8;
+
 /// Whether an FLV file starts at `offset`.
 pub(crate) fn is_at(bytes: &Bytes, offset: u64) -> bool {
     bytes
@@ -101,7 +105,12 @@ pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Content, Err
     })
 }
 
-/// The content of the audio tags.
+struct Tag {
+    kind: u8,
+    content: Range<u64>,
+}
+
+/// The content of the audio tags. Damaged ones are skipped.
 struct AudioTags {
     bytes: Arc<Bytes>,
     offset: u64,
@@ -110,19 +119,49 @@ struct AudioTags {
 
 impl AudioTags {
     fn next(&mut self) -> Option<Range<u64>> {
-        /// Tag type of audio, in the lower five bits; the others mark encryption.
-        const AUDIO: u8 = 8;
         while self.offset < self.end {
-            let [kind, a, b, c] = self.bytes.array_at(self.offset)?;
-            let start = self.offset + TAG_HEADER;
-            let end = start + u64::from(u32::from_be_bytes([0, a, b, c]));
-            self.offset = end + TAG_TRAILER;
-            let end = end.min(self.end);
-            if kind & 0x1f == AUDIO && end > start {
-                return Some(start..end);
+            let Some(tag) = self.tag_at(self.offset).filter(|tag| self.is_intact(tag)) else {
+                self.offset = self.find_tag(self.offset + 1)?;
+                continue;
+            };
+            self.offset = tag.content.end + TAG_TRAILER;
+            let content = tag.content.start..tag.content.end.min(self.end);
+            if tag.kind == AUDIO && !content.is_empty() {
+                return Some(content);
             }
         }
         None
+    }
+
+    /// The tag at `offset`, if there can be one: its type is known, and its stream is 0.
+    fn tag_at(&self, offset: u64) -> Option<Tag> {
+        let [kind, a, b, c, _, _, _, _, stream @ ..] = self.bytes.array_at::<11>(offset)?;
+        let start = offset + TAG_HEADER;
+        let kind = kind & 0x1f;
+        (KINDS.contains(&kind) && stream == [0; 3]).then_some(Tag {
+            kind,
+            content: start..start + u64::from(u32::from_be_bytes([0, a, b, c])),
+        })
+    }
+
+    /// Whether the length of a tag is right: the trailer repeats it, or another tag follows, or the file ends.
+    fn is_intact(&self, tag: &Tag) -> bool {
+        let next = tag.content.end + TAG_TRAILER;
+        next >= self.end || self.has_trailer(tag) || self.tag_at(next).is_some()
+    }
+
+    fn has_trailer(&self, tag: &Tag) -> bool {
+        let len = tag.content.end - tag.content.start + TAG_HEADER;
+        let trailer = self.bytes.array_at(tag.content.end).map(u32::from_be_bytes);
+        trailer.map(u64::from) == Some(len)
+    }
+
+    /// Offset of the first tag at or after `from`, past damage.
+    fn find_tag(&self, from: u64) -> Option<u64> {
+        (from..self.end).find(|offset| {
+            let tag = self.tag_at(*offset);
+            tag.is_some_and(|tag| self.has_trailer(&tag))
+        })
     }
 }
 

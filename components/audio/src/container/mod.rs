@@ -5,6 +5,7 @@
 //! file without a known signature is searched for MPEG frames.
 
 mod aac;
+mod adts;
 mod aiff;
 mod au;
 mod avi;
@@ -35,7 +36,7 @@ use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::probe::{Hint as ProbeHint, Probe, ProbeOptions};
 use symphonia::core::formats::{FormatOptions, FormatReader};
 use symphonia::core::io::{MediaSource, MediaSourceStream};
-use symphonia::default::formats::{AdtsReader, MpaReader};
+use symphonia::default::formats::MpaReader;
 use symphonia::default::register_enabled_formats;
 
 pub(crate) use aac::Config as AacConfig;
@@ -47,8 +48,9 @@ use crate::blocks::BlockReader;
 use crate::bytes::Reader;
 use crate::error::{CONVERT, damaged, unsupported};
 use crate::format::container_name;
-use crate::payload::Payload;
+use crate::payload::{Payload, Single};
 use crate::{Bytes, Error, Hint};
+use adts::AdtsReader;
 use content::{Coding, Content};
 use signature::Signature;
 
@@ -170,6 +172,13 @@ fn open_found(
         Some(signature) => open_known(bytes, range, signature),
         None => match bytes.array_at(range.start).and_then(mpeg_frames::refused) {
             Some(name) => Err(Failure::Unsupported(name)),
+            None if adts::is_adts(bytes, range.start) => Content {
+                container: "adts",
+                coding: Coding::Adts,
+                len: None,
+                pieces: Box::new(Single::new(range.clone())),
+            }
+            .open(bytes, range.start),
             None => open_with_symphonia(bytes, range),
         },
     }
@@ -238,8 +247,9 @@ impl Content {
                 .map(|reader| Box::new(reader) as Box<dyn FormatReader>),
             Coding::MpegAudio => MpaReader::try_new(stream(payload), FormatOptions::default())
                 .map(|reader| Box::new(reader) as Box<dyn FormatReader>),
-            Coding::Adts => AdtsReader::try_new(stream(payload), FormatOptions::default())
-                .map(|reader| Box::new(reader) as Box<dyn FormatReader>),
+            Coding::Adts => {
+                AdtsReader::new(payload).map(|reader| Box::new(reader) as Box<dyn FormatReader>)
+            }
         };
         Ok(Opened {
             reader: reader.map_err(Failure::Symphonia)?,

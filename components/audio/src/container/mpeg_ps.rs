@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::content::{Coding, Content, no_audio};
-use super::pes;
+use super::{adts, pes};
 use crate::error::unsupported;
 use crate::payload::{Piece, Pieces};
 use crate::{Bytes, Error};
@@ -34,7 +34,7 @@ pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Content, Err
     let mut named = None;
     for (code, content) in packets() {
         if pes::AUDIO.contains(&code) {
-            let coding = if pes::is_adts(bytes, content.start) {
+            let coding = if adts::is_adts(bytes, content.start) {
                 Coding::Adts
             } else {
                 Coding::MpegAudio

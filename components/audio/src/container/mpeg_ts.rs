@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::content::{Coding, Content, no_audio};
-use super::pes;
+use super::{adts, pes};
 use crate::error::unsupported;
 use crate::payload::{Piece, Pieces};
 use crate::{Bytes, Error};
@@ -183,7 +183,7 @@ fn first_audio(bytes: &Bytes, packets: Packets) -> Option<(u16, Coding)> {
             && pes::AUDIO.contains(&code)
             && let Some(header) = pes::header_len(bytes, start)
         {
-            let coding = if pes::is_adts(bytes, start + header) {
+            let coding = if adts::is_adts(bytes, start + header) {
                 Coding::Adts
             } else {
                 Coding::MpegAudio

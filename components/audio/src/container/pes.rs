@@ -33,10 +33,3 @@ pub(crate) fn header_len(bytes: &Bytes, offset: u64) -> Option<u64> {
         },
     )
 }
-
-/// Whether there is an ADTS header at `offset`. Otherwise it is MPEG audio.
-pub(crate) fn is_adts(bytes: &Bytes, offset: u64) -> bool {
-    bytes
-        .array_at(offset)
-        .is_some_and(|[a, b]| a == 0xff && b & 0xf6 == 0xf0)
-}
