@@ -17,7 +17,6 @@ mod format;
 mod http;
 mod invocation;
 mod text;
-mod timer;
 pub mod triggers;
 
 pub use application::{Application, ComponentReport, Host, Reuse, files_of};

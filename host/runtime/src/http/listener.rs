@@ -12,7 +12,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
@@ -22,8 +22,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::clients::network;
 use super::connections::{Connections, OpenConnection};
-use super::timer::ConnectionTimer;
-use crate::timer::SharedTimer;
 
 /// Size limit of a request's headers in total, in bytes. Larger ones get 431.
 pub(crate) const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -44,7 +42,6 @@ pub(crate) struct Client {
     pub(crate) network: IpAddr,
     /// Address and port, as a header value.
     pub(crate) as_header: HeaderValue,
-    pub(crate) timer: SharedTimer,
 }
 
 impl Client {
@@ -54,7 +51,6 @@ impl Client {
             network: network(address.ip()),
             as_header: HeaderValue::try_from(address.to_string())
                 .unwrap_or(HeaderValue::from_static("")),
-            timer: SharedTimer::default(),
         }
     }
 }
@@ -150,7 +146,7 @@ impl Listener {
                 async move { Ok::<_, Infallible>(response.await.map(|body| busy.track(body))) }
             });
             let connection = http1::Builder::new()
-                .timer(ConnectionTimer::default())
+                .timer(TokioTimer::new())
                 .header_read_timeout(limits.header_timeout)
                 .max_buf_size(MAX_HEADER_BYTES)
                 // hyper responds 431 to more than 100 headers; any other limit would cost an allocation per request.

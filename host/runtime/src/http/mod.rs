@@ -4,7 +4,6 @@ mod clients;
 mod connections;
 mod drain;
 mod listener;
-mod timer;
 
 pub(crate) use clients::{Clients, Permit};
 pub(crate) use drain::Drained;

@@ -14,7 +14,6 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::buffered_body::{BufferedBody, empty};
 use crate::invocation::{Invocation, Stop};
-use crate::timer::SharedTimer;
 
 /// Bytes of a body that are read per interval while its request waits in the queue. TCP announces free buffer space only once there
 /// is enough for a packet, which has 64 KiB on the loopback interface.
@@ -45,8 +44,8 @@ impl RequestBody {
     }
 
     /// Waits until it starts to arrive, or ends. Returns whether it did within `idle`.
-    pub(crate) async fn wait_for_start(&mut self, idle: Duration, timer: &SharedTimer) -> bool {
-        self.0.wait_for_first(idle, timer).await
+    pub(crate) async fn wait_for_start(&mut self, idle: Duration) -> bool {
+        self.0.wait_for_first(idle).await
     }
 
     /// Waits for `future`, and reads a little of the body at intervals: many clients and proxies close a connection that makes no

@@ -10,8 +10,6 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Empty};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use crate::timer::SharedTimer;
-
 /// A body whose first frames can be buffered before it is read.
 pub(super) struct BufferedBody {
     pub(super) buffered: VecDeque<Result<Frame<Bytes>, Error>>,
@@ -27,11 +25,13 @@ impl BufferedBody {
     }
 
     /// Waits for the first frame, or the end. Returns whether either came in time.
-    pub(super) async fn wait_for_first(&mut self, timeout: Duration, timer: &SharedTimer) -> bool {
+    pub(super) async fn wait_for_first(&mut self, timeout: Duration) -> bool {
         if !self.buffered.is_empty() || self.rest.is_end_stream() {
             return true;
         }
-        timer.timeout(timeout, self.buffer_next()).await.is_some()
+        tokio::time::timeout(timeout, self.buffer_next())
+            .await
+            .is_ok()
     }
 
     /// Buffers one more frame, and returns its length in bytes. After the end or an error, there are no more.

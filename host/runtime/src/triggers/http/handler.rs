@@ -14,7 +14,6 @@ use super::worker::Instances;
 use crate::engine::{Component, Outline};
 use crate::error::{Code, Failure};
 use crate::invocation::{Fault, Invocation, Stop};
-use crate::timer::SharedTimer;
 
 /// The version of WASI's HTTP handler that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +92,12 @@ impl HttpHandler {
         self.interface
     }
 
-    /// Handles one request of a client, or of the host itself; `timer` is that of its connection. Dropping the future, or the
+    /// Handles one request of a client, or of the host itself. Dropping the future, or the
     /// response's body before its end, stops the component.
     pub(crate) async fn handle(
         &self,
         request_id: uuid::Uuid,
         client: Option<IpAddr>,
-        timer: &SharedTimer,
         mut request: http::Request<RequestBody>,
     ) -> Result<http::Response<ResponseBody>, Failure> {
         let target = self.component.target();
@@ -115,7 +113,7 @@ impl HttpHandler {
             false => {
                 let body = request.body_mut();
                 // A client that sends nothing of its body gets no permit.
-                if !body.wait_for_start(limits.body_idle, timer).await {
+                if !body.wait_for_start(limits.body_idle).await {
                     return Err(target.failure(Stop::BodyIdle));
                 }
                 body.wait_for(admit).await
@@ -153,7 +151,7 @@ impl HttpHandler {
             return Err(target.failed(request_id));
         }
         match (
-            ResponseBody::guest(response, &method, guard, timer).await,
+            ResponseBody::guest(response, &method, guard).await,
             invocation.stop(),
         ) {
             (Some(response), _) => {

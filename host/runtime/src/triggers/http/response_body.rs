@@ -14,7 +14,6 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::buffered_body::BufferedBody;
 use super::guard::ClientGuard;
 use crate::invocation::Invocation;
-use crate::timer::SharedTimer;
 
 /// How long the head of a response is held back for the first byte of its body: if the component fails right after the head, the
 /// host can still respond with an error.
@@ -43,7 +42,6 @@ impl ResponseBody {
         response: Response<WasiBody>,
         method: &Method,
         mut guard: ClientGuard,
-        timer: &SharedTimer,
     ) -> Option<Response<Self>> {
         let bodiless = matches!(
             response.status(),
@@ -59,7 +57,7 @@ impl ResponseBody {
         let mut response = response.map(BufferedBody::new);
         if left != Some(0) {
             let body = response.body_mut();
-            body.wait_for_first(FIRST_BYTE, timer).await;
+            body.wait_for_first(FIRST_BYTE).await;
             let broken = match body.buffered.front() {
                 Some(first) => first.is_err(),
                 // The body of a failed instance ends as if it were complete.

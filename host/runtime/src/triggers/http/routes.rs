@@ -14,7 +14,6 @@ use super::router::Router;
 use super::spin_headers;
 use crate::error::{Code, Failure};
 use crate::http::Client;
-use crate::timer::SharedTimer;
 
 /// The routes of an application.
 pub struct Routes {
@@ -82,9 +81,6 @@ impl Routes {
         let (mut parts, body) = request.into_parts();
         let handler = self.route(&mut parts, None)?;
         let request = Request::from_parts(parts, RequestBody::new(body));
-        let timer = SharedTimer::default();
-        handler
-            .handle(uuid::Uuid::now_v7(), None, &timer, request)
-            .await
+        handler.handle(uuid::Uuid::now_v7(), None, request).await
     }
 }

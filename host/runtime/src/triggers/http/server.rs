@@ -194,7 +194,7 @@ impl<A: HasRoutes> Shared<A> {
         let id = Arc::clone(handler.id());
         let request = Request::from_parts(parts, RequestBody::new(body));
         let response = handler
-            .handle(request_id, Some(client.network), &client.timer, request)
+            .handle(request_id, Some(client.network), request)
             .await;
         (Some(id), response)
     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
 use wasmtime::component::GuestTaskId;
 use wasmtime::{Store, StoreContextMut};
 use wasmtime_wasi_http::WasiHttpView as _;
@@ -17,7 +18,6 @@ use wasmtime_wasi_http::handler::{
 
 use crate::engine::{Component, Current, InstanceState, Started, lock};
 use crate::invocation::{Invocation, Phase, Stop};
-use crate::timer::LazyTimer;
 
 /// Creates the instances of one component.
 pub(super) struct Instances {
@@ -49,7 +49,7 @@ impl HandlerState for Instances {
             expiration: Expiration {
                 current: Arc::clone(&current),
                 idle: self.component.target().limits.instance_idle,
-                timer: LazyTimer::default(),
+                timer: None,
             },
             state: Worker {
                 current,
@@ -140,7 +140,7 @@ impl WorkerState for Worker {
 pub(super) struct Expiration {
     current: Current,
     idle: std::time::Duration,
-    timer: LazyTimer,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl WorkerExpiration for Expiration {
@@ -164,7 +164,13 @@ impl WorkerExpiration for Expiration {
             Some(invocation) => invocation.deadline,
             None => tokio::time::Instant::from_std(start + self.idle),
         };
-        let expired = self.timer.poll_until(end, context);
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+        if timer.deadline() != end {
+            timer.as_mut().reset(end);
+        }
+        let expired = timer.as_mut().poll(context);
         if let (Poll::Ready(()), Some(invocation)) = (expired, invocation) {
             invocation.stop_at(Stop::Timeout);
         }
