@@ -67,10 +67,10 @@ impl Watch {
         self.watch_folders();
     }
 
-    /// Watches the folders of the files; of one that does not exist, the closest folder above it that does.
+    /// Watches the folders of the files, and of the symbolic links that lead to them.
     fn watch_folders(&mut self) {
         loop {
-            let folders = self.files.keys().filter_map(|file| folder_of(file));
+            let folders = self.files.keys().flat_map(|file| folders_of(file));
             let wanted: BTreeMap<PathBuf, Identity> = folders.collect();
             let before = std::mem::replace(&mut self.folders, wanted);
             if self.folders == before {
@@ -120,6 +120,39 @@ fn watch(debouncer: &mut Debouncer<RecommendedWatcher>, folder: &Path) {
     }
 }
 
+/// How many symbolic links of a path are followed: as many as Linux does.
+const MAX_LINKS: usize = 40;
+
+/// The folder of a file, and of each symbolic link in its path.
+fn folders_of(file: &Path) -> Vec<(PathBuf, Identity)> {
+    let mut path = file.to_path_buf();
+    let mut folders = Vec::new();
+    for _ in 0..MAX_LINKS {
+        let Some((link, resolved)) = first_link(&path) else {
+            break;
+        };
+        folders.extend(folder_of(&link));
+        path = resolved;
+    }
+    folders.extend(folder_of(&path));
+    folders
+}
+
+/// The first symbolic link in a path, and the path with the link replaced by its target.
+fn first_link(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let mut components = path.components();
+    let mut link = PathBuf::new();
+    while let Some(component) = components.next() {
+        link.push(component);
+        if let Ok(target) = std::fs::read_link(&link) {
+            let folder = link.parent().unwrap_or(Path::new(""));
+            let resolved = folder.join(target).components().chain(components).collect();
+            return Some((link, resolved));
+        }
+    }
+    None
+}
+
 /// The closest existing folder above a file.
 fn folder_of(file: &Path) -> Option<(PathBuf, Identity)> {
     use std::os::unix::fs::MetadataExt as _;
@@ -142,6 +175,8 @@ fn fingerprint(file: &Path) -> Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
     use std::time::Duration;
 
     use super::Watch;
@@ -194,6 +229,45 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(30), watch.changed())
             .await
             .expect("the change must be detected");
+        // A link to a link to the file; a link to its folder.
+        let (link, target) = (folder.path().join("link"), folder.path().join("c"));
+        let (current, releases) = (
+            folder.path().join("current"),
+            folder.path().join("releases"),
+        );
+        for release in ["1", "2"] {
+            std::fs::create_dir_all(releases.join(release)).unwrap();
+            std::fs::write(releases.join(release).join("file"), release).unwrap();
+        }
+        std::fs::create_dir(folder.path().join("real")).unwrap();
+        std::fs::write(folder.path().join("real/file"), "1").unwrap();
+        symlink("real/file", &target).unwrap();
+        symlink("c", &link).unwrap();
+        symlink("releases/1", &current).unwrap();
+        watch.follow([link.clone(), current.join("file")]);
+        let replace_link = |link: &Path, target: &str| {
+            symlink(target, folder.path().join("new")).unwrap();
+            std::fs::rename(folder.path().join("new"), link).unwrap();
+        };
+        for change in [
+            &|| std::fs::write(folder.path().join("real/file"), "22").unwrap(),
+            &|| std::fs::rename(releases.join("2/file"), folder.path().join("real/file")).unwrap(),
+            &|| std::fs::write(releases.join("1/file"), "22").unwrap(),
+            &|| {
+                std::fs::write(releases.join("2/file"), "333").unwrap();
+                replace_link(&current, "releases/2");
+            },
+            &|| std::fs::write(releases.join("2/file"), "4444").unwrap(),
+            &|| replace_link(&target, "releases/1/file"),
+            &|| std::fs::write(releases.join("1/file"), "55555").unwrap(),
+        ] as [&dyn Fn(); 7]
+        {
+            change();
+            tokio::time::timeout(Duration::from_secs(30), watch.changed())
+                .await
+                .expect("the change must be detected");
+        }
+        watch.follow([file.clone(), deep.clone()]);
         // Other files in the same folder are ignored.
         std::fs::write(&other, "4").unwrap();
         let quiet = tokio::time::timeout(Duration::from_millis(500), watch.changed()).await;
