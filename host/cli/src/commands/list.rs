@@ -58,7 +58,10 @@ pub fn run(options: &List) -> anyhow::Result<ExitCode> {
             metrics.instance_seconds,
             metrics.queue_seconds,
             metrics.memory_high_water >> 10,
-            component.routes.join(", "),
+            match component.loaded {
+                true => component.routes.join(", "),
+                false => "not loaded; the log says why".to_owned(),
+            },
         );
     }
     Ok(ExitCode::SUCCESS)

@@ -22,7 +22,7 @@ pub struct Components {
 pub struct Summary {
     /// Its id.
     pub id: String,
-    /// Whether it is served. A deployed component may fail to load after a restart.
+    /// Whether it could be loaded. A deployed component that cannot be loaded at the start is tried again at every reload.
     pub loaded: bool,
     /// Whether it was deployed; otherwise it is from the manifest.
     pub deployed: bool,

@@ -11,6 +11,7 @@
 //!
 //! Errors have the same form as on the public listener. If a token is set, every request needs `Authorization: Bearer TOKEN`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,14 +194,16 @@ async fn list(
     none(&parameters)?;
     let record = shared.deployments.record();
     let application = shared.deployments.application().load_full();
-    let components = application
-        .report()
-        .into_iter()
-        .map(|report| {
-            let deployed = record.components.get(&report.id);
-            summary(report, deployed)
-        })
-        .collect();
+    let mut components: BTreeMap<String, Summary> = BTreeMap::new();
+    for (id, deployed) in &record.components {
+        let loaded = shared.deployments.is_served(id);
+        components.insert(id.clone(), without_report(id, deployed, loaded));
+    }
+    for report in application.report() {
+        let deployed = record.components.get(&report.id);
+        components.insert(report.id.clone(), summary(report, deployed));
+    }
+    let components = components.into_values().collect();
     Ok(Json(Components { components }))
 }
 
@@ -219,17 +222,7 @@ async fn show(
         .find(|report| report.id == id);
     let summary = match (report, deployed) {
         (Some(report), _) => summary(report, deployed),
-        // Deployed, but failed to load after a restart.
-        (None, Some(deployed)) => Summary {
-            id,
-            loaded: false,
-            deployed: true,
-            revision: Some(deployed.current),
-            routes: Vec::new(),
-            handler: None,
-            grants: Vec::new(),
-            metrics: None,
-        },
+        (None, Some(deployed)) => without_report(&id, deployed, shared.deployments.is_served(&id)),
         (None, None) => return Err(no_component(&id, &application)),
     };
     Ok(Json(Details {
@@ -396,6 +389,20 @@ fn summary(report: ComponentReport, deployed: Option<&Deployed>) -> Summary {
         handler: Some(report.interfaces.join(", ")),
         grants: report.grants,
         metrics: Some(report.metrics),
+    }
+}
+
+/// Describes a deployed component that no trigger leads to: it is private, or could not be loaded.
+fn without_report(id: &str, deployed: &Deployed, loaded: bool) -> Summary {
+    Summary {
+        id: id.to_owned(),
+        loaded,
+        deployed: true,
+        revision: Some(deployed.current),
+        routes: Vec::new(),
+        handler: None,
+        grants: Vec::new(),
+        metrics: None,
     }
 }
 

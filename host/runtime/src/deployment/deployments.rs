@@ -22,20 +22,16 @@ use crate::triggers::http::HasRoutes as _;
 pub struct Deployments {
     host: Arc<Host>,
     folder: Folder,
-    /// The sources of the application. The lock also guards changes to the application and the record.
-    parts: Mutex<Parts>,
+    /// The manifest `spin.toml`, without deployed components. The lock also guards changes to the application, the record and
+    /// what is served.
+    manifest: Mutex<Manifest>,
     /// Held while an application is loaded.
     loading: Arc<std::sync::Mutex<()>>,
     /// What is deployed. Can be read while a change is in progress.
     record: ArcSwap<Record>,
-    application: Arc<ArcSwap<Application>>,
-}
-
-struct Parts {
-    /// The manifest `spin.toml`, without deployed components.
-    manifest: Manifest,
     /// The deployed components that could be loaded. Those that could not do not block changes to these.
-    served: BTreeSet<String>,
+    served: ArcSwap<BTreeSet<String>>,
+    application: Arc<ArcSwap<Application>>,
 }
 
 /// Why a change failed. Nothing has changed.
@@ -63,38 +59,25 @@ impl Deployments {
     pub fn open(host: Host, manifest: Manifest, state: &Path) -> anyhow::Result<Self> {
         let (folder, record) = Folder::open(state)?;
         folder.remove_unused(&record);
-        let never_cancelled = CancellationToken::new();
-        let mut application = host.load(&manifest, Reuse::Nothing, &never_cancelled)?;
+        let cancel = CancellationToken::new();
+        let mut application = host.load(&manifest, Reuse::Nothing, &cancel)?;
         let mut served = BTreeSet::new();
-        for id in by_dependency(&record) {
-            served.insert(id.clone());
-            let next = verify_current(&folder, &record, &id)
-                .and_then(|()| effective(&manifest, &folder, &restricted(&record, &served)))
-                .and_then(|manifest| {
-                    host.load(
-                        &manifest,
-                        Reuse::Except(&application, &id),
-                        &never_cancelled,
-                    )
-                });
-            match next {
-                Ok(next) => application = next,
-                Err(error) => {
-                    served.remove(&id);
-                    tracing::error!(
-                        component = id,
-                        error = format!("{error:#}"),
-                        "a deployed component cannot be loaded"
-                    );
-                }
-            }
-        }
+        add_deployed(
+            &host,
+            &folder,
+            &record,
+            &manifest,
+            &mut application,
+            &mut served,
+            &cancel,
+        );
         Ok(Self {
             host: Arc::new(host),
             folder,
-            parts: Mutex::new(Parts { manifest, served }),
+            manifest: Mutex::new(manifest),
             loading: Arc::default(),
             record: ArcSwap::from_pointee(record),
+            served: ArcSwap::from_pointee(served),
             application: Arc::new(ArcSwap::from_pointee(application)),
         })
     }
@@ -105,17 +88,11 @@ impl Deployments {
     /// # Errors
     /// When a component of the manifest cannot be instantiated.
     pub async fn instantiate_all(&self) -> anyhow::Result<()> {
-        let parts = self.parts.lock().await;
+        let _unchanged = self.manifest.lock().await;
         let application = self.application.load_full();
-        for report in application.report() {
-            match application.instantiate_each([&report.id]).await {
-                Err(error) if parts.served.contains(&report.id) => {
-                    tracing::error!(error = format!("{error:#}"), "a deployed component fails");
-                }
-                result => result?,
-            }
-        }
-        Ok(())
+        let ids = application.report().into_iter().map(|report| report.id);
+        let deployed = self.served.load_full();
+        instantiate(&application, ids.collect(), &deployed).await
     }
 
     /// Starts the triggers.
@@ -125,24 +102,42 @@ impl Deployments {
 
     /// Replaces the manifest. Unchanged components are reused. Returns the ids of the others.
     ///
+    /// Deployed components that could not be loaded before are tried again; if they still cannot, they are skipped again.
+    ///
     /// # Errors
     /// [`DeployError::Refused`] when the manifest and the deployed components that are served cannot be loaded together.
     pub async fn reload(&self, manifest: Manifest) -> Result<Vec<String>, DeployError> {
-        let mut parts = self.parts.lock().await;
+        let mut current_manifest = self.manifest.lock().await;
         let current = self.application.load_full();
-        let served = restricted(&self.record.load(), &parts.served);
-        let merged = effective(&manifest, &self.folder, &served).map_err(refused)?;
-        let earlier = Arc::clone(&current);
-        let application = self
-            .load(move |host, cancel| host.load(&merged, Reuse::Unchanged(&earlier), cancel))
+        let before = self.served.load_full();
+        let (folder, record) = (self.folder.clone(), self.record.load_full());
+        let merged =
+            effective(&manifest, &folder, &restricted(&record, &before)).map_err(refused)?;
+        let (earlier, mut served) = (Arc::clone(&current), BTreeSet::clone(&before));
+        let next = manifest.clone();
+        let (application, served) = self
+            .load(move |host, cancel| {
+                let mut application = host.load(&merged, Reuse::Unchanged(&earlier), cancel)?;
+                add_deployed(
+                    host,
+                    &folder,
+                    &record,
+                    &next,
+                    &mut application,
+                    &mut served,
+                    cancel,
+                );
+                Ok((application, served))
+            })
             .await?;
         let changed = application.changed_since(&current);
-        application
-            .instantiate_each(&changed)
+        let added = served.difference(&before).cloned().collect();
+        instantiate(&application, changed.clone(), &added)
             .await
             .map_err(refused)?;
         self.serve(application);
-        parts.manifest = manifest;
+        self.served.store(Arc::new(served));
+        *current_manifest = manifest;
         Ok(changed)
     }
 
@@ -164,6 +159,12 @@ impl Deployments {
         self.record.load_full()
     }
 
+    /// Returns whether a deployed component could be loaded.
+    #[must_use]
+    pub fn is_served(&self, id: &str) -> bool {
+        self.served.load().contains(id)
+    }
+
     /// Adds bytes as a new revision of the component `id`, and serves it.
     ///
     /// # Errors
@@ -175,8 +176,8 @@ impl Deployments {
         manifest: Value,
         health: Option<String>,
     ) -> Result<u32, DeployError> {
-        let mut parts = self.parts.lock().await;
-        check_id(id, &parts.manifest)?;
+        let manifest_of_app = self.manifest.lock().await;
+        check_id(id, &manifest_of_app)?;
         Fragment::from_json(id, &manifest, &format()).map_err(DeployError::Refused)?;
         let mut next = Record::clone(&self.record.load());
         // Removes the bytes if the component is refused or the client disconnects.
@@ -193,7 +194,7 @@ impl Deployments {
                 revisions: Vec::new(),
             })
             .add(digest, deployed, manifest, health);
-        self.publish(&mut parts, next, id).await?;
+        self.publish(&manifest_of_app, next, id).await?;
         Ok(revision)
     }
 
@@ -202,7 +203,7 @@ impl Deployments {
     /// # Errors
     /// [`DeployError::NotFound`], or [`DeployError::Refused`] when it can no longer be loaded.
     pub async fn rollback(&self, id: &str, revision: Option<u32>) -> Result<u32, DeployError> {
-        let mut parts = self.parts.lock().await;
+        let manifest = self.manifest.lock().await;
         let mut next = Record::clone(&self.record.load());
         let deployed = next
             .components
@@ -227,7 +228,7 @@ impl Deployments {
         };
         deployed.current = found;
         verify_current(&self.folder, &next, id).map_err(refused)?;
-        self.publish(&mut parts, next, id).await?;
+        self.publish(&manifest, next, id).await?;
         Ok(found)
     }
 
@@ -236,7 +237,7 @@ impl Deployments {
     /// # Errors
     /// [`DeployError::NotFound`], or [`DeployError::Refused`] when another deployed component depends on it.
     pub async fn remove(&self, id: &str) -> Result<(), DeployError> {
-        let mut parts = self.parts.lock().await;
+        let manifest = self.manifest.lock().await;
         let mut next = Record::clone(&self.record.load());
         next.components.remove(id).ok_or_else(|| not_deployed(id))?;
         let dependent = |other: &&String| dependencies(&next, other).any(|needed| needed == id);
@@ -245,28 +246,28 @@ impl Deployments {
                 "component {other} depends on {id}; remove or replace {other} first"
             )));
         }
-        self.publish(&mut parts, next, id).await
+        self.publish(&manifest, next, id).await
     }
 
     /// Builds the application of a record, then replaces both.
     async fn publish(
         &self,
-        parts: &mut Parts,
+        manifest: &Manifest,
         next: Record,
         changed: &str,
     ) -> Result<(), DeployError> {
-        let mut served = parts.served.clone();
+        let mut served = BTreeSet::clone(&self.served.load());
         let deployed = next.components.get(changed).and_then(Deployed::serving);
         match deployed {
             Some(_) => served.insert(changed.to_owned()),
             None => served.remove(changed),
         };
-        let manifest = effective(&parts.manifest, &self.folder, &restricted(&next, &served))
-            .map_err(refused)?;
+        let merged =
+            effective(manifest, &self.folder, &restricted(&next, &served)).map_err(refused)?;
         let current = self.application.load_full();
         let (earlier, id) = (Arc::clone(&current), changed.to_owned());
         let application = self
-            .load(move |host, cancel| host.load(&manifest, Reuse::Except(&earlier, &id), cancel))
+            .load(move |host, cancel| host.load(&merged, Reuse::Except(&earlier, &id), cancel))
             .await?;
         // The component itself, and those that are composed with it.
         application
@@ -279,7 +280,7 @@ impl Deployments {
         self.folder.replace(&next).map_err(failed)?;
         self.serve(application);
         self.record.store(Arc::new(next));
-        parts.served = served;
+        self.served.store(Arc::new(served));
         Ok(())
     }
 
@@ -292,10 +293,10 @@ impl Deployments {
 
     /// Loads an application on a blocking thread. Compilation keeps the cores busy: one load runs at a time, and it is cancelled
     /// when this future is dropped.
-    async fn load(
+    async fn load<T: Send + 'static>(
         &self,
-        load: impl FnOnce(&Host, &CancellationToken) -> anyhow::Result<Application> + Send + 'static,
-    ) -> Result<Application, DeployError> {
+        load: impl FnOnce(&Host, &CancellationToken) -> anyhow::Result<T> + Send + 'static,
+    ) -> Result<T, DeployError> {
         let (host, loading) = (Arc::clone(&self.host), Arc::clone(&self.loading));
         let cancel = CancellationToken::new();
         let _cancel_on_drop = cancel.clone().drop_guard();
@@ -319,6 +320,55 @@ impl Drop for CleanUp<'_> {
     fn drop(&mut self) {
         self.0.folder.remove_unused(&self.0.record.load());
     }
+}
+
+/// Adds the deployed components that are not in `served` yet to the application and to `served`. Skips those that cannot be
+/// loaded, with an error in the log.
+fn add_deployed(
+    host: &Host,
+    folder: &Folder,
+    record: &Record,
+    manifest: &Manifest,
+    application: &mut Application,
+    served: &mut BTreeSet<String>,
+    cancel: &CancellationToken,
+) {
+    for id in by_dependency(record) {
+        if !served.insert(id.clone()) {
+            continue;
+        }
+        let next = verify_current(folder, record, &id)
+            .and_then(|()| effective(manifest, folder, &restricted(record, served)))
+            .and_then(|manifest| host.load(&manifest, Reuse::Except(application, &id), cancel));
+        match next {
+            Ok(next) => *application = next,
+            Err(error) => {
+                served.remove(&id);
+                tracing::error!(
+                    component = id,
+                    error = format!("{error:#}"),
+                    "a deployed component cannot be loaded"
+                );
+            }
+        }
+    }
+}
+
+/// Instantiates each component once. One of `deployed` that fails is served anyway, with an error in the log.
+async fn instantiate(
+    application: &Application,
+    ids: Vec<String>,
+    deployed: &BTreeSet<String>,
+) -> anyhow::Result<()> {
+    for id in ids {
+        match application.instantiate_each([&id]).await {
+            Err(error) if deployed.contains(&id) => {
+                tracing::error!(error = format!("{error:#}"), "a deployed component fails");
+            }
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 /// Verifies that the bytes of the current revision are unchanged.

@@ -25,6 +25,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<Record> {
 }
 
 /// The folder of the record and the bytes.
+#[derive(Clone)]
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
