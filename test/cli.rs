@@ -246,6 +246,24 @@ fn load_errors_name_the_cause_and_what_to_do() {
 }
 
 #[test]
+fn limits_with_which_nothing_is_served_are_refused() {
+    for (option, value, expected) in [
+        ("--header-timeout", "0s", "longer than zero"),
+        ("--stats-retention", "0s", "longer than zero"),
+        ("--max-connections", "0", "at least 1"),
+        ("--max-instances", "0", "0 is not in 1.."),
+    ] {
+        let output = run(&["up", option, value]);
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        let said = stderr(&output);
+        assert!(
+            said.contains(option) && said.contains(expected),
+            "{option}: {said}"
+        );
+    }
+}
+
+#[test]
 fn a_second_host_on_the_same_address_says_so() {
     let first = common::Host::start();
     let state = state_dir();

@@ -5,6 +5,7 @@ mod common;
 use std::process::Output;
 
 use common::{Host, client, component, recording, root, said_in, state_dir, whisper_host};
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -147,6 +148,10 @@ async fn a_failed_deployment_is_refused_and_changes_nothing() {
             "not a component",
         ),
         (&["Makefile", "--route", "/mine/..."], "is not WebAssembly"),
+        (
+            &["/dev/zero", "--route", "/mine/..."],
+            "larger than the 128 MiB",
+        ),
         (
             &[&component("audio"), "--route", "/mine/..."],
             "exports no HTTP handler",
@@ -487,7 +492,8 @@ async fn a_component_that_can_no_longer_be_loaded_does_not_block_changes_of_othe
         run_ok(&host, &[&deploy[..], &given, &audio].concat()).await;
     }
     let state = host.kill();
-    let manifest = common::write_manifest(state.path(), MANIFEST);
+    let without_audio = format!("{MANIFEST}ai_models = [\"whisper\"]\n");
+    let manifest = common::write_manifest(state.path(), &without_audio);
     let host = Host::with(state, &["-f", manifest.to_str().unwrap()]);
     common::eventually(async || {
         let log = host.log();
@@ -497,10 +503,30 @@ async fn a_component_that_can_no_longer_be_loaded_does_not_block_changes_of_othe
         (unloadable.count() == 2).then_some(())
     })
     .await;
+    let list = run_ok(&host, &["list"]).await;
+    let loaded = async |id: &str| {
+        let list = run_ok(&host, &["list", "--json"]).await;
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let components = list["components"].as_array().unwrap();
+        let listed = components.iter().find(|listed| listed["id"] == id);
+        listed.unwrap()["loaded"] == true
+    };
+    assert_eq!(list.matches("not loaded").count(), 2, "{list}");
+    assert!(loaded("given").await && !loaded("first").await && !loaded("second").await);
     let probe = component("probe-wasi02");
     let mine = ["deploy", &probe, "--id", "mine", "--route", "/mine/..."];
     run_ok(&host, &mine).await;
     assert_eq!(host.get("/mine/hello").await.text, "hello");
+
+    // A reload tries them again.
+    let audio = "[component.audio]\nsource = \"{components}/audio.wasm\"\n";
+    let repaired = format!("{without_audio}\n{audio}");
+    common::write_manifest(host.state.path(), &repaired);
+    host.signal(Signal::HUP);
+    common::eventually(async || loaded("first").await.then_some(())).await;
+    assert!(loaded("second").await);
+    let answer = host.post("/second", recording("garden.flac")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
     run_ok(&host, &["remove", "first"]).await;
     run_ok(&host, &["remove", "second"]).await;
 }
@@ -803,7 +829,8 @@ fn the_size_limit_includes_dependencies() {
     let state = state_dir();
     let mut audio = std::fs::read(component("audio")).unwrap();
     // A custom section without a name.
-    audio.extend(section(0, &vec![0; 127 << 20]));
+    let left = (128 << 20) - audio.len() - 16;
+    audio.extend(section(0, &vec![0; left]));
     let path = state.path().join("large.wasm");
     std::fs::write(&path, audio).unwrap();
     let manifest = format!(

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use fetch::components::Sources;
+use fetch::components::{Sources, read_component};
 use manifest::{Reference, Source};
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
@@ -239,5 +239,5 @@ async fn bytes(source: &Source) -> anyhow::Result<Vec<u8>> {
         .fetch(source)
         .await
         .with_context(|| format!("cannot fetch {source}"))?;
-    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    read_component(&path)
 }

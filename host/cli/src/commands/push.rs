@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use fetch::components::{Interfaces, check_component, push};
+use fetch::components::{Interfaces, push, read_component};
 use manifest::Reference;
 use runtime::Outline;
 
@@ -37,10 +37,8 @@ pub fn run(options: &Push) -> anyhow::Result<ExitCode> {
         .reference
         .parse()
         .map_err(|why: String| anyhow::anyhow!(why))?;
-    let wasm = std::fs::read(&options.file)
-        .with_context(|| format!("cannot read {}", options.file.display()))?;
+    let wasm = read_component(&options.file)?;
     let failed = || format!("cannot push {} to {reference}", options.file.display());
-    check_component(&wasm).with_context(failed)?;
     let Outline { imports, exports } = Outline::validated(&wasm).with_context(failed)?;
     let interfaces = Interfaces { exports, imports };
     let pushed = scheduler::start()?

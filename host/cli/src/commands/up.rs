@@ -15,7 +15,7 @@ use runtime::triggers::http::{Server, ServerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::options::{Common, at_least_one};
+use crate::options::{Common, at_least_one, positive_duration};
 use crate::scheduler;
 use crate::setup::{self, LoadedModel, Parts};
 use crate::watch::Watch;
@@ -86,11 +86,11 @@ pub struct Up {
     pub max_requests_per_client: usize,
 
     /// How long a client may take to send a request's headers, or leave its connection idle.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_HEADER_TIMEOUT")]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_duration, env = "WHISPER_HOST_HEADER_TIMEOUT")]
     pub header_timeout: Duration,
 
     /// How long a call counts for /stats, such as `90d`. Older calls are removed within a minute. Unset: forever.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, env = "WHISPER_HOST_STATS_RETENTION")]
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, env = "WHISPER_HOST_STATS_RETENTION")]
     pub stats_retention: Option<Duration>,
 
     /// How long requests in flight may go on after SIGTERM.

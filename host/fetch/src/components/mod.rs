@@ -20,7 +20,7 @@ use crate::digest;
 use crate::download::{self, Download};
 use crate::progress::Progress;
 use cache::Cache;
-pub use component::{MAX_COMPONENT, check_component};
+pub use component::{MAX_COMPONENT, read_component};
 pub use push::{Interfaces, Pushed, push};
 use web::WebFile;
 

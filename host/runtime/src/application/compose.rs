@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use fetch::components::{MAX_COMPONENT, check_component};
+use fetch::components::{MAX_COMPONENT, read_component};
 use manifest::{Dependency, Implementation, Manifest, Source};
 
 use crate::capabilities::{Capabilities, selected_files};
@@ -92,13 +92,5 @@ fn dependency_name(dependency: &Dependency) -> String {
 }
 
 fn read(manifest: &Manifest, source: &Path, id: &str) -> anyhow::Result<Vec<u8>> {
-    let path = manifest.folder.join(source);
-    let wasm = std::fs::read(&path).with_context(|| {
-        format!(
-            "component {id}: cannot read {}; build it, or correct `source`",
-            path.display()
-        )
-    })?;
-    check_component(&wasm).with_context(|| format!("component {id}: {}", path.display()))?;
-    Ok(wasm)
+    read_component(&manifest.folder.join(source)).with_context(|| format!("component {id}"))
 }
