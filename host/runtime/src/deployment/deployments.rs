@@ -173,12 +173,12 @@ impl Deployments {
         &self,
         id: &str,
         wasm: &[u8],
-        manifest: Value,
+        fragment: Value,
         health: Option<String>,
     ) -> Result<u32, DeployError> {
-        let manifest_of_app = self.manifest.lock().await;
-        check_id(id, &manifest_of_app)?;
-        Fragment::from_json(id, &manifest, &format()).map_err(DeployError::Refused)?;
+        let manifest = self.manifest.lock().await;
+        check_id(id, &manifest)?;
+        Fragment::from_json(id, &fragment, &format()).map_err(DeployError::Refused)?;
         let mut next = Record::clone(&self.record.load());
         // Removes the bytes if the component is refused or the client disconnects.
         let _guard = CleanUp(self);
@@ -193,8 +193,8 @@ impl Deployments {
                 current: 0,
                 revisions: Vec::new(),
             })
-            .add(digest, deployed, manifest, health);
-        self.publish(&manifest_of_app, next, id).await?;
+            .add(digest, deployed, fragment, health);
+        self.publish(&manifest, next, id).await?;
         Ok(revision)
     }
 
