@@ -104,41 +104,34 @@ fn transcribe_continues_after_a_file_that_fails() {
         "--state-dir",
         state.path().to_str().unwrap(),
     ];
-    let output = run(&[
-        &args[..],
-        &["Makefile", "no-such-file.wav", "test/audio/garden.flac"],
-    ]
-    .concat());
+    let failing = ["Makefile", "no-such-file.wav", "test/audio", "/dev/zero"];
+    let output = run(&[&args[..], &failing, &["test/audio/garden.flac"]].concat());
     assert_eq!(output.status.code(), Some(1));
     let lines: Vec<Value> = stdout(&output)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(lines.len(), 3);
-    assert_eq!(lines[0]["file"], "Makefile");
-    assert!(
-        lines[0]["error"]
-            .as_str()
-            .unwrap()
-            .contains("not an audio file"),
-        "{}",
-        lines[0]
-    );
-    assert!(
-        lines[1]["error"].as_str().unwrap().contains("No such file"),
-        "{}",
-        lines[1]
-    );
+    assert_eq!(lines.len(), 5);
+    let errors = [
+        "not an audio file",
+        "No such file",
+        "cannot be read: Is a directory",
+        "larger than the 128.0 MiB",
+    ];
+    for ((line, file), error) in lines.iter().zip(failing).zip(errors) {
+        assert_eq!(line["file"], file);
+        assert!(line["error"].as_str().unwrap().contains(error), "{line}");
+    }
     assert_eq!(
-        words(lines[2]["transcription"].as_str().unwrap()),
+        words(lines[4]["transcription"].as_str().unwrap()),
         said_in("garden.flac")
     );
     assert!(
-        lines[2]["segments"]
+        lines[4]["segments"]
             .as_array()
             .is_some_and(|s| !s.is_empty()),
         "{}",
-        lines[2]
+        lines[4]
     );
 }
 

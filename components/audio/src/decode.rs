@@ -112,26 +112,21 @@ impl Decoder {
     pub fn next_block(&mut self) -> Result<Option<Block<'_>>, Error> {
         while let Some(opened) = &mut self.opened {
             if self.stated_end.is_some_and(|end| self.position >= end) {
-                self.open_next_part();
+                self.open_next_part()?;
                 continue;
             }
             let mut packet = match opened.reader.next_packet() {
                 Ok(Some(packet)) if packet.track_id == self.track_id => packet,
                 Ok(Some(_)) => continue,
                 Ok(None) => {
-                    self.open_next_part();
+                    self.open_next_part()?;
                     continue;
                 }
-                // A new link of a chained Ogg file: its tracks replace the previous ones.
+                // A new link of a chained Ogg file, or a new stream in ADTS: its track replaces the previous one. If it is not
+                // supported, the recording is refused: its transcription would lack this part.
                 Err(SymphoniaError::ResetRequired) => {
-                    match choose_track(opened) {
-                        Ok(chosen) => self.decode_with(chosen),
-                        Err(error) if self.decoded_packets == 0 => return Err(error),
-                        Err(_) => {
-                            self.skip(SymphoniaError::Unsupported("the codec of a joined file"));
-                            self.opened = None;
-                        }
-                    }
+                    let chosen = choose_track(opened)?;
+                    self.decode_with(chosen);
                     continue;
                 }
                 // ADTS has only frame headers: after a damaged one the reader finds the next.
@@ -147,7 +142,7 @@ impl Decoder {
                     if !is_end_of_file(&error) {
                         self.skip(error);
                     }
-                    self.open_next_part();
+                    self.open_next_part()?;
                     continue;
                 }
             };
@@ -244,10 +239,10 @@ impl Decoder {
         self.time_base = chosen.time_base;
     }
 
-    /// Continues with the next joined file; without one, this is the end.
-    fn open_next_part(&mut self) {
+    /// Continues with the next joined file; without one, this is the end. Fails if its codec is not supported.
+    fn open_next_part(&mut self) -> Result<(), Error> {
         let Some(opened) = self.opened.take() else {
-            return;
+            return Ok(());
         };
         let start = if self.stated_end.is_some() {
             self.part.start + opened.reader.into_inner().pos()
@@ -255,24 +250,23 @@ impl Decoder {
             self.part.end
         };
         if start >= self.bytes.len() {
-            return;
+            return Ok(());
         }
         self.part = parts::part_at(&self.bytes, start);
         let opened = match container::open_next(&self.bytes, self.part.clone()) {
             Ok(opened) if opened.container == self.format.container => opened,
             // A tag, or junk.
             Ok(_) | Err(Failure::NotFound | Failure::NotAudio(_) | Failure::Unsupported(_)) => {
-                return;
+                return Ok(());
             }
-            Err(Failure::Symphonia(error)) if is_end_of_file(&error) => return,
-            Err(Failure::Symphonia(error)) => return self.skip(error),
-            Err(Failure::Refused(_)) => {
-                return self.skip(SymphoniaError::Unsupported("the codec of a joined file"));
+            Err(Failure::Symphonia(error)) if is_end_of_file(&error) => return Ok(()),
+            Err(Failure::Symphonia(error)) => {
+                self.skip(error);
+                return Ok(());
             }
+            Err(Failure::Refused(error)) => return Err(error),
         };
-        let Ok(chosen) = choose_track(&opened) else {
-            return self.skip(SymphoniaError::Unsupported("the codec of a joined file"));
-        };
+        let chosen = choose_track(&opened)?;
         self.part.start = opened.start;
         self.stated_end = parts::stated_end(&opened);
         self.position = 0;
@@ -284,6 +278,7 @@ impl Decoder {
         } else {
             self.decode_with(chosen);
         }
+        Ok(())
     }
 
     fn skip(&mut self, failure: SymphoniaError) {

@@ -328,6 +328,13 @@ fn mpeg_frames_are_found_after_junk() {
 }
 
 #[test]
+fn aac_with_adts_headers_is_decoded_in_wav_and_avi() {
+    for content in make::adts_in_wav_and_avi(&file("aac_22050.aac")) {
+        assert_is_clip(&content, 744, "ADTS");
+    }
+}
+
+#[test]
 fn endless_junk_is_not_audio() {
     let junk = make::behind_noise(vec![0; 3_000_000]);
     assert!(matches!(refusal(&junk), Error::NotAudio(_)));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use audio::{Decoder, Hint};
+use audio::{Decoder, Error, Hint};
 use common::{CLIP, bytes, clip, correlation, data, samples_of};
 
 fn format(name: &str) -> Vec<u8> {
@@ -132,6 +132,30 @@ fn decoding_continues_after_a_damaged_adts_header() {
             "{heard} of {whole}"
         );
         content[third + 2] = byte;
+    }
+}
+
+#[test]
+fn a_joined_file_of_an_unsupported_codec_is_refused_by_name() {
+    // Three bits across the third and fourth byte state the channels (ISO/IEC 13818-7, 6.2); 6 is 5.1.
+    let mut surround = format("aac_22050.aac");
+    let mut at = 0;
+    while at < surround.len() {
+        let bits = |index: usize| usize::from(surround[at + index]);
+        let length = (bits(3) & 3) << 11 | bits(4) << 3 | bits(5) >> 5;
+        surround[at + 2] |= 1;
+        surround[at + 3] = surround[at + 3] & 0x3f | 0x80;
+        at += length;
+    }
+    let aac = format("aac_22050.aac");
+    for (content, name) in [
+        ([&aac[..], &surround, &aac].concat(), "AAC with 6 channels"),
+        ([format("flac.ogg"), format("opus.ogg")].concat(), "Opus"),
+    ] {
+        match samples_of(&content) {
+            Err(Error::UnsupportedCodec(text)) => assert!(text.contains(name), "{text}"),
+            other => panic!("{name}: {:?}", other.map(|samples| samples.len())),
+        }
     }
 }
 

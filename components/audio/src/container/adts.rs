@@ -152,15 +152,11 @@ impl FormatReader for AdtsReader {
         let next = read_header(&mut self.reader);
         let is_confirmed = match &next {
             Ok(Some(next)) => next.stream == header.stream && !next.is_displaced,
-            Ok(None) => true,
-            Err(_) => false,
+            _ => false,
         };
         self.header = Some(next);
         if !is_confirmed {
             return Err(Error::DecodeError("an ADTS header is damaged"));
-        }
-        if !matches!(header.stream.channels, 1 | 2) {
-            return Err(Error::Unsupported("AAC with these channels"));
         }
         self.stream = header.stream;
         self.tracks = vec![header.stream.track()];

@@ -39,6 +39,10 @@ pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Content, Err
 }
 
 fn open_stream(format: &[u8], pieces: AudioChunks) -> Result<Content, Error> {
+    let first = match pieces.clone().next() {
+        Some(Piece::File(range)) => range.start,
+        _ => pieces.end,
+    };
     let Some(wave) = WaveFormat::read(format, false) else {
         return Err(damaged("the AVI file does not describe its audio"));
     };
@@ -47,7 +51,7 @@ fn open_stream(format: &[u8], pieces: AudioChunks) -> Result<Content, Error> {
             let adts = aac::Config::read(config)?.adts("avi")?;
             (Coding::Adts, Box::new(aac::WithHeaders::new(pieces, adts)))
         }
-        _ => (wave.coding("avi")?, Box::new(pieces)),
+        _ => (wave.coding("avi", &pieces.bytes, first)?, Box::new(pieces)),
     };
     Ok(Content {
         container: "avi",
@@ -97,6 +101,7 @@ fn audio_streams(bytes: &Bytes, range: &Range<u64>) -> Vec<(u8, Vec<u8>)> {
 }
 
 /// The chunks of a stream, in all `movi` and `rec ` lists. Damaged ones are skipped.
+#[derive(Clone)]
 struct AudioChunks {
     bytes: Arc<Bytes>,
     offset: u64,
@@ -106,11 +111,14 @@ struct AudioChunks {
 }
 
 impl AudioChunks {
-    /// The chunk at `offset`, unless its name shows that it is damaged.
+    /// The chunk at `offset`, unless its name or its length shows that it is damaged. A list may have any length, and the last
+    /// chunk of the stream may be cut off.
     fn chunk_at(&self, offset: u64) -> Option<Chunk> {
         let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b' ';
         let chunk = chunk_at(&self.bytes, offset, Style::Riff)?;
-        chunk.name.iter().all(is_letter).then_some(chunk)
+        let may_exceed = [b"RIFF", b"LIST", &self.name].contains(&&chunk.name);
+        let is_intact = chunk.name.iter().all(is_letter) && (may_exceed || chunk.end() <= self.end);
+        is_intact.then_some(chunk)
     }
 
     /// Offset of the first chunk of the stream at or after `from` that another chunk or the end follows.

@@ -74,7 +74,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
     let Some(data) = data else {
         return Err(damaged("the WAV file has no data chunk"));
     };
-    let mut coding = format.coding("wav")?;
+    let mut coding = format.coding("wav", bytes, data.start)?;
     if let (Some(bits), Coding::Blocks(blocks)) = (format.narrow_bits(), &mut coding) {
         match narrow_samples(bytes, &data, style == Style::Iff) {
             Narrow::High => {}

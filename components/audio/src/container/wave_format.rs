@@ -3,11 +3,12 @@
 use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::audio::well_known::*;
 
+use super::adts;
 use super::content::Coding;
-use crate::Error;
 use crate::blocks::Blocks;
 use crate::codec::{CODEC_ID_GSM_MS, CODEC_ID_YAMAHA};
 use crate::error::{damaged, unsupported};
+use crate::{Bytes, Error};
 
 /// Bytes without extension.
 const BASE: usize = 16;
@@ -75,8 +76,13 @@ impl WaveFormat {
         self.tag
     }
 
-    /// Coding of the audio; an error that names `container` if it is not supported.
-    pub(crate) fn coding(&self, container: &str) -> Result<Coding, Error> {
+    /// Coding of the audio, which starts at `first`; an error that names `container` if it is not supported.
+    pub(crate) fn coding(
+        &self,
+        container: &str,
+        bytes: &Bytes,
+        first: u64,
+    ) -> Result<Coding, Error> {
         let refused = |what: &str| unsupported(&format!("the codec {what} in {container}"));
         let channels = u64::from(self.channels);
         if channels == 0 {
@@ -138,6 +144,8 @@ impl WaveFormat {
             0x0065 | 0x028f if channels == 1 => blocks(CODEC_ID_ADPCM_G722, 1, 2),
             0x0050 | 0x0055 => Ok(Coding::MpegAudio),
             0x1600 => Ok(Coding::Adts),
+            // ffmpeg copies AAC with its ADTS headers, and states the format of AAC without them.
+            0x00ff if adts::is_adts(bytes, first) => Ok(Coding::Adts),
             tag => Err(refused(&name(tag))),
         }
     }

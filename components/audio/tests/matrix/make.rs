@@ -61,6 +61,28 @@ fn format(tag: u16, channels: u16, rate: u32, block: u16, bits: u16) -> Vec<u8> 
     content
 }
 
+/// WAV and AVI files of AAC with ADTS headers, as `ffmpeg -c copy` makes them of ADTS and of MPEG transport streams. In the AVI file,
+/// the length of a picture between the audio chunks is damaged.
+pub fn adts_in_wav_and_avi(adts: &[u8]) -> [Vec<u8>; 2] {
+    let described = format(0x00ff, 1, 22_050, 1, 0);
+    let wav = riff(&[(b"fmt ", &described), (b"data", adts)]);
+    let list = |form: &[u8; 4], chunks: &[(&[u8; 4], &[u8])]| {
+        let content = riff(chunks);
+        [form, &content[12..]].concat()
+    };
+    let stream = list(b"strl", &[(b"strh", b"auds"), (b"strf", &described)]);
+    let header = list(b"hdrl", &[(b"LIST", &stream)]);
+    let (first, rest) = adts.split_at(1_000);
+    let movie = list(
+        b"movi",
+        &[(b"00wb", first), (b"01dc", b"picture."), (b"00wb", rest)],
+    );
+    let mut avi = riff(&[(b"LIST", &header), (b"LIST", &movie)]);
+    avi[8..12].copy_from_slice(b"AVI ");
+    replace(&mut avi, b"01dc\x08\0\0\0", b"01dc\x08\0\0\x7f");
+    [wav, avi]
+}
+
 /// A WAV file of G.711 whose format chunk has 16 bytes and states 16 bits per sample.
 pub fn short_g711_header(content: Vec<u8>) -> Vec<u8> {
     let (at, _) = chunk(&content, b"fmt ");

@@ -3,20 +3,27 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use http_body_util::BodyExt as _;
+use futures::StreamExt as _;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use inference::metrics::{FRAMES_DONE, FRAMES_PUSHED, MODEL};
 use runtime::triggers::http::HasRoutes as _;
 use serde_json::{Value, json};
+use tokio_util::io::ReaderStream;
 
 use crate::options::Common;
 use crate::output::{outln, print_error};
 use crate::scheduler;
 use crate::setup::{self, Loaded};
+
+/// Bytes of a file that are read at a time.
+const CHUNK_SIZE: usize = 256 << 10;
 
 #[derive(Args)]
 pub struct Transcribe {
@@ -79,10 +86,20 @@ pub fn run(options: &Transcribe) -> anyhow::Result<ExitCode> {
 }
 
 async fn transcribe(options: &Transcribe, loaded: &Loaded, file: &Path) -> anyhow::Result<Value> {
-    let audio = tokio::fs::read(file).await.context("cannot be read")?;
+    let audio = tokio::fs::File::open(file)
+        .await
+        .context("cannot be read")?;
+    // Streamed, so that the component's limit on the body applies to it.
+    let unreadable = Arc::new(OnceLock::new());
+    let unread = Arc::clone(&unreadable);
+    let audio = ReaderStream::with_capacity(audio, CHUNK_SIZE).map(move |chunk| {
+        chunk.map(Frame::data).inspect_err(|error| {
+            let _ = unread.set(error.to_string());
+        })
+    });
     let request = http::Request::post(uri(options)?)
         .header(http::header::CONTENT_TYPE, "application/octet-stream")
-        .body(http_body_util::Full::new(bytes::Bytes::from(audio)))
+        .body(StreamBody::new(audio))
         .context("the request is malformed")?;
     let progress = progress(file, loaded);
     let result = async {
@@ -103,6 +120,9 @@ async fn transcribe(options: &Transcribe, loaded: &Loaded, file: &Path) -> anyho
     }
     .await;
     progress.abort();
+    if let Some(error) = unreadable.get() {
+        anyhow::bail!("cannot be read: {error}");
+    }
     let (status, body) = result?;
     let response: Value = serde_json::from_slice(&body).context("the response is not JSON")?;
     match response["error"]["message"].as_str() {
