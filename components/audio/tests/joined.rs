@@ -100,6 +100,12 @@ fn mp3_of_another_rate_is_decoded_after_frames_without_a_header() {
     assert_clip_at(&samples, &[0, CLIP + 32_000], "another rate");
 }
 
+/// Bytes of the frame at `at`, which are in 13 bits after the first six of the fourth byte (ISO/IEC 13818-7, 6.2).
+fn adts_frame_length(content: &[u8], at: usize) -> usize {
+    let bits = |index: usize| usize::from(content[at + index]);
+    (bits(3) & 3) << 11 | bits(4) << 3 | bits(5) >> 5
+}
+
 #[test]
 fn decoding_continues_after_a_damaged_adts_header() {
     let mut content = format("aac_22050.aac");
@@ -114,12 +120,7 @@ fn decoding_continues_after_a_damaged_adts_header() {
     };
     let (whole, none) = count(&content);
     assert_eq!(none, 0);
-    // The frame length is in 13 bits after the first six of the fourth byte (ISO/IEC 13818-7, 6.2).
-    let length = |at: usize| {
-        let bits = |index: usize| usize::from(content[at + index]);
-        (bits(3) & 3) << 11 | bits(4) << 3 | bits(5) >> 5
-    };
-    let third = (0..3).fold(0, |at, _| at + length(at));
+    let third = (0..3).fold(0, |at, _| at + adts_frame_length(&content, at));
     // An invalid sample rate; another one.
     for rate in [0b0011_1100, 0b0001_0000] {
         let byte = content[third + 2];
@@ -141,8 +142,7 @@ fn a_joined_file_of_an_unsupported_codec_is_refused_by_name() {
     let mut surround = format("aac_22050.aac");
     let mut at = 0;
     while at < surround.len() {
-        let bits = |index: usize| usize::from(surround[at + index]);
-        let length = (bits(3) & 3) << 11 | bits(4) << 3 | bits(5) >> 5;
+        let length = adts_frame_length(&surround, at);
         surround[at + 2] |= 1;
         surround[at + 3] = surround[at + 3] & 0x3f | 0x80;
         at += length;

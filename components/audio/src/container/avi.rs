@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::aac;
 use super::chunks::{Chunk, Style, chunk_at, chunks};
 use super::content::{Coding, Content, no_audio};
 use super::wave_format::{MAX_LEN, WaveFormat};
+use super::{aac, adts};
 use crate::error::damaged;
 use crate::payload::{Piece, Pieces};
 use crate::{Bytes, Error};
@@ -39,10 +39,6 @@ pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Content, Err
 }
 
 fn open_stream(format: &[u8], pieces: AudioChunks) -> Result<Content, Error> {
-    let first = match pieces.clone().next() {
-        Some(Piece::File(range)) => range.start,
-        _ => pieces.end,
-    };
     let Some(wave) = WaveFormat::read(format, false) else {
         return Err(damaged("the AVI file does not describe its audio"));
     };
@@ -51,7 +47,13 @@ fn open_stream(format: &[u8], pieces: AudioChunks) -> Result<Content, Error> {
             let adts = aac::Config::read(config)?.adts("avi")?;
             (Coding::Adts, Box::new(aac::WithHeaders::new(pieces, adts)))
         }
-        _ => (wave.coding("avi", &pieces.bytes, first)?, Box::new(pieces)),
+        _ => {
+            let starts_with_adts = || match pieces.clone().next() {
+                Some(Piece::File(first)) => adts::is_adts(&pieces.bytes, first.start),
+                _ => false,
+            };
+            (wave.coding("avi", starts_with_adts)?, Box::new(pieces))
+        }
     };
     Ok(Content {
         container: "avi",

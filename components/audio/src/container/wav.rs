@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::adts;
 use super::chunks::{Chunk, Style, chunk_at, chunks};
 use super::content::{Coding, Content};
 use super::wave_format::{MAX_LEN, WaveFormat};
@@ -74,7 +75,7 @@ pub(crate) fn open(bytes: &Bytes, range: Range<u64>) -> Result<Content, Error> {
     let Some(data) = data else {
         return Err(damaged("the WAV file has no data chunk"));
     };
-    let mut coding = format.coding("wav", bytes, data.start)?;
+    let mut coding = format.coding("wav", || adts::is_adts(bytes, data.start))?;
     if let (Some(bits), Coding::Blocks(blocks)) = (format.narrow_bits(), &mut coding) {
         match narrow_samples(bytes, &data, style == Style::Iff) {
             Narrow::High => {}

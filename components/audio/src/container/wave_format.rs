@@ -3,12 +3,11 @@
 use symphonia::core::codecs::audio::AudioCodecId;
 use symphonia::core::codecs::audio::well_known::*;
 
-use super::adts;
 use super::content::Coding;
+use crate::Error;
 use crate::blocks::Blocks;
 use crate::codec::{CODEC_ID_GSM_MS, CODEC_ID_YAMAHA};
 use crate::error::{damaged, unsupported};
-use crate::{Bytes, Error};
 
 /// Bytes without extension.
 const BASE: usize = 16;
@@ -76,12 +75,11 @@ impl WaveFormat {
         self.tag
     }
 
-    /// Coding of the audio, which starts at `first`; an error that names `container` if it is not supported.
+    /// Coding of the audio; an error that names `container` if it is not supported. `starts_with_adts` is called only for AAC.
     pub(crate) fn coding(
         &self,
         container: &str,
-        bytes: &Bytes,
-        first: u64,
+        starts_with_adts: impl Fn() -> bool,
     ) -> Result<Coding, Error> {
         let refused = |what: &str| unsupported(&format!("the codec {what} in {container}"));
         let channels = u64::from(self.channels);
@@ -145,7 +143,7 @@ impl WaveFormat {
             0x0050 | 0x0055 => Ok(Coding::MpegAudio),
             0x1600 => Ok(Coding::Adts),
             // ffmpeg copies AAC with its ADTS headers, and states the format of AAC without them.
-            0x00ff if adts::is_adts(bytes, first) => Ok(Coding::Adts),
+            0x00ff if starts_with_adts() => Ok(Coding::Adts),
             tag => Err(refused(&name(tag))),
         }
     }
