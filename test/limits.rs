@@ -99,6 +99,14 @@ cpu = "500ms"
 route = "/given/..."
 component = "given"
 
+[[trigger.http]]
+route = "/three-given/..."
+component = "three-given"
+
+[component.three-given]
+source = "{components}/probe-wasi03.wasm"
+allowed_outbound_hosts = ["http://{server}"]
+
 [component.given]
 source = "{components}/probe-wasi02.wasm"
 environment = { GREETING = "hello", PLACE = "world" }
@@ -1343,6 +1351,82 @@ async fn a_flood_of_outbound_requests_opens_few_connections() {
     assert_eq!(answer.error(), (500, "component_trap".into()));
     assert!(connections.load(Ordering::Relaxed) <= 16);
     still_serves(&host).await;
+}
+
+#[tokio::test]
+async fn loops_that_start_tasks_in_the_host_neither_stop_others_nor_fill_its_memory() {
+    let (server, _) = server("").await;
+    let host = probe_that_may_reach(&format!("\"http://{server}\""));
+    let threads = std::thread::available_parallelism().unwrap().get();
+    for (component, path) in [
+        ("given", "fetch-drop-forever?10.9.9.9:1/".to_owned()),
+        ("given", format!("fetch-drop-forever?{server}/")),
+        ("given", "stdout-drop-forever".to_owned()),
+        ("three-given", "fetch-drop-forever?10.9.9.9:1".to_owned()),
+        ("three-given", format!("fetch-drop-forever?{server}")),
+        ("three-given", "fetch-leak-forever?10.9.9.9:1".to_owned()),
+        ("three-given", format!("fetch-leak-forever?{server}")),
+    ] {
+        let url = format!("{}/{component}/{path}", host.url);
+        // Each of the host's threads has a loop.
+        let loops: Vec<_> = (0..2 * threads)
+            .map(|_| tokio::spawn(client().get(&url).send()))
+            .collect();
+        until(&host, component, loops.len() as u64, 0).await;
+        for _ in 0..10 {
+            assert_eq!(host.get("/one/hello").await.text, "hello", "beside {url}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(
+            !loops.iter().any(tokio::task::JoinHandle::is_finished),
+            "others were served only after {url}"
+        );
+        for request in loops {
+            request.abort();
+        }
+        until(&host, component, 0, 0).await;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    assert!(peak < 1 << 20, "{peak} KiB");
+}
+
+#[tokio::test]
+async fn refused_outbound_requests_are_logged_within_the_limit_of_output() {
+    let host = probe();
+    // Each of two requests is stopped at its limit of processor time, 500 ms.
+    let path = format!("/fetch-drop-forever?10.9.9.9:1/{}", "x".repeat(2000));
+    for _ in 0..2 {
+        let answer = host.get(&path).await;
+        assert_eq!(answer.error(), (504, "deadline_exceeded".into()));
+    }
+    let dropped = host
+        .wait_for_log(|line| line["dropped_bytes"].is_u64())
+        .await;
+    assert_eq!(dropped["component"], "probe");
+    assert!(dropped["request_id"].is_string());
+    let denied: Vec<_> = host
+        .log()
+        .into_iter()
+        .filter(|line| {
+            let uri = line["uri"].as_str().unwrap_or_default();
+            uri.starts_with("http://10.9.9.9:1/xxx")
+        })
+        .collect();
+    let bytes: usize = denied.iter().map(|line| line.to_string().len()).sum();
+    assert!((1 << 20..3 << 20).contains(&bytes), "{bytes}");
+    let longest = denied
+        .iter()
+        .map(|line| line["uri"].as_str().unwrap().len());
+    assert_eq!(longest.max(), Some(1000));
+    let listed = lines(&host, "probe").await;
+    assert!(listed.iter().any(|line| line["stream"] == "host"));
 }
 
 /// For each path, the expected log line of its request: level, message, and start of the reason.

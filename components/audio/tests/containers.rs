@@ -295,6 +295,20 @@ fn unknown_lengths_mean_the_rest_of_the_file() {
 }
 
 #[test]
+fn samples_behind_a_length_of_zero_are_read_unless_a_chunk_follows() {
+    let mut wav = file("pcm_s16le.wav");
+    let data = wav.windows(4).position(|name| name == b"data").unwrap();
+    let whole = samples_of(&wav).unwrap();
+    wav[data + 4..data + 8].fill(0);
+    assert!(samples_of(&wav).unwrap() == whole);
+    wav.truncate(data + 8);
+    wav.extend(b"LIST\x04\0\0\0INFO");
+    let length = wav.len() as u32 - 8;
+    wav[4..8].copy_from_slice(&length.to_le_bytes());
+    assert_eq!(samples_of(&wav).unwrap(), []);
+}
+
+#[test]
 fn the_core_of_aac_with_explicit_extensions_is_decoded() {
     let plain = samples_of(&file("aac.m4a")).unwrap();
     for change in [make::explicit_sbr, make::explicit_ps] {
@@ -406,6 +420,23 @@ fn transport_streams_are_read_with_other_packet_lengths_and_without_tables() {
         (transport(|pid| pid != 0, b"", b""), "no table"),
     ] {
         assert!(samples_of(&content).unwrap() == plain, "{what}");
+    }
+}
+
+#[test]
+fn a_transport_stream_that_was_cut_within_a_packet_is_read_from_the_next_one() {
+    for (content, what) in [
+        (file("mp3.ts"), "MP3"),
+        (file("aac.ts"), "AAC"),
+        (transport(|_| true, b"time", b""), "192 bytes"),
+        (transport(|_| true, b"", &[0; 16]), "204 bytes"),
+    ] {
+        let whole = samples_of(&content).unwrap().len();
+        for cut in [1, 100, 187] {
+            let samples = samples_of(&content[cut..]).unwrap().len();
+            // The first packet has a table.
+            assert_eq!(samples, whole, "{what} without {cut} bytes");
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::signature;
+use super::{mpeg_ts, signature};
 use crate::Bytes;
 
 /// Consecutive frames required to identify audio after junk.
@@ -108,6 +108,11 @@ pub(crate) fn find(bytes: &Bytes, range: Range<u64>, max_junk: u64) -> Option<u6
         for (at, byte) in (offset..).zip(&block[..read]) {
             let found = match byte {
                 0xff => follow(bytes, at..range.end, FRAMES),
+                // A transport stream that was cut within a packet.
+                0x47 if mpeg_ts::is_long_at(bytes, at) => true,
+                0x47 if at - range.start > 4 && mpeg_ts::is_long_at(bytes, at - 4) => {
+                    return Some(at - 4);
+                }
                 b'R' | b'r' | b'F' | b'f' | b'O' | b'c' | b'.' | 0x1a | 0 => {
                     signature::long_signature_at(bytes, at).is_some()
                 }

@@ -42,6 +42,14 @@ pub(crate) fn is_at(bytes: &Bytes, offset: u64) -> bool {
     layout_at(bytes, offset).is_some()
 }
 
+/// Whether a transport stream of at least [`MIN_PACKETS`] starts at `offset`.
+pub(crate) fn is_long_at(bytes: &Bytes, offset: u64) -> bool {
+    LAYOUTS.into_iter().any(|(lead, step)| {
+        let synced = |index| bytes.array_at(offset + lead + index * step) == Some([SYNC]);
+        (0..MIN_PACKETS).all(synced)
+    })
+}
+
 /// The audio of the file.
 pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Content, Error> {
     let (lead, step) = layout_at(bytes, range.start).unwrap_or(LAYOUTS[0]);

@@ -151,6 +151,7 @@ pub(crate) fn long_signature_at(bytes: &Bytes, offset: u64) -> Option<Signature>
         b"caff" => Some(Signature::Caf),
         b"\x1a\x45\xdf\xa3" => Some(Signature::Matroska),
         start if *start == au::START => Some(Signature::Au),
+        _ if mpeg_ts::is_long_at(bytes, offset) => Some(Signature::MpegTs),
         // Old QuickTime files have no `ftyp` and start with any of these.
         _ => {
             let name: [u8; 4] = bytes.array_at(offset + 4)?;

@@ -100,7 +100,11 @@ fn data_range(bytes: &Bytes, file: &Range<u64>, style: Style, data: Chunk) -> Ra
         Style::Wave64 => u64::MAX,
         _ => chunk_at(bytes, file.start, style).map_or(0, |riff| riff.end()),
     };
-    let never_set = data.len == 0 && (riff_end <= data.start || riff_end > file.end);
+    let is_name = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    let is_followed = chunk_at(bytes, data.start, style)
+        .is_some_and(|next| next.name.iter().all(is_name) && next.end() <= file.end);
+    let never_set =
+        data.len == 0 && (riff_end <= data.start || riff_end > file.end || !is_followed);
     let end = if never_set {
         file.end
     } else {

@@ -1,11 +1,15 @@
 //! The trait of capabilities.
 
+use std::sync::Arc;
+
 use manifest::{Component, Limits, Manifest, Section};
+use tracing::Span;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 use wasmtime_wasi_http::WasiHttpView;
 
 use super::resources::Resources;
+use crate::invocation::Output;
 
 /// Something that the host can grant to components.
 pub(crate) trait Capability: Sized {
@@ -52,8 +56,9 @@ pub(crate) trait Capability: Sized {
     /// Creates the state of an instance of a component with this grant.
     fn state(&self, grant: Option<&Self::Grant>, limits: &Limits) -> Self::State;
 
-    /// Called when an instance starts another invocation, with its span, the parent of the spans of the component's calls.
-    fn begin(_: &mut Self::State, _: &tracing::Span) {}
+    /// Called when an instance starts another invocation, with its span, the parent of the spans of the component's calls, and its
+    /// output, for what the host logs about them. Called at the start of the instance, too.
+    fn begin(_: &mut Self::State, _: &Span, _: &Arc<Output>) {}
 
     /// Adds what is granted through WASI itself to an instance's WASI context.
     fn extend(_: &Self::Grant, _: &mut WasiCtxBuilder) -> wasmtime::Result<()> {

@@ -11,6 +11,7 @@ use super::bindings::speech::pipeline::inference as wit;
 use super::capability::{self, Capability};
 use super::resources::Resources;
 use super::transcription::Transcription;
+use crate::invocation::Output;
 use manifest::{Component, Limits, Manifest};
 
 /// The loaded models, by the id used in `ai_models`.
@@ -96,7 +97,7 @@ impl Capability for Inference {
         }
     }
 
-    fn begin(state: &mut State, span: &Span) {
+    fn begin(state: &mut State, span: &Span, _: &Arc<Output>) {
         state.span = span.clone();
     }
 }

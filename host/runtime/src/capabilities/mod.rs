@@ -15,8 +15,11 @@ mod transcription;
 mod variables;
 
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::invocation::Output;
 use manifest::{Component, Limits, Manifest, Section};
+use tracing::Span;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 use wasmtime_wasi_http::WasiHttpView;
@@ -100,9 +103,9 @@ macro_rules! capabilities {
         }
 
         impl States {
-            /// Called when another invocation starts, with its span.
-            pub(crate) fn begin(&mut self, span: &tracing::Span) {
-                $(<$capability as Capability>::begin(&mut self.$name, span);)*
+            /// Called when another invocation starts, with its span and its output.
+            pub(crate) fn begin(&mut self, span: &Span, output: &Arc<Output>) {
+                $(<$capability as Capability>::begin(&mut self.$name, span, output);)*
             }
         }
 

@@ -9,6 +9,7 @@ use wasmtime::component::{HasData, Linker};
 use super::bindings::speech::pipeline::timeseries as wit;
 use super::capability::{self, Capability};
 use super::resources::Resources;
+use crate::invocation::Output;
 use manifest::{Component, Limits, Manifest, Section};
 
 /// The field `timeseries = true`.
@@ -68,7 +69,7 @@ impl Capability for Timeseries {
         }
     }
 
-    fn begin(state: &mut State, span: &Span) {
+    fn begin(state: &mut State, span: &Span, _: &Arc<Output>) {
         state.span = span.clone();
     }
 }

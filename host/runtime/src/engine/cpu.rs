@@ -16,6 +16,24 @@ fn thread_cpu_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
+/// Maximum number of tasks that may wait when a component goes on computing.
+const MAX_WAITING: usize = 64;
+/// Maximum number of times that it yields to them. They are more than a component can start between two ticks; the limit is for a
+/// host with more work than its threads can do.
+const MAX_YIELDS: usize = 100;
+
+/// Lets other tasks run. A component can start tasks in the host, by outbound requests or streams that it drops at once, faster than
+/// the threads end them while they come back to the component after each few.
+async fn give_way() {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    for _ in 0..MAX_YIELDS {
+        tokio::task::yield_now().await;
+        if metrics.global_queue_depth() <= MAX_WAITING {
+            break;
+        }
+    }
+}
+
 /// Limits CPU time. At every tick while it computes, the component yields its thread and is charged for the time since the previous
 /// tick, including calls to the host. The first tick of a request, and the first after a wait, charge nothing.
 pub(super) fn limit_cpu<T: 'static>(store: &mut Store<T>, limits: &Limits, current: &Current) {
@@ -46,7 +64,7 @@ pub(super) fn limit_cpu<T: 'static>(store: &mut Store<T>, limits: &Limits, curre
         Ok(UpdateDeadline::YieldCustom(
             1,
             Box::pin(async move {
-                tokio::task::yield_now().await;
+                give_way().await;
                 lock(&current).computing_since = Some(thread_cpu_time());
             }),
         ))

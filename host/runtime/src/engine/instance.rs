@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tracing::Span;
 use wasmtime::Store;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -12,7 +13,7 @@ use super::current::Current;
 use super::limiter::Limiter;
 use super::output::GuestOutput;
 use crate::capabilities::{Capabilities, Grants, HasStates, OutboundState, States};
-use crate::invocation::Target;
+use crate::invocation::{Invocation, Output, Target};
 
 /// What all instances of a component are created with.
 pub(crate) struct Settings {
@@ -49,7 +50,8 @@ impl InstanceState {
         current: &Current,
     ) -> wasmtime::Result<Store<Self>> {
         let mut wasi = WasiCtxBuilder::new();
-        let [stdout, stderr] = GuestOutput::both(&settings.target, current);
+        let idle = Arc::new(Output::new(Arc::clone(&settings.target), None));
+        let [stdout, stderr] = GuestOutput::both(&idle, current);
         // Nothing is inherited from the host. Sockets are denied: outbound requests go through wasi:http only.
         wasi.stdout(stdout)
             .stderr(stderr)
@@ -60,10 +62,12 @@ impl InstanceState {
         settings.grants.extend(&mut wasi)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
+        let mut states = capabilities.states(&settings.grants, &settings.target.limits);
+        states.begin(&Span::none(), &idle);
         let state = Self {
             table,
             wasi: wasi.build(),
-            states: capabilities.states(&settings.grants, &settings.target.limits),
+            states,
             limiter: Limiter::new(&settings.target, current),
         };
         let mut store = Store::new(engine, state);
@@ -73,9 +77,9 @@ impl InstanceState {
         Ok(store)
     }
 
-    /// Called when another invocation starts, with its span.
-    pub(crate) fn begin(&mut self, span: &tracing::Span) {
-        self.states.begin(span);
+    /// Called when another invocation starts.
+    pub(crate) fn begin(&mut self, invocation: &Invocation) {
+        self.states.begin(&invocation.span, &invocation.output);
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
 use super::current::{Current, lock};
-use crate::invocation::{Output, Target};
+use crate::invocation::Output;
 
 /// Longer lines are split, so that a component that writes no newline cannot fill the host's memory.
 const MAX_LINE: usize = 8 << 10;
@@ -27,12 +27,11 @@ pub(super) struct GuestOutput {
 
 impl GuestOutput {
     /// Returns standard output and standard error of one instance.
-    pub(super) fn both(target: &Arc<Target>, current: &Current) -> [Self; 2] {
-        let idle = Arc::new(Output::new(Arc::clone(target), None));
+    pub(super) fn both(idle: &Arc<Output>, current: &Current) -> [Self; 2] {
         ["stdout", "stderr"].map(|stream| Self {
             stream,
             current: Arc::clone(current),
-            idle: Arc::clone(&idle),
+            idle: Arc::clone(idle),
         })
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Invocation {
     /// Parent of the spans of the component's calls.
     pub(crate) span: Span,
     /// Output of its instance.
-    pub(crate) output: Output,
+    pub(crate) output: Arc<Output>,
     _permits: [Permit; 2],
     _in_flight: TaskTrackerToken,
 }
@@ -86,7 +86,7 @@ impl Invocation {
                 faas.invoked_name = &*target.id,
                 faas.invocation_id = %request_id,
             ),
-            output: Output::new(Arc::clone(target), Some(request_id)),
+            output: Arc::new(Output::new(Arc::clone(target), Some(request_id))),
             _permits: permits,
             _in_flight: target.track(),
         })

@@ -10,6 +10,9 @@ use crate::text::escape_controls;
 /// Cost of a line besides its bytes: about what time, level, component and request take in the log.
 const LINE_COST: u64 = 128;
 
+/// Maximum length of a URI in a warning, in bytes: the component chooses it.
+const MAX_URI: usize = 1000;
+
 /// Logs the output of one request up to its limit. On drop, warns if output was lost.
 pub(crate) struct Output {
     target: Arc<Target>,
@@ -30,13 +33,42 @@ impl Output {
         }
     }
 
+    /// Counts a line of this length, and returns whether the limits of the request and of the component allow it.
+    fn allows(&self, length: usize) -> bool {
+        let cost = length as u64 + LINE_COST;
+        let limit = self.target.limits.output.as_u64();
+        let allowed = self.used.fetch_add(cost, Relaxed) + cost <= limit
+            && self.target.telemetry.lines.may_print(cost);
+        if !allowed {
+            self.dropped.fetch_add(length as u64, Relaxed);
+        }
+        allowed
+    }
+
+    /// Logs a warning of the host about a call of the component to a server, within the limits for what the component prints: it may
+    /// cause any number of them.
+    pub(crate) fn warn(&self, message: &str, uri: &str, error: Option<&str>) {
+        let uri = &uri[..uri.floor_char_boundary(MAX_URI)];
+        if !self.allows(message.len() + uri.len() + error.map_or(0, str::len)) {
+            return;
+        }
+        let request_id = self.request_id.map(tracing::field::display);
+        tracing::warn!(
+            component = &*self.target.id,
+            request_id,
+            uri,
+            error,
+            "{message}"
+        );
+        let error = error.map_or(String::new(), |error| format!(": {error}"));
+        let text = escape_controls(&format!("{message}: {uri}{error}"));
+        let line = Line::now("host", self.request_id, text);
+        self.target.telemetry.lines.print(line);
+    }
+
     /// Logs a line, if the limits of the request and of the component allow it.
     pub(crate) fn line(&self, stream: &'static str, line: &[u8]) {
-        let cost = line.len() as u64 + LINE_COST;
-        let limit = self.target.limits.output.as_u64();
-        let allowed = self.used.fetch_add(cost, Relaxed) + cost <= limit;
-        if !allowed || !self.target.telemetry.lines.may_print(cost) {
-            self.dropped.fetch_add(line.len() as u64, Relaxed);
+        if !self.allows(line.len()) {
             return;
         }
         let text = escape_controls(String::from_utf8_lossy(line).trim_end());
@@ -61,7 +93,7 @@ impl Drop for Output {
                 component = &*self.target.id,
                 request_id = self.request_id.map(tracing::field::display),
                 dropped_bytes = dropped,
-                "the component printed more than its limit `output` allows; the rest was dropped"
+                "the component printed, or made the host log, more than its limit `output` allows; the rest was dropped"
             );
         }
     }

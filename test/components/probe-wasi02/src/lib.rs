@@ -130,6 +130,12 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
             }
             "fetch" => fetch(query, out),
             "fetch-flood" => fetch_flood(query),
+            "fetch-drop-forever" => loop {
+                drop(outgoing_handler::handle(request_to(query), None));
+            },
+            "stdout-drop-forever" => loop {
+                drop(bindings::wasi::cli::stdout::get_stdout());
+            },
             "many-headers" => many_headers(out),
             _ => answer(out, "no such probe"),
         }

@@ -9,9 +9,12 @@ mod bindings {
     });
 }
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Waker};
 
-use bindings::wasi::http::types::{ErrorCode, Fields, Request, Response};
+use bindings::wasi::http::client;
+use bindings::wasi::http::types::{ErrorCode, Fields, Request, Response, Scheme};
 
 struct Probe;
 
@@ -24,9 +27,8 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let served = SERVED.fetch_add(1, Ordering::Relaxed) + 1;
         let path = request.get_path_with_query().unwrap_or_default();
-        let name = path
-            .rsplit_once('/')
-            .map_or(path.as_str(), |(_, name)| name);
+        let (path, query) = path.split_once('?').unwrap_or((&path, ""));
+        let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
         if name == "echo" {
             let (_, result) = bindings::wit_future::new(|| Ok(()));
             let (body, trailers) = Request::consume_body(request, result);
@@ -42,6 +44,16 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
             let mut x = 1u64;
             loop {
                 x = std::hint::black_box(x.wrapping_mul(3));
+            }
+        }
+        if name == "fetch-drop-forever" {
+            loop {
+                drop(start_request(query));
+            }
+        }
+        if name == "fetch-leak-forever" {
+            loop {
+                std::mem::forget(start_request(query));
             }
         }
         if name == "print-line-feeds" {
@@ -62,4 +74,18 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
         let (_, trailers) = bindings::wit_future::new(|| Ok(None));
         Ok(Response::new(Fields::new(), Some(body), trailers).0)
     }
+}
+
+type Sent = Pin<Box<dyn Future<Output = Result<Response, ErrorCode>>>>;
+
+/// Sends a request to an authority, without waiting for the response.
+fn start_request(authority: &str) -> Sent {
+    let (_, trailers) = bindings::wit_future::new(|| Ok(None));
+    let request = Request::new(Fields::new(), None, trailers, None).0;
+    let _ = request.set_scheme(Some(&Scheme::Http));
+    let _ = request.set_authority(Some(authority));
+    let _ = request.set_path_with_query(Some("/"));
+    let mut sent: Sent = Box::pin(client::send(request));
+    let _ = sent.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    sent
 }

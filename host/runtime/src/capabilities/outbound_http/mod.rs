@@ -37,6 +37,7 @@ use wasmtime_wasi_http::{
 use super::capability::{Access, Capability};
 use super::resources::Resources;
 use super::variables::Variables;
+use crate::invocation::Output;
 use manifest::{Component, Limits, Manifest};
 
 use allowed::AllowedHost;
@@ -75,6 +76,8 @@ pub(crate) struct Hooks {
     /// Bytes of `buffer_limit` that are not assigned to a body yet.
     buffer_left: u64,
     span: Span,
+    /// Set by [`Capability::begin`].
+    output: Option<Arc<Output>>,
 }
 
 fn add_authorities(roots: &mut RootCertStore, file: &Path) -> anyhow::Result<()> {
@@ -189,12 +192,14 @@ impl Capability for OutboundHttp {
             buffer_limit: limits.memory.as_u64() / 4,
             buffer_left: 0,
             span: Span::none(),
+            output: None,
         };
         State { hooks, context }
     }
 
-    fn begin(state: &mut State, span: &Span) {
+    fn begin(state: &mut State, span: &Span, output: &Arc<Output>) {
         state.hooks.span = span.clone();
+        state.hooks.output = Some(Arc::clone(output));
         state.hooks.buffer_left = state.hooks.buffer_limit;
     }
 }
@@ -265,8 +270,16 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<PendingResponse, Error>> + Send> {
+        let uri = without_query(request.uri());
+        let output = self.output.clone();
+        let warn = move |message, uri: &str, error: Option<&str>| {
+            if let Some(output) = &output {
+                output.warn(message, uri, error);
+            }
+        };
         let Some(pool) = self.pool_for(request.uri()) else {
-            tracing::warn!(uri = %without_query(request.uri()), "denied an outbound request: not in allowed_outbound_hosts");
+            let message = "denied an outbound request: not in allowed_outbound_hosts";
+            warn(message, &uri, None);
             return Box::new(async { Err(Error::HttpRequestDenied) });
         };
         // The pool would keep separate connections for each name and password.
@@ -281,7 +294,6 @@ impl WasiHttpHooks for Hooks {
         }
         let permits = Arc::clone(&self.permits);
         let limit = self.timeout;
-        let uri = without_query(request.uri());
         let limited = move |requested: Option<Duration>| requested.unwrap_or(limit).min(limit);
         let options = options.unwrap_or_default();
         // The pool connects and sends in one step, so the two timeouts are added.
@@ -311,20 +323,13 @@ impl WasiHttpHooks for Hooks {
                 Ok(Ok(response)) => response,
                 Ok(Err(error)) => {
                     let code = reason(&error);
-                    let error = anyhow::Error::from(error);
-                    tracing::warn!(
-                        uri,
-                        error = format!("{error:#}"),
-                        "an outbound request failed"
-                    );
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    warn("an outbound request failed", &uri, Some(&error));
                     return Err(code);
                 }
                 Err(_) => {
-                    tracing::warn!(
-                        uri,
-                        within = %humantime::format_duration(first_byte),
-                        "an outbound request timed out"
-                    );
+                    let error = format!("after {}", humantime::format_duration(first_byte));
+                    warn("an outbound request timed out", &uri, Some(&error));
                     return Err(Error::ConnectionReadTimeout);
                 }
             };

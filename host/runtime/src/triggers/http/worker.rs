@@ -87,7 +87,7 @@ impl WorkerState for Worker {
         invocation: Arc<Invocation>,
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        store.data_mut().begin(&invocation.span);
+        store.data_mut().begin(&invocation);
         let mut activity = lock(&self.current);
         activity.reporter = Some(Arc::clone(&invocation.reporter));
         activity.invocation = Some(invocation);
