@@ -1429,6 +1429,41 @@ async fn refused_outbound_requests_are_logged_within_the_limit_of_output() {
     assert!(listed.iter().any(|line| line["stream"] == "host"));
 }
 
+#[tokio::test]
+async fn few_idle_connections_are_kept_to_many_servers() {
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut servers = Vec::new();
+    for _ in 0..40 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        servers.push(listener.local_addr().unwrap().to_string());
+        let open = Arc::clone(&open);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                open.fetch_add(1, Ordering::Relaxed);
+                let mut request = vec![0; 4096];
+                while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                    stream.write_all(answer).await.unwrap();
+                }
+                open.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let host = probe_that_may_reach("\"http://127.0.0.1:*\"");
+    for (at, server) in servers.iter().enumerate() {
+        // Idle connections are used again.
+        for _ in 0..2 {
+            let answer = host.get(&format!("/given/fetch?{server}/")).await;
+            assert_eq!(answer.text, "200");
+        }
+        if at == 31 {
+            assert_eq!(open.load(Ordering::Relaxed), 32);
+        }
+    }
+    eventually(async || (open.load(Ordering::Relaxed) == 8).then_some(())).await;
+}
+
 /// For each path, the expected log line of its request: level, message, and start of the reason.
 const REASONS: [(&str, &str, &str, &str); 12] = [
     (

@@ -37,6 +37,22 @@ pin = "{{ pin }}"
 
 [component.hidden]
 source = "{components}/probe-wasi02.wasm"
+
+[[trigger.http]]
+route = "/two/..."
+component = "two"
+
+[component.two]
+source = "{components}/probe-wasi02.wasm"
+files = ["site/**/*"]
+
+[[trigger.http]]
+route = "/three/..."
+component = "three"
+
+[component.three]
+source = "{components}/probe-wasi03.wasm"
+files = ["site/**/*", "top.txt"]
 "#;
 
 const TOKEN: &str = "hunter2-from-the-environment";
@@ -88,6 +104,22 @@ async fn a_component_reads_its_own_variables_and_no_others() {
     for name in ["authorization", "pin", "url"] {
         assert!(all.contains(name), "{all}");
     }
+}
+
+#[tokio::test]
+async fn an_instance_opens_a_limited_number_of_files() {
+    let host = start();
+    let opened = host.get("/two/open-files?site/below/page.txt").await.text;
+    // The folders on the way are closed again, but the toolchain keeps one open.
+    assert!(opened.starts_with("64 files, then "), "{opened}");
+    let opened = host.get("/three/open-files?top.txt").await.text;
+    assert_eq!(opened, "64 files, then ErrorCode::Quota");
+    // A folder whose entries are not read keeps neither a file nor a thread of the host.
+    let folders = host.get("/three/open-folders").await.text;
+    assert_eq!(
+        folders,
+        "site: DescriptorType::Directory, top.txt: DescriptorType::RegularFile, Ok(())"
+    );
 }
 
 #[tokio::test]

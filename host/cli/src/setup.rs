@@ -62,15 +62,16 @@ impl Loaded {
     }
 }
 
-/// File descriptors needed besides those of clients: files, the model, outbound requests of all components.
-const OTHER_DESCRIPTORS: u64 = 2048;
+/// File descriptors needed besides those of clients and of the files of components: the model, the store, outbound requests.
+const OTHER_DESCRIPTORS: u64 = 4096;
 
-/// Raises the limit of open files as far as possible, and warns if that is too few for `max_connections`.
-pub fn raise_descriptor_limit(max_connections: usize) {
+/// Raises the limit of open files as far as possible, and warns if that is too few for the connections and component instances.
+pub fn raise_descriptor_limit(max_connections: usize, max_instances: u32) {
     use rustix::process::{Resource, getrlimit, setrlimit};
 
     let mut limit = getrlimit(Resource::Nofile);
-    let needed = 2 * max_connections as u64 + OTHER_DESCRIPTORS;
+    let files = u64::from(max_instances) * runtime::capabilities::MAX_OPEN_FILES as u64;
+    let needed = 2 * max_connections as u64 + files + OTHER_DESCRIPTORS;
     if limit.current.is_none_or(|current| current >= needed) {
         return;
     }
@@ -85,7 +86,7 @@ pub fn raise_descriptor_limit(max_connections: usize) {
         tracing::warn!(
             limit = max,
             needed,
-            "the process may open too few files for --max-connections: raise its limit (`ulimit -n`, LimitNOFILE=), or lower the setting"
+            "the process may open too few files for --max-connections and --max-instances: raise its limit (`ulimit -n`, LimitNOFILE=), or lower the settings"
         );
     }
 }

@@ -116,7 +116,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     // From here on, a signal stops the host gracefully, even while it is loading.
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
-    setup::raise_descriptor_limit(options.max_connections);
+    setup::raise_descriptor_limit(options.max_connections, options.common.max_instances);
     // The default action of these signals is to end the process. A write beyond the file size limit must fail, like one to a full
     // disk.
     let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());

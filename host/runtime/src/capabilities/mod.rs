@@ -28,6 +28,7 @@ use capability::{Access, Capability};
 
 use environment::Environment;
 use files::Files;
+pub use files::MAX_OPEN_FILES;
 pub(crate) use files::{Mount, selected_files};
 use inference::Inference;
 use outbound_http::OutboundHttp;

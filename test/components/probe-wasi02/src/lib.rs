@@ -128,6 +128,16 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
                 let _ = stream.blocking_write_and_flush(b"part of the answer");
                 allocate();
             }
+            "open-files" => {
+                let mut open = Vec::new();
+                let error = loop {
+                    match std::fs::File::open(format!("/{query}")) {
+                        Ok(file) => open.push(file),
+                        Err(error) => break error,
+                    }
+                };
+                answer(out, &format!("{} files, then {error}", open.len()));
+            }
             "fetch" => fetch(query, out),
             "fetch-flood" => fetch_flood(query),
             "fetch-drop-forever" => loop {

@@ -4,7 +4,11 @@ mod bindings {
     #![allow(missing_docs)]
     wit_bindgen::generate!({
         path: "../../../wit/wasi-0.3",
-        world: "speech:wasi-p3/service",
+        inline: "package test:probe; world probe {
+            include wasi:http/service@0.3.0;
+            import wasi:filesystem/preopens@0.3.0;
+        }",
+        world: "test:probe/probe",
         generate_all,
     });
 }
@@ -13,6 +17,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
 
+use bindings::wasi::filesystem::preopens;
+use bindings::wasi::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
 use bindings::wasi::http::client;
 use bindings::wasi::http::types::{ErrorCode, Fields, Request, Response, Scheme};
 
@@ -65,6 +71,8 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
         }
         let text = match name {
             "count" => served.to_string(),
+            "open-files" => open_files(query).await,
+            "open-folders" => open_folders().await,
             _ => "hello from 0.3".to_owned(),
         };
         let (mut writer, body) = bindings::wit_stream::new();
@@ -74,6 +82,34 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
         let (_, trailers) = bindings::wit_future::new(|| Ok(None));
         Ok(Response::new(Fields::new(), Some(body), trailers).0)
     }
+}
+
+/// Opens a file until that fails. Each stays open, by its stream only.
+async fn open_files(name: &str) -> String {
+    let (root, _) = &preopens::get_directories()[0];
+    let mut open = Vec::new();
+    loop {
+        let (flags, open_flags) = (DescriptorFlags::READ, OpenFlags::empty());
+        let opened = root.open_at(PathFlags::empty(), name.into(), open_flags, flags);
+        match opened.await {
+            Ok(file) => open.push(file.read_via_stream(0)),
+            Err(error) => return format!("{} files, then {error:?}", open.len()),
+        }
+    }
+}
+
+/// Starts to read a folder a thousand times, and reads it once.
+async fn open_folders() -> String {
+    let (root, _) = &preopens::get_directories()[0];
+    let mut open: Vec<_> = (0..1000).map(|_| root.read_directory()).collect();
+    let (entries, result) = open.pop().expect("there are a thousand");
+    let entries = entries.collect().await;
+    let mut names: Vec<String> = entries
+        .into_iter()
+        .map(|entry| format!("{}: {:?}", entry.name, entry.type_))
+        .collect();
+    names.sort();
+    format!("{}, {:?}", names.join(", "), result.await)
 }
 
 type Sent = Pin<Box<dyn Future<Output = Result<Response, ErrorCode>>>>;

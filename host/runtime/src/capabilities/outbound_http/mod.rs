@@ -7,14 +7,14 @@
 mod allowed;
 mod networks;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use http::{HeaderName, Uri};
 use http_body_util::BodyExt as _;
 use hyper_rustls::HttpsConnector;
@@ -55,9 +55,21 @@ pub struct OutboundHttp {
 pub(crate) struct Servers {
     allowed: Vec<AllowedHost>,
     tls: rustls::ClientConfig,
-    /// By the networks that a request may reach in addition to public ones: an entry grants them to its scheme and port only.
-    pools: Mutex<HashMap<Vec<IpNet>, Pool>>,
+    pools: Mutex<Pools>,
 }
+
+/// The connections of one component.
+#[derive(Default)]
+struct Pools {
+    /// By the networks that a request may reach in addition to public ones: an entry grants them to its scheme and port only.
+    by_networks: HashMap<Vec<IpNet>, Pool>,
+    /// The servers that they may have idle connections to.
+    servers: HashSet<(Scheme, Authority)>,
+}
+
+/// Number of servers with idle connections. At the next one, all idle connections are closed: a component that reaches any number of
+/// servers must not use up the file descriptors of the host.
+const MAX_SERVERS: usize = 32;
 
 /// State of `wasi:http` for one instance.
 pub(crate) struct State {
@@ -220,7 +232,17 @@ impl Hooks {
         }
         let networks = servers.allowed.iter().filter_map(|a| a.network(uri));
         let mut pools = servers.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = uri.scheme().cloned().zip(uri.authority().cloned());
+        if pools.servers.len() == MAX_SERVERS
+            && server
+                .as_ref()
+                .is_some_and(|server| !pools.servers.contains(server))
+        {
+            *pools = Pools::default();
+        }
+        pools.servers.extend(server);
         let pool = pools
+            .by_networks
             .entry(networks.collect())
             .or_insert_with_key(|granted| pool(&servers.tls, granted));
         Some(pool.clone())

@@ -4,17 +4,23 @@
 //! sees a snapshot of them, unaffected by links and later changes, and nothing else of the manifest's folder. Copies are kept, and
 //! verified when they are reused.
 
+mod open_files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
+use wasmtime::component::Linker;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use super::capability::Capability;
+pub use open_files::MAX_OPEN_FILES;
+
+use super::capability::{Access, Capability};
 use super::resources::Resources;
 use manifest::{self, Component, Limits, Manifest, Pattern};
+use open_files::OpenFiles;
 
 /// The folder of copies.
 pub struct Files(PathBuf);
@@ -128,7 +134,11 @@ impl Capability for Files {
     const OPEN: &'static [&'static str] = &["wasi:filesystem/preopens"];
     const HOW_TO_GRANT: &'static str = "name the files in `files`";
     type Grant = Mount;
-    type State = ();
+    type State = OpenFiles;
+
+    fn link<T: Access<Self>>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+        open_files::link(linker, <T as Access<Self>>::access)
+    }
 
     fn new(resources: &Resources) -> anyhow::Result<Self> {
         Self::open(&resources.files)
@@ -157,7 +167,9 @@ impl Capability for Files {
         }
     }
 
-    fn state(&self, _: Option<&Mount>, _: &Limits) {}
+    fn state(&self, _: Option<&Mount>, _: &Limits) -> OpenFiles {
+        OpenFiles::default()
+    }
 
     fn extend(grant: &Mount, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
         wasi.preopened_dir(&grant.folder, "/", FsPerms::ReadOnly)?;

@@ -1,0 +1,155 @@
+//! Limit on the files that an instance has open. WASI has none: a component could use up the file descriptors of the whole host.
+
+use std::fs::File;
+use std::sync::{Arc, Weak};
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Accessor, FutureReader, Linker, Resource, ResourceTable, StreamReader};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _};
+use wasmtime_wasi::p2::bindings::filesystem::types as p2;
+use wasmtime_wasi::p3::bindings::filesystem::types as p3;
+
+/// Maximum number of files and folders that an instance has open.
+pub const MAX_OPEN_FILES: usize = 64;
+
+/// The files that an instance has opened. Its streams keep them open, too.
+#[derive(Default)]
+pub(crate) struct OpenFiles {
+    open: Vec<Weak<File>>,
+    /// Shared with each [`Reservation`].
+    reserved: Arc<()>,
+}
+
+/// Room for a file that is being opened.
+struct Reservation(#[expect(dead_code, reason = "it is counted")] Arc<()>);
+
+impl OpenFiles {
+    /// Returns room for another file, if there is any.
+    fn reserve(&mut self) -> Option<Reservation> {
+        self.open.retain(|file| file.strong_count() > 0);
+        let reserved = Arc::strong_count(&self.reserved) - 1;
+        (self.open.len() + reserved < MAX_OPEN_FILES)
+            .then(|| Reservation(Arc::clone(&self.reserved)))
+    }
+
+    fn add(&mut self, descriptor: &Descriptor) {
+        self.open.push(Arc::downgrade(match descriptor {
+            Descriptor::File(file) => &file.file,
+            Descriptor::Dir(folder) => &folder.dir,
+        }));
+    }
+}
+
+/// Returns the open files of an instance, and its resources.
+type GetFiles<T> = fn(&mut T) -> (&mut OpenFiles, &mut ResourceTable);
+
+/// Replaces the functions that open files.
+pub(super) fn link<T: WasiView + 'static>(
+    linker: &mut Linker<T>,
+    files: GetFiles<T>,
+) -> wasmtime::Result<()> {
+    const OPEN_AT: &str = "[method]descriptor.open-at";
+    linker.allow_shadowing(true);
+    let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
+    types.func_wrap_async(
+        OPEN_AT,
+        move |mut store: StoreContextMut<'_, T>, (folder, path_flags, path, open_flags, flags)| {
+            Box::new(async move {
+                let instance = store.data_mut();
+                let Some(_reservation) = files(instance).0.reserve() else {
+                    return Ok((Err(p2::ErrorCode::Quota),));
+                };
+                let mut view = instance.filesystem();
+                let opened = p2::HostDescriptor::open_at(
+                    &mut view, folder, path_flags, path, open_flags, flags,
+                );
+                match opened.await {
+                    Ok(opened) => {
+                        add(files(instance), &opened)?;
+                        Ok((Ok(opened),))
+                    }
+                    Err(error) => Ok((Err(error.downcast()?),)),
+                }
+            })
+        },
+    )?;
+    let mut types = linker.instance("wasi:filesystem/types@0.3.0")?;
+    types.func_wrap_concurrent(
+        OPEN_AT,
+        move |store: &Accessor<T>, (folder, path_flags, path, open_flags, flags)| {
+            Box::pin(async move {
+                let reserved = store.with(|mut store| files(store.get()).0.reserve());
+                let Some(_reservation) = reserved else {
+                    return Ok((Err(p3::ErrorCode::Quota),));
+                };
+                let view = store.with_getter::<WasiFilesystem>(T::filesystem);
+                let opened = <WasiFilesystem as p3::HostDescriptorWithStore<T>>::open_at(
+                    &view, folder, path_flags, path, open_flags, flags,
+                );
+                match opened.await {
+                    Ok(opened) => {
+                        store.with(|mut store| add(files(store.get()), &opened))?;
+                        Ok((Ok(opened),))
+                    }
+                    Err(error) => Ok((Err(error.downcast()?),)),
+                }
+            })
+        },
+    )?;
+    // wasmtime's keeps the folder open, and a thread of the host waiting, until the component has read everything.
+    types.func_wrap(
+        "[method]descriptor.read-directory",
+        |mut store: StoreContextMut<'_, T>, (folder,): (Resource<Descriptor>,)| {
+            let entries = match store.data_mut().filesystem().table.get(&folder)? {
+                Descriptor::Dir(folder) => entries(&folder.dir),
+                Descriptor::File(_) => Err(p3::ErrorCode::NotDirectory),
+            };
+            let (entries, result) = match entries {
+                Ok(entries) => (entries, Ok(())),
+                Err(error) => (Vec::new(), Err(error)),
+            };
+            let entries = StreamReader::new(&mut store, entries)?;
+            let result = FutureReader::new(&mut store, async { Ok::<_, wasmtime::Error>(result) })?;
+            Ok(((entries, result),))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+fn add(
+    (files, table): (&mut OpenFiles, &mut ResourceTable),
+    opened: &Resource<Descriptor>,
+) -> wasmtime::Result<()> {
+    files.add(table.get(opened)?);
+    Ok(())
+}
+
+/// Reads a folder.
+fn entries(folder: &File) -> Result<Vec<p3::DirectoryEntry>, p3::ErrorCode> {
+    let mut entries = Vec::new();
+    // The descriptor itself may not be readable.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(folder, ".", flags, Mode::empty()).map_err(std::io::Error::from)?;
+    for entry in Dir::new(folder).map_err(std::io::Error::from)? {
+        let entry = entry.map_err(std::io::Error::from)?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let name = std::str::from_utf8(name).map_err(|_| p3::ErrorCode::IllegalByteSequence)?;
+        entries.push(p3::DirectoryEntry {
+            // Copies of files are regular files in folders.
+            type_: match entry.file_type() {
+                FileType::Directory => p3::DescriptorType::Directory,
+                FileType::RegularFile => p3::DescriptorType::RegularFile,
+                FileType::Symlink => p3::DescriptorType::SymbolicLink,
+                _ => p3::DescriptorType::Other(None),
+            },
+            name: name.to_owned(),
+        });
+    }
+    Ok(entries)
+}
