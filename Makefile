@@ -40,7 +40,7 @@ handlers: host ## build the examples, as projects created by `whisper-host new`,
 	@sh scripts/build-handlers.sh
 
 test: setup test-model test-components handlers ## run all tests
-	@sh scripts/setup-registry.sh
+	@sh scripts/setup-servers.sh
 	cargo test --release --locked --target-dir target --workspace
 
 lint: ## formatting, dependency cycles between files, and clippy, over host and components

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{Host, client, component, eventually, root, state_dir, whisper_host, write_manifest};
+use common::{
+    Host, client, component, eventually, free_address, root, server_program, state_dir, whisper_host,
+    write_manifest,
+};
 use futures::StreamExt as _;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -31,20 +34,9 @@ const BASIC: &str = "dGVzdGVyOm9wZW4gc2VzYW1l";
 impl Registry {
     /// `None` if no registry is installed; prints a message.
     async fn start(with_password: bool) -> Option<Self> {
-        let program = root().join(".tools/registry/docker-registry");
-        if !program.exists() {
-            eprintln!(
-                "skipped: there is no {}; scripts/setup-registry.sh puts it there",
-                program.display()
-            );
-            return None;
-        }
+        let program = server_program("docker-registry")?;
         let storage = tempfile::tempdir().unwrap();
-        // A port that was free just now.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        drop(listener);
-        Some(Self::run(program, address, storage, with_password).await)
+        Some(Self::run(program, free_address(), storage, with_password).await)
     }
 
     async fn run(program: PathBuf, address: String, storage: TempDir, password: bool) -> Self {

@@ -40,6 +40,25 @@ pub fn whisper_host() -> Command {
     command
 }
 
+/// A server that `make test` provides. `None` if it cannot: prints a message.
+pub fn server_program(name: &str) -> Option<PathBuf> {
+    let program = root().join(".tools/servers").join(name);
+    if program.exists() {
+        return Some(program);
+    }
+    eprintln!(
+        "skipped: there is no {}; scripts/setup-servers.sh puts it there",
+        program.display()
+    );
+    None
+}
+
+/// An address of a port that was free just now.
+pub fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
 /// A state folder whose code cache is shared by all tests, because compiling takes seconds.
 pub fn state_dir() -> TempDir {
     let cache = root().join("target/test-code-cache");

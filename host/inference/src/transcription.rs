@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -72,6 +73,7 @@ pub(crate) struct Stream {
     /// Notified of room for more frames, or a failure.
     room: Notify,
     weak_self: Weak<Stream>,
+    started: Instant,
     /// The span in which it was started: the parent of its windows' spans.
     span: Span,
     _permit: Permit,
@@ -96,6 +98,8 @@ struct State {
     windows: u32,
     ready: VecDeque<Segment>,
     failed: Option<Error>,
+    /// Whether its metrics were recorded, after the last segment.
+    is_recorded: bool,
 }
 
 impl State {
@@ -152,10 +156,12 @@ impl Transcription {
                 windows: 0,
                 ready: VecDeque::new(),
                 failed: None,
+                is_recorded: false,
             }),
             output: Notify::new(),
             room: Notify::new(),
             weak_self: Weak::clone(weak_self),
+            started: Instant::now(),
             span: Span::current(),
             model,
             scheduler,
@@ -252,6 +258,7 @@ impl Transcription {
                 }
                 if state.in_flight.is_none() {
                     return if state.finished {
+                        stream.record(&mut state);
                         Ok(None)
                     } else {
                         Err(Error::InvalidState(
@@ -395,6 +402,7 @@ impl Stream {
         let start = vocabulary.start_sequence(any, self.options.task);
         let sot_prev = usize::from(!preceding.is_empty());
         Window {
+            since: Instant::now(),
             prompt_length: sot_prev + preceding.len() + start.len(),
             frames,
             preceding,
@@ -409,6 +417,22 @@ impl Stream {
                 "window",
                 index = state.windows,
             ),
+        }
+    }
+
+    /// Records the completed transcription, once.
+    fn record(&self, state: &mut State) {
+        if std::mem::replace(&mut state.is_recorded, true) {
+            return;
+        }
+        let duration = self.started.elapsed();
+        let audio = state.pushed as f64 / self.model.dimensions.frames_per_second;
+        let metrics = &self.scheduler.metrics;
+        metrics.transcription_duration.record(duration);
+        metrics.audio_duration.record(audio);
+        if audio > 0.0 {
+            let factor = duration.as_secs_f64() / audio;
+            metrics.real_time_factor.record(factor);
         }
     }
 

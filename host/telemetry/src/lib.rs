@@ -4,10 +4,18 @@
 //! they go. Spans have the target [`SPANS`] and the names and attributes of OpenTelemetry's semantic conventions; the log shows
 //! them at `trace`.
 
+mod buckets;
+mod exposition;
 pub mod log;
 mod metrics;
 
+pub use exposition::CONTENT_TYPE;
 pub use metrics::{Distribution, Metrics};
+
+/// Records the metrics of this process: memory, processor time, threads and file descriptors.
+pub fn record_process() {
+    metrics_process::Collector::default().collect();
+}
 
 /// Target of all spans. A directive such as `otel::tracing=trace` enables them.
 pub const SPANS: &str = "otel::tracing";

@@ -1,7 +1,8 @@
 //! The registry of metrics recorded by `metrics`' macros, readable by name and labels.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use metrics::{
@@ -10,9 +11,17 @@ use metrics::{
 };
 use metrics_util::registry::{Registry, Storage};
 
+use crate::buckets::bounds;
+
 /// The metrics of a process or a test. Clones share their values.
 #[derive(Clone)]
-pub struct Metrics(Arc<Registry<Key, Atomics>>);
+pub struct Metrics(Arc<Recorded>);
+
+pub(crate) struct Recorded {
+    pub(crate) registry: Registry<Key, Atomics>,
+    /// What each metric measures, by its name.
+    descriptions: Mutex<BTreeMap<String, SharedString>>,
+}
 
 /// Summary of the values that a histogram has recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -27,7 +36,10 @@ pub struct Distribution {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self(Arc::new(Registry::new(Atomics)))
+        Self(Arc::new(Recorded {
+            registry: Registry::new(Atomics),
+            descriptions: Mutex::default(),
+        }))
     }
 }
 
@@ -41,28 +53,29 @@ impl Metrics {
         metrics::set_global_recorder(metrics.clone())
             .ok()
             .context("the process already has a recorder of metrics")?;
+        metrics_process::Collector::default().describe();
         Ok(metrics)
     }
 
     /// Returns the value of a counter; 0 if there is none.
     #[must_use]
     pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> u64 {
-        let counter = self.0.get_counter(&key(name, labels));
+        let counter = self.0.registry.get_counter(&key(name, labels));
         counter.map_or(0, |counter| counter.load(Relaxed))
     }
 
     /// Returns the value of a gauge; 0 if there is none.
     #[must_use]
     pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> f64 {
-        let gauge = self.0.get_gauge(&key(name, labels));
+        let gauge = self.0.registry.get_gauge(&key(name, labels));
         gauge.map_or(0.0, |gauge| f64::from_bits(gauge.load(Relaxed)))
     }
 
     /// Returns the summary of a histogram.
     #[must_use]
     pub fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Distribution {
-        let histogram = self.0.get_histogram(&key(name, labels));
-        histogram.map_or_else(Distribution::default, |histogram| histogram.read())
+        let histogram = self.0.registry.get_histogram(&key(name, labels));
+        histogram.map_or_else(Distribution::default, |histogram| histogram.read().0)
     }
 
     /// Removes all metrics with a label. Existing handles still record, but are no longer read.
@@ -71,9 +84,25 @@ impl Metrics {
             let mut labels = key.labels();
             !labels.any(|other| other.key() == label && other.value() == value)
         };
-        self.0.retain_counters(|key, _| keep(key));
-        self.0.retain_gauges(|key, _| keep(key));
-        self.0.retain_histograms(|key, _| keep(key));
+        self.0.registry.retain_counters(|key, _| keep(key));
+        self.0.registry.retain_gauges(|key, _| keep(key));
+        self.0.registry.retain_histograms(|key, _| keep(key));
+    }
+}
+
+impl Metrics {
+    fn describe(&self, name: &KeyName, description: SharedString) {
+        let mut descriptions = self.descriptions();
+        descriptions.insert(name.as_str().to_owned(), description);
+    }
+
+    pub(crate) fn registry(&self) -> &Registry<Key, Atomics> {
+        &self.0.registry
+    }
+
+    pub(crate) fn descriptions(&self) -> MutexGuard<'_, BTreeMap<String, SharedString>> {
+        let descriptions = self.0.descriptions.lock();
+        descriptions.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,29 +114,37 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
 }
 
 impl Recorder for Metrics {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_counter(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe(&name, description);
+    }
+
+    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe(&name, description);
+    }
+
+    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, description: SharedString) {
+        self.describe(&name, description);
+    }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        self.0
-            .get_or_create_counter(key, |counter| Arc::clone(counter).into())
+        let registry = &self.0.registry;
+        registry.get_or_create_counter(key, |counter| Arc::clone(counter).into())
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        self.0
-            .get_or_create_gauge(key, |gauge| Arc::clone(gauge).into())
+        let registry = &self.0.registry;
+        registry.get_or_create_gauge(key, |gauge| Arc::clone(gauge).into())
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        self.0
-            .get_or_create_histogram(key, |histogram| Arc::clone(histogram).into())
+        let registry = &self.0.registry;
+        registry.get_or_create_histogram(key, |histogram| Arc::clone(histogram).into())
     }
 }
 
-/// Stores each value in an atomic, and a histogram as its [`Distribution`]: `metrics-util`'s own histograms store every value until
-/// they are drained.
-struct Atomics;
+/// Stores each value in an atomic, and a histogram as its [`Distribution`] and buckets: `metrics-util`'s own histograms store every
+/// value until they are drained.
+pub(crate) struct Atomics;
 
 impl Storage<Key> for Atomics {
     type Counter = Arc<AtomicU64>;
@@ -122,26 +159,39 @@ impl Storage<Key> for Atomics {
         Arc::default()
     }
 
-    fn histogram(&self, _: &Key) -> Self::Histogram {
-        Arc::default()
+    fn histogram(&self, key: &Key) -> Self::Histogram {
+        let bounds = bounds(key.name());
+        Arc::new(LockedDistribution {
+            bounds,
+            values: Mutex::new((Distribution::default(), vec![0; bounds.len()])),
+        })
     }
 }
 
-#[derive(Default)]
-struct LockedDistribution(Mutex<Distribution>);
+pub(crate) struct LockedDistribution {
+    pub(crate) bounds: &'static [f64],
+    /// With the number of values in each bucket: those up to its bound, but above the one before.
+    values: Mutex<(Distribution, Vec<u64>)>,
+}
 
 impl LockedDistribution {
-    fn read(&self) -> Distribution {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn read(&self) -> (Distribution, Vec<u64>) {
+        let values = self.values.lock();
+        values.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl HistogramFn for LockedDistribution {
     fn record(&self, value: f64) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, buckets) = &mut *values;
         all.count += 1;
         all.sum += value;
         all.max = all.max.max(value);
+        if let Some(count) = buckets.get_mut(bucket) {
+            *count += 1;
+        }
     }
 }
 

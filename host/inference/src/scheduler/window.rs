@@ -1,6 +1,7 @@
 //! A window in the scheduler.
 
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use tracing::Span;
 
@@ -23,6 +24,8 @@ pub(crate) struct Window {
     pub options: Arc<Options>,
     /// Receives the result. The window is dropped if the recipient is gone.
     pub reply: Weak<dyn Recipient>,
+    /// When it was cut.
+    pub since: Instant,
     /// Span from cutting the window to its result.
     pub span: Span,
     /// Number of tokens before the window's text; only windows with equal numbers are batched.

@@ -79,7 +79,12 @@ impl Worker {
                 })
                 .collect();
             // Before the results are sent, so that a caller that has one sees its batch counted.
-            scheduler.metrics.batches.increment(1);
+            let metrics = &scheduler.metrics;
+            metrics.batches.increment(1);
+            metrics.batch_windows.record(slots.len() as f64);
+            for window in slots.iter().filter_map(|slot| slot.window.as_ref()) {
+                metrics.window_queue_duration.record(window.since.elapsed());
+            }
             // The slots survive a panic, so that their windows fail with an error and the thread continues.
             let begun = Instant::now();
             let result = catch_unwind(AssertUnwindSafe(|| self.batch(&mut slots)));

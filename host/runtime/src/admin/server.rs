@@ -7,6 +7,7 @@
 //! | `PUT /v1/components/ID?health=PATH` | deploys a component as a new revision: a form with `manifest` and `component` |
 //! | `POST /v1/components/ID/rollback?revision=N` | serves an earlier revision |
 //! | `DELETE /v1/components/ID` | removes a deployed component |
+//! | `GET /metrics` | returns the host's metrics in Prometheus' text format |
 //! | `GET /v1/components/ID/logs?follow=true` | returns what it printed, one JSON object per line |
 //!
 //! Errors have the same form as on the public listener. If a token is set, every request needs `Authorization: Bearer TOKEN`.
@@ -152,6 +153,7 @@ fn trim_slashes(uri: &http::Uri) -> http::Uri {
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
+        .route("/metrics", get(metrics))
         .route("/v1/components", get(list))
         .route("/v1/components/{id}", get(show).put(deploy).delete(remove))
         .route("/v1/components/{id}/rollback", post(rollback))
@@ -183,8 +185,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 async fn no_such_path() -> Failure {
     Failure::new(
         Code::NotFound,
-        "the admin interface has /v1/components, /v1/components/ID, /v1/components/ID/rollback and /v1/components/ID/logs".into(),
+        "the admin interface has /metrics, /v1/components, /v1/components/ID, /v1/components/ID/rollback and /v1/components/ID/logs".into(),
     )
+}
+
+async fn metrics(State(shared): SharedState) -> ApiResult<impl IntoResponse> {
+    telemetry::record_process();
+    let text = shared.deployments.host().metrics().render();
+    let text = text.map_err(|error| Failure::new(Code::Internal, format!("{error:#}")))?;
+    Ok(([(CONTENT_TYPE, telemetry::CONTENT_TYPE)], text))
 }
 
 async fn list(

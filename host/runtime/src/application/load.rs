@@ -45,6 +45,12 @@ impl Host {
         })
     }
 
+    /// Returns the recorder of this process.
+    #[must_use]
+    pub fn metrics(&self) -> &telemetry::Metrics {
+        self.invocations.metrics()
+    }
+
     /// Waits until all requests are finished, including what components do after their responses, but at most for `timeout`.
     /// Returns whether all are.
     pub async fn finish(&self, timeout: Duration) -> bool {

@@ -38,6 +38,11 @@ impl Invocations {
         }
     }
 
+    /// Returns the recorder of this process.
+    pub(crate) fn metrics(&self) -> &telemetry::Metrics {
+        self.telemetry.metrics()
+    }
+
     pub(super) fn token(&self) -> TaskTrackerToken {
         self.in_flight.token()
     }

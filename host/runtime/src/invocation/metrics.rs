@@ -1,6 +1,9 @@
 //! Metrics of each component, over all its revisions. The label `component` is its id.
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
 use serde::{Deserialize, Serialize};
 
 const COMPONENT: &str = "component";
@@ -44,6 +47,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(super) fn new(component: &str) -> Self {
+        describe();
         let labels = [(COMPONENT, component.to_owned())];
         let failed = |reason: &'static str| counter!(FAILED, COMPONENT => component.to_owned(), REASON => reason);
         Self {
@@ -63,6 +67,26 @@ impl Metrics {
     pub(super) fn remove(metrics: &telemetry::Metrics, component: &str) {
         metrics.remove(COMPONENT, component);
     }
+}
+
+fn describe() {
+    describe_counter!(INVOCATIONS, "Invocations of components that were admitted.");
+    describe_counter!(
+        FAILED,
+        "Invocations that failed: in a trap or without a response (trap), or at a limit of time, CPU, memory or body (limit)."
+    );
+    describe_counter!(
+        REJECTED,
+        "Invocations that were refused because too many were running and waiting."
+    );
+    describe_gauge!(ACTIVE, "Running invocations.");
+    describe_gauge!(WAITING, "Invocations that wait for a permit.");
+    describe_histogram!(DURATION, "Running time of invocations, in seconds.");
+    describe_histogram!(QUEUE_DURATION, "Waiting time of invocations, in seconds.");
+    describe_histogram!(
+        MEMORY,
+        "Linear memory of component instances at their end, in bytes."
+    );
 }
 
 /// The metrics of a component at one moment. All but the first two are totals since the host's start.

@@ -49,6 +49,10 @@ impl Registry {
         telemetry
     }
 
+    pub(super) fn metrics(&self) -> &telemetry::Metrics {
+        &self.metrics
+    }
+
     pub(super) fn snapshot(&self, id: &str) -> Snapshot {
         Snapshot::read(&self.metrics, id)
     }

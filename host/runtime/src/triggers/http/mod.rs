@@ -5,6 +5,7 @@ mod buffered_body;
 mod config;
 mod guard;
 mod handler;
+mod metrics;
 mod response;
 mod response_body;
 mod route;

@@ -17,7 +17,7 @@ use crate::http::Client;
 
 /// The routes of an application.
 pub struct Routes {
-    router: Router<Arc<HttpHandler>>,
+    router: Router<(Arc<str>, Arc<HttpHandler>)>,
     /// Each route with its component's id, in the order of the manifest.
     routes: Vec<(String, Arc<str>)>,
 }
@@ -35,7 +35,10 @@ impl Routes {
                 .iter()
                 .map(|(route, handler)| (route.clone(), Arc::clone(handler.id())))
                 .collect(),
-            router: Router::new(routes)?,
+            router: Router::new(routes.into_iter().map(|(route, handler)| {
+                let pattern = Arc::from(route.as_str());
+                (route, (pattern, handler))
+            }))?,
         })
     }
 
@@ -47,10 +50,10 @@ impl Routes {
 
     /// Returns the id of the component that a path leads to.
     pub(crate) fn owner(&self, path: &str) -> Option<&str> {
-        self.router.find(path).map(|found| &**found.value.id())
+        self.router.find(path).map(|found| &**found.value.1.id())
     }
 
-    /// Finds the handler for a request's path, and sets the request's routing headers. `client` is `None` for a request that did not
+    /// Finds the route and the handler for a request's path, and sets the request's routing headers. `client` is `None` for a request that did not
     /// come over the network.
     ///
     /// # Errors
@@ -59,7 +62,7 @@ impl Routes {
         &self,
         request: &mut Parts,
         client: Option<&Client>,
-    ) -> Result<&Arc<HttpHandler>, Failure> {
+    ) -> Result<&(Arc<str>, Arc<HttpHandler>), Failure> {
         let Parts { headers, uri, .. } = request;
         let Some(found) = self.router.find(uri.path()) else {
             let message = format!("no route matches {}", uri.path());
@@ -79,7 +82,7 @@ impl Routes {
         B::Error: std::fmt::Display,
     {
         let (mut parts, body) = request.into_parts();
-        let handler = self.route(&mut parts, None)?;
+        let (_, handler) = self.route(&mut parts, None)?;
         let request = Request::from_parts(parts, RequestBody::new(body));
         handler.handle(uuid::Uuid::now_v7(), None, request).await
     }

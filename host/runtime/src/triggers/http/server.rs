@@ -21,6 +21,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::body::RequestBody;
+use super::metrics::{Metrics, Routed};
 use super::response::{json_response, to_response};
 use super::response_body::ResponseBody;
 use super::routes::HasRoutes;
@@ -61,6 +62,7 @@ struct Shared<A> {
     authority: Authority,
     clients: Arc<Clients>,
     config: ServerConfig,
+    metrics: Metrics,
     /// Whether the host has stopped waiting for requests in flight.
     stopped: AtomicBool,
 }
@@ -86,6 +88,7 @@ impl<A: HasRoutes> Server<A> {
                 authority,
                 clients,
                 config,
+                metrics: Metrics::new(),
                 stopped: AtomicBool::new(false),
             }),
         })
@@ -127,21 +130,25 @@ impl<A: HasRoutes> Shared<A> {
         // First, so that the client gets the response, whatever it is.
         let body = Drained::new(body, &parts.headers);
         let request_id = uuid::Uuid::now_v7();
-        let log = RequestLog {
+        let mut log = RequestLog {
             started: Instant::now(),
             request_id,
             method: parts.method.clone(),
             path: escape_controls(parts.uri.path()),
             client: client.address.ip(),
+            routed: None,
             logged: false,
             stopped: &self.stopped,
+            metrics: &self.metrics,
         };
+        log.metrics.active.increment(1.0);
         let span = tracing::trace_span!(
             target: telemetry::SPANS,
             "http.server.request",
             otel.kind = "server",
             http.request.method = %parts.method,
             http.response.status_code = Empty,
+            http.route = Empty,
             url.path = parts.uri.path(),
             url.scheme = "http",
             client.address = %client.address.ip(),
@@ -153,21 +160,24 @@ impl<A: HasRoutes> Shared<A> {
             Some(_) => None,
             None => self.clients.admit(client.network),
         };
-        let (component, result) = match (health, &permit) {
+        let result = match (health, &permit) {
             // Also for a client at its limit: it may be the monitoring.
-            (Some(response), _) => (None, Ok(response)),
+            (Some(response), _) => Ok(response),
             (None, Some(_)) => {
-                let routed = self.route(request_id, parts, body, &client);
-                routed.instrument(span.clone()).await
+                let response = self.route(&mut log, parts, body, &client);
+                response.instrument(span.clone()).await
             }
-            (None, None) => (None, Err(self.too_many_requests())),
+            (None, None) => Err(self.too_many_requests()),
         };
+        if let Some(Routed { route, .. }) = &log.routed {
+            span.record("http.route", &**route);
+        }
         let mut response = result.unwrap_or_else(|failure| to_response(&failure));
         if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         span.record("http.response.status_code", response.status().as_u16());
-        log.write(response.status(), component.as_deref());
+        log.write(response.status());
         response.map(|body| ServerBody {
             body: (!head).then_some(body),
             _permit: permit,
@@ -175,28 +185,25 @@ impl<A: HasRoutes> Shared<A> {
         })
     }
 
-    /// Routes a request. Returns the response, and the id of the component that it comes from.
+    /// Routes a request, which `log` is told, and returns the response.
     async fn route(
         &self,
-        request_id: uuid::Uuid,
+        log: &mut RequestLog<'_>,
         mut parts: Parts,
         body: Drained,
         client: &Client,
-    ) -> (Option<Arc<str>>, Result<Response<ResponseBody>, Failure>) {
-        if let Err(failure) = prepare(&mut parts, &self.authority) {
-            return (None, Err(failure));
-        }
+    ) -> Result<Response<ResponseBody>, Failure> {
+        prepare(&mut parts, &self.authority)?;
         let application = self.application.load_full();
-        let handler = match application.routes().route(&mut parts, Some(client)) {
-            Ok(handler) => handler,
-            Err(failure) => return (None, Err(failure)),
-        };
-        let id = Arc::clone(handler.id());
+        let (route, handler) = application.routes().route(&mut parts, Some(client))?;
+        log.routed = Some(Routed {
+            route: Arc::clone(route),
+            component: Arc::clone(handler.id()),
+        });
         let request = Request::from_parts(parts, RequestBody::new(body));
-        let response = handler
-            .handle(request_id, Some(client.network), request)
-            .await;
-        (Some(id), response)
+        handler
+            .handle(log.request_id, Some(client.network), request)
+            .await
     }
 
     fn too_many_requests(&self) -> Failure {
@@ -211,41 +218,50 @@ impl<A: HasRoutes> Shared<A> {
     }
 }
 
-/// Logs a request, even if the client disconnects before the response.
+/// Logs a request and records its metrics, even if the client disconnects before the response.
 struct RequestLog<'a> {
     started: Instant,
     request_id: uuid::Uuid,
     method: Method,
     path: String,
     client: IpAddr,
+    routed: Option<Routed>,
     logged: bool,
     /// Whether the host has stopped waiting for requests in flight.
     stopped: &'a AtomicBool,
+    metrics: &'a Metrics,
 }
 
 impl RequestLog<'_> {
-    fn write(mut self, status: StatusCode, component: Option<&str>) {
+    fn write(mut self, status: StatusCode) {
         self.logged = true;
+        let duration = self.started.elapsed();
+        self.metrics
+            .record(&self.method, self.routed.as_ref(), Some(status), duration);
         tracing::info!(
             http.request.method = %self.method,
             url.path = self.path,
             http.response.status_code = status.as_u16(),
-            duration_ms = self.milliseconds(),
+            duration_ms = duration.as_secs_f64() * 1e3,
             client.address = %self.client,
-            component,
+            component = self.component(),
             request_id = %self.request_id,
             "request"
         );
     }
 
-    fn milliseconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64() * 1e3
+    fn component(&self) -> Option<&str> {
+        self.routed.as_ref().map(|routed| &*routed.component)
     }
 }
 
 impl Drop for RequestLog<'_> {
     fn drop(&mut self) {
+        self.metrics.active.decrement(1.0);
         if !self.logged {
+            let duration = self.started.elapsed();
+            self.metrics
+                .record(&self.method, self.routed.as_ref(), None, duration);
             let reason = match self.stopped.load(Ordering::Relaxed) {
                 true => "the host stopped before the request was answered",
                 false => "the client left before its request was answered",
@@ -253,8 +269,9 @@ impl Drop for RequestLog<'_> {
             tracing::info!(
                 http.request.method = %self.method,
                 url.path = self.path,
-                duration_ms = self.milliseconds(),
+                duration_ms = duration.as_secs_f64() * 1e3,
                 client.address = %self.client,
+                component = self.component(),
                 request_id = %self.request_id,
                 "{reason}"
             );
