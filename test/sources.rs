@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{
-    Host, client, component, eventually, free_address, root, server_program, state_dir, whisper_host,
-    write_manifest,
+    Host, client, component, eventually, free_address, root, server_program, state_dir,
+    whisper_host, write_manifest,
 };
 use futures::StreamExt as _;
 use rustix::process::Signal;

@@ -11,6 +11,7 @@ mod progress;
 mod scheduler;
 mod settings;
 mod setup;
+mod store;
 mod watch;
 
 use std::process::ExitCode;

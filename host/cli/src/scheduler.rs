@@ -12,3 +12,12 @@ pub fn start() -> anyhow::Result<tokio::runtime::Runtime> {
         .build()
         .context("cannot start the threads of the tokio runtime")
 }
+
+/// Runs long work on a blocking thread, so that signals are still handled.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .context("loading was aborted")?
+}

@@ -99,7 +99,7 @@ mod tests {
         let command = with_file(Cli::command(), file)?;
         let matches = command.try_get_matches_from([&["whisper-host", "up"], args].concat())?;
         match Cli::from_arg_matches(&matches)?.command {
-            Command::Up(up) => Ok(up),
+            Command::Up(up) => Ok(*up),
             _ => anyhow::bail!("not up"),
         }
     }

@@ -12,7 +12,8 @@ use runtime::{Application, Host, Reuse};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::{Common, Device, Model, Precision};
-use crate::{fetching, progress};
+use crate::scheduler::blocking;
+use crate::{fetching, progress, store};
 
 /// Everything needed to load an application.
 pub struct Parts {
@@ -21,7 +22,6 @@ pub struct Parts {
     /// Empty if no component is granted a model.
     pub models: Vec<LoadedModel>,
     pub store: Arc<timeseries::Store>,
-    pub metrics: telemetry::Metrics,
 }
 
 /// A model that components may be granted.
@@ -58,7 +58,7 @@ impl Loaded {
         // Each request has its own time limit.
         host.finish(Duration::MAX).await;
         drop((application, host, models));
-        close_store(store).await
+        store::close(store).await
     }
 }
 
@@ -91,26 +91,17 @@ pub fn raise_descriptor_limit(max_connections: usize, max_instances: u32) {
     }
 }
 
-/// Closes the store, unless aborted requests still hold it: acknowledged writes are on disk in any case.
-///
-/// # Errors
-/// When the store cannot finish its last writes.
-pub async fn close_store(store: Arc<timeseries::Store>) -> anyhow::Result<()> {
-    match Arc::into_inner(store) {
-        Some(store) => store.close().await.context("cannot close the store"),
-        None => Ok(()),
-    }
-}
-
-/// Loads the application of the manifest, and instantiates each component once, so that errors in its initialization show.
-pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<Loaded> {
+/// Loads the application of the manifest with a store in memory, and instantiates each component once, so that errors in its
+/// initialization show.
+pub async fn load(common: &Common) -> anyhow::Result<Loaded> {
+    let metrics = telemetry::Metrics::install()?;
+    let store = timeseries::Store::in_memory()?;
     let Parts {
         manifest,
         host,
         models,
         store,
-        metrics,
-    } = parts(common, store).await?;
+    } = parts(common, store, metrics.clone()).await?;
     let (host, application) = blocking(move || {
         let application = host.load(&manifest, Reuse::Nothing, &CancellationToken::new())?;
         Ok((host, application))
@@ -127,7 +118,11 @@ pub async fn load(common: &Common, store: timeseries::Store) -> anyhow::Result<L
 }
 
 /// Reads the manifest, and loads the engine and, if a component uses models, the models.
-pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<Parts> {
+pub async fn parts(
+    common: &Common,
+    store: timeseries::Store,
+    metrics: telemetry::Metrics,
+) -> anyhow::Result<Parts> {
     let manifest = read_manifest(common, &sources(common)?).await?;
     let store = Arc::new(store);
     let wants_models = manifest
@@ -146,9 +141,6 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
         common.state_dir.join("files"),
     );
     let shared_store = Arc::clone(&store);
-    // Before the engines, which create handles of their metrics when they are loaded.
-    let metrics = telemetry::Metrics::install()?;
-    let recorder = metrics.clone();
     let (host, models) = blocking(move || {
         let models = configs
             .into_iter()
@@ -165,7 +157,7 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
             outbound_authorities: authorities,
             files,
         })?;
-        Ok((Host::new(capabilities, instances, &code, recorder)?, models))
+        Ok((Host::new(capabilities, instances, &code, metrics)?, models))
     })
     .await?;
     Ok(Parts {
@@ -173,7 +165,6 @@ pub async fn parts(common: &Common, store: timeseries::Store) -> anyhow::Result<
         host,
         models,
         store,
-        metrics,
     })
 }
 
@@ -193,15 +184,6 @@ pub async fn read_manifest(common: &Common, sources: &Sources) -> anyhow::Result
     sources
         .localize(Manifest::read(&common.manifest, &runtime::format())?)
         .await
-}
-
-/// Runs long work on a blocking thread, so that signals are still handled.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .context("loading was aborted")?
 }
 
 /// Returns the id, the folder and the settings of each model, fetching missing models.
@@ -301,31 +283,4 @@ pub fn tidy(state_dir: &Path, started: SystemTime) {
     }
     // Only temporary files: the record of deployments removes components itself.
     prune("deployments", u64::MAX, SystemTime::UNIX_EPOCH);
-}
-
-/// Opens the store of a state folder that exists.
-///
-/// # Errors
-/// When the file is not a store.
-pub async fn open_store(
-    state_dir: &Path,
-    retention: Option<Duration>,
-) -> anyhow::Result<timeseries::Store> {
-    let path = store_path(state_dir);
-    blocking(move || Ok(timeseries::Store::open_sqlite(path, retention)?)).await
-}
-
-/// Opens a store for commands other than `up`. It is removed with the folder.
-///
-/// # Errors
-/// When the temporary folder or the store cannot be created.
-pub fn temporary_store() -> anyhow::Result<(tempfile::TempDir, timeseries::Store)> {
-    let folder = tempfile::tempdir().context("cannot create a temporary folder for the store")?;
-    let store = timeseries::Store::open_sqlite(store_path(folder.path()), None)?;
-    Ok((folder, store))
-}
-
-/// Returns the path of the store.
-pub fn store_path(state_dir: &Path) -> std::path::PathBuf {
-    state_dir.join("timeseries.sqlite")
 }

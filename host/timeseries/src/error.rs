@@ -10,3 +10,12 @@ pub enum Error {
     #[error("{0}")]
     Unavailable(String),
 }
+
+impl Error {
+    /// The error of a query that aggregates values of which some are not numbers.
+    pub(crate) fn not_numeric(measurement: &str, field: &str) -> Self {
+        Self::Invalid(format!(
+            "field `{field}` of `{measurement}` has values that are not numbers; they can only be counted"
+        ))
+    }
+}

@@ -1,11 +1,13 @@
 //! A time-series store: write points, aggregate a field.
 //!
-//! [`Store::open_sqlite`] keeps the points in one file. Another database would be another backend of the store and another module
-//! next to `sqlite`. The crate knows nothing about speech or WebAssembly.
+//! [`Store::open_sqlite`] keeps the points in one file, [`Store::in_memory`] in memory, [`Store::open_influx`] in InfluxDB 2. Another
+//! database would be another backend of the store and another module next to these. The crate knows nothing about speech or
+//! WebAssembly.
 //!
 //! A point that [`Store::write`] has acknowledged is on disk and survives a crash and a power cut.
 
 mod error;
+pub mod influx;
 mod point;
 mod query;
 mod sqlite;

@@ -4,16 +4,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::influx::{self, Influx};
 use crate::point::Point;
 use crate::query::Query;
-use crate::sqlite;
+use crate::sqlite::Sqlite;
 
 /// Maximum number of points in one write, as other writes wait for it.
 pub const MAX_POINTS: usize = 1000;
 
 /// A time-series store. It can be called from many tasks at once.
 pub struct Store {
-    backend: sqlite::Sqlite,
+    backend: Backend,
+}
+
+enum Backend {
+    Sqlite(Sqlite),
+    Influx(Influx),
 }
 
 impl Store {
@@ -26,8 +32,36 @@ impl Store {
     /// [`Error::Unavailable`] if the file is not an SQLite database, was written by a newer version of this program or by another
     /// program, or cannot be read and written.
     pub fn open_sqlite(path: impl AsRef<Path>, retention: Option<Duration>) -> Result<Self, Error> {
-        let backend = sqlite::Sqlite::open(path.as_ref(), retention)?;
+        let backend = Backend::Sqlite(Sqlite::open(path.as_ref(), retention)?);
         Ok(Self { backend })
+    }
+
+    /// Opens a new store in memory.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if its threads cannot be started.
+    pub fn in_memory() -> Result<Self, Error> {
+        let backend = Backend::Sqlite(Sqlite::in_memory()?);
+        Ok(Self { backend })
+    }
+
+    /// Opens a bucket of InfluxDB. Written points are on this machine's disk first, and then delivered to it. If the server cannot be
+    /// reached, they wait. Needs a runtime of tokio until the store is closed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the spool cannot be opened, or the server refuses the token or the bucket.
+    pub async fn open_influx(config: influx::Config) -> Result<Self, Error> {
+        let backend = Backend::Influx(Influx::open(config).await?);
+        Ok(Self { backend })
+    }
+
+    /// Returns the name of the database, as OpenTelemetry has it.
+    #[must_use]
+    pub fn system(&self) -> &'static str {
+        match &self.backend {
+            Backend::Sqlite(_) => "sqlite",
+            Backend::Influx(_) => "influxdb",
+        }
     }
 
     /// Writes points atomically, at most [`MAX_POINTS`]. When this returns, they are on disk. Waits while many writes are queued.
@@ -51,7 +85,10 @@ impl Store {
         if points.is_empty() {
             return Ok(());
         }
-        self.backend.write(points).await
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.write(points).await,
+            Backend::Influx(influx) => influx.write(points).await,
+        }
     }
 
     /// Aggregates the points that a query selects. Without points, `count` and `sum` are 0.0 and the other aggregates `None`. Sees
@@ -61,7 +98,10 @@ impl Store {
     /// [`Error::Invalid`] if the query is invalid or the field is not numeric; [`Error::Unavailable`].
     pub async fn aggregate(&self, query: Query) -> Result<Option<f64>, Error> {
         query.check()?;
-        self.backend.aggregate(query).await
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.aggregate(query).await,
+            Backend::Influx(influx) => influx.aggregate(query).await,
+        }
     }
 
     /// Waits for pending writes, then closes the files. Dropping the store does the same, but blocks.
@@ -69,6 +109,9 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] if the last writes or closing fail.
     pub async fn close(self) -> Result<(), Error> {
-        self.backend.close().await
+        match self.backend {
+            Backend::Sqlite(sqlite) => sqlite.close().await,
+            Backend::Influx(influx) => influx.close().await,
+        }
     }
 }

@@ -26,8 +26,7 @@ pub struct Check {
 pub fn run(options: &Check) -> anyhow::Result<ExitCode> {
     telemetry::log::start(&options.common.log, options.common.log_format.into())?;
     let report = scheduler::start()?.block_on(async {
-        let (_folder, store) = setup::temporary_store()?;
-        let loaded = setup::load(&options.common, store).await?;
+        let loaded = setup::load(&options.common).await?;
         let report = loaded.application.report();
         loaded.close().await?;
         anyhow::Ok(report)

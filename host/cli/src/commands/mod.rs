@@ -34,7 +34,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Serve an application.
-    Up(Up),
+    Up(Box<Up>),
     /// Validate a manifest and all its components without serving, and print what each may use.
     Check(check::Check),
     /// Transcribe files without a server.

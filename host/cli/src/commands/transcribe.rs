@@ -70,8 +70,7 @@ pub struct Transcribe {
 pub fn run(options: &Transcribe) -> anyhow::Result<ExitCode> {
     telemetry::log::start(&options.common.log, options.common.log_format.into())?;
     scheduler::start()?.block_on(async {
-        let (_folder, store) = setup::temporary_store()?;
-        let loaded = setup::load(&options.common, store).await?;
+        let loaded = setup::load(&options.common).await?;
         let mut code = ExitCode::SUCCESS;
         for file in &options.files {
             let result = transcribe(options, &loaded, file).await;

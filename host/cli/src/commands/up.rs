@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::options::{Common, at_least_one, positive_duration};
 use crate::scheduler;
 use crate::setup::{self, LoadedModel, Parts};
+use crate::store::{self, StoreOptions};
 use crate::watch::Watch;
 
 #[derive(Args)]
@@ -89,9 +90,8 @@ pub struct Up {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_duration, env = "WHISPER_HOST_HEADER_TIMEOUT")]
     pub header_timeout: Duration,
 
-    /// How long a call counts for /stats, such as `90d`. Older calls are removed within a minute. Unset: forever.
-    #[arg(long, value_name = "TIME", value_parser = positive_duration, env = "WHISPER_HOST_STATS_RETENTION")]
-    pub stats_retention: Option<Duration>,
+    #[command(flatten)]
+    pub store: StoreOptions,
 
     /// How long requests in flight may go on after SIGTERM.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_SHUTDOWN_TIMEOUT")]
@@ -127,21 +127,25 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         watch.follow([options.common.manifest.clone()]);
     }
     let _lock = setup::lock_state(&options.common.state_dir)?;
-    let store = setup::open_store(&options.common.state_dir, options.stats_retention).await?;
+    // Before the store and the models, which create handles of their metrics when they are opened.
+    let metrics = telemetry::Metrics::install()?;
+    let store = tokio::select! {
+        store = options.store.open(&options.common.state_dir) => store?,
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
     let loading = async {
         let Parts {
             manifest,
             host,
             models,
             store,
-            metrics: _,
-        } = setup::parts(&options.common, store).await?;
+        } = setup::parts(&options.common, store, metrics).await?;
         if let Some(watch) = &mut watch {
             watch.follow(watched(options, &manifest));
         }
         let state = options.common.state_dir.join("deployments");
         let deployments =
-            setup::blocking(move || Deployments::open(host, manifest, &state)).await?;
+            scheduler::blocking(move || Deployments::open(host, manifest, &state)).await?;
         deployments.instantiate_all().await?;
         anyhow::Ok((Arc::new(deployments), models, store))
     };
@@ -212,7 +216,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         );
     }
     drop((deployments, models));
-    setup::close_store(store).await?;
+    store::close(store).await?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -337,8 +341,8 @@ fn summary(options: &Up, deployments: &Deployments, models: &[LoadedModel]) -> S
     }
     let _ = writeln!(
         text,
-        "  store   {} (SQLite)",
-        setup::store_path(&options.common.state_dir).display()
+        "  store   {}",
+        options.store.describe(&options.common.state_dir)
     );
     let _ = write!(
         text,

@@ -85,7 +85,7 @@ impl State {
             parent: &self.span,
             "timeseries",
             otel.kind = "client",
-            db.system.name = "sqlite",
+            db.system.name = store.system(),
             db.operation.name = operation,
             db.operation.batch.size = Empty,
         );

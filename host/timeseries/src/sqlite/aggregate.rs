@@ -14,20 +14,12 @@ pub(super) fn aggregate(
 ) -> rusqlite::Result<Result<Option<f64>, Error>> {
     // One transaction, so that all reads see the same snapshot.
     let transaction = connection.transaction()?;
-    let field: Option<i64> = transaction
-        .prepare_cached("SELECT id FROM field WHERE measurement = ?1 AND name = ?2")?
-        .query_row([&query.measurement, &query.field], |row| row.get(0))
-        .optional()?;
-    let Some(field) = field else {
+    let Some(selection) = Selection::find(&transaction, query)? else {
         return Ok(Ok(without_values(query.aggregation)));
     };
-    let selection = Selection::new(&transaction, field, query);
     let totals = selection.totals()?;
     if query.aggregation != Aggregation::Count && totals.numbers < totals.count {
-        return Ok(Err(Error::Invalid(format!(
-            "field `{}` of `{}` has values that are not numbers; they can only be counted",
-            query.field, query.measurement
-        ))));
+        return Ok(Err(Error::not_numeric(&query.measurement, &query.field)));
     }
     if totals.count == 0 {
         return Ok(Ok(without_values(query.aggregation)));
@@ -48,10 +40,36 @@ fn without_values(aggregation: Aggregation) -> Option<f64> {
     matches!(aggregation, Aggregation::Count | Aggregation::Sum).then_some(0.0)
 }
 
-struct Totals {
-    count: i64,
-    numbers: i64,
-    sum: f64,
+/// Returns the totals of the values that a query selects.
+pub(super) fn totals(connection: &mut Connection, query: &Query) -> rusqlite::Result<Totals> {
+    let transaction = connection.transaction()?;
+    let selection = Selection::find(&transaction, query)?;
+    selection.map_or_else(|| Ok(Totals::default()), |selection| selection.totals())
+}
+
+/// Returns the numbers that a query selects.
+pub(super) fn numbers(connection: &mut Connection, query: &Query) -> rusqlite::Result<Vec<f64>> {
+    let transaction = connection.transaction()?;
+    let Some(selection) = Selection::find(&transaction, query)? else {
+        return Ok(Vec::new());
+    };
+    let columns = "CAST(value AS REAL) FROM value INDEXED BY value_by_time";
+    let is_number = Condition {
+        sql: format!("kind <= {INTEGER}"),
+        parameters: Vec::new(),
+    };
+    let conditions = [Some(&is_number), selection.time.as_ref()];
+    selection.select(columns, conditions, "", [], |row| row.get(0))
+}
+
+/// Totals of values.
+#[derive(Default)]
+pub(crate) struct Totals {
+    pub count: i64,
+    /// Those that are numbers.
+    pub numbers: i64,
+    /// Sum of the numbers.
+    pub sum: f64,
 }
 
 /// A condition and the values of its parameters, in order.
@@ -70,6 +88,15 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
+    /// `None` if there are no values of the field.
+    fn find(transaction: &'a Transaction<'a>, query: &Query) -> rusqlite::Result<Option<Self>> {
+        let field: Option<i64> = transaction
+            .prepare_cached("SELECT id FROM field WHERE measurement = ?1 AND name = ?2")?
+            .query_row([&query.measurement, &query.field], |row| row.get(0))
+            .optional()?;
+        Ok(field.map(|field| Self::new(transaction, field, query)))
+    }
+
     fn new(transaction: &'a Transaction<'a>, field: i64, query: &Query) -> Self {
         let mut series = Condition {
             sql: "field = ?".into(),
@@ -110,7 +137,7 @@ impl<'a> Selection<'a> {
                  FROM value INDEXED BY value_by_time"
             ),
         };
-        self.select(&columns, self.time.as_ref(), "", [], |row| {
+        self.select(&columns, [self.time.as_ref()], "", [], |row| {
             Ok(Totals {
                 count: row.get::<_, f64>(0)? as i64,
                 numbers: row.get::<_, f64>(1)? as i64,
@@ -127,7 +154,7 @@ impl<'a> Selection<'a> {
         let neighbours = match &self.time {
             Some(time) => self.select(
                 "CAST(value AS REAL) FROM value INDEXED BY value_by_time",
-                Some(time),
+                [Some(time)],
                 "ORDER BY value LIMIT 2 OFFSET ?",
                 [below.into()],
                 |row| row.get(0),
@@ -153,7 +180,7 @@ impl<'a> Selection<'a> {
             };
             let counts = self.select(
                 "bucket, sum(count) FROM bucket",
-                Some(&among),
+                [Some(&among)],
                 "GROUP BY bucket ORDER BY bucket",
                 [],
                 |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
@@ -179,7 +206,7 @@ impl<'a> Selection<'a> {
         let number = |order: &str, offset: i64| {
             self.select(
                 "CAST(value AS REAL) FROM value INDEXED BY value_by_size",
-                Some(&within),
+                [Some(&within)],
                 &format!("ORDER BY value {order} LIMIT 1 OFFSET ?"),
                 [offset.into()],
                 |row| row.get::<_, f64>(0),
@@ -195,32 +222,28 @@ impl<'a> Selection<'a> {
         number("ASC", rank)
     }
 
-    /// Selects rows of a table, with an additional condition, and an order with its parameters.
-    fn select<T, const N: usize>(
+    /// Selects rows of a table, with additional conditions, and an order with its parameters.
+    fn select<'b, T, const N: usize>(
         &self,
         columns: &str,
-        and: Option<&Condition>,
+        and: impl IntoIterator<Item = Option<&'b Condition>>,
         order: &str,
         parameters: [SqlValue; N],
         row: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
-        let (and_sql, and_parameters) = match and {
-            Some(and) => (format!(" AND {}", and.sql), &and.parameters[..]),
-            None => Default::default(),
-        };
-        let sql = format!(
-            "SELECT {columns} WHERE {}{and_sql} {order}",
-            self.series.sql
-        );
-        let parameters = self
-            .series
-            .parameters
-            .iter()
-            .chain(and_parameters)
-            .chain(&parameters);
+        let mut sql = format!("SELECT {columns} WHERE {}", self.series.sql);
+        let mut all: Vec<&SqlValue> = self.series.parameters.iter().collect();
+        for and in and.into_iter().flatten() {
+            sql.push_str(" AND ");
+            sql.push_str(&and.sql);
+            all.extend(&and.parameters);
+        }
+        sql.push(' ');
+        sql.push_str(order);
+        all.extend(&parameters);
         self.transaction
             .prepare_cached(&sql)?
-            .query_map(params_from_iter(parameters), row)?
+            .query_map(params_from_iter(all), row)?
             .collect()
     }
 }

@@ -1,8 +1,9 @@
 //! Calls to the store's threads.
 
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Error, Point, Query};
+use crate::{Error, Point};
 
 /// A request to a thread, with the channel for its reply.
 pub(super) struct Call<T, R> {
@@ -11,7 +12,8 @@ pub(super) struct Call<T, R> {
 }
 
 pub(super) type Write = Call<Vec<Point>, ()>;
-pub(super) type Read = Call<Query, Option<f64>>;
+/// Reads from the reader's connection and replies.
+pub(super) type Read = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// Sends a request to a thread and waits for the reply.
 pub(super) async fn call<T, R>(

@@ -9,16 +9,21 @@ mod reader;
 mod retention;
 mod rollup;
 mod schema;
+mod spool;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::aggregate::Totals;
 use self::call::{Read, Write, call, stopped};
-use self::connection::connect;
+use self::connection::{connect, unavailable};
+pub(crate) use self::spool::{Batch, Fill, Row, Spool};
 use crate::{Error, Point, Query};
 
 /// Maximum number of queued calls per thread; further callers wait to enqueue theirs.
@@ -26,6 +31,7 @@ const QUEUE: usize = 1024;
 
 /// An open SQLite store.
 pub(crate) struct Sqlite {
+    path: PathBuf,
     writes: Option<mpsc::Sender<Write>>,
     reads: Option<mpsc::Sender<Read>>,
     /// Dropped when the store closes, to stop the retention thread.
@@ -58,20 +64,21 @@ impl Sqlite {
             })?,
             spawn(
                 "timeseries-reader",
-                Box::new({
-                    let path = path.clone();
-                    move || reader::run(reader, &path, reads_rx)
-                }),
+                Box::new(move || reader::run(reader, reads_rx)),
             )?,
         ];
         if let Some(retention) = retention {
             let connection = connect(&path)?;
             threads.push(spawn(
                 "timeseries-retention",
-                Box::new(move || retention::run(connection, &path, retention, &closed)),
+                Box::new({
+                    let path = path.clone();
+                    move || retention::run(connection, &path, retention, &closed)
+                }),
             )?);
         }
         Ok(Self {
+            path,
             writes: Some(writes),
             reads: Some(reads),
             open: Some(open),
@@ -79,12 +86,52 @@ impl Sqlite {
         })
     }
 
+    /// Opens a new database in memory.
+    pub fn in_memory() -> Result<Self, Error> {
+        static OPENED: AtomicU64 = AtomicU64::new(0);
+        let number = OPENED.fetch_add(1, Ordering::Relaxed);
+        // SQLite's file system in memory: all connections of the process to one name share a database, until the last is closed.
+        let path = format!("file:/timeseries-{number}?vfs=memdb");
+        Self::open(Path::new(&path), None)
+    }
+
     pub async fn write(&self, points: Vec<Point>) -> Result<(), Error> {
         call(self.writes.as_ref(), points).await
     }
 
     pub async fn aggregate(&self, query: Query) -> Result<Option<f64>, Error> {
-        call(self.reads.as_ref(), query).await
+        self.read(move |connection| aggregate::aggregate(connection, &query))
+            .await?
+    }
+
+    /// Returns the totals of the values that a query selects, whatever its aggregation.
+    pub async fn totals(&self, query: Query) -> Result<Totals, Error> {
+        self.read(move |connection| aggregate::totals(connection, &query))
+            .await
+    }
+
+    /// Returns the numbers that a query selects, whatever its aggregation.
+    pub async fn numbers(&self, query: Query) -> Result<Vec<f64>, Error> {
+        self.read(move |connection| aggregate::numbers(connection, &query))
+            .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, replied) = oneshot::channel();
+        let path = self.path.clone();
+        let read = move |connection: &mut Connection| {
+            if !reply.is_closed() {
+                let result = work(connection).map_err(|error| unavailable(&path, &error));
+                // The receiver is gone if the caller has given up.
+                let _ = reply.send(result);
+            }
+        };
+        let thread = self.reads.as_ref().ok_or_else(stopped)?;
+        thread.send(Box::new(read)).await.map_err(|_| stopped())?;
+        replied.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     pub async fn close(mut self) -> Result<(), Error> {

@@ -21,6 +21,7 @@ const GROUP: usize = 256;
 /// Writes until all senders are dropped.
 pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<Write>) {
     let mut ids = Ids::default();
+    let mut clock = Clock::default();
     let mut group = Vec::with_capacity(GROUP);
     while let Some(first) = calls.blocking_recv() {
         group.push(first);
@@ -29,7 +30,7 @@ pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<W
         {
             group.push(next);
         }
-        let result = commit(&mut connection, &mut ids, &group).map_err(|error| {
+        let result = commit(&mut connection, &mut ids, &mut clock, &group).map_err(|error| {
             // Ids inserted in the transaction are rolled back with it.
             ids = Ids::default();
             tracing::error!(%error, writes = group.len(), "cannot write points to the time-series store");
@@ -45,11 +46,16 @@ pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<W
     }
 }
 
-fn commit(connection: &mut Connection, ids: &mut Ids, group: &[Write]) -> rusqlite::Result<()> {
+fn commit(
+    connection: &mut Connection,
+    ids: &mut Ids,
+    clock: &mut Clock,
+    group: &[Write],
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut changes = Changes::default();
     for point in group.iter().flat_map(|call| &call.request) {
-        insert(&transaction, ids, &mut changes, point)?;
+        insert(&transaction, ids, clock, &mut changes, point)?;
     }
     changes.apply(&transaction)?;
     transaction.commit()
@@ -58,14 +64,16 @@ fn commit(connection: &mut Connection, ids: &mut Ids, group: &[Write]) -> rusqli
 fn insert(
     transaction: &Transaction<'_>,
     ids: &mut Ids,
+    clock: &mut Clock,
     changes: &mut Changes,
     point: &Point,
 ) -> rusqlite::Result<()> {
     let series = ids.series(transaction, point)?;
     // `Point::check` has checked that the time fits.
-    let time = point
-        .time
-        .map_or_else(now, |time| i64::try_from(time).unwrap_or(i64::MAX));
+    let time = match point.time {
+        Some(time) => i64::try_from(time).unwrap_or(i64::MAX),
+        None => clock.now(),
+    };
     let mut insert = transaction.prepare_cached(
         "INSERT INTO value (field, series, time, kind, value) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
@@ -87,6 +95,19 @@ fn insert(
         changes.add(field, series, kind, value);
     }
     Ok(())
+}
+
+/// A clock that never returns the same time twice: other databases keep one point for each series and time.
+#[derive(Default)]
+struct Clock {
+    last: i64,
+}
+
+impl Clock {
+    fn now(&mut self) -> i64 {
+        self.last = now().max(self.last + 1);
+        self.last
+    }
 }
 
 /// Maximum number of cached series ids. Writers choose the tags, so there may be any number of series.

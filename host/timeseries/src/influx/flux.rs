@@ -1,0 +1,218 @@
+//! Queries as scripts of [Flux], and their results.
+//!
+//! [Flux]: https://docs.influxdata.com/flux/v0/
+
+use std::fmt::Write as _;
+
+use super::line::MAX_TIME;
+use crate::{Error, Query};
+
+/// Numbers that the server has of a query.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Totals {
+    /// Values of any type.
+    pub count: f64,
+    /// Those that are text, true or false.
+    pub others: f64,
+    pub sum: f64,
+}
+
+/// The script for [`Totals`]. With `count` alone, the others are not computed.
+pub(super) fn totals(bucket: &str, query: &Query, count_only: bool) -> String {
+    let mut script = String::new();
+    if !count_only {
+        script.push_str("import \"types\"\n\n");
+    }
+    select(&mut script, bucket, query);
+    // Counts of each series, which have one type whatever the values have.
+    script.push_str("values |> count() |> group() |> sum() |> yield(name: \"count\")\n");
+    if count_only {
+        return script;
+    }
+    script.push_str(
+        "values |> filter(fn: (r) => not types.isNumeric(v: r._value)) |> count() |> group() |> sum() |> yield(name: \"others\")\n",
+    );
+    numbers(&mut script);
+    script.push_str("numbers |> sum() |> yield(name: \"sum\")\n");
+    script
+}
+
+/// The script for the numbers at `limit` ranks from `offset`, in ascending order.
+pub(super) fn ranks(bucket: &str, query: &Query, offset: u64, limit: u64) -> String {
+    let mut script = "import \"types\"\n\n".to_owned();
+    select(&mut script, bucket, query);
+    numbers(&mut script);
+    let _ = writeln!(
+        script,
+        "numbers |> sort() |> limit(n: {limit}, offset: {offset}) |> yield(name: \"ranks\")"
+    );
+    script
+}
+
+/// Defines `values`: a table for each series.
+fn select(script: &mut String, bucket: &str, query: &Query) {
+    let time = |bound: u64| bound.min(MAX_TIME);
+    let start = time(query.start.unwrap_or(0));
+    let stop = time(query.stop.unwrap_or(u64::MAX));
+    let _ = writeln!(
+        script,
+        "values = from(bucket: {})\n  |> range(start: time(v: {start}), stop: time(v: {stop}))",
+        text(bucket)
+    );
+    let _ = writeln!(
+        script,
+        "  |> filter(fn: (r) => r._measurement == {} and r._field == {})",
+        text(&query.measurement),
+        text(&query.field)
+    );
+    for (key, value) in &query.tags {
+        let _ = writeln!(
+            script,
+            "  |> filter(fn: (r) => r[{}] == {})",
+            text(key),
+            text(value)
+        );
+    }
+}
+
+/// Defines `numbers`: one table of floats.
+fn numbers(script: &mut String) {
+    script.push_str(
+        "numbers = values |> filter(fn: (r) => types.isNumeric(v: r._value)) |> toFloat() |> group() |> keep(columns: [\"_value\"])\n",
+    );
+}
+
+/// A string literal. `${` would begin an expression.
+fn text(text: &str) -> String {
+    let mut literal = String::from("\"");
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' | '"' => literal.extend(['\\', c]),
+            '$' if rest.peek() == Some(&'{') => literal.push_str("\\$"),
+            '\n' => literal.push_str("\\n"),
+            '\r' => literal.push_str("\\r"),
+            '\t' => literal.push_str("\\t"),
+            c => literal.push(c),
+        }
+    }
+    literal.push('"');
+    literal
+}
+
+/// Reads the result of [`totals`].
+pub(super) fn read_totals(csv: &[u8]) -> Result<Totals, Error> {
+    let mut totals = Totals::default();
+    for (name, value) in rows(csv)? {
+        match &*name {
+            "count" => totals.count = value,
+            "others" => totals.others = value,
+            "sum" => totals.sum = value,
+            _ => return Err(unexpected(&format!("a result `{name}`"))),
+        }
+    }
+    Ok(totals)
+}
+
+/// Reads the result of [`ranks`].
+pub(super) fn read_ranks(csv: &[u8]) -> Result<Vec<f64>, Error> {
+    Ok(rows(csv)?.into_iter().map(|(_, value)| value).collect())
+}
+
+/// The rows of all tables: the name of the result, and the column `_value`.
+fn rows(csv: &[u8]) -> Result<Vec<(String, f64)>, Error> {
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(csv);
+    let mut columns: Option<(usize, usize)> = None;
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| unexpected(&error.to_string()))?;
+        let find = |name: &str| record.iter().position(|field| field == name);
+        // An error while the script runs is a table with this header.
+        if let Some(column) = find("error").filter(|_| find("reference").is_some()) {
+            let next = reader.records().next().and_then(Result::ok);
+            let message = next.as_ref().and_then(|record| record.get(column));
+            return Err(Error::Unavailable(format!(
+                "InfluxDB cannot run the query: {}",
+                message.unwrap_or("no reason is given")
+            )));
+        }
+        if let (Some(name), Some(value)) = (find("result"), find("_value")) {
+            columns = Some((name, value));
+            continue;
+        }
+        let row = columns.and_then(|(name, value)| Some((record.get(name)?, record.get(value)?)));
+        let (name, value) = row.ok_or_else(|| unexpected("a row without `result` and `_value`"))?;
+        let value = value
+            .parse()
+            .map_err(|_| unexpected(&format!("the value {value:?}")))?;
+        rows.push((name.to_owned(), value));
+    }
+    Ok(rows)
+}
+
+fn unexpected(what: &str) -> Error {
+    Error::Unavailable(format!("InfluxDB's answer to a query has {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Totals, ranks, read_ranks, read_totals, text};
+    use crate::{Aggregation, Error, Query};
+
+    #[test]
+    fn text_cannot_leave_its_literal() {
+        assert_eq!(text(r#"a"b\c${d}"#), r#""a\"b\\c\${d}""#);
+        assert_eq!(text("$5 {x}"), r#""$5 {x}""#);
+        assert_eq!(text("a\nb\tc"), r#""a\nb\tc""#);
+    }
+
+    #[test]
+    fn a_script_selects_by_time_field_and_tags() {
+        let query = Query {
+            measurement: "calls".into(),
+            field: "latency".into(),
+            aggregation: Aggregation::Median,
+            start: Some(5),
+            stop: None,
+            tags: vec![("outcome".into(), "ok".into())],
+        };
+        let expected = r#"import "types"
+
+values = from(bucket: "calls")
+  |> range(start: time(v: 5), stop: time(v: 9223372036854775806))
+  |> filter(fn: (r) => r._measurement == "calls" and r._field == "latency")
+  |> filter(fn: (r) => r["outcome"] == "ok")
+numbers = values |> filter(fn: (r) => types.isNumeric(v: r._value)) |> toFloat() |> group() |> keep(columns: ["_value"])
+numbers |> sort() |> limit(n: 2, offset: 7) |> yield(name: "ranks")
+"#;
+        assert_eq!(ranks("calls", &query, 7, 2), expected);
+    }
+
+    /// The form of the examples in the documentation of annotated CSV.
+    #[test]
+    fn tables_are_read_by_their_headers() {
+        let csv =
+            b",result,table,_value\r\n,count,0,3\r\n\r\n,result,table,_value\r\n,sum,0,4.5\r\n\r\n";
+        let expected = Totals {
+            count: 3.0,
+            sum: 4.5,
+            ..Totals::default()
+        };
+        assert_eq!(read_totals(csv), Ok(expected));
+        assert_eq!(read_totals(b"\r\n"), Ok(Totals::default()));
+        let csv = b",result,table,_value\r\n,ranks,0,1e-7\r\n,ranks,0,2\r\n\r\n";
+        assert_eq!(read_ranks(csv), Ok(vec![1e-7, 2.0]));
+    }
+
+    #[test]
+    fn an_error_in_the_middle_of_a_result_is_an_error() {
+        let csv = b",result,table,_value\r\n,count,0,3\r\n\r\n,error,reference\r\n,\"engine: context canceled\",897\r\n";
+        let Err(Error::Unavailable(message)) = read_totals(csv) else {
+            panic!("no error");
+        };
+        assert!(message.contains("engine: context canceled"), "{message}");
+    }
+}
