@@ -162,6 +162,33 @@ async fn failed_calls_are_recorded_separately() {
 }
 
 #[tokio::test]
+async fn statistics_are_selected_by_time_model_and_language_with_percentiles() {
+    let host = Host::start();
+    for _ in 0..3 {
+        host.analyze("a.flac", recording("garden.flac"), &[("language", "en")])
+            .await
+            .transcription();
+    }
+    let stats = async |query: &str| host.get(&format!("/stats?{query}")).await.json();
+    for (query, calls) in [
+        ("since=1h", 3),
+        ("since=0s", 0),
+        ("model=whisper&language=en&outcome=ok", 3),
+        ("model=other", 0),
+        ("language=xx", 0),
+        ("outcome=failed&since=7d", 0),
+    ] {
+        assert_eq!(stats(query).await["total_calls"], calls, "{query}");
+    }
+    let all = stats("p=0&p=50&p=100").await;
+    let number = |name: &str| all[name].as_f64().unwrap();
+    assert_eq!(number("p50_latency"), number("median_latency"));
+    assert!(number("p0_latency") <= number("p50_latency"));
+    assert!(number("p50_latency") <= number("p100_latency"));
+    assert_eq!(all.as_object().unwrap().len(), 6);
+}
+
+#[tokio::test]
 async fn the_audio_may_be_the_raw_body() {
     let host = Host::start();
     let bytes = recording("numbers.wav");

@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Output;
 
-use common::{recording, root, said_in, state_dir, whisper_host, words};
+use common::{Host, recording, root, said_in, state_dir, whisper_host, words};
 use serde_json::Value;
 
 fn run(args: &[&str]) -> Output {
@@ -161,6 +161,42 @@ fn check_prints_what_each_component_may_use() {
     assert_eq!(
         json["components"][1]["grants"],
         serde_json::json!(["time-series store"])
+    );
+}
+
+#[tokio::test]
+async fn stats_sums_up_the_calls_of_a_running_host() {
+    let host = Host::start();
+    for _ in 0..2 {
+        host.post("/analyze", recording("garden.flac")).await;
+    }
+    host.post("/analyze", b"garbage".to_vec()).await;
+    let url = format!("{}/stats", host.url);
+    let output = run(&["stats", "--url", &url, "--since", "2h", "--json"]);
+    let summary: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(
+        (&summary["calls"], &summary["failed_calls"]),
+        (&2.into(), &1.into())
+    );
+    let hours = summary["audio_hours"].as_f64().unwrap();
+    // Twice 5.7 s.
+    assert!((hours * 3600.0 - 11.4).abs() < 0.1, "{hours}");
+    let latency = |name: &str| summary["latency"][name].as_f64().unwrap();
+    assert!(latency("p50") <= latency("p95") && latency("p95") <= latency("p99"));
+    let intervals = summary["calls_by_interval"].as_array().unwrap();
+    assert_eq!((intervals.len(), &intervals[23]), (24, &2.into()));
+    let output = run(&["stats", "--url", &url, "--language", "xx"]);
+    let text = stdout(&output);
+    assert!(
+        text.starts_with("calls    0 and 0 failed\nlatency  p50 0.00 s"),
+        "{text}"
+    );
+    assert!(text.ends_with("▁▁▁\n"), "{text}");
+    let output = run(&["stats", "--url", "http://127.0.0.1:1/stats"]);
+    assert!(
+        stderr(&output).contains("cannot reach a host"),
+        "{}",
+        stderr(&output)
     );
 }
 

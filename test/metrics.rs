@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use common::{Host, client, eventually, free_address, recording, server_program};
+use common::{Host, client, eventually, free_address, recording, root, server_program, state_dir};
 use serde_json::Value;
 
 async fn scrape(host: &Host) -> String {
@@ -119,6 +120,77 @@ async fn prometheus_own_linter_has_no_complaints() {
         output.status.success() && said.is_empty(),
         "{said}\n{metrics}"
     );
+}
+
+fn promtool(arguments: &[&str]) -> Option<()> {
+    let mut promtool = Command::new(server_program("promtool")?);
+    let output = promtool
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    Some(())
+}
+
+#[test]
+fn the_alerts_are_valid_and_fire_when_they_should() {
+    if promtool(&["check", "rules", "docs/alerts.yml"]).is_some() {
+        promtool(&["test", "rules", "docs/alerts_test.yml"]);
+    }
+}
+
+/// The names of metrics in a text, without the endings of histograms.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !is_name(c));
+    words
+        .filter(|word| {
+            let mut prefixes = ["whisper_host_", "http_server_", "process_"].iter();
+            prefixes.any(|prefix| word.starts_with(prefix))
+        })
+        .map(|name| {
+            let mut endings = ["_bucket", "_sum", "_count"].iter();
+            endings
+                .find_map(|ending| name.strip_suffix(ending))
+                .unwrap_or(name)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_alerts_and_the_dashboard_name_metrics_that_exist() {
+    // With InfluxDB, which need not be there, for its metrics.
+    let host = Host::with_environment(
+        state_dir(),
+        &["--stats-store", "influxdb://127.0.0.1:1?org=a&bucket=b"],
+        &[("INFLUX_TOKEN", "token")],
+    );
+    host.post("/analyze", recording("garden.flac")).await;
+    let metrics = scrape(&host).await;
+    let types = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
+    let existing: BTreeSet<&str> = types.map(|line| line.split_once(' ').unwrap().0).collect();
+    for file in ["docs/alerts.yml", "docs/dashboards/whisper-host.json"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let used = metrics_in(&text);
+        assert!(used.len() > 5, "{file}");
+        let unknown: Vec<_> = used.difference(&existing).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?}");
+    }
+    let dashboard = std::fs::read_to_string(root().join("docs/dashboards/whisper-host.json"));
+    let dashboard: Value = serde_json::from_str(&dashboard.unwrap()).unwrap();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(!panel["targets"].as_array().unwrap().is_empty(), "{panel}");
+    }
+    // What is documented exists, too.
+    let documented = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let unknown: Vec<&str> = metrics_in(&documented)
+        .into_iter()
+        .filter(|name| !existing.contains(name) && *name != "process_")
+        .collect();
+    assert!(unknown.is_empty(), "docs/operations.md: {unknown:?}");
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@ use shared::bindings::wasi::http::types::{IncomingRequest, Method, ResponseOutpa
 use shared::failure::{Code, Failure};
 use shared::http::send;
 
-use crate::{AUDIO_LENGTH, LATENCY, MEASUREMENT, OUTCOME, Outcome, Summary, requested};
+use std::time::SystemTime;
+
+use crate::{AUDIO_LENGTH, LANGUAGE, LATENCY, MEASUREMENT, MODEL, OUTCOME};
+use crate::{Outcome, Selection, Summary, requested};
 
 mod bindings {
     #![allow(missing_docs)]
@@ -31,7 +34,7 @@ impl calls::Guest for Component {
             calls::Trigger::Message => "message",
         };
         let outcome = Outcome::of_status(&call.status).tag();
-        let known = [("model", call.model), ("language", call.language)];
+        let known = [(MODEL, call.model), (LANGUAGE, call.language)];
         let tags = [
             ("trigger", trigger.to_owned()),
             ("status", call.status),
@@ -63,8 +66,8 @@ impl incoming_handler::Guest for Component {
     fn handle(request: IncomingRequest, response_out: ResponseOutparam) {
         let method = method_name(&request.method());
         let path_with_query = request.path_with_query().unwrap_or_default();
-        let summary = requested(&method, &path_with_query).and_then(|outcome| {
-            let summary = summarize(outcome).map_err(|error| Failure {
+        let summary = requested(&method, &path_with_query).and_then(|selection| {
+            let summary = summarize(&selection).map_err(|error| Failure {
                 retry_after: Some(RETRY_AFTER),
                 ..Failure::new(
                     Code::Unavailable,
@@ -83,21 +86,34 @@ impl incoming_handler::Guest for Component {
 /// Seconds after which to retry when the store is unavailable.
 const RETRY_AFTER: u32 = 5;
 
-fn summarize(outcome: Outcome) -> Result<Summary, timeseries::Error> {
+fn summarize(selection: &Selection) -> Result<Summary, timeseries::Error> {
+    let mut tags = vec![(OUTCOME.to_owned(), selection.outcome.tag().to_owned())];
+    for (key, value) in [(MODEL, &selection.model), (LANGUAGE, &selection.language)] {
+        tags.extend(value.clone().map(|value| (key.to_owned(), value)));
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let start = selection.since.map(|since| {
+        let start = now.unwrap_or_default().saturating_sub(since);
+        u64::try_from(start.as_nanos()).unwrap_or(u64::MAX)
+    });
     let aggregate = |field: &str, aggregation| {
         timeseries::aggregate(&Query {
             measurement: MEASUREMENT.to_owned(),
             field: field.to_owned(),
             aggregation,
-            start: None,
+            start,
             stop: None,
-            tags: vec![(OUTCOME.to_owned(), outcome.tag().to_owned())],
+            tags: tags.clone(),
         })
     };
     let calls = aggregate(LATENCY, Aggregation::Count)?.unwrap_or(0.0);
     let median_latency = aggregate(LATENCY, Aggregation::Median)?;
     let mean_audio_length = aggregate(AUDIO_LENGTH, Aggregation::Mean)?;
-    Ok(Summary::new(calls, median_latency, mean_audio_length))
+    let mut summary = Summary::new(calls, median_latency, mean_audio_length);
+    for (name, share) in &selection.percentiles {
+        summary.add_percentile(name, aggregate(LATENCY, Aggregation::Quantile(*share))?);
+    }
+    Ok(summary)
 }
 
 fn reason(error: timeseries::Error) -> String {

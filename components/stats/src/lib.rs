@@ -3,13 +3,13 @@
 //! Both use one measurement of the time-series store, [`MEASUREMENT`]. The component does not depend on the database behind
 //! the store, nor on what the calls do.
 
-mod outcome;
+mod selection;
 mod summary;
 
 #[cfg(target_family = "wasm")]
 mod component;
 
-pub use outcome::{Outcome, requested};
+pub use selection::{Outcome, Selection, requested};
 pub use summary::Summary;
 
 /// The measurement that holds one point per call. Tags: `trigger`, `status`, `outcome` and, once known, `model` and `language`;
@@ -21,3 +21,7 @@ pub const LATENCY: &str = "latency";
 pub const AUDIO_LENGTH: &str = "audio_length";
 /// Whether the call produced a transcription: see [`Outcome`]. Tags are filtered by equality, and `status` has many values.
 pub const OUTCOME: &str = "outcome";
+/// The tag with the model's id.
+pub const MODEL: &str = "model";
+/// The tag with the language.
+pub const LANGUAGE: &str = "language";

@@ -3,12 +3,15 @@
 use serde::Serialize;
 
 /// A summary of calls.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     total_calls: u64,
     median_latency: f64,
     #[serde(serialize_with = "in_seconds")]
     average_audio_length: f64,
+    /// Seconds of latency, by names such as `p95_latency`.
+    #[serde(flatten)]
+    percentiles: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Summary {
@@ -20,7 +23,15 @@ impl Summary {
             total_calls: calls as u64,
             median_latency: two_decimals(median_latency.unwrap_or(0.0)),
             average_audio_length: two_decimals(mean_audio_length.unwrap_or(0.0)),
+            percentiles: serde_json::Map::new(),
         }
+    }
+
+    /// Adds a percentile of the latency in seconds, `None` if there are no calls.
+    pub fn add_percentile(&mut self, name: &str, latency: Option<f64>) {
+        let latency = two_decimals(latency.unwrap_or(0.0));
+        self.percentiles
+            .insert(format!("p{name}_latency"), latency.into());
     }
 
     /// The summary as JSON.
@@ -47,6 +58,15 @@ mod tests {
         let summary = Summary::new(6.0, Some(32.0601), Some(11.4678));
         let expected =
             r#"{"total_calls":6,"median_latency":32.06,"average_audio_length":"11.47s"}"#;
+        assert_eq!(summary.to_json(), expected);
+    }
+
+    #[test]
+    fn percentiles_follow_the_promised_fields() {
+        let mut summary = Summary::new(2.0, Some(1.5), Some(2.0));
+        summary.add_percentile("95", Some(2.954));
+        summary.add_percentile("99.9", None);
+        let expected = r#"{"total_calls":2,"median_latency":1.5,"average_audio_length":"2.0s","p95_latency":2.95,"p99.9_latency":0.0}"#;
         assert_eq!(summary.to_json(), expected);
     }
 

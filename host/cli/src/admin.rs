@@ -74,14 +74,7 @@ impl Remote {
             .pop_if_empty()
             .extend(["v1", "components"])
             .extend(path);
-        // Requests to this machine bypass the environment's proxy, which could be on another machine and must not see the token. Nor must
-        // a server that this one redirects to.
-        let mut client = reqwest::Client::builder().redirect(Policy::none());
-        if url.host_str().is_some_and(is_loopback) {
-            client = client.no_proxy();
-        }
-        fetch::use_ring();
-        let client = client.build().context("cannot set up TLS")?;
+        let client = client_for(&url)?;
         let mut request = prepare(client.request(method, url.clone()));
         if let Some(token) = &self.admin_token {
             request = request.bearer_auth(token);
@@ -105,6 +98,21 @@ impl Remote {
             None => anyhow::bail!("{url} answered {status}"),
         }
     }
+}
+
+/// Returns a client for requests to a host.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn client_for(url: &Url) -> anyhow::Result<reqwest::Client> {
+    // Requests to this machine bypass the environment's proxy, which could be on another machine and must not see the token. Nor must
+    // a server that this one redirects to.
+    let mut client = reqwest::Client::builder().redirect(Policy::none());
+    if url.host_str().is_some_and(is_loopback) {
+        client = client.no_proxy();
+    }
+    fetch::use_ring();
+    client.build().context("cannot set up TLS")
 }
 
 /// Where a redirect leads, without what may be secret.

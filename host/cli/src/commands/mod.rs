@@ -11,6 +11,7 @@ mod remove;
 mod rollback;
 mod schema;
 mod show;
+mod stats;
 mod transcribe;
 mod up;
 
@@ -43,6 +44,8 @@ pub enum Command {
     Deploy(deploy::Deploy),
     /// List what a running host serves, with its metrics.
     List(list::List),
+    /// Sum up the calls of a running host.
+    Stats(stats::Stats),
     /// Show one component of a running host, with its revisions.
     Show(show::Show),
     /// Serve an earlier revision of a deployed component.
@@ -79,6 +82,7 @@ impl Command {
             Self::Transcribe(options) => transcribe::run(options),
             Self::Deploy(options) => deploy::run(options),
             Self::List(options) => list::run(options),
+            Self::Stats(options) => stats::run(options),
             Self::Show(options) => show::run(options),
             Self::Rollback(options) => rollback::run(options),
             Self::Remove(options) => remove::run(options),

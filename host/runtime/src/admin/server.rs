@@ -191,6 +191,7 @@ async fn no_such_path() -> Failure {
 
 async fn metrics(State(shared): SharedState) -> ApiResult<impl IntoResponse> {
     telemetry::record_process();
+    shared.deployments.record_space();
     let text = shared.deployments.host().metrics().render();
     let text = text.map_err(|error| Failure::new(Code::Internal, format!("{error:#}")))?;
     Ok(([(CONTENT_TYPE, telemetry::CONTENT_TYPE)], text))

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::folder::Folder;
 use super::record::{Deployed, Record};
+use super::space;
 use crate::application::{Application, Host, Reuse};
 use crate::format::format;
 use crate::triggers::http::HasRoutes as _;
@@ -139,6 +140,11 @@ impl Deployments {
         self.served.store(Arc::new(served));
         *current_manifest = manifest;
         Ok(changed)
+    }
+
+    /// Records the space of the file system with the deployments.
+    pub(crate) fn record_space(&self) {
+        space::record(self.folder.path());
     }
 
     /// Returns the host that components run on.

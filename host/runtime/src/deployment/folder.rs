@@ -29,6 +29,10 @@ fn read(bytes: &[u8]) -> anyhow::Result<Record> {
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(super) fn open(path: &Path) -> anyhow::Result<(Self, Record)> {
         let folder = Self(path.to_path_buf());
         std::fs::create_dir_all(folder.blobs()).with_context(|| {

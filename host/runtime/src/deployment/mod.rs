@@ -7,6 +7,7 @@
 mod deployments;
 mod folder;
 mod record;
+mod space;
 mod version1;
 
 pub use deployments::{DeployError, Deployments};
