@@ -234,12 +234,29 @@ async fn a_component_that_cannot_start_within_its_limits_is_refused_at_once() {
 
 /// The probe with `count` additional core modules, each instantiated, each with a table.
 fn probe_with_modules(state: &std::path::Path, count: u8) -> std::path::PathBuf {
+    let module = b"\0asm\x01\0\0\0\x04\x04\x01\x70\0\x01"; // (module (table 1 funcref))
+    probe_with_parts(state, (1, module), 2, count)
+}
+
+/// The probe with nested components that have nothing, each instantiated.
+fn probe_with_components(state: &std::path::Path, count: u8) -> std::path::PathBuf {
+    let component = b"\0asm\x0d\0\x01\0"; // (component)
+    probe_with_parts(state, (4, component), 5, count)
+}
+
+/// The probe with one more section, and an instance of it, `count` times: the sections' ids.
+fn probe_with_parts(
+    state: &std::path::Path,
+    (part, content): (u8, &[u8]),
+    instances: u8,
+    count: u8,
+) -> std::path::PathBuf {
     let mut wasm =
         std::fs::read(common::root().join("target/components/probe-wasi02.wasm")).unwrap();
-    // Index of the first added module: the number of existing ones. A section is its id, its length as LEB128, and its content.
-    let (mut at, mut modules) = (8, 0);
+    // Index of the first added part: the number of existing ones. A section is its id, its length as LEB128, and its content.
+    let (mut at, mut parts) = (8, 0);
     while at < wasm.len() {
-        modules += u8::from(wasm[at] == 1);
+        parts += u8::from(wasm[at] == part);
         let (mut length, mut shift) = (0, 0);
         loop {
             at += 1;
@@ -251,20 +268,19 @@ fn probe_with_modules(state: &std::path::Path, count: u8) -> std::path::PathBuf 
         }
         at += 1 + length;
     }
-    let module = *b"\0asm\x01\0\0\0\x04\x04\x01\x70\0\x01"; // (module (table 1 funcref))
-    wasm.extend([1, module.len() as u8]);
-    wasm.extend(module);
-    // (core instance (instantiate $module)), `count` times.
-    let instances: Vec<u8> = std::iter::once(count)
-        .chain((0..count).flat_map(|_| [0, modules, 0]))
+    wasm.extend([part, content.len() as u8]);
+    wasm.extend(content);
+    // (instance (instantiate $part)), `count` times.
+    let instantiated: Vec<u8> = std::iter::once(count)
+        .chain((0..count).flat_map(|_| [0, parts, 0]))
         .collect();
     wasm.extend([
-        2,
-        (instances.len() % 128 + 128) as u8,
-        (instances.len() / 128) as u8,
+        instances,
+        (instantiated.len() % 128 + 128) as u8,
+        (instantiated.len() / 128) as u8,
     ]);
-    wasm.extend(instances);
-    let path = state.join(format!("modules-{count}.wasm"));
+    wasm.extend(instantiated);
+    let path = state.join(format!("parts-{part}-{count}.wasm"));
     std::fs::write(&path, wasm).unwrap();
     path
 }
@@ -1351,6 +1367,72 @@ async fn a_flood_of_outbound_requests_opens_few_connections() {
     assert_eq!(answer.error(), (500, "component_trap".into()));
     assert!(connections.load(Ordering::Relaxed) <= 16);
     still_serves(&host).await;
+}
+
+#[test]
+fn a_component_of_many_component_instances_is_refused() {
+    let files = tempfile::tempdir().unwrap();
+    let check = |count| {
+        let component = probe_with_components(files.path(), count);
+        let manifest = format!(
+            "spin_manifest_version = 2
+application = {{ name = \"parts\" }}
+[[trigger.http]]
+route = \"/...\"
+component = \"parts\"
+[component.parts]
+source = {component:?}
+"
+        );
+        let path = files.path().join("spin.toml");
+        std::fs::write(&path, manifest).unwrap();
+        let state = common::state_dir();
+        let mut command = common::whisper_host();
+        command.args(["check", "-f"]).arg(path);
+        let output = command.arg("--state-dir").arg(state.path()).output();
+        let output = output.unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (is_fine, said) = check(20);
+    assert!(is_fine, "{said}");
+    let (is_fine, said) = check(31);
+    let expected = "component parts consists of more than 30 component instances with its dependencies; divide it";
+    assert!(!is_fine && said.contains(expected), "{said}");
+}
+
+#[tokio::test]
+async fn what_a_component_returns_as_an_error_is_reported_up_to_a_length() {
+    let host = probe();
+    let answer = host.get("/error-long").await;
+    assert_eq!(answer.error(), (500, "component_error".into()));
+    assert!(answer.text.len() < 50_000, "{}", answer.text.len());
+    let line = host
+        .wait_for_log(|line| line["message"] == "the component returned an error")
+        .await;
+    let error = line["error"].as_str().unwrap();
+    assert!(error.starts_with("ErrorCode::InternalError"), "{error}");
+    assert_eq!(error.len(), 8 << 10);
+    let lines = lines(&host, "probe").await;
+    let longest = lines
+        .iter()
+        .map(|line| line["text"].as_str().unwrap().len());
+    assert!(longest.max().unwrap() < 50_000);
+}
+
+#[tokio::test]
+async fn warnings_of_libraries_about_calls_of_components_are_not_logged() {
+    let host = probe();
+    assert_eq!(host.get("/fetch-without-path").await.text, "refused");
+    // The request's own line comes after those that it causes.
+    host.wait_for_log(|line| line["url.path"] == "/fetch-without-path")
+        .await;
+    for line in host.log() {
+        let target = line["target"].as_str().unwrap_or_default();
+        assert!(!target.starts_with("wasmtime"), "{line}");
+    }
 }
 
 #[tokio::test]

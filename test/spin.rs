@@ -114,11 +114,11 @@ async fn an_instance_opens_a_limited_number_of_files() {
     assert!(opened.starts_with("64 files, then "), "{opened}");
     let opened = host.get("/three/open-files?top.txt").await.text;
     assert_eq!(opened, "64 files, then ErrorCode::Quota");
-    // A folder whose entries are not read keeps neither a file nor a thread of the host.
+    // A folder counts until its entries are read. Without limit, each would keep a file and a thread of the host.
     let folders = host.get("/three/open-folders").await.text;
     assert_eq!(
         folders,
-        "site: DescriptorType::Directory, top.txt: DescriptorType::RegularFile, Ok(())"
+        "site: DescriptorType::Directory, top.txt: DescriptorType::RegularFile, Ok(()); 64 more, then ErrorCode::Quota"
     );
 }
 

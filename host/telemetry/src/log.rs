@@ -49,10 +49,12 @@ enum Message {
 /// # Errors
 /// When the filter is malformed.
 pub fn start(filter: &str, format: Format) -> anyhow::Result<()> {
-    // ONNX Runtime logs at `info` what it does to each node of each model, and the hub's client logs at `error` what it also returns
-    // as an error. The user's directives override these.
+    // ONNX Runtime logs at `info` what it does to each node of each model, the hub's client logs at `error` what it also returns as an
+    // error, and wasmtime's WASI warns of each wrong call of a component, which gets an error. The user's directives override these.
     let filter = EnvFilter::builder()
-        .parse(format!("ort=warn,hf_hub=off,{filter}"))
+        .parse(format!(
+            "ort=warn,hf_hub=off,wasmtime_wasi=error,wasmtime_wasi_http=error,{filter}"
+        ))
         .with_context(|| {
             format!("--log: \"{filter}\" is neither a level nor a list of directives")
         })?;

@@ -14,6 +14,6 @@ mod sqlite;
 mod store;
 
 pub use error::Error;
-pub use point::{Point, Value};
+pub use point::{MAX_TAGS, Point, Value};
 pub use query::{Aggregation, Query};
 pub use store::{MAX_POINTS, Store};

@@ -23,7 +23,7 @@ pub struct Point {
     pub measurement: String,
     /// Nanoseconds since 1970-01-01T00:00:00Z. None: the time of the write.
     pub time: Option<u64>,
-    /// Tags to filter by: key and value, with unique keys.
+    /// Tags to filter by: key and value, with unique keys, at most [`MAX_TAGS`].
     pub tags: Vec<(String, String)>,
     /// Measured values: key and value, with unique keys, at least one.
     pub fields: Vec<(String, Value)>,
@@ -45,7 +45,7 @@ impl Point {
                 "time {time} is after the year 2262; give nanoseconds since 1970"
             ));
         }
-        check_keys("tag", self.tags.iter().map(|(key, _)| key))?;
+        check_tags(&self.tags)?;
         check_keys("field", self.fields.iter().map(|(key, _)| key))?;
         for (key, value) in &self.fields {
             if let Value::Float(number) = value
@@ -58,11 +58,19 @@ impl Point {
     }
 }
 
+/// Maximum number of tags of a point or a query.
+pub const MAX_TAGS: usize = 32;
+
+/// Checks the tags of a point or a query.
+pub(crate) fn check_tags(tags: &[(String, String)]) -> Result<(), String> {
+    if tags.len() > MAX_TAGS {
+        return Err(format!("{} tags are more than {MAX_TAGS}", tags.len()));
+    }
+    check_keys("tag", tags.iter().map(|(key, _)| key))
+}
+
 /// Checks that no key is empty or duplicated.
-pub(crate) fn check_keys<'a>(
-    kind: &str,
-    keys: impl Iterator<Item = &'a String>,
-) -> Result<(), String> {
+fn check_keys<'a>(kind: &str, keys: impl Iterator<Item = &'a String>) -> Result<(), String> {
     let mut seen = HashSet::new();
     for key in keys {
         if key.is_empty() {

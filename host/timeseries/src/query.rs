@@ -1,7 +1,7 @@
 //! Queries and their validation.
 
 use crate::Error;
-use crate::point::check_keys;
+use crate::point::check_tags;
 
 /// How to aggregate values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,7 +54,6 @@ impl Query {
                 "the quantile's share is {share}, not between 0.0 and 1.0"
             )));
         }
-        check_keys("tag", self.tags.iter().map(|(key, _)| key))
-            .map_err(|rule| Error::Invalid(format!("the query's {rule}")))
+        check_tags(&self.tags).map_err(|rule| Error::Invalid(format!("the query's {rule}")))
     }
 }

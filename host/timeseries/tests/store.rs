@@ -234,6 +234,56 @@ async fn invalid_points_are_refused_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn points_and_queries_have_a_limited_number_of_tags() {
+    let (_dir, store) = open();
+    let tags = |count| -> Vec<(String, String)> {
+        (0..count)
+            .map(|tag| (tag.to_string(), "a".into()))
+            .collect()
+    };
+    let with = |count| Point {
+        tags: tags(count),
+        ..latency(1, 1.0)
+    };
+    store.write(vec![with(32)]).await.unwrap();
+    let refused = store.write(vec![with(33)]).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    let count = |tags| {
+        store.aggregate(Query {
+            tags,
+            ..query(Aggregation::Count)
+        })
+    };
+    assert_eq!(count(tags(32)).await, Ok(Some(1.0)));
+    let refused = count(tags(33)).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_query_ends_when_its_caller_has_left() {
+    let (_dir, store) = open();
+    for start in (0..200_000).step_by(1000) {
+        let points = (start..start + 1000)
+            .map(|time| latency(time, time as f64))
+            .collect();
+        store.write(points).await.unwrap();
+    }
+    // By time, so that every value is read; many of them take longer than a minute.
+    let slow = || Query {
+        start: Some(0),
+        ..query(Aggregation::Median)
+    };
+    let asking: Vec<_> = (0..2_000).map(|_| store.aggregate(slow())).collect();
+    let left = tokio::time::timeout(
+        std::time::Duration::from_millis(200),
+        futures::future::join_all(asking),
+    );
+    assert!(left.await.is_err());
+    // At once, after those that are gone.
+    assert_eq!(get(&store, Aggregation::Count).await, Some(200_000.0));
+}
+
+#[tokio::test]
 async fn one_write_has_at_most_a_thousand_points() {
     let (_dir, store) = open();
     let points = |count| (0..count).map(|time| latency(time, 1.0)).collect();

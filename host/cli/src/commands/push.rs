@@ -39,7 +39,9 @@ pub fn run(options: &Push) -> anyhow::Result<ExitCode> {
         .map_err(|why: String| anyhow::anyhow!(why))?;
     let wasm = read_component(&options.file)?;
     let failed = || format!("cannot push {} to {reference}", options.file.display());
-    let Outline { imports, exports } = Outline::validated(&wasm).with_context(failed)?;
+    let Outline {
+        imports, exports, ..
+    } = Outline::validated(&wasm).with_context(failed)?;
     let interfaces = Interfaces { exports, imports };
     let pushed = scheduler::start()?
         .block_on(push(&reference, wasm, interfaces, progress::bytes()))

@@ -9,6 +9,7 @@ use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
 use super::cache::Compiled;
+use super::config::MAX_COMPONENT_INSTANCES;
 use super::current::{Current, lock};
 use super::instance::{InstanceState, Settings};
 use super::outline::Outline;
@@ -61,6 +62,10 @@ impl Component {
             }
         }
         check_exports(&outline)?;
+        anyhow::ensure!(
+            outline.instances <= MAX_COMPONENT_INSTANCES,
+            "component {id} consists of more than {MAX_COMPONENT_INSTANCES} component instances with its dependencies; divide it"
+        );
         let compiled = engine
             .cache
             .component(wasm, cancel)

@@ -2,6 +2,9 @@
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+/// Maximum number of component instances that an instance of a component consists of. Each may have a suspended task.
+pub(super) const MAX_COMPONENT_INSTANCES: usize = 30;
+
 /// Returns the settings of an engine with a pool of instances, or without one.
 pub(super) fn config(pooled_instances: Option<u32>) -> Config {
     let mut config = Config::new();
@@ -15,7 +18,7 @@ pub(super) fn config(pooled_instances: Option<u32>) -> Config {
         const MEMORIES: u32 = 8;
         const TABLES: u32 = 64;
         // A task that is suspended within a call keeps its stack.
-        const STACKS: u32 = 16;
+        const STACKS: u32 = MAX_COMPONENT_INSTANCES as u32 + 2;
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(instances)
             .total_core_instances(instances.saturating_mul(CORE_INSTANCES))

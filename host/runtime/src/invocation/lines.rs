@@ -8,8 +8,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-/// Number of lines kept for later readers.
+/// Number of lines kept for later readers, and their bytes.
 const MAX_LINES: usize = 1000;
+const MAX_BYTES: usize = 1 << 20;
 
 /// Limit on the logged output of one component, over all its requests, in bytes per second.
 const MAX_OUTPUT_PER_SECOND: u64 = 4 << 20;
@@ -43,8 +44,15 @@ impl Line {
 pub(crate) struct Lines {
     /// The current second since the start of the process, and the bytes printed in it.
     printed: Mutex<(u64, u64)>,
-    last: Mutex<VecDeque<Line>>,
+    last: Mutex<Last>,
     live: broadcast::Sender<Line>,
+}
+
+/// The last lines.
+#[derive(Default)]
+struct Last {
+    lines: VecDeque<Line>,
+    bytes: usize,
 }
 
 impl Default for Lines {
@@ -75,10 +83,14 @@ impl Lines {
 
     pub(crate) fn print(&self, line: Line) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.len() == MAX_LINES {
-            last.pop_front();
+        last.bytes += line.text.len();
+        last.lines.push_back(line.clone());
+        while last.lines.len() > MAX_LINES || last.bytes > MAX_BYTES {
+            let Some(first) = last.lines.pop_front() else {
+                break;
+            };
+            last.bytes -= first.text.len();
         }
-        last.push_back(line.clone());
         // Fails if there is no receiver.
         let _ = self.live.send(line);
     }
@@ -87,6 +99,6 @@ impl Lines {
     pub(crate) fn subscribe(&self) -> (Vec<Line>, broadcast::Receiver<Line>) {
         // Subscribed under the lock, so that no line is missed or repeated.
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        (last.iter().cloned().collect(), self.live.subscribe())
+        (last.lines.iter().cloned().collect(), self.live.subscribe())
     }
 }

@@ -17,6 +17,6 @@ pub(crate) use lifecycle::{Invocation, Phase};
 pub use lines::Line;
 pub use metrics::Snapshot;
 pub(crate) use output::Output;
-pub(crate) use report::{Fault, Reporter};
+pub(crate) use report::{Fault, Reporter, truncated};
 pub(crate) use stop::Stop;
 pub(crate) use target::Target;

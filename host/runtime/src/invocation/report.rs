@@ -26,6 +26,14 @@ pub(crate) enum Fault {
     Stop,
 }
 
+/// Maximum length of a reported error in bytes.
+const MAX_ERROR: usize = 8 << 10;
+
+/// Returns the beginning of an error.
+pub(crate) fn truncated(error: &str) -> &str {
+    &error[..error.floor_char_boundary(MAX_ERROR)]
+}
+
 /// Reports the failure of one invocation. It may outlive the invocation, whose permits it does not hold: a trap may be noticed only
 /// after the response has been sent.
 pub(crate) struct Reporter {
@@ -62,8 +70,10 @@ impl Reporter {
         let _ = tokio::time::timeout(timeout, self.waiting.notified()).await;
     }
 
-    /// Reports the failure, unless one was reported before. `after_its_answer`: whether the response was complete by then.
+    /// Reports the failure, unless one was reported before. `after_its_answer`: whether the response was complete by then. The component
+    /// may choose parts of `error`, such as the names of its functions: only its beginning is reported.
     pub(crate) fn report(&self, fault: Fault, after_its_answer: bool, error: &str) {
+        let error = truncated(error);
         if self.reported.swap(true, Ordering::Relaxed) {
             return;
         }

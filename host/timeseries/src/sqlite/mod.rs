@@ -13,11 +13,12 @@ mod spool;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::aggregate::Totals;
@@ -28,6 +29,11 @@ use crate::{Error, Point, Query};
 
 /// Maximum number of queued calls per thread; further callers wait to enqueue theirs.
 const QUEUE: usize = 1024;
+
+/// Maximum time of a query: others wait for it.
+const MAX_QUERY_TIME: Duration = Duration::from_secs(10);
+/// Steps of SQLite's virtual machine between two checks of whether a query is over.
+const PROGRESS_STEPS: i32 = 10_000;
 
 /// An open SQLite store.
 pub(crate) struct Sqlite {
@@ -122,16 +128,32 @@ impl Sqlite {
     ) -> Result<T, Error> {
         let (reply, replied) = oneshot::channel();
         let path = self.path.clone();
+        let waiting = Arc::new(());
+        let caller = Arc::downgrade(&waiting);
         let read = move |connection: &mut Connection| {
-            if !reply.is_closed() {
-                let result = work(connection).map_err(|error| unavailable(&path, &error));
-                // The receiver is gone if the caller has given up.
-                let _ = reply.send(result);
+            if reply.is_closed() {
+                return;
             }
+            let started = Instant::now();
+            let is_over = move || caller.strong_count() == 0 || started.elapsed() > MAX_QUERY_TIME;
+            let result = connection
+                .progress_handler(PROGRESS_STEPS, Some(is_over))
+                .and_then(|()| work(connection))
+                .map_err(|error| match error.sqlite_error_code() {
+                    Some(ErrorCode::OperationInterrupted) => Error::Unavailable(format!(
+                        "the query took longer than {} s; select a shorter time",
+                        MAX_QUERY_TIME.as_secs()
+                    )),
+                    _ => unavailable(&path, &error),
+                });
+            // The receiver is gone if the caller has given up.
+            let _ = reply.send(result);
         };
         let thread = self.reads.as_ref().ok_or_else(stopped)?;
         thread.send(Box::new(read)).await.map_err(|_| stopped())?;
-        replied.await.unwrap_or_else(|_| Err(stopped()))
+        let result = replied.await.unwrap_or_else(|_| Err(stopped()));
+        drop(waiting);
+        result
     }
 
     pub async fn close(mut self) -> Result<(), Error> {

@@ -110,8 +110,20 @@ impl Clock {
     }
 }
 
-/// Maximum number of cached series ids. Writers choose the tags, so there may be any number of series.
+/// Maximum number of cached ids of series, and of fields. Writers choose the names, so there may be any number of them.
 const MAX_CACHED: usize = 10_000;
+/// Longer names are not cached.
+const MAX_CACHED_LENGTH: usize = 1_000;
+
+fn cache(ids: &mut HashMap<(String, String), i64>, key: (String, String), id: i64) {
+    if key.0.len() + key.1.len() > MAX_CACHED_LENGTH {
+        return;
+    }
+    if ids.len() >= MAX_CACHED {
+        ids.clear();
+    }
+    ids.insert(key, id);
+}
 
 /// A cache of row ids. Rows of `series` and `field` are never deleted.
 #[derive(Default)]
@@ -145,10 +157,7 @@ impl Ids {
                 insert.execute(params![id, key, value])?;
             }
         }
-        if self.series.len() >= MAX_CACHED {
-            self.series.clear();
-        }
-        self.series.insert(key, id);
+        cache(&mut self.series, key, id);
         Ok(id)
     }
 
@@ -168,7 +177,7 @@ impl Ids {
         let id = transaction
             .prepare_cached("SELECT id FROM field WHERE measurement = ?1 AND name = ?2")?
             .query_row(params![measurement, name], |row| row.get(0))?;
-        self.fields.insert(key, id);
+        cache(&mut self.fields, key, id);
         Ok(id)
     }
 }

@@ -139,6 +139,17 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
                 answer(out, &format!("{} files, then {error}", open.len()));
             }
             "fetch" => fetch(query, out),
+            "error-long" => {
+                let text = "\u{1}".repeat(1_000_000);
+                ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some(text))));
+            }
+            "fetch-without-path" => {
+                let request = OutgoingRequest::new(Fields::new());
+                let _ = request.set_scheme(Some(&Scheme::Http));
+                let _ = request.set_authority(Some("example.com"));
+                let refused = outgoing_handler::handle(request, None).is_err();
+                answer(out, if refused { "refused" } else { "sent" });
+            }
             "fetch-flood" => fetch_flood(query),
             "fetch-drop-forever" => loop {
                 drop(outgoing_handler::handle(request_to(query), None));

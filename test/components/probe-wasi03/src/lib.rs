@@ -15,7 +15,7 @@ mod bindings {
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bindings::wasi::filesystem::preopens;
 use bindings::wasi::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
@@ -98,18 +98,33 @@ async fn open_files(name: &str) -> String {
     }
 }
 
-/// Starts to read a folder a thousand times, and reads it once.
+/// Reads a folder, and then starts to read it a thousand times.
 async fn open_folders() -> String {
     let (root, _) = &preopens::get_directories()[0];
-    let mut open: Vec<_> = (0..1000).map(|_| root.read_directory()).collect();
-    let (entries, result) = open.pop().expect("there are a thousand");
+    let (entries, result) = root.read_directory();
     let entries = entries.collect().await;
     let mut names: Vec<String> = entries
         .into_iter()
         .map(|entry| format!("{}: {:?}", entry.name, entry.type_))
         .collect();
     names.sort();
-    format!("{}, {:?}", names.join(", "), result.await)
+    let names = format!("{}, {:?}", names.join(", "), result.await);
+    let mut open = Vec::new();
+    for _ in 0..1000 {
+        let (entries, result) = root.read_directory();
+        // An error is there at once.
+        let mut result = std::pin::pin!(result.into_future());
+        match result
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(Err(error)) => {
+                return format!("{names}; {} more, then {error:?}", open.len());
+            }
+            _ => open.push(entries),
+        }
+    }
+    format!("{names}; {} more", open.len())
 }
 
 type Sent = Pin<Box<dyn Future<Output = Result<Response, ErrorCode>>>>;

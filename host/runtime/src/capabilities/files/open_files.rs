@@ -1,11 +1,16 @@
 //! Limit on the files that an instance has open. WASI has none: a component could use up the file descriptors of the whole host.
 
 use std::fs::File;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 use wasmtime::StoreContextMut;
-use wasmtime::component::{Accessor, FutureReader, Linker, Resource, ResourceTable, StreamReader};
+use wasmtime::component::{
+    Accessor, Destination, FutureReader, Linker, Resource, ResourceTable, StreamProducer,
+    StreamReader, StreamResult,
+};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::filesystem::types as p2;
@@ -101,16 +106,22 @@ pub(super) fn link<T: WasiView + 'static>(
     // wasmtime's keeps the folder open, and a thread of the host waiting, until the component has read everything.
     types.func_wrap(
         "[method]descriptor.read-directory",
-        |mut store: StoreContextMut<'_, T>, (folder,): (Resource<Descriptor>,)| {
-            let entries = match store.data_mut().filesystem().table.get(&folder)? {
-                Descriptor::Dir(folder) => entries(&folder.dir),
-                Descriptor::File(_) => Err(p3::ErrorCode::NotDirectory),
+        move |mut store: StoreContextMut<'_, T>, (folder,): (Resource<Descriptor>,)| {
+            let (open, table) = files(store.data_mut());
+            let entries = match (table.get(&folder)?, open.reserve()) {
+                (Descriptor::File(_), _) => Err(p3::ErrorCode::NotDirectory),
+                (_, None) => Err(p3::ErrorCode::Quota),
+                (Descriptor::Dir(folder), Some(reservation)) => {
+                    entries(&folder.dir).map(|entries| Entries {
+                        entries: entries.into_iter(),
+                        _reservation: reservation,
+                    })
+                }
             };
             let (entries, result) = match entries {
-                Ok(entries) => (entries, Ok(())),
-                Err(error) => (Vec::new(), Err(error)),
+                Ok(entries) => (StreamReader::new(&mut store, entries)?, Ok(())),
+                Err(error) => (StreamReader::new(&mut store, Vec::new())?, Err(error)),
             };
-            let entries = StreamReader::new(&mut store, entries)?;
             let result = FutureReader::new(&mut store, async { Ok::<_, wasmtime::Error>(result) })?;
             Ok(((entries, result),))
         },
@@ -125,6 +136,36 @@ fn add(
 ) -> wasmtime::Result<()> {
     files.add(table.get(opened)?);
     Ok(())
+}
+
+/// The entries of a folder. They count as an open file until all are read.
+struct Entries {
+    entries: std::vec::IntoIter<p3::DirectoryEntry>,
+    _reservation: Reservation,
+}
+
+impl<D> StreamProducer<D> for Entries {
+    type Item = p3::DirectoryEntry;
+    type Buffer = Option<p3::DirectoryEntry>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        mut store: StoreContextMut<'a, D>,
+        mut destination: Destination<'a, Self::Item, Self::Buffer>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        if destination.remaining(&mut store) == Some(0) {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        Poll::Ready(Ok(match self.entries.next() {
+            Some(entry) => {
+                destination.set_buffer(Some(entry));
+                StreamResult::Completed
+            }
+            None => StreamResult::Dropped,
+        }))
+    }
 }
 
 /// Reads a folder.

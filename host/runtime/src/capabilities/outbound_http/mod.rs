@@ -56,7 +56,11 @@ pub(crate) struct Servers {
     allowed: Vec<AllowedHost>,
     tls: rustls::ClientConfig,
     pools: Mutex<Pools>,
+    lookups: Arc<Semaphore>,
 }
+
+/// Maximum number of look-ups of names at once. Each occupies one of the 512 threads that the host has for blocking work.
+const MAX_LOOKUPS: usize = 16;
 
 /// The connections of one component.
 #[derive(Default)]
@@ -103,13 +107,14 @@ fn add_authorities(roots: &mut RootCertStore, file: &Path) -> anyhow::Result<()>
 }
 
 /// Creates a pool of connections to public addresses and to granted networks.
-fn pool(tls: &rustls::ClientConfig, granted: &[IpNet]) -> Pool {
+fn pool(tls: &rustls::ClientConfig, granted: &[IpNet], lookups: &Arc<Semaphore>) -> Pool {
     /// Idle connections kept per server.
     const IDLE_PER_HOST: usize = 32;
     /// Bytes of a response, including its headers, that are read ahead: they count towards what an instance may hold.
     const READ_BUFFER: usize = 64 << 10;
     let granted = granted.into();
-    let mut connector = HttpConnector::new_with_resolver(Resolver { granted });
+    let lookups = Arc::clone(lookups);
+    let mut connector = HttpConnector::new_with_resolver(Resolver { lookups, granted });
     connector.enforce_http(false);
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls.clone())
@@ -183,6 +188,7 @@ impl Capability for OutboundHttp {
             allowed,
             tls: self.tls.clone(),
             pools: Mutex::default(),
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
         })))
     }
 
@@ -244,7 +250,7 @@ impl Hooks {
         let pool = pools
             .by_networks
             .entry(networks.collect())
-            .or_insert_with_key(|granted| pool(&servers.tls, granted));
+            .or_insert_with_key(|granted| pool(&servers.tls, granted, &servers.lookups));
         Some(pool.clone())
     }
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::dns::Name;
 use ipnet::{IpNet, Ipv6Net};
+use tokio::sync::Semaphore;
 
 /// Networks that are not part of the public Internet: the IANA special-purpose address registries (RFC 6890), multicast, and two
 /// deprecated ones: IPv4-compatible IPv6 addresses (RFC 4291, 2.5.5.1) and site-local addresses (RFC 3879).
@@ -93,6 +94,8 @@ pub(super) fn is_loopback_name(name: &str) -> bool {
 /// Resolves names, and filters out addresses that the component may not connect to.
 #[derive(Clone)]
 pub(super) struct Resolver {
+    /// One permit for each look-up.
+    pub(super) lookups: Arc<Semaphore>,
     /// Networks that the component is granted by address.
     pub(super) granted: Arc<[IpNet]>,
 }
@@ -142,6 +145,22 @@ impl Resolver {
     }
 }
 
+/// Runs a look-up with a permit. A look-up occupies a thread until its end, even if nobody waits for it any more: it keeps the permit
+/// until then.
+async fn to_its_end<T: Send + 'static>(
+    lookups: &Arc<Semaphore>,
+    lookup: impl Future<Output = std::io::Result<T>> + Send + 'static,
+) -> std::io::Result<T> {
+    let permit = Arc::clone(lookups).acquire_owned().await;
+    let permit = permit.map_err(std::io::Error::other)?;
+    let lookup = tokio::spawn(async move {
+        let found = lookup.await;
+        drop(permit);
+        found
+    });
+    lookup.await.map_err(std::io::Error::other)?
+}
+
 impl tower_service::Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = std::io::Error;
@@ -155,11 +174,18 @@ impl tower_service::Service<Name> for Resolver {
         let resolver = self.clone();
         Box::pin(async move {
             let name = name.as_str();
-            // The connector sets the port.
-            let found = tokio::net::lookup_host((name, 0)).await.map_err(|cause| {
+            let failed = |cause| {
                 let name = name.to_owned();
                 std::io::Error::other(NoAddress { name, cause })
-            })?;
+            };
+            // The connector sets the port.
+            let target = (name.to_owned(), 0);
+            let lookup = async {
+                let found = tokio::net::lookup_host(target).await;
+                found.map(Iterator::collect::<Vec<_>>)
+            };
+            let found = to_its_end(&resolver.lookups, lookup).await;
+            let found = found.map_err(failed)?.into_iter();
             Ok(resolver.filter(name, found)?.into_iter())
         })
     }
@@ -169,8 +195,27 @@ impl tower_service::Service<Name> for Resolver {
 mod tests {
     use std::net::{IpAddr, SocketAddr};
     use std::sync::Arc;
+    use std::task::Context;
 
-    use super::{NETWORKS, NOT_PUBLIC, Resolver, is_public};
+    use tokio::sync::Semaphore;
+
+    use super::{NETWORKS, NOT_PUBLIC, Resolver, is_public, to_its_end};
+
+    #[tokio::test]
+    async fn a_lookup_keeps_its_permit_when_nobody_waits_for_it() {
+        let lookups = Arc::new(Semaphore::new(1));
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let slow = async { ended.await.map_err(std::io::Error::other) };
+        let mut asking = Box::pin(to_its_end(&lookups, slow));
+        let waker = std::task::Waker::noop();
+        let started = asking.as_mut().poll(&mut Context::from_waker(waker));
+        assert!(started.is_pending());
+        drop(asking);
+        assert_eq!(lookups.available_permits(), 0);
+        end.send(()).unwrap();
+        let next = to_its_end(&lookups, async { Ok(7) }).await;
+        assert_eq!(next.unwrap(), 7);
+    }
 
     #[test]
     fn the_constants_parse() {
@@ -219,7 +264,8 @@ mod tests {
         let found = found
             .iter()
             .map(|a| SocketAddr::new(a.parse::<IpAddr>().unwrap(), 0));
-        Resolver { granted }
+        let lookups = Arc::new(Semaphore::new(1));
+        Resolver { lookups, granted }
             .filter(name, found)
             .map(|chosen| chosen.iter().map(|a| a.ip().to_string()).collect())
             .map_err(|error| error.to_string())

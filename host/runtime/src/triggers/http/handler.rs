@@ -13,7 +13,7 @@ use super::response_body::ResponseBody;
 use super::worker::Instances;
 use crate::engine::{Component, Outline};
 use crate::error::{Code, Failure};
-use crate::invocation::{Fault, Invocation, Stop};
+use crate::invocation::{Fault, Invocation, Stop, truncated};
 
 /// The version of WASI's HTTP handler that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +187,8 @@ impl HttpHandler {
             return target.failure(stop);
         }
         if let Some(code) = error_code(error) {
-            invocation.reporter.report(Fault::ErrorCode, false, &code);
+            let code = truncated(&code);
+            invocation.reporter.report(Fault::ErrorCode, false, code);
             return Failure::new(
                 Code::ComponentError,
                 format!(
