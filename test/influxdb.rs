@@ -115,7 +115,7 @@ async fn what_is_missing_for_influxdb_is_said_at_the_start() {
             Some(token) => command.env("INFLUX_TOKEN", token),
             None => command.env_remove("INFLUX_TOKEN"),
         };
-        let output = tokio::process::Command::from(command).output();
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
         async move {
             let output = output.await.unwrap();
             drop(state);

@@ -29,12 +29,12 @@ struct OldRevision {
     revision: u32,
     digest: String,
     deployed: u64,
-    settings: Settings,
+    settings: OldSettings,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+struct OldSettings {
     route: String,
     #[serde(default)]
     environment: BTreeMap<String, String>,
@@ -71,7 +71,7 @@ pub(super) fn upgrade(old: OldRecord) -> Record {
     record
 }
 
-fn fragment(id: &str, settings: Settings) -> Value {
+fn fragment(id: &str, settings: OldSettings) -> Value {
     let mut component = Map::new();
     if !settings.environment.is_empty() {
         component.insert("environment".into(), json!(settings.environment));

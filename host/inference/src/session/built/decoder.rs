@@ -24,7 +24,7 @@ const POSITIONS: &str = "positions";
 /// The tokens of each window, as indices into `[rows * tokens]`, padded with arbitrary ones.
 const GROUPS: &str = "groups";
 /// The index of each token in `GROUPS`, `[rows, tokens]`.
-const PLACES: &str = "places";
+const PADDED_INDICES: &str = "padded_indices";
 /// The slots of each row's tokens, `[rows, total]`, if the graph keeps the keys and values of the text.
 const SLOTS: &str = "slots";
 /// If they are inputs and outputs: the number of tokens in each row's cache after this run, less one.
@@ -56,7 +56,7 @@ pub(super) fn graph(
         (TOKENS, long, vec![-1, -1]),
         (POSITIONS, long, vec![-1, -1]),
         (GROUPS, long, vec![-1, -1]),
-        (PLACES, long, vec![-1, -1]),
+        (PADDED_INDICES, long, vec![-1, -1]),
         (WANTED, long, vec![-1]),
     ] {
         graph.input(name, element, &shape);
@@ -109,7 +109,7 @@ pub(super) fn graph(
             cross_attention(&mut graph, &query, index, shape, cross, &aligned)?;
         attention.extend(weights);
         let attended = graph.op("Reshape", ONNX_DOMAIN, &[&attended, &flat], [])?;
-        let attended = graph.op("Gather", ONNX_DOMAIN, &[&attended, PLACES], [])?;
+        let attended = graph.op("Gather", ONNX_DOMAIN, &[&attended, PADDED_INDICES], [])?;
         let output = graph.linear(
             &format!("{name}.cross_output"),
             &attended,
@@ -387,7 +387,7 @@ impl Decoder {
             .iter()
             .map(|window| states.windows.partition_point(|other| other < window))
             .collect();
-        let (groups, places, widest) = group(&windows, states.batch(), length);
+        let (groups, indices, widest) = group(&windows, states.batch(), length);
         let positions: Vec<i64> = (0..rows)
             .flat_map(|_| before..before + length)
             .map(|position| position as i64)
@@ -404,7 +404,7 @@ impl Decoder {
         binding.bind_input(TOKENS, &integers(&[rows, length], tokens)?)?;
         binding.bind_input(POSITIONS, &integers(&[rows, length], positions)?)?;
         binding.bind_input(GROUPS, &integers(&[states.batch(), widest], groups)?)?;
-        binding.bind_input(PLACES, &integers(&[rows, length], places)?)?;
+        binding.bind_input(PADDED_INDICES, &integers(&[rows, length], indices)?)?;
         binding.bind_input(WANTED, &integers(&[wanted.len()], wanted)?)?;
         match &self.text {
             Text::Slots { .. } => {
@@ -432,7 +432,7 @@ impl Decoder {
     }
 }
 
-/// Groups the rows' tokens by window. Returns the groups, the places of the tokens in them, and the size of the largest group.
+/// Groups the rows' tokens by window. Returns the groups, the indices of the tokens in them, and the size of the largest group.
 fn group(windows: &[usize], batch: usize, length: usize) -> (Vec<i64>, Vec<i64>, usize) {
     let mut counts = vec![0; batch];
     for &window in windows {
@@ -440,17 +440,17 @@ fn group(windows: &[usize], batch: usize, length: usize) -> (Vec<i64>, Vec<i64>,
     }
     let widest = counts.iter().copied().max().unwrap_or(0) * length;
     let mut groups = vec![0; batch * widest];
-    let mut places = Vec::with_capacity(windows.len() * length);
+    let mut indices = Vec::with_capacity(windows.len() * length);
     let mut filled = vec![0; batch];
     for (row, &window) in windows.iter().enumerate() {
         for token in 0..length {
-            let place = window * widest + filled[window];
-            groups[place] = (row * length + token) as i64;
-            places.push(place as i64);
+            let padded = window * widest + filled[window];
+            groups[padded] = (row * length + token) as i64;
+            indices.push(padded as i64);
             filled[window] += 1;
         }
     }
-    (groups, places, widest)
+    (groups, indices, widest)
 }
 
 #[cfg(test)]
@@ -473,18 +473,18 @@ mod tests {
     use super::group;
 
     #[test]
-    fn rows_are_grouped_by_window_with_their_places() {
-        let (groups, places, widest) = group(&[0, 0, 1, 2, 2, 2], 3, 1);
+    fn rows_are_grouped_by_window_with_their_indices() {
+        let (groups, indices, widest) = group(&[0, 0, 1, 2, 2, 2], 3, 1);
         assert_eq!(widest, 3);
         assert_eq!(groups, [0, 1, 0, 2, 0, 0, 3, 4, 5]);
-        assert_eq!(places, [0, 1, 3, 6, 7, 8]);
+        assert_eq!(indices, [0, 1, 3, 6, 7, 8]);
     }
 
     #[test]
     fn every_token_of_a_prompt_has_a_place() {
-        let (groups, places, widest) = group(&[0, 1], 2, 3);
+        let (groups, indices, widest) = group(&[0, 1], 2, 3);
         assert_eq!(widest, 3);
         assert_eq!(groups, [0, 1, 2, 3, 4, 5]);
-        assert_eq!(places, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(indices, [0, 1, 2, 3, 4, 5]);
     }
 }
