@@ -76,7 +76,7 @@ pub struct Config {
     pub spool: PathBuf,
     /// Maximum size of the spool in bytes: the oldest points are dropped.
     pub max_bytes: u64,
-    /// Maximum age of a point in the spool: older ones are dropped.
+    /// Maximum time of a point in the spool: after it, it is dropped.
     pub max_age: Duration,
     pub(super) client: Client,
 }

@@ -13,9 +13,9 @@ use super::api::{Api, Failure};
 use super::config::{Config, Location};
 use super::line;
 use super::metrics::Metrics;
+use crate::Error;
 use crate::point::now;
 use crate::sqlite::{Batch, Fill, Row, Spool};
-use crate::{Error, Point};
 
 /// Maximum number of points in a request, which InfluxDB's documentation recommends.
 const BATCH: usize = 5_000;
@@ -239,34 +239,31 @@ impl Delivery {
         self.checked = Some(Instant::now());
         let mut dropped = 0;
         loop {
-            let Fill { bytes, oldest } = self.spool.fill().await?;
-            let age = oldest.map_or(Duration::ZERO, |oldest| {
-                Duration::from_nanos(now().saturating_sub(oldest).try_into().unwrap_or(0))
-            });
+            let now = now();
+            let Fill { bytes, since } = self.spool.fill(now).await?;
+            let age = since.map_or(0, |since| now.saturating_sub(since));
+            let age = Duration::from_nanos(age.try_into().unwrap_or(0));
             self.metrics.spool_size.set(bytes as f64);
             self.metrics.spool_age.set(age.as_secs_f64());
             let share = (bytes as f64 / self.max_bytes as f64)
                 .max(age.as_secs_f64() / self.max_age.as_secs_f64());
-            if share <= 1.0 || oldest.is_none() {
+            if share <= 1.0 || since.is_none() {
                 self.warn(share, dropped);
                 return Ok(());
             }
-            let mut batch = self.spool.oldest(DROPPED_AT_ONCE).await?;
-            if bytes <= self.max_bytes {
-                let oldest = now().saturating_sub_unsigned(self.max_age.as_nanos() as u64);
-                let is_old = |(point, _): &(Point, Row)| point.time < u64::try_from(oldest).ok();
-                let count = batch
-                    .points
-                    .iter()
-                    .take_while(|point| is_old(point))
-                    .count();
-                batch.points.truncate(count);
-            }
-            let Some(last) = batch.last() else {
-                return Ok(());
+            let count = if bytes > self.max_bytes {
+                let batch = self.spool.oldest(DROPPED_AT_ONCE).await?;
+                let Some(last) = batch.last() else {
+                    return Ok(());
+                };
+                self.spool.remove(last).await?;
+                batch.points.len() as u64
+            } else {
+                let max_age = i64::try_from(self.max_age.as_nanos()).unwrap_or(i64::MAX);
+                self.spool
+                    .remove_before(now.saturating_sub(max_age))
+                    .await?
             };
-            self.spool.remove(last).await?;
-            let count = batch.points.len() as u64;
             self.metrics.dropped(count);
             dropped += count;
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use super::connection::{connect, unavailable};
 use super::kind::{BOOLEAN, FLOAT, INTEGER};
@@ -24,6 +24,10 @@ CREATE TABLE IF NOT EXISTS dead_letter (
     line TEXT NOT NULL,             -- the point in line protocol
     reason TEXT NOT NULL,           -- why the server refuses it
     time TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+) STRICT;
+CREATE TABLE IF NOT EXISTS arrival (
+    row INTEGER PRIMARY KEY,        -- all rows of value up to this one
+    time INTEGER NOT NULL           -- were there at this time, in nanoseconds since 1970
 ) STRICT;
 ";
 
@@ -47,8 +51,8 @@ pub(crate) struct Row(i64);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fill {
     pub bytes: u64,
-    /// Time of the oldest point in nanoseconds since 1970.
-    pub oldest: Option<i64>,
+    /// Time at which the oldest point was there, in nanoseconds since 1970.
+    pub since: Option<i64>,
 }
 
 impl Spool {
@@ -80,17 +84,27 @@ impl Spool {
         .map(i64::cast_unsigned)
     }
 
-    /// Returns size and age.
-    pub async fn fill(self: &Arc<Self>) -> Result<Fill, Error> {
-        self.run(|connection| {
+    /// Records that all points are there at this time, and returns size and age.
+    pub async fn fill(self: &Arc<Self>, now: i64) -> Result<Fill, Error> {
+        self.run(move |connection| {
+            let transaction = begin(connection)?;
+            let newest: Option<i64> =
+                transaction.query_row("SELECT max(rowid) FROM value", (), |row| row.get(0))?;
+            if let Some(newest) = newest {
+                let sql = "INSERT OR IGNORE INTO arrival (row, time) VALUES (?1, ?2)";
+                transaction.execute(sql, [newest, now])?;
+            }
             let sql = "SELECT (page_count - freelist_count) * page_size
                        FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
-            let bytes: i64 = connection.query_row(sql, (), |row| row.get(0))?;
-            let sql = "SELECT time FROM value ORDER BY rowid LIMIT 1";
-            let oldest = connection.query_row(sql, (), |row| row.get(0)).optional()?;
+            let bytes: i64 = transaction.query_row(sql, (), |row| row.get(0))?;
+            let sql = "SELECT time FROM arrival ORDER BY row LIMIT 1";
+            let since = transaction
+                .query_row(sql, (), |row| row.get(0))
+                .optional()?;
+            transaction.commit()?;
             Ok(Fill {
                 bytes: bytes.cast_unsigned(),
-                oldest,
+                since,
             })
         })
         .await
@@ -101,7 +115,26 @@ impl Spool {
         self.run(move |connection| read(connection, limit)).await
     }
 
-    /// Removes all points up to a row, and returns how many values they had.
+    /// Removes the points that were there before this time, in nanoseconds since 1970, and returns how many.
+    pub async fn remove_before(self: &Arc<Self>, time: i64) -> Result<u64, Error> {
+        self.run(move |connection| {
+            let transaction = begin(connection)?;
+            let sql = "SELECT max(row) FROM arrival WHERE time < ?1";
+            let last: Option<i64> = transaction.query_row(sql, [time], |row| row.get(0))?;
+            let Some(last) = last else {
+                return Ok(0);
+            };
+            let sql =
+                "SELECT count(*) FROM (SELECT DISTINCT series, time FROM value WHERE rowid <= ?1)";
+            let count: i64 = transaction.query_row(sql, [last], |row| row.get(0))?;
+            remove(&transaction, Row(last))?;
+            transaction.commit()?;
+            Ok(count.cast_unsigned())
+        })
+        .await
+    }
+
+    /// Removes all points up to a row.
     pub async fn remove(self: &Arc<Self>, last: Row) -> Result<(), Error> {
         self.run(move |connection| {
             let transaction = begin(connection)?;
@@ -211,6 +244,11 @@ fn remove(transaction: &Transaction<'_>, Row(last): Row) -> rusqlite::Result<()>
     while let Some(row) = rows.next()? {
         changes.remove(row.get(0)?, row.get(1)?, row.get(2)?, row.get_ref(3)?);
     }
-    transaction.execute("DELETE FROM value WHERE rowid <= ?1", params![last])?;
+    transaction.execute("DELETE FROM value WHERE rowid <= ?1", [last])?;
+    // The rows of an empty table are counted from 1 again.
+    transaction.execute(
+        "DELETE FROM arrival WHERE row <= ?1 OR NOT EXISTS (SELECT * FROM value)",
+        [last],
+    )?;
     changes.apply(transaction)
 }
