@@ -80,13 +80,19 @@ async fn without_influxdb_recordings_are_transcribed_and_statistics_are_unavaila
     let answer = host.get("/stats").await;
     assert_eq!(answer.error(), (503, "unavailable".into()));
     assert_eq!(answer.headers["retry-after"], "5");
-    let message = answer.json()["error"]["message"]
-        .as_str()
-        .unwrap()
-        .to_owned();
     assert!(
-        message.contains("start it, or check its address"),
-        "{message}"
+        answer.text.contains("InfluxDB cannot be asked"),
+        "{}",
+        answer.text
+    );
+    assert!(!answer.text.contains("127.0.0.1"), "{}", answer.text);
+    let line = host
+        .wait_for_log(|line| line["message"] == "InfluxDB cannot be asked")
+        .await;
+    let reason = line["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("start it, or check its address"),
+        "{reason}"
     );
     let log = std::fs::read_to_string(host.state.path().join("log")).unwrap();
     assert!(!log.contains(TOKEN) && !answer.text.contains(TOKEN));

@@ -42,6 +42,11 @@ use super::config::{Config, Location};
 /// Maximum size of an answer that is not the result of a query.
 const MAX_ANSWER: usize = 1 << 20;
 
+/// Maximum size of the result of a query: a million numbers.
+const MAX_RESULT: usize = 64 << 20;
+/// Maximum length of the message of an error.
+const MAX_MESSAGE: usize = 1 << 10;
+
 /// A request that was not successful.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
@@ -55,6 +60,8 @@ pub(super) enum Failure {
         message: String,
         /// How long the server asks to wait.
         retry_after: Option<Duration>,
+        /// Whether the answer has the form of InfluxDB's errors.
+        is_own: bool,
     },
 }
 
@@ -93,6 +100,8 @@ pub(super) struct Api {
     org: String,
     bucket: String,
     authorization: HeaderValue,
+    /// For errors, which must not have it.
+    token: String,
 }
 
 impl Api {
@@ -103,6 +112,7 @@ impl Api {
             org: config.location.org.clone(),
             bucket: config.location.bucket.clone(),
             authorization: config.authorization.clone(),
+            token: config.token.clone(),
         }
     }
 
@@ -156,6 +166,7 @@ impl Api {
                 status: StatusCode::NOT_FOUND,
                 message: format!("organization \"{}\" not found", self.org),
                 retry_after: None,
+                is_own: true,
             })?;
         let mut bucket = PostBucketRequest::new(id, self.bucket.clone());
         bucket.retention_rules = retention
@@ -214,13 +225,11 @@ impl Api {
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/csv")
             .body(body);
-        let response = self.send(request).await?;
-        let body = response.bytes().await;
-        Ok(body.map_err(no_answer)?.into())
+        read(self.send(request).await?, MAX_RESULT).await
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
-        let body = read(self.send(request).await?).await?;
+        let body = read(self.send(request).await?, MAX_ANSWER).await?;
         serde_json::from_slice(&body)
             .map_err(|error| Failure::NoAnswer(format!("the answer is not InfluxDB's: {error}")))
     }
@@ -234,15 +243,17 @@ impl Api {
         }
         let retry_after = response.headers().get(RETRY_AFTER).and_then(parse_wait);
         // The status says enough if its body does not arrive.
-        let body = read(response).await.unwrap_or_default();
-        let message = match serde_json::from_slice::<ErrorBody>(&body) {
-            Ok(error) => error.message,
-            Err(_) => String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned(),
+        let body = read(response, MAX_ANSWER).await.unwrap_or_default();
+        let (message, is_own) = match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(error) => (error.message, true),
+            Err(_) => (String::from_utf8_lossy(&body).into_owned(), false),
         };
+        let message = message.replace(&self.token, "…");
         Err(Failure::Status {
             status,
-            message,
+            message: message[..message.floor_char_boundary(MAX_MESSAGE)].to_owned(),
             retry_after,
+            is_own,
         })
     }
 }
@@ -257,11 +268,11 @@ fn parse_wait(value: &HeaderValue) -> Option<Duration> {
     date.duration_since(SystemTime::now()).ok()
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
+async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
         body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER {
+        if body.len() > limit {
             return Err(Failure::NoAnswer("the answer is too long".into()));
         }
     }

@@ -70,6 +70,7 @@ pub struct Config {
     /// The bucket.
     pub location: Location,
     pub(super) authorization: HeaderValue,
+    pub(super) token: String,
     /// How long a bucket that the store creates keeps points. `None`: for ever.
     pub retention: Option<Duration>,
     /// The file with the points that are not delivered yet. Its folder must exist.
@@ -100,6 +101,7 @@ impl Config {
         Ok(Self {
             location,
             authorization,
+            token: token.to_owned(),
             retention: None,
             spool,
             max_bytes: 1 << 30,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Notify, RwLock};
 use tokio::time::{Instant, timeout};
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 use tokio_util::sync::CancellationToken;
@@ -45,8 +45,8 @@ const WARN_AT: f64 = 0.8;
 /// What the task that delivers shares with queries.
 pub(super) struct Shared {
     pub location: Location,
-    /// Held while points are between the spool and the server.
-    pub delivery: Mutex<Delivery>,
+    /// Written while points are between the spool and the server, and read by queries.
+    pub delivery: RwLock<Delivery>,
     pub api: Arc<Api>,
     pub metrics: Metrics,
     /// Notified of points in the spool.
@@ -216,6 +216,11 @@ impl Delivery {
         Ok(Step::Progress)
     }
 
+    /// Whether no delivery may or may not have arrived.
+    pub fn is_settled(&self) -> bool {
+        self.unsettled.is_none()
+    }
+
     /// Repeats deliveries that may or may not have arrived.
     pub async fn settle(&mut self) -> Result<(), Failure> {
         while self.unsettled.is_some() {
@@ -299,7 +304,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut waits = waits();
     loop {
         let step = {
-            let mut delivery = shared.delivery.lock().await;
+            let mut delivery = shared.delivery.write().await;
             let checked = delivery.check_limits().await;
             match checked {
                 Ok(()) => delivery.step().await,
@@ -337,7 +342,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         }
     }
     let last = timeout(CLOSE_TIMEOUT, async {
-        let mut delivery = shared.delivery.lock().await;
+        let mut delivery = shared.delivery.write().await;
         while let Step::Progress = delivery.step().await? {}
         Ok::<_, Retry>(())
     });
@@ -381,14 +386,18 @@ impl Shared {
 fn may_have_arrived(failure: &Failure) -> bool {
     match failure {
         Failure::NoAnswer(_) => true,
-        Failure::Status { status, .. } => !matches!(
-            *status,
-            StatusCode::UNAUTHORIZED
-                | StatusCode::FORBIDDEN
-                | StatusCode::NOT_FOUND
-                | StatusCode::TOO_MANY_REQUESTS
-                | StatusCode::SERVICE_UNAVAILABLE
-        ),
+        // A proxy may answer for a server that has already written.
+        Failure::Status { status, is_own, .. } => {
+            !is_own
+                || !matches!(
+                    *status,
+                    StatusCode::UNAUTHORIZED
+                        | StatusCode::FORBIDDEN
+                        | StatusCode::NOT_FOUND
+                        | StatusCode::TOO_MANY_REQUESTS
+                        | StatusCode::SERVICE_UNAVAILABLE
+                )
+        }
     }
 }
 

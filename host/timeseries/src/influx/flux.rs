@@ -7,6 +7,9 @@ use std::fmt::Write as _;
 use super::line::MAX_TIME;
 use crate::{Error, Query};
 
+/// The largest count that is exact as a float.
+const MAX_COUNT: f64 = (1_u64 << 53) as f64;
+
 /// Numbers that the server has of a query.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Totals {
@@ -105,6 +108,9 @@ pub(super) fn read_totals(csv: &[u8]) -> Result<Totals, Error> {
     let mut totals = Totals::default();
     for (name, value) in rows(csv)? {
         match &*name {
+            "count" | "others" if !(0.0..=MAX_COUNT).contains(&value) => {
+                return Err(unexpected(&format!("the count {value}")));
+            }
             "count" => totals.count = value,
             "others" => totals.others = value,
             "sum" => totals.sum = value,
@@ -145,9 +151,8 @@ fn rows(csv: &[u8]) -> Result<Vec<(String, f64)>, Error> {
         }
         let row = columns.and_then(|(name, value)| Some((record.get(name)?, record.get(value)?)));
         let (name, value) = row.ok_or_else(|| unexpected("a row without `result` and `_value`"))?;
-        let value = value
-            .parse()
-            .map_err(|_| unexpected(&format!("the value {value:?}")))?;
+        let number: Option<f64> = value.parse().ok().filter(|number: &f64| number.is_finite());
+        let value = number.ok_or_else(|| unexpected(&format!("the value {value:?}")))?;
         rows.push((name.to_owned(), value));
     }
     Ok(rows)

@@ -15,7 +15,7 @@ mod order;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +60,7 @@ impl Influx {
         delivery.prepare_if_reachable().await?;
         let shared = Arc::new(Shared {
             location: config.location,
-            delivery: Mutex::new(delivery),
+            delivery: RwLock::new(delivery),
             api,
             metrics,
             written: Notify::new(),
@@ -100,11 +100,9 @@ impl Influx {
     pub async fn aggregate(&self, query: Query) -> Result<Option<f64>, Error> {
         let answer = timeout(QUERY_TIMEOUT, self.shared.aggregate(&query, &self.spooled));
         answer.await.unwrap_or_else(|_| {
-            Err(Error::Unavailable(format!(
-                "InfluxDB at {} did not answer within {} s",
-                self.shared.location,
-                QUERY_TIMEOUT.as_secs()
-            )))
+            let seconds = QUERY_TIMEOUT.as_secs();
+            let failure = Failure::NoAnswer(format!("no answer within {seconds} s"));
+            Err(self.shared.unavailable(&failure))
         })
     }
 
@@ -123,9 +121,15 @@ const INSTANCE: &str = "service.instance.id";
 
 impl Shared {
     async fn aggregate(&self, query: &Query, spooled: &Sqlite) -> Result<Option<f64>, Error> {
-        let mut delivery = self.delivery.lock().await;
-        let settled = delivery.settle().await;
-        settled.map_err(|failure| self.unavailable(&failure))?;
+        // Holds back deliveries, but no other queries.
+        let mut held = self.delivery.read().await;
+        while !held.is_settled() {
+            drop(held);
+            let mut delivery = self.delivery.write().await;
+            let settled = delivery.settle().await;
+            settled.map_err(|failure| self.unavailable(&failure))?;
+            held = delivery.downgrade();
+        }
         let count_only = query.aggregation == Aggregation::Count;
         let local = spooled.totals(query.clone()).await?;
         let run = async |script| {
@@ -165,7 +169,10 @@ impl Shared {
         Ok(ranks.quantile(fetched))
     }
 
+    /// Logs a failure. What the component gets may reach its clients: it does not name the server.
     fn unavailable(&self, failure: &Failure) -> Error {
-        Error::Unavailable(failure.explain(&self.location))
+        let reason = failure.explain(&self.location);
+        tracing::warn!(reason, "InfluxDB cannot be asked");
+        Error::Unavailable("InfluxDB cannot be asked; the log of the host says why".into())
     }
 }

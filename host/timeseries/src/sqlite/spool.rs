@@ -11,6 +11,9 @@ use super::kind::{BOOLEAN, FLOAT, INTEGER};
 use super::rollup::Changes;
 use crate::{Error, Point, Value};
 
+/// Bytes of tags and text after which a batch ends.
+const MAX_BATCH_BYTES: usize = 4 << 20;
+
 /// Number of dead letters that are kept.
 const MAX_DEAD_LETTERS: i64 = 10_000;
 
@@ -196,16 +199,18 @@ fn read(connection: &mut Connection, limit: usize) -> rusqlite::Result<Batch> {
     )?;
     let mut rows = select.query(())?;
     let mut points: Vec<(Point, Row)> = Vec::new();
+    let mut bytes = 0;
     let mut current: Option<(i64, i64)> = None;
     while let Some(row) = rows.next()? {
         let (series, time) = (row.get(1)?, row.get(5)?);
         // The values of a point follow each other.
         if current != Some((series, time)) {
-            if points.len() == limit {
+            if points.len() == limit || bytes > MAX_BATCH_BYTES {
                 break;
             }
             current = Some((series, time));
             let tags: String = row.get(3)?;
+            bytes += tags.len();
             let point = Point {
                 measurement: row.get(2)?,
                 time: u64::try_from(time).ok(),
@@ -222,7 +227,10 @@ fn read(connection: &mut Connection, limit: usize) -> rusqlite::Result<Batch> {
             (FLOAT, SqlValue::Real(number)) => Value::Float(number),
             (INTEGER, SqlValue::Integer(number)) => Value::Integer(number),
             (BOOLEAN, SqlValue::Integer(truth)) => Value::Boolean(truth != 0),
-            (_, SqlValue::Text(text)) => Value::Text(text),
+            (_, SqlValue::Text(text)) => {
+                bytes += text.len();
+                Value::Text(text)
+            }
             (_, other) => {
                 return Err(rusqlite::Error::InvalidColumnType(
                     7,
