@@ -807,20 +807,65 @@ fn section(id: u8, content: &[u8]) -> Vec<u8> {
 
 /// A component of a few hundred bytes with 2^26 instances: each of its components contains two of the next.
 fn doubled() -> Vec<u8> {
-    let component = |sections: &[Vec<u8>]| [b"\0asm\x0d\0\x01\0", &*sections.concat()].concat();
-    let mut inner = component(&[]);
+    let mut inner = nested(&[]);
     for _ in 0..26 {
         let two_instances = [2, 0, 0, 0, 0, 0, 0];
-        inner = component(&[section(4, &inner), section(5, &two_instances)]);
+        inner = nested(&[section(4, &inner), section(5, &two_instances)]);
     }
-    let name = b"wasi:http/incoming-handler@0.2.0";
     // One instance of the component, and an empty one, which is exported.
     let instances = [2, 0, 0, 0, 1, 0];
-    let export = [&[1, 0, name.len() as u8], &name[..], &[5, 1, 0]].concat();
-    component(&[
-        section(4, &inner),
-        section(5, &instances),
-        section(11, &export),
+    nested(&[section(4, &inner), section(5, &instances), handler(1)])
+}
+
+fn nested(sections: &[Vec<u8>]) -> Vec<u8> {
+    [b"\0asm\x0d\0\x01\0", &*sections.concat()].concat()
+}
+
+/// The export of an instance as a handler.
+fn handler(instance: u8) -> Vec<u8> {
+    let name = b"wasi:http/incoming-handler@0.2.0";
+    let export = [&[1, 0, name.len() as u8], &name[..], &[5, instance, 0]].concat();
+    section(11, &export)
+}
+
+/// A component with functions that take gigabytes to compile: each assigns 20,000 variables in 60,000 branches.
+fn laborious() -> Vec<u8> {
+    const FUNCTIONS: u8 = 8;
+    const VARIABLES: usize = 20_000;
+    let number = |number: usize| {
+        let [low, middle] = [number & 0x7f | 0x80, number >> 7 & 0x7f | 0x80];
+        [low as u8, middle as u8, (number >> 14) as u8]
+    };
+    let mut body = [&[1], &number(VARIABLES)[..], &[0x7f]].concat();
+    for branch in 0..60_000 {
+        // (if (local.get a) (then (local.set c (local.get b))))
+        let [a, b, c] = [1, 7, 13].map(|factor| number(branch * factor % VARIABLES));
+        body.push(0x20);
+        body.extend(a);
+        body.extend([0x04, 0x40, 0x20]);
+        body.extend(b);
+        body.push(0x21);
+        body.extend(c);
+        body.push(0x0b);
+    }
+    body.push(0x0b);
+    // Like a section, but for the id: the length and the body.
+    let function = section(0, &body)[1..].to_vec();
+    let mut types = vec![FUNCTIONS];
+    types.extend([0; FUNCTIONS as usize]);
+    let code = [vec![FUNCTIONS], function.repeat(FUNCTIONS.into())].concat();
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, &[1, 0x60, 0, 0]),
+        section(3, &types),
+        section(10, &code),
+    ];
+    nested(&[
+        section(1, &module.concat()),
+        section(2, &[1, 0, 0, 0]),
+        section(4, &nested(&[])),
+        section(5, &[1, 0, 0, 0]),
+        handler(0),
     ])
 }
 
@@ -858,11 +903,16 @@ ai_models = ["whisper"]
 #[tokio::test]
 async fn a_component_that_exceeds_the_compile_limits_is_refused() {
     let host = probe();
-    let path = host.state.path().join("doubled.wasm");
-    std::fs::write(&path, doubled()).unwrap();
-    let path = path.to_str().unwrap();
-    let said = run_refused(&host, &["deploy", path, "--id", "x", "--route", "/x"]).await;
-    assert!(said.contains("more than the 4 GiB of memory"), "{said}");
+    for (component, message) in [
+        (laborious(), "more than the 4 GiB of memory"),
+        (doubled(), "more than 30 component instances"),
+    ] {
+        let path = host.state.path().join("x.wasm");
+        std::fs::write(&path, component).unwrap();
+        let path = path.to_str().unwrap();
+        let said = run_refused(&host, &["deploy", path, "--id", "x", "--route", "/x"]).await;
+        assert!(said.contains(message), "{said}");
+    }
     assert_eq!(host.get("/given/hello").await.text, "hello");
 }
 
@@ -883,7 +933,7 @@ async fn an_abandoned_deployment_is_not_compiled_any_further() {
     };
     let url = format!("{}/v1/components/x", host.admin);
     let manifest = common::fragment("x", "/x", serde_json::json!({}));
-    let form = common::deployment(&manifest, doubled());
+    let form = common::deployment(&manifest, laborious());
     let deployment = tokio::spawn(client().put(url).multipart(form).send());
     let compiler = compiling(true).await;
     // The compiler must not see the host's tokens and variables.
