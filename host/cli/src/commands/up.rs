@@ -214,6 +214,8 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         tracing::warn!(
             "stopped with requests still in flight; raise --shutdown-timeout to let them finish"
         );
+        // They end now, and each has its line in the log.
+        deployments.host().finish(Duration::from_secs(1)).await;
     }
     drop((deployments, models));
     store::close(store).await?;
