@@ -2,7 +2,7 @@
 
 use shared::bindings::speech::pipeline::inference::{self, Task, Timestamps};
 use shared::failure::Failure;
-use shared::form;
+use shared::form::{self, once};
 
 /// The option names, as listed in errors.
 const NAMES: &str =
@@ -79,14 +79,14 @@ impl form::Options for Options {
     fn set(&mut self, name: &str, value: &str) -> Result<(), Failure> {
         match name {
             _ if value.is_empty() && NAMES.split(", ").any(|known| known == name) => Ok(()),
-            "language" => once(&mut self.language, name, value.to_owned()),
+            "language" => once("option", &mut self.language, name, value.to_owned()),
             "task" => {
                 let task = match value {
                     "transcribe" => Task::Transcribe,
                     "translate" => Task::Translate,
                     _ => return Err(not_one_of(name, value, "transcribe or translate")),
                 };
-                once(&mut self.task, name, task)
+                once("option", &mut self.task, name, task)
             }
             "temperature" => {
                 let temperature = value
@@ -95,22 +95,27 @@ impl form::Options for Options {
                     .filter(|temperature| (0.0..=1.0).contains(temperature));
                 let temperature =
                     temperature.ok_or_else(|| not_one_of(name, value, "a number from 0 to 1"))?;
-                once(&mut self.temperature, name, temperature)
+                once("option", &mut self.temperature, name, temperature)
             }
             "beam_size" => {
                 let beam_size = value.parse().ok().filter(|&beam_size| beam_size > 0);
                 let beam_size =
                     beam_size.ok_or_else(|| not_one_of(name, value, "a whole number from 1"))?;
-                once(&mut self.beam_size, name, beam_size)
+                once("option", &mut self.beam_size, name, beam_size)
             }
-            "prompt" => once(&mut self.prompt, name, value.to_owned()),
+            "prompt" => once("option", &mut self.prompt, name, value.to_owned()),
             "condition_on_previous_text" => {
                 let condition = match value {
                     "true" => true,
                     "false" => false,
                     _ => return Err(not_one_of(name, value, "true or false")),
                 };
-                once(&mut self.condition_on_previous_text, name, condition)
+                once(
+                    "option",
+                    &mut self.condition_on_previous_text,
+                    name,
+                    condition,
+                )
             }
             "timestamps" => {
                 let timestamps = match value {
@@ -119,21 +124,12 @@ impl form::Options for Options {
                     "word" => Timestamps::Word,
                     _ => return Err(not_one_of(name, value, "none, segment or word")),
                 };
-                once(&mut self.timestamps, name, timestamps)
+                once("option", &mut self.timestamps, name, timestamps)
             }
             _ => Err(Failure::bad_request(format!(
                 "there is no option {name:?}: use {NAMES}, and `file` for the audio"
             ))),
         }
-    }
-}
-
-fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), Failure> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Failure::bad_request(format!(
-            "the option {name} is given twice: give it once"
-        ))),
     }
 }
 

@@ -71,6 +71,19 @@ pub trait Options: Default {
     fn set(&mut self, name: &str, value: &str) -> Result<(), Failure>;
 }
 
+/// Sets an option, or a parameter: its `kind`.
+///
+/// # Errors
+/// When it is set already.
+pub fn once<T>(kind: &str, slot: &mut Option<T>, name: &str, value: T) -> Result<(), Failure> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Failure::bad_request(format!(
+            "the {kind} {name} is given twice: give it once"
+        ))),
+    }
+}
+
 /// Receives the recording.
 pub trait Sink {
     /// A recording starts. Called once, before its bytes.

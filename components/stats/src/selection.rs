@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shared::failure::{Code, Failure};
+use shared::form::once;
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,11 +84,16 @@ pub fn requested(method: &str, path_with_query: &str) -> Result<Selection, Failu
                         )));
                     }
                 };
-                once(&mut outcome, &name, value)?;
+                once("parameter", &mut outcome, &name, value)?;
             }
-            "since" => once(&mut selection.since, &name, duration(&value)?)?,
-            "model" => once(&mut selection.model, &name, value.into_owned())?,
-            "language" => once(&mut selection.language, &name, value.into_owned())?,
+            "since" => once("parameter", &mut selection.since, &name, duration(&value)?)?,
+            "model" => once("parameter", &mut selection.model, &name, value.into_owned())?,
+            "language" => once(
+                "parameter",
+                &mut selection.language,
+                &name,
+                value.into_owned(),
+            )?,
             "p" => {
                 let share = percentile(&value)?;
                 if selection.percentiles.len() == MAX_PERCENTILES {
@@ -106,15 +112,6 @@ pub fn requested(method: &str, path_with_query: &str) -> Result<Selection, Failu
     }
     selection.outcome = outcome.unwrap_or_default();
     Ok(selection)
-}
-
-fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), Failure> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Failure::bad_request(format!(
-            "the parameter {name} is given twice: give it once"
-        ))),
-    }
 }
 
 fn duration(text: &str) -> Result<Duration, Failure> {

@@ -22,16 +22,18 @@ const LAYOUTS: [(u64, u64); 3] = [(0, 188), (4, 192), (0, 204)];
 /// Consecutive packets required to identify a stream.
 const MIN_PACKETS: u64 = 5;
 
+/// The same for a whole file, which may be short.
+const SHORT: u64 = 2;
+
 /// Maximum bytes of a table section.
 const MAX_TABLE: usize = 1024;
 
-/// The layout of the transport stream at `offset`, if there is one.
-fn layout_at(bytes: &Bytes, offset: u64) -> Option<(u64, u64)> {
+/// The layout of the transport stream at `offset`, if there is one of at least this many packets.
+fn layout_at(bytes: &Bytes, offset: u64, packets: u64) -> Option<(u64, u64)> {
     LAYOUTS.into_iter().find(|(lead, step)| {
         let synced = |index| match bytes.array_at(offset + lead + index * step) {
             Some([byte]) => byte == SYNC,
-            // A short file may have only two packets.
-            None => index > 1,
+            None => index >= packets,
         };
         (0..MIN_PACKETS).all(synced)
     })
@@ -39,20 +41,17 @@ fn layout_at(bytes: &Bytes, offset: u64) -> Option<(u64, u64)> {
 
 /// Whether a transport stream starts at `offset`.
 pub(crate) fn is_at(bytes: &Bytes, offset: u64) -> bool {
-    layout_at(bytes, offset).is_some()
+    layout_at(bytes, offset, SHORT).is_some()
 }
 
 /// Whether a transport stream of at least [`MIN_PACKETS`] starts at `offset`.
 pub(crate) fn is_long_at(bytes: &Bytes, offset: u64) -> bool {
-    LAYOUTS.into_iter().any(|(lead, step)| {
-        let synced = |index| bytes.array_at(offset + lead + index * step) == Some([SYNC]);
-        (0..MIN_PACKETS).all(synced)
-    })
+    layout_at(bytes, offset, MIN_PACKETS).is_some()
 }
 
 /// The audio of the file.
 pub(crate) fn open(bytes: &Arc<Bytes>, range: Range<u64>) -> Result<Content, Error> {
-    let (lead, step) = layout_at(bytes, range.start).unwrap_or(LAYOUTS[0]);
+    let (lead, step) = layout_at(bytes, range.start, SHORT).unwrap_or(LAYOUTS[0]);
     let packets = || Packets {
         bytes: bytes.clone(),
         offset: range.start + lead,

@@ -23,6 +23,7 @@
 //! [troubleshoot writes]: https://docs.influxdata.com/influxdb/v2/write-data/troubleshoot/
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
@@ -33,7 +34,7 @@ use influxdb2::models::{
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
 };
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -94,36 +95,23 @@ struct ErrorBody {
 }
 
 /// A bucket of a server.
-pub(super) struct Api {
-    client: Client,
-    base: Url,
-    org: String,
-    bucket: String,
-    authorization: HeaderValue,
-    /// For errors, which must not have it.
-    token: String,
-}
+pub(super) struct Api(Arc<Config>);
 
 impl Api {
-    pub fn new(config: &Config) -> Self {
-        Self {
-            client: config.client.clone(),
-            base: config.location.url.clone(),
-            org: config.location.org.clone(),
-            bucket: config.location.bucket.clone(),
-            authorization: config.authorization.clone(),
-            token: config.token.clone(),
-        }
+    pub fn new(config: Arc<Config>) -> Self {
+        Self(config)
     }
 
     fn request(&self, method: Method, path: &str, parameters: &[(&str, &str)]) -> RequestBuilder {
-        let mut url = self.base.clone();
+        let config = &self.0;
+        let mut url = config.location.url.clone();
         let below = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{below}{path}"));
-        self.client
+        config
+            .client
             .request(method, url)
             .query(parameters)
-            .header(AUTHORIZATION, self.authorization.clone())
+            .header(AUTHORIZATION, config.authorization.clone())
     }
 
     /// Whether the server is ready for queries and writes.
@@ -141,10 +129,11 @@ impl Api {
 
     /// Whether the bucket exists and the token may read it.
     pub async fn has_bucket(&self) -> Result<bool, Failure> {
-        let parameters = [("org", &*self.org), ("name", &*self.bucket)];
+        let Location { org, bucket, .. } = &self.0.location;
+        let parameters = [("org", &**org), ("name", &**bucket)];
         let request = self.request(Method::GET, "/api/v2/buckets", &parameters);
         match self.json::<Buckets>(request).await {
-            Ok(list) => Ok(list.buckets.iter().any(|bucket| bucket.name == self.bucket)),
+            Ok(list) => Ok(list.buckets.iter().any(|found| found.name == *bucket)),
             Err(Failure::Status {
                 status: StatusCode::NOT_FOUND,
                 ..
@@ -155,20 +144,21 @@ impl Api {
 
     /// Creates the bucket. `None` keeps points for ever.
     pub async fn create_bucket(&self, retention: Option<Duration>) -> Result<(), Failure> {
-        let request = self.request(Method::GET, "/api/v2/orgs", &[("org", &self.org)]);
+        let Location { org, bucket, .. } = &self.0.location;
+        let request = self.request(Method::GET, "/api/v2/orgs", &[("org", org)]);
         let list: Organizations = self.json(request).await?;
         let id = list
             .orgs
             .into_iter()
-            .find(|org| org.name == self.org)
-            .and_then(|org| org.id)
+            .find(|found| found.name == *org)
+            .and_then(|found| found.id)
             .ok_or_else(|| Failure::Status {
                 status: StatusCode::NOT_FOUND,
-                message: format!("organization \"{}\" not found", self.org),
+                message: format!("organization \"{org}\" not found"),
                 retry_after: None,
                 is_own: true,
             })?;
-        let mut bucket = PostBucketRequest::new(id, self.bucket.clone());
+        let mut bucket = PostBucketRequest::new(id, bucket.clone());
         bucket.retention_rules = retention
             .map(|retention| {
                 // A fraction of a second is rounded up: 0 would be for ever.
@@ -192,11 +182,8 @@ impl Api {
             .write_all(lines)
             .and_then(|()| encoder.finish())
             .expect("writing to memory does not fail");
-        let parameters = [
-            ("org", &*self.org),
-            ("bucket", &*self.bucket),
-            ("precision", "ns"),
-        ];
+        let Location { org, bucket, .. } = &self.0.location;
+        let parameters = [("org", &**org), ("bucket", bucket), ("precision", "ns")];
         let request = self
             .request(Method::POST, "/api/v2/write", &parameters)
             .header(CONTENT_TYPE, "text/plain; charset=utf-8")
@@ -221,7 +208,11 @@ impl Api {
         });
         let body = serde_json::to_vec(&query).expect("a query has a JSON form");
         let request = self
-            .request(Method::POST, "/api/v2/query", &[("org", &self.org)])
+            .request(
+                Method::POST,
+                "/api/v2/query",
+                &[("org", &self.0.location.org)],
+            )
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/csv")
             .body(body);
@@ -248,7 +239,7 @@ impl Api {
             Ok(error) => (error.message, true),
             Err(_) => (String::from_utf8_lossy(&body).into_owned(), false),
         };
-        let message = message.replace(&self.token, "…");
+        let message = message.replace(&self.0.token, "…");
         Err(Failure::Status {
             status,
             message: message[..message.floor_char_boundary(MAX_MESSAGE)].to_owned(),

@@ -70,6 +70,7 @@ pub struct Config {
     /// The bucket.
     pub location: Location,
     pub(super) authorization: HeaderValue,
+    /// For errors, which must not have it.
     pub(super) token: String,
     /// How long a bucket that the store creates keeps points. `None`: for ever.
     pub retention: Option<Duration>,

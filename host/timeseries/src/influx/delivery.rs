@@ -10,7 +10,7 @@ use tokio_retry::strategy::{ExponentialBackoff, jitter};
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, Failure};
-use super::config::{Config, Location};
+use super::config::Config;
 use super::line;
 use super::metrics::Metrics;
 use crate::Error;
@@ -44,7 +44,7 @@ const WARN_AT: f64 = 0.8;
 
 /// What the task that delivers shares with queries.
 pub(super) struct Shared {
-    pub location: Location,
+    pub config: Arc<Config>,
     /// Written while points are between the spool and the server, and read by queries.
     pub delivery: RwLock<Delivery>,
     pub api: Arc<Api>,
@@ -55,13 +55,10 @@ pub(super) struct Shared {
 
 /// The state of the delivery.
 pub(super) struct Delivery {
+    config: Arc<Config>,
     api: Arc<Api>,
     spool: Arc<Spool>,
-    location: Location,
     metrics: Metrics,
-    retention: Option<Duration>,
-    max_bytes: u64,
-    max_age: Duration,
     /// Whether the bucket was found or created.
     is_prepared: bool,
     /// Maximum number of points in the next request.
@@ -90,7 +87,7 @@ pub(super) enum Retry {
 
 impl Delivery {
     pub async fn new(
-        config: &Config,
+        config: Arc<Config>,
         api: Arc<Api>,
         spool: Arc<Spool>,
         metrics: Metrics,
@@ -99,13 +96,10 @@ impl Delivery {
         let unsettled = spool.oldest(BATCH).await?.last();
         metrics.written(spool.count().await?);
         Ok(Self {
+            config,
             api,
             spool,
-            location: config.location.clone(),
             metrics,
-            retention: config.retention,
-            max_bytes: config.max_bytes,
-            max_age: config.max_age,
             is_prepared: false,
             limit: BATCH,
             ceiling: BATCH,
@@ -128,14 +122,14 @@ impl Delivery {
         match prepared {
             Ok(()) => Ok(()),
             Err(failure) if is_outage(&failure) => {
-                let reason = failure.explain(&self.location);
+                let reason = failure.explain(&self.config.location);
                 tracing::warn!(
                     reason,
                     "InfluxDB cannot be used yet; points wait in the spool"
                 );
                 Ok(())
             }
-            Err(failure) => Err(Error::Unavailable(failure.explain(&self.location))),
+            Err(failure) => Err(Error::Unavailable(failure.explain(&self.config.location))),
         }
     }
 
@@ -145,8 +139,8 @@ impl Delivery {
         }
         self.api.check_health().await?;
         if !self.api.has_bucket().await? {
-            self.api.create_bucket(self.retention).await?;
-            tracing::info!(bucket = %self.location, "created the bucket");
+            self.api.create_bucket(self.config.retention).await?;
+            tracing::info!(bucket = %self.config.location, "created the bucket");
         }
         self.is_prepared = true;
         Ok(())
@@ -250,13 +244,13 @@ impl Delivery {
             let age = Duration::from_nanos(age.try_into().unwrap_or(0));
             self.metrics.spool_size.set(bytes as f64);
             self.metrics.spool_age.set(age.as_secs_f64());
-            let share = (bytes as f64 / self.max_bytes as f64)
-                .max(age.as_secs_f64() / self.max_age.as_secs_f64());
+            let share = (bytes as f64 / self.config.max_bytes as f64)
+                .max(age.as_secs_f64() / self.config.max_age.as_secs_f64());
             if share <= 1.0 || since.is_none() {
                 self.warn(share, dropped);
                 return Ok(());
             }
-            let count = if bytes > self.max_bytes {
+            let count = if bytes > self.config.max_bytes {
                 let batch = self.spool.oldest(DROPPED_AT_ONCE).await?;
                 let Some(last) = batch.last() else {
                     return Ok(());
@@ -264,7 +258,7 @@ impl Delivery {
                 self.spool.remove(last).await?;
                 batch.points.len() as u64
             } else {
-                let max_age = i64::try_from(self.max_age.as_nanos()).unwrap_or(i64::MAX);
+                let max_age = i64::try_from(self.config.max_age.as_nanos()).unwrap_or(i64::MAX);
                 self.spool
                     .remove_before(now.saturating_sub(max_age))
                     .await?
@@ -368,7 +362,7 @@ impl Shared {
                     Failure::Status { retry_after, .. } => *retry_after,
                     Failure::NoAnswer(_) => None,
                 };
-                (failure.explain(&self.location), asked)
+                (failure.explain(&self.config.location), asked)
             }
             Retry::Spool(error) => (error.to_string(), None),
         };

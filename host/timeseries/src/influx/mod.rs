@@ -44,6 +44,7 @@ pub(crate) struct Influx {
 impl Influx {
     /// Opens the spool, checks the server and begins to deliver.
     pub async fn open(config: Config) -> Result<Self, Error> {
+        let config = Arc::new(config);
         let path = config.spool.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let spooled = Sqlite::open(&path, None)?;
@@ -53,13 +54,19 @@ impl Influx {
             .await
             .map_err(|error| Error::Unavailable(format!("cannot open the spool: {error}")))??;
         let spool = Arc::new(spool);
-        let api = Arc::new(Api::new(&config));
+        let api = Arc::new(Api::new(Arc::clone(&config)));
         let metrics = Metrics::default();
         let instance = spool.instance().await?;
-        let mut delivery = Delivery::new(&config, Arc::clone(&api), spool, metrics.clone()).await?;
+        let delivery = Delivery::new(
+            Arc::clone(&config),
+            Arc::clone(&api),
+            spool,
+            metrics.clone(),
+        );
+        let mut delivery = delivery.await?;
         delivery.prepare_if_reachable().await?;
         let shared = Arc::new(Shared {
-            location: config.location,
+            config,
             delivery: RwLock::new(delivery),
             api,
             metrics,
@@ -136,7 +143,7 @@ impl Shared {
             let result = self.api.query(script).await;
             result.map_err(|failure| self.unavailable(&failure))
         };
-        let bucket = &self.location.bucket;
+        let bucket = &self.config.location.bucket;
         let script = flux::totals(bucket, query, count_only);
         let server = flux::read_totals(&run(script).await?)?;
         let count = server.count + local.count as f64;
@@ -171,7 +178,7 @@ impl Shared {
 
     /// Logs a failure. What the component gets may reach its clients: it does not name the server.
     fn unavailable(&self, failure: &Failure) -> Error {
-        let reason = failure.explain(&self.location);
+        let reason = failure.explain(&self.config.location);
         tracing::warn!(reason, "InfluxDB cannot be asked");
         Error::Unavailable("InfluxDB cannot be asked; the log of the host says why".into())
     }
