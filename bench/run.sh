@@ -25,6 +25,7 @@ case "$($wasmtime --version 2>/dev/null)" in
 esac
 
 sh bench/peers.sh
+sh scripts/setup-servers.sh
 sh scripts/build-components.sh probe-wasi02 probe-wasi03 bench-stages >&2
 cargo build --release --locked --target-dir target --workspace --bin whisper-host >&2
 cargo build --profile dist --locked --target-dir target --workspace --bin whisper-host --bin bench >&2

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import analyze, deploying, features, hostile, load, long, machine, parts, speech, startup
+from . import analyze, deploying, features, hostile, load, long, machine, parts, speech, startup, storing
 from .section import Section
 
 MEASUREMENTS = {
@@ -19,6 +19,7 @@ MEASUREMENTS = {
     "hostile": hostile,
     "deploying": deploying,
     "startup": startup,
+    "storing": storing,
 }
 RESULTS = Path("bench/RESULTS.md")
 

@@ -12,7 +12,6 @@
 
 mod stages;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,7 +19,11 @@ use anyhow::Context as _;
 use inference::metrics::{BATCHES, DECODER_DURATION, ENCODER_DURATION, MODEL, WINDOWS};
 use serde_json::{Value, json};
 
+use output::print;
+
+mod output;
 mod serve;
+mod store;
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut called_with = std::env::args().skip(1);
@@ -28,6 +31,15 @@ fn main() -> anyhow::Result<ExitCode> {
         && let Some(functions) = called_with.next()
     {
         return Ok(runtime::compile_component(Path::new(&functions)));
+    }
+    if std::env::args().nth(1).as_deref() == Some("store")
+        && let Some(file) = std::env::args().nth(2)
+    {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(store::run(Path::new(&file), std::io::stdin().lock()))?;
+        return Ok(ExitCode::SUCCESS);
     }
     let (state, config) =
         arguments().context("usage: bench STATE-DIR MODEL-DIR PRECISION THREADS")?;
@@ -87,10 +99,4 @@ fn answer(line: &str, served: &serve::Served, stages: &stages::Stages) -> anyhow
 
 fn read(file: &str) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("cannot read {file}"))
-}
-
-fn print(value: &Value) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{value}")?;
-    out.flush()
 }
