@@ -49,8 +49,7 @@ async fn each_part_of_a_request_has_its_span() {
     let host = Host::with(common::state_dir(), &SPANS);
     host.analyze("home.m4a", recording("home.m4a"), &[]).await;
     host.get("/stats").await;
-    let request =
-        "http.server.request{otel.kind=\"server\" http.request.method=POST url.path=\"/analyze\"";
+    let request = "http.server.request{otel.kind=\"server\" http.request.method=\"POST\" url.path=\"/analyze\"";
     let status = "http.response.status_code=200";
     let invocation = ":invocation{faas.invoked_name=\"analyze\"";
     let close = "}: close time.busy=";
@@ -58,6 +57,33 @@ async fn each_part_of_a_request_has_its_span() {
         &[request, status, close][..],
         &[request, invocation, close],
         &[request, invocation, "}:window{index=0", close],
+        &[request, invocation, "}:window{index=0", "}:queue: close"],
+        &[
+            request,
+            invocation,
+            "}:window{index=0",
+            "}:encoder{batch.windows=1",
+            close,
+        ],
+        &[
+            request,
+            invocation,
+            "}:window{index=0",
+            "}:decoder{batch.windows=1 round=0",
+            close,
+        ],
+        &[
+            request,
+            invocation,
+            "}:component{otel.name=\"decode\" busy_ns=",
+            close,
+        ],
+        &[
+            request,
+            invocation,
+            "}:component{otel.name=\"log-mel\" busy_ns=",
+            close,
+        ],
         &[
             request,
             invocation,
@@ -72,9 +98,6 @@ async fn each_part_of_a_request_has_its_span() {
             "\"aggregate\"",
             close,
         ],
-        // They work for several windows, so they are nobody's children.
-        &["TRACE encoder{windows=1", close],
-        &["TRACE decoder{rows=1 round=0", close],
     ] {
         host.wait_for_text(parts).await;
     }

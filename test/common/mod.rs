@@ -29,9 +29,15 @@ pub fn whisper_host() -> Command {
     command.current_dir(root());
     // Settings in the environment must not affect the tests.
     for (name, _) in std::env::vars_os() {
-        if ["WHISPER_HOST_", "SPIN_VARIABLE_", "HF_", "HUGGINGFACE_"]
-            .iter()
-            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        if [
+            "WHISPER_HOST_",
+            "SPIN_VARIABLE_",
+            "HF_",
+            "HUGGINGFACE_",
+            "OTEL_",
+        ]
+        .iter()
+        .any(|prefix| name.to_string_lossy().starts_with(prefix))
         {
             command.env_remove(name);
         }
@@ -118,9 +124,6 @@ impl Host {
             .args(["up", "--listen", "127.0.0.1:0"])
             .args(["--admin-listen", "127.0.0.1:0", "--state-dir"])
             .arg(state.path());
-        if !args.contains(&"--log-format") {
-            command.args(["--log-format", "json"]);
-        }
         let mut child = command
             .args(args)
             .envs(environment.iter().copied())

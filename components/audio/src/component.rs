@@ -1,4 +1,4 @@
-//! The WIT interface `features` on top of [`Frames`]: only type conversions.
+//! The WIT interface `features` on top of [`Frames`]: only type conversions, and the spans of decoding.
 
 use std::cell::RefCell;
 
@@ -10,6 +10,7 @@ mod bindings {
 }
 
 use bindings::exports::speech::pipeline::features as wit;
+use bindings::speech::pipeline::tracing::Span;
 
 struct Component;
 
@@ -41,12 +42,39 @@ impl wit::GuestRecording for Recording {
 
     fn open(recording: wit::Recording, n_mels: u32) -> Result<wit::Frames, wit::Error> {
         let Self { hint, bytes } = recording.into_inner();
-        let frames = Frames::open(bytes.into_inner(), &hint, n_mels)?;
-        Ok(wit::Frames::new(OpenFrames(RefCell::new(frames))))
+        let spans = Spans {
+            decode: Span::new("decode"),
+            log_mel: Span::new("log-mel"),
+        };
+        let frames = within(&spans.decode, || {
+            Frames::open(bytes.into_inner(), &hint, n_mels)
+        })?;
+        Ok(wit::Frames::new(OpenFrames {
+            frames: RefCell::new(frames),
+            spans: RefCell::new(Some(spans)),
+        }))
     }
 }
 
-struct OpenFrames(RefCell<Frames>);
+struct OpenFrames {
+    frames: RefCell<Frames>,
+    /// `None` after the last block and after an error.
+    spans: RefCell<Option<Spans>>,
+}
+
+/// The spans of one recording.
+struct Spans {
+    decode: Span,
+    log_mel: Span,
+}
+
+/// Calls `work` within a span.
+fn within<T>(span: &Span, work: impl FnOnce() -> T) -> T {
+    span.enter();
+    let done = work();
+    span.exit();
+    done
+}
 
 impl wit::GuestFrames for OpenFrames {
     fn format(&self) -> wit::Format {
@@ -56,7 +84,7 @@ impl wit::GuestFrames for OpenFrames {
             sample_rate,
             channels,
             duration,
-        } = *self.0.borrow().format();
+        } = *self.frames.borrow().format();
         wit::Format {
             container: container.to_owned(),
             codec: codec.to_owned(),
@@ -67,15 +95,25 @@ impl wit::GuestFrames for OpenFrames {
     }
 
     fn read(&self) -> Result<Option<Vec<f32>>, wit::Error> {
-        Ok(self.0.borrow_mut().read()?)
+        let mut frames = self.frames.borrow_mut();
+        let mut open = self.spans.borrow_mut();
+        let Some(spans) = &*open else {
+            return Ok(frames.read()?);
+        };
+        let decoded = within(&spans.decode, || frames.decode());
+        let block = decoded.map(|()| within(&spans.log_mel, || frames.compute()));
+        if !matches!(block, Ok(Some(_))) {
+            *open = None;
+        }
+        Ok(block?)
     }
 
     fn duration(&self) -> f64 {
-        self.0.borrow().duration()
+        self.frames.borrow().duration()
     }
 
     fn skipped_packets(&self) -> u32 {
-        self.0.borrow().skipped_packets()
+        self.frames.borrow().skipped_packets()
     }
 }
 

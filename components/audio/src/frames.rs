@@ -36,13 +36,24 @@ impl Frames {
 
     /// The next block: `[frames, n_mels]`, row-major, at most [`MAX_BLOCK_FRAMES`]; `None` after the last and after an error.
     pub fn read(&mut self) -> Result<Option<Vec<f32>>, Error> {
+        self.decode()?;
+        Ok(self.compute())
+    }
+
+    /// The first half of [`read`](Self::read): decodes the samples of the next block.
+    pub fn decode(&mut self) -> Result<(), Error> {
         while !self.ended && self.log_mel.frames_ready() < MAX_BLOCK_FRAMES {
             if let Err(error) = self.decode_more() {
                 self.ended = true;
                 return Err(error);
             }
         }
-        Ok(self.log_mel.next_block())
+        Ok(())
+    }
+
+    /// The second half of [`read`](Self::read): computes the log-mel frames of the block.
+    pub fn compute(&mut self) -> Option<Vec<f32>> {
+        self.log_mel.next_block()
     }
 
     /// Seconds of audio decoded so far.

@@ -107,9 +107,9 @@ pub struct Common {
     )]
     pub outbound_authorities: Vec<PathBuf>,
 
-    /// Format of the log on standard error.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "WHISPER_HOST_LOG_FORMAT")]
-    pub log_format: LogFormat,
+    /// Format of the log on standard error. Unset: text on a terminal, and JSON elsewhere.
+    #[arg(long, value_enum, env = "WHISPER_HOST_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
 
     /// What to log: a level (error, warn, info, debug, trace), or directives like `info,component=debug`.
     #[arg(
@@ -188,11 +188,13 @@ pub enum LogFormat {
     Json,
 }
 
-impl From<LogFormat> for telemetry::log::Format {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
+impl Common {
+    /// Returns the format of the log.
+    pub fn log_format(&self) -> telemetry::log::Format {
+        match self.log_format {
+            Some(LogFormat::Text) => telemetry::log::Format::Text,
+            Some(LogFormat::Json) => telemetry::log::Format::Json,
+            None => telemetry::log::Format::of_standard_error(),
         }
     }
 }

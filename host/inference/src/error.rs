@@ -78,7 +78,7 @@ pub enum Error {
         /// Seconds after which there is likely to be capacity.
         retry_after: u32,
     },
-    /// The model failed; see the log.
+    /// The model failed.
     #[error("{0}")]
     Internal(String),
 }

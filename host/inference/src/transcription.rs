@@ -401,6 +401,12 @@ impl Stream {
         let any = language.or_else(|| vocabulary.languages.first().map(|(_, token)| *token));
         let start = vocabulary.start_sequence(any, self.options.task);
         let sot_prev = usize::from(!preceding.is_empty());
+        let span = tracing::trace_span!(
+            target: telemetry::SPANS,
+            parent: &self.span,
+            "window",
+            index = state.windows,
+        );
         Window {
             since: Instant::now(),
             prompt_length: sot_prev + preceding.len() + start.len(),
@@ -411,12 +417,8 @@ impl Stream {
             index: u64::from(state.windows),
             options: Arc::clone(&self.options),
             reply: self.weak_self.clone(),
-            span: tracing::trace_span!(
-                target: telemetry::SPANS,
-                parent: &self.span,
-                "window",
-                index = state.windows,
-            ),
+            queue_span: tracing::trace_span!(target: telemetry::SPANS, parent: &span, "queue"),
+            span,
         }
     }
 

@@ -1,13 +1,14 @@
-//! Telemetry of the host: the [`log`](mod@log), and the [`Metrics`] that `metrics`' macros record.
+//! Telemetry of the host: the [`log`](mod@log), the [`Metrics`] that `metrics`' macros record, and [traces](trace).
 //!
 //! Other crates record through the facades only: events and spans with `tracing`, metrics with `metrics`. This crate decides where
-//! they go. Spans have the target [`SPANS`] and the names and attributes of OpenTelemetry's semantic conventions; the log shows
-//! them at `trace`.
+//! they go. Spans have the target [`SPANS`] and the names and attributes of OpenTelemetry's semantic conventions; they are exported
+//! with OTLP, and the log shows them at `trace`.
 
 mod buckets;
 mod exposition;
 pub mod log;
 mod metrics;
+pub mod trace;
 
 pub use exposition::CONTENT_TYPE;
 pub use metrics::{Distribution, Metrics};

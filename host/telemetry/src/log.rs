@@ -11,8 +11,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+use crate::SPANS;
+use crate::trace::Exporter;
 
 /// Format of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +27,17 @@ pub enum Format {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+impl Format {
+    /// Returns the format for standard error: text if it is a terminal.
+    #[must_use]
+    pub fn of_standard_error() -> Self {
+        match io::stderr().is_terminal() {
+            true => Self::Text,
+            false => Self::Json,
+        }
+    }
 }
 
 /// Capacity of the queue, in lines.
@@ -44,11 +61,11 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
-/// Starts logging.
+/// Starts logging, and passes spans to the exporter.
 ///
 /// # Errors
 /// When the filter is malformed.
-pub fn start(filter: &str, format: Format) -> anyhow::Result<()> {
+pub fn start(filter: &str, format: Format, exporter: Option<&Exporter>) -> anyhow::Result<()> {
     // ONNX Runtime logs at `info` what it does to each node of each model, the hub's client logs at `error` what it also returns as an
     // error, and wasmtime's WASI warns of each wrong call of a component, which gets an error. The user's directives override these.
     let filter = EnvFilter::builder()
@@ -64,17 +81,22 @@ pub fn start(filter: &str, format: Format) -> anyhow::Result<()> {
         .spawn(move || write(&receiver, io::stderr()))
         .context("cannot start the thread that writes the log")?;
     let sender = WRITER.get_or_init(|| sender).clone();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let layer = tracing_subscriber::fmt::layer()
         .with_span_events(FmtSpan::CLOSE)
         .with_writer(move || Queue(sender.clone()));
-    match format {
-        Format::Text => builder
+    let layer = match format {
+        Format::Text => layer
             .with_ansi(io::stderr().is_terminal())
             .with_target(false)
-            .init(),
-        Format::Json => builder.json().flatten_event(true).init(),
-    }
+            .boxed(),
+        Format::Json => layer.json().flatten_event(true).boxed(),
+    };
+    let spans: FilterFn = filter_fn(|metadata| metadata.target() == SPANS);
+    let traces = exporter.map(|exporter| exporter.layer().with_filter(spans));
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .with(traces)
+        .init();
     Ok(())
 }
 

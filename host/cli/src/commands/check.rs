@@ -24,7 +24,7 @@ pub struct Check {
 /// # Errors
 /// When the application cannot be served.
 pub fn run(options: &Check) -> anyhow::Result<ExitCode> {
-    telemetry::log::start(&options.common.log, options.common.log_format.into())?;
+    telemetry::log::start(&options.common.log, options.common.log_format(), None)?;
     let report = scheduler::start()?.block_on(async {
         let loaded = setup::load(&options.common).await?;
         let report = loaded.application.report();

@@ -59,7 +59,7 @@ pub enum ModelsCommand {
 /// # Errors
 /// When the model does not exist, or cannot be fetched or removed.
 pub fn run(options: &Models) -> anyhow::Result<ExitCode> {
-    telemetry::log::start("warn", telemetry::log::Format::Text)?;
+    telemetry::log::start("warn", telemetry::log::Format::of_standard_error(), None)?;
     let store = Store::new(&options.models.folder);
     let any = precision(Precision::Auto, Device::Auto);
     scheduler::start()?.block_on(async {

@@ -68,7 +68,7 @@ pub struct Transcribe {
 /// # Errors
 /// When the application cannot be loaded.
 pub fn run(options: &Transcribe) -> anyhow::Result<ExitCode> {
-    telemetry::log::start(&options.common.log, options.common.log_format.into())?;
+    telemetry::log::start(&options.common.log, options.common.log_format(), None)?;
     scheduler::start()?.block_on(async {
         let loaded = setup::load(&options.common).await?;
         let mut code = ExitCode::SUCCESS;

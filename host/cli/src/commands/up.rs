@@ -12,6 +12,7 @@ use manifest::Manifest;
 use runtime::admin::Admin;
 use runtime::deployment::Deployments;
 use runtime::triggers::http::{Server, ServerConfig};
+use telemetry::trace::Exporter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,9 @@ use crate::scheduler;
 use crate::setup::{self, LoadedModel, Parts};
 use crate::store::{self, StoreOptions};
 use crate::watch::Watch;
+
+/// Time to connect to the collector of traces, and to send the last spans at the end.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 pub struct Up {
@@ -104,12 +108,32 @@ pub struct Up {
 /// When anything cannot be loaded, or the address cannot be bound.
 pub fn run(options: &Up) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    telemetry::log::start(&options.common.log, options.common.log_format.into())?;
     let runtime = scheduler::start()?;
+    let exporter = runtime.block_on(async { exporter() })?;
+    telemetry::log::start(
+        &options.common.log,
+        options.common.log_format(),
+        exporter.as_ref(),
+    )?;
     let ended = runtime.block_on(serve(options, started));
+    if let Some(exporter) = exporter {
+        exporter.shutdown(EXPORT_TIMEOUT);
+    }
     // Does not wait for a model that is still loading when the host is stopped.
     runtime.shutdown_background();
     ended
+}
+
+/// Returns the exporter of traces, if the environment names a collector.
+fn exporter() -> anyhow::Result<Option<Exporter>> {
+    fetch::use_ring();
+    let client = reqwest::Client::builder()
+        .connect_timeout(EXPORT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .build()
+        .context("cannot set up TLS to export traces")?;
+    Exporter::from_environment(client, env!("CARGO_PKG_VERSION"))
 }
 
 async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {

@@ -28,6 +28,8 @@ pub(crate) struct Window {
     pub since: Instant,
     /// Span from cutting the window to its result.
     pub span: Span,
+    /// Span of its time in the queue.
+    pub queue_span: Span,
     /// Number of tokens before the window's text; only windows with equal numbers are batched.
     pub prompt_length: usize,
 }
@@ -49,11 +51,9 @@ pub(crate) struct Decoded {
 }
 
 impl Window {
-    /// Reports to the recipient that the model failed. The reason is only in the log.
-    pub fn fail(self) {
-        self.answer(Err(Error::Internal(
-            "the model failed; the host's log has the reason".into(),
-        )));
+    /// Reports to the recipient that the model failed.
+    pub fn fail(self, reason: String) {
+        self.answer(Err(Error::Internal(reason)));
     }
 
     /// Passes the result to the recipient.

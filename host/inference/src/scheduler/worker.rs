@@ -42,6 +42,16 @@ struct Slot {
 }
 
 impl Slot {
+    fn new(mut window: Window) -> Self {
+        // Its time in the queue ends.
+        window.queue_span = Span::none();
+        Self {
+            window: Some(window),
+            detected: None,
+            best: None,
+        }
+    }
+
     fn is_wanted(&self) -> bool {
         self.window
             .as_ref()
@@ -70,14 +80,7 @@ impl Worker {
     pub fn run(mut self) {
         let scheduler = Arc::clone(&self.scheduler);
         while let Some(windows) = scheduler.queue.take(self.max_batch) {
-            let mut slots: Vec<Slot> = windows
-                .into_iter()
-                .map(|window| Slot {
-                    window: Some(window),
-                    detected: None,
-                    best: None,
-                })
-                .collect();
+            let mut slots: Vec<Slot> = windows.into_iter().map(Slot::new).collect();
             // Before the results are sent, so that a caller that has one sees its batch counted.
             let metrics = &scheduler.metrics;
             metrics.batches.increment(1);
@@ -98,7 +101,7 @@ impl Worker {
             if let Some(reason) = failure {
                 tracing::error!(windows = slots.len(), reason, "a batch of windows failed");
                 for window in slots.into_iter().filter_map(|slot| slot.window) {
-                    window.fail();
+                    window.fail(reason.clone());
                 }
             }
         }
@@ -128,10 +131,11 @@ impl Worker {
             .filter_map(|slot| slot.window.as_ref())
             .map(|window| window.frames.as_slice())
             .collect();
-        let span =
-            tracing::trace_span!(target: telemetry::SPANS, "encoder", windows = windows.len());
-        follow(&span, slots);
-        let (states, time) = span.in_scope(|| self.sessions.encoder.encode(&windows))?;
+        let spans = spans_of(
+            slots,
+            |parent| tracing::trace_span!(target: telemetry::SPANS, parent: parent, "encoder", batch.windows = windows.len()),
+        );
+        let (states, time) = in_scope(&spans, || self.sessions.encoder.encode(&windows))?;
         self.scheduler.metrics.encoder_duration.record(time);
         Ok(states)
     }
@@ -167,9 +171,10 @@ impl Worker {
             .filter_map(|&index| slots[index].window.as_ref())
             .map(|window| self.row(window, round))
             .collect();
-        let span =
-            tracing::trace_span!(target: telemetry::SPANS, "decoder", rows = rows.len(), round);
-        follow(&span, slots);
+        let spans = spans_of(
+            pending.iter().map(|&index| &slots[index]),
+            |parent| tracing::trace_span!(target: telemetry::SPANS, parent: parent, "decoder", batch.windows = rows.len(), round),
+        );
         let context = Context {
             vocabulary: &self.model.vocabulary,
             rules: &self.rules,
@@ -183,7 +188,7 @@ impl Worker {
             number: round,
         };
         let begun = Instant::now();
-        let tokens = span.in_scope(|| {
+        let tokens = in_scope(&spans, || {
             decode(
                 &mut self.sessions.decoder,
                 &context,
@@ -218,11 +223,19 @@ impl Worker {
     }
 }
 
-/// Links a span to the windows of its batch: it follows from each, and is a child of none.
-fn follow(span: &Span, slots: &[Slot]) {
-    for window in slots.iter().filter_map(|slot| slot.window.as_ref()) {
-        span.follows_from(&window.span);
-    }
+/// Creates the spans of a run of the model over a batch: one for each of its windows, so that each request's trace has the run.
+fn spans_of<'a>(
+    slots: impl IntoIterator<Item = &'a Slot>,
+    span: impl Fn(&Span) -> Span,
+) -> Vec<Span> {
+    let windows = slots.into_iter().filter_map(|slot| slot.window.as_ref());
+    windows.map(|window| span(&window.span)).collect()
+}
+
+/// Calls `run` within all the spans.
+fn in_scope<T>(spans: &[Span], run: impl FnOnce() -> T) -> T {
+    let _entered: Vec<_> = spans.iter().map(Span::enter).collect();
+    run()
 }
 
 /// One round of decoding: checks rows as they finish, and sends the results of those that are done.
@@ -248,8 +261,7 @@ impl Listener for Round<'_> {
         let attempt = match result {
             Ok(attempt) => attempt,
             Err(error) => {
-                tracing::error!(%error, "a window failed");
-                window.fail();
+                window.fail(error.to_string());
                 return;
             }
         };

@@ -4,6 +4,12 @@
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "speech:pipeline/host",
-    imports: { default: async | trappable },
-    with: { "speech:pipeline/inference.transcription": super::transcription::Transcription },
+    imports: {
+        "speech:pipeline/tracing": trappable,
+        default: async | trappable,
+    },
+    with: {
+        "speech:pipeline/inference.transcription": super::transcription::Transcription,
+        "speech:pipeline/tracing.span": super::timed_span::TimedSpan,
+    },
 });

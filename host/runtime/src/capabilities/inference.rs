@@ -28,6 +28,8 @@ pub(crate) struct State {
     models: Models,
     transcriptions: usize,
     span: Span,
+    /// Of the invocation. `None` before the first one.
+    output: Option<Arc<Output>>,
 }
 
 /// An instance's models and its table of resources.
@@ -94,11 +96,34 @@ impl Capability for Inference {
             models: grant.cloned().unwrap_or_else(|| Arc::from([])),
             transcriptions: 0,
             span: Span::none(),
+            output: None,
         }
     }
 
-    fn begin(state: &mut State, span: &Span, _: &Arc<Output>) {
+    fn begin(state: &mut State, span: &Span, output: &Arc<Output>) {
         state.span = span.clone();
+        state.output = Some(Arc::clone(output));
+    }
+}
+
+impl State {
+    /// Returns an error for the component. Why the model failed is only logged.
+    fn report(&self, error: inference::Error) -> wit::Error {
+        use inference::Error;
+        match error {
+            Error::UnsupportedLanguage(message) => wit::Error::UnsupportedLanguage(message),
+            Error::UnsupportedOption(message) => wit::Error::UnsupportedOption(message),
+            Error::InvalidOption(message) => wit::Error::InvalidOption(message),
+            Error::InvalidFrames(message) => wit::Error::InvalidFrames(message),
+            Error::InvalidState(message) => wit::Error::InvalidState(message),
+            Error::Overloaded { retry_after } => wit::Error::Overloaded(retry_after),
+            Error::Internal(reason) => {
+                if let Some(output) = &self.output {
+                    output.warn("the model failed", None, Some(&reason));
+                }
+                wit::Error::Internal("the model failed; the host's log has the reason".into())
+            }
+        }
     }
 }
 
@@ -121,7 +146,8 @@ impl View<'_> {
                 "an instance may have {MAX_TRANSCRIPTIONS} transcriptions at once; drop one first"
             )));
         }
-        let inner = self.state.span.in_scope(|| engine.start(options.into()))?;
+        let inner = self.state.span.in_scope(|| engine.start(options.into()));
+        let inner = inner.map_err(|error| self.state.report(error))?;
         Ok(Transcription {
             model: id.clone(),
             inner,
@@ -172,7 +198,8 @@ impl wit::HostTranscription for View<'_> {
         frames: Vec<f32>,
     ) -> wasmtime::Result<Result<(), wit::Error>> {
         let transcription = self.table.get_mut(&this)?;
-        Ok(transcription.inner.push(frames).await.map_err(Into::into))
+        let pushed = transcription.inner.push(frames).await;
+        Ok(pushed.map_err(|error| self.state.report(error)))
     }
 
     async fn finish(
@@ -180,7 +207,8 @@ impl wit::HostTranscription for View<'_> {
         this: Resource<Transcription>,
     ) -> wasmtime::Result<Result<(), wit::Error>> {
         let transcription = self.table.get_mut(&this)?;
-        Ok(transcription.inner.finish().map_err(Into::into))
+        let finished = transcription.inner.finish();
+        Ok(finished.map_err(|error| self.state.report(error)))
     }
 
     async fn next(
@@ -188,12 +216,10 @@ impl wit::HostTranscription for View<'_> {
         this: Resource<Transcription>,
     ) -> wasmtime::Result<Result<Option<wit::Segment>, wit::Error>> {
         let transcription = self.table.get_mut(&this)?;
-        Ok(transcription
-            .inner
-            .next()
-            .await
+        let next = transcription.inner.next().await;
+        Ok(next
             .map(|segment| segment.map(Into::into))
-            .map_err(Into::into))
+            .map_err(|error| self.state.report(error)))
     }
 
     async fn info(&mut self, this: Resource<Transcription>) -> wasmtime::Result<wit::Info> {
@@ -275,21 +301,6 @@ impl From<inference::Segment> for wit::Segment {
             temperature: segment.temperature,
             // Options with word timestamps are refused.
             words: Vec::new(),
-        }
-    }
-}
-
-impl From<inference::Error> for wit::Error {
-    fn from(error: inference::Error) -> Self {
-        use inference::Error;
-        match error {
-            Error::UnsupportedLanguage(message) => Self::UnsupportedLanguage(message),
-            Error::UnsupportedOption(message) => Self::UnsupportedOption(message),
-            Error::InvalidOption(message) => Self::InvalidOption(message),
-            Error::InvalidFrames(message) => Self::InvalidFrames(message),
-            Error::InvalidState(message) => Self::InvalidState(message),
-            Error::Overloaded { retry_after } => Self::Overloaded(retry_after),
-            Error::Internal(message) => Self::Internal(message),
         }
     }
 }

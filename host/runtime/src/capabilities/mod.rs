@@ -10,6 +10,8 @@ mod files;
 mod inference;
 mod outbound_http;
 mod resources;
+mod spans;
+mod timed_span;
 mod timeseries;
 mod transcription;
 mod variables;
@@ -34,6 +36,7 @@ use inference::Inference;
 use outbound_http::OutboundHttp;
 pub(crate) use outbound_http::State as OutboundState;
 pub use resources::Resources;
+use spans::Spans;
 use timeseries::Timeseries;
 use variables::Variables;
 
@@ -151,6 +154,7 @@ capabilities! {
     variables: Variables,
     environment: Environment,
     files: Files,
+    spans: Spans,
 }
 
 impl Grants {

@@ -47,7 +47,7 @@ pub(super) fn limit_cpu<T: 'static>(store: &mut Store<T>, limits: &Limits, curre
         let request = activity
             .invocation
             .as_ref()
-            .map(|invocation| invocation.request_id);
+            .map(|invocation| invocation.ids.request);
         if request != last_request {
             last_request = request;
             spent = Duration::ZERO;

@@ -12,6 +12,7 @@ use tracing::Span;
 use super::admission::Permit;
 use super::output::Output;
 use super::report::{Fault, Reporter};
+use super::request_ids::RequestIds;
 use super::stop::Stop;
 use super::target::Target;
 
@@ -47,8 +48,7 @@ impl Phase {
 /// One call of a component. Shared by the request's body, the instance that serves it, and the caller; its permits are released
 /// when the last of them drops it.
 pub(crate) struct Invocation {
-    /// For logs and responses.
-    pub(crate) request_id: uuid::Uuid,
+    pub(crate) ids: RequestIds,
     pub(crate) deadline: Instant,
     phase: AtomicU8,
     /// Wakes the worker, which ends the instance, when the client disconnects.
@@ -66,27 +66,23 @@ pub(crate) struct Invocation {
 
 impl Invocation {
     /// Begins an admitted invocation.
-    pub(crate) fn begin(
-        target: &Arc<Target>,
-        request_id: uuid::Uuid,
-        permits: [Permit; 2],
-    ) -> Arc<Self> {
+    pub(crate) fn begin(target: &Arc<Target>, ids: RequestIds, permits: [Permit; 2]) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(Self {
-            request_id,
+            ids,
             deadline: started + target.limits.timeout,
             phase: AtomicU8::new(Phase::Running as u8),
             watcher: AtomicWaker::new(),
             stop: OnceLock::new(),
-            reporter: Arc::new(Reporter::new(Arc::clone(target), request_id)),
+            reporter: Arc::new(Reporter::new(Arc::clone(target), ids)),
             started,
             span: tracing::trace_span!(
                 target: telemetry::SPANS,
                 "invocation",
                 faas.invoked_name = &*target.id,
-                faas.invocation_id = %request_id,
+                faas.invocation_id = %ids.request,
             ),
-            output: Arc::new(Output::new(Arc::clone(target), Some(request_id))),
+            output: Arc::new(Output::new(Arc::clone(target), Some(ids))),
             _permits: permits,
             _in_flight: target.track(),
         })
@@ -182,9 +178,10 @@ impl Invocation {
 
     fn count_failure(&self) {
         let metrics = &self.reporter.target.telemetry.metrics;
-        match self.stop().is_some() || self.reporter.memory_refused() {
-            true => metrics.stopped.increment(1),
-            false => metrics.trapped.increment(1),
+        let refused = self.reporter.memory_refused().then_some(Stop::Memory);
+        match self.stop().or(refused) {
+            Some(stop) => metrics.stopped(stop).increment(1),
+            None => metrics.trapped.increment(1),
         }
     }
 

@@ -8,6 +8,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::request_ids::RequestIds;
+
 /// Number of lines kept for later readers, and their bytes.
 const MAX_LINES: usize = 1000;
 const MAX_BYTES: usize = 1 << 20;
@@ -29,12 +31,12 @@ pub struct Line {
 }
 
 impl Line {
-    pub(crate) fn now(stream: &'static str, request_id: Option<uuid::Uuid>, text: String) -> Self {
+    pub(crate) fn now(stream: &'static str, ids: Option<RequestIds>, text: String) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             time: now.map_or(0.0, |since| since.as_secs_f64()),
             stream: stream.into(),
-            request_id: request_id.map(|id| id.to_string()),
+            request_id: ids.map(|ids| ids.request.to_string()),
             text,
         }
     }

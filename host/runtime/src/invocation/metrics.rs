@@ -6,6 +6,8 @@ use metrics::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::stop::Stop;
+
 const COMPONENT: &str = "component";
 
 /// Counter: admitted invocations.
@@ -29,14 +31,23 @@ const MEMORY: &str = "whisper_host_instance_memory_bytes";
 const REASON: &str = "reason";
 /// The component trapped or did not respond.
 const TRAP: &str = "trap";
-/// It was stopped at a limit: time, CPU, memory, body.
-const LIMIT: &str = "limit";
+/// It was stopped at its limit of wall-clock time.
+const TIMEOUT: &str = "timeout";
+/// It was stopped at its limit of CPU time.
+const CPU_TIME: &str = "cpu_time";
+/// It was stopped at its limit of memory.
+const MEMORY_LIMIT: &str = "memory";
+/// The request's body was too large, or stopped arriving.
+const BODY: &str = "body";
 
 /// Handles of a component's metrics.
 pub(crate) struct Metrics {
     pub(crate) admitted: Counter,
     pub(crate) trapped: Counter,
-    pub(crate) stopped: Counter,
+    timed_out: Counter,
+    out_of_cpu_time: Counter,
+    out_of_memory: Counter,
+    bad_body: Counter,
     pub(crate) rejected: Counter,
     pub(super) active: Gauge,
     pub(super) waiting: Gauge,
@@ -53,13 +64,27 @@ impl Metrics {
         Self {
             admitted: counter!(INVOCATIONS, &labels),
             trapped: failed(TRAP),
-            stopped: failed(LIMIT),
+            timed_out: failed(TIMEOUT),
+            out_of_cpu_time: failed(CPU_TIME),
+            out_of_memory: failed(MEMORY_LIMIT),
+            bad_body: failed(BODY),
             rejected: counter!(REJECTED, &labels),
             active: gauge!(ACTIVE, &labels),
             waiting: gauge!(WAITING, &labels),
             duration: histogram!(DURATION, &labels),
             queue_duration: histogram!(QUEUE_DURATION, &labels),
             memory: histogram!(MEMORY, &labels),
+        }
+    }
+
+    /// Returns the counter of invocations that the host stopped for this reason.
+    pub(crate) fn stopped(&self, stop: Stop) -> &Counter {
+        match stop {
+            Stop::Timeout => &self.timed_out,
+            Stop::Cpu => &self.out_of_cpu_time,
+            Stop::Memory => &self.out_of_memory,
+            Stop::BodyTooLarge | Stop::BodyIdle => &self.bad_body,
+            Stop::NoInstance => &self.rejected,
         }
     }
 
@@ -73,7 +98,7 @@ fn describe() {
     describe_counter!(INVOCATIONS, "Invocations of components that were admitted.");
     describe_counter!(
         FAILED,
-        "Invocations that failed: in a trap or without a response (trap), or at a limit of time, CPU, memory or body (limit)."
+        "Invocations that failed: in a trap or without a response (trap), or at a limit (timeout, cpu_time, memory, body)."
     );
     describe_counter!(
         REJECTED,
@@ -121,7 +146,10 @@ impl Snapshot {
             waiting: metrics.gauge(WAITING, &labels) as u64,
             requests: metrics.counter(INVOCATIONS, &labels),
             traps: failed(TRAP),
-            timeouts: failed(LIMIT),
+            timeouts: [TIMEOUT, CPU_TIME, MEMORY_LIMIT, BODY]
+                .into_iter()
+                .map(failed)
+                .sum(),
             refused: metrics.counter(REJECTED, &labels),
             memory_high_water: metrics.histogram(MEMORY, &labels).max as u64,
             instance_seconds: metrics.histogram(DURATION, &labels).sum,

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use telemetry::trace::TraceId;
+use tracing::field::{DisplayValue, display};
+use uuid::Uuid;
+
 use super::lines::Line;
+use super::request_ids::RequestIds;
 use super::target::Target;
 use crate::text::escape_controls;
 
@@ -17,20 +22,28 @@ const MAX_URI: usize = 1000;
 pub(crate) struct Output {
     target: Arc<Target>,
     /// `None` while an instance starts or is idle.
-    request_id: Option<uuid::Uuid>,
+    ids: Option<RequestIds>,
     used: AtomicU64,
     /// Bytes that were not logged.
     dropped: AtomicU64,
 }
 
 impl Output {
-    pub(crate) fn new(target: Arc<Target>, request_id: Option<uuid::Uuid>) -> Self {
+    pub(crate) fn new(target: Arc<Target>, ids: Option<RequestIds>) -> Self {
         Self {
             target,
-            request_id,
+            ids,
             used: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
+    }
+
+    fn request_id(&self) -> Option<DisplayValue<Uuid>> {
+        self.ids.map(|ids| display(ids.request))
+    }
+
+    fn trace_id(&self) -> Option<DisplayValue<TraceId>> {
+        self.ids.and_then(|ids| ids.trace).map(display)
     }
 
     /// Counts a line of this length, and returns whether the limits of the request and of the component allow it.
@@ -45,24 +58,25 @@ impl Output {
         allowed
     }
 
-    /// Logs a warning of the host about a call of the component to a server, within the limits for what the component prints: it may
-    /// cause any number of them.
-    pub(crate) fn warn(&self, message: &str, uri: &str, error: Option<&str>) {
-        let uri = &uri[..uri.floor_char_boundary(MAX_URI)];
-        if !self.allows(message.len() + uri.len() + error.map_or(0, str::len)) {
+    /// Logs a warning of the host about a call of the component, to a server if there is a `uri`, within the limits for what the
+    /// component prints: it may cause any number of them.
+    pub(crate) fn warn(&self, message: &str, uri: Option<&str>, error: Option<&str>) {
+        let uri = uri.map(|uri| &uri[..uri.floor_char_boundary(MAX_URI)]);
+        let length = |text: Option<&str>| text.map_or(0, str::len);
+        if !self.allows(message.len() + length(uri) + length(error)) {
             return;
         }
-        let request_id = self.request_id.map(tracing::field::display);
         tracing::warn!(
             component = &*self.target.id,
-            request_id,
+            request_id = self.request_id(),
+            trace_id = self.trace_id(),
             uri,
             error,
             "{message}"
         );
-        let error = error.map_or(String::new(), |error| format!(": {error}"));
-        let text = escape_controls(&format!("{message}: {uri}{error}"));
-        let line = Line::now("host", self.request_id, text);
+        let parts: Vec<&str> = [Some(message), uri, error].into_iter().flatten().collect();
+        let text = escape_controls(&parts.join(": "));
+        let line = Line::now("host", self.ids, text);
         self.target.telemetry.lines.print(line);
     }
 
@@ -72,12 +86,13 @@ impl Output {
             return;
         }
         let text = escape_controls(String::from_utf8_lossy(line).trim_end());
-        let line = Line::now(stream, self.request_id, text);
+        let line = Line::now(stream, self.ids, text);
         tracing::info!(
             target: "component",
             component = &*self.target.id,
             stream,
             request_id = line.request_id,
+            trace_id = self.trace_id(),
             "{}",
             line.text
         );
@@ -91,7 +106,8 @@ impl Drop for Output {
         if dropped > 0 {
             tracing::warn!(
                 component = &*self.target.id,
-                request_id = self.request_id.map(tracing::field::display),
+                request_id = self.request_id(),
+                trace_id = self.trace_id(),
                 dropped_bytes = dropped,
                 "the component printed, or made the host log, more than its limit `output` allows; the rest was dropped"
             );

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::lines::Line;
+use super::request_ids::RequestIds;
 use super::stop::Stop;
 use super::target::Target;
 use crate::text::escape_controls;
@@ -38,7 +39,7 @@ pub(crate) fn truncated(error: &str) -> &str {
 /// after the response has been sent.
 pub(crate) struct Reporter {
     pub(super) target: Arc<Target>,
-    request_id: uuid::Uuid,
+    ids: RequestIds,
     /// Whether the component was refused memory: not a failure by itself, since it may cope, but it explains a trap.
     memory_refused: AtomicBool,
     reported: AtomicBool,
@@ -47,10 +48,10 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) fn new(target: Arc<Target>, request_id: uuid::Uuid) -> Self {
+    pub(super) fn new(target: Arc<Target>, ids: RequestIds) -> Self {
         Self {
             target,
-            request_id,
+            ids,
             memory_refused: AtomicBool::new(false),
             reported: AtomicBool::new(false),
             waiting: Notify::new(),
@@ -77,7 +78,8 @@ impl Reporter {
         if self.reported.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (component, request_id) = (&*self.target.id, self.request_id);
+        let (component, request_id) = (&*self.target.id, self.ids.request);
+        let trace_id = self.ids.trace.map(tracing::field::display);
         let message = match fault {
             Fault::Trap => "the component trapped",
             Fault::NoResponse => "the component returned no response",
@@ -87,14 +89,14 @@ impl Reporter {
         };
         match fault {
             Fault::Trap | Fault::NoResponse => {
-                tracing::error!(component, %request_id, after_its_answer, error, "{message}");
+                tracing::error!(component, %request_id, trace_id, after_its_answer, error, "{message}");
             }
             Fault::ErrorCode | Fault::IncompleteResponse | Fault::Stop => {
-                tracing::warn!(component, %request_id, after_its_answer, error, "{message}");
+                tracing::warn!(component, %request_id, trace_id, after_its_answer, error, "{message}");
             }
         }
         for text in format!("{message}: {error}").lines() {
-            let line = Line::now("host", Some(request_id), escape_controls(text));
+            let line = Line::now("host", Some(self.ids), escape_controls(text));
             self.target.telemetry.lines.print(line);
         }
         self.waiting.notify_one();

@@ -294,7 +294,7 @@ impl WasiHttpHooks for Hooks {
 
     fn send_request(
         &mut self,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<PendingResponse, Error>> + Send> {
@@ -302,7 +302,7 @@ impl WasiHttpHooks for Hooks {
         let output = self.output.clone();
         let warn = move |message, uri: &str, error: Option<&str>| {
             if let Some(output) = &output {
-                output.warn(message, uri, error);
+                output.warn(message, Some(uri), error);
             }
         };
         let Some(pool) = self.pool_for(request.uri()) else {
@@ -340,6 +340,7 @@ impl WasiHttpHooks for Hooks {
             url.full = uri,
             http.response.status_code = Empty,
         );
+        telemetry::trace::inject(&span, request.headers_mut());
         let request_span = span.clone();
         let send = async move {
             // The wait is bounded by the deadline of the component's own request.

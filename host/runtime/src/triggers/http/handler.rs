@@ -13,7 +13,7 @@ use super::response_body::ResponseBody;
 use super::worker::Instances;
 use crate::engine::{Component, Outline};
 use crate::error::{Code, Failure};
-use crate::invocation::{Fault, Invocation, Stop, truncated};
+use crate::invocation::{Fault, Invocation, RequestIds, Stop, truncated};
 
 /// The version of WASI's HTTP handler that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl HttpHandler {
     /// response's body before its end, stops the component.
     pub(crate) async fn handle(
         &self,
-        request_id: uuid::Uuid,
+        ids: RequestIds,
         client: Option<IpAddr>,
         mut request: http::Request<RequestBody>,
     ) -> Result<http::Response<ResponseBody>, Failure> {
@@ -123,11 +123,12 @@ impl HttpHandler {
         let (permits, waited) = admitted.inspect_err(|_| metrics.rejected.increment(1))?;
         metrics.admitted.increment(1);
         metrics.queue_duration.record(waited);
-        let invocation = Invocation::begin(target, request_id, permits);
+        let invocation = Invocation::begin(target, ids, permits);
         // Stops the instance if the caller drops the future before there is a response.
         let mut guard = ClientGuard(Some(Arc::clone(&invocation)));
 
         let method = request.method().clone();
+        telemetry::trace::inject(&invocation.span, request.headers_mut());
         let request = request.map(|body| body.limited(&invocation, limits));
         let result = self.proxy.handle(Arc::clone(&invocation), request).await;
         // A stopped component may still respond in the short time it has left, and one whose request body was cut off may blame the
@@ -148,7 +149,7 @@ impl HttpHandler {
                 &format!("status {status} is not a final one"),
             );
             metrics.trapped.increment(1);
-            return Err(target.failed(request_id));
+            return Err(target.failed(ids.request));
         }
         match (
             ResponseBody::guest(response, &method, guard).await,
@@ -161,7 +162,7 @@ impl HttpHandler {
             (None, Some(stop)) => Err(self.stopped(&invocation, stop)),
             (None, None) => {
                 metrics.trapped.increment(1);
-                Err(target.failed(request_id))
+                Err(target.failed(ids.request))
             }
         }
     }
@@ -169,7 +170,7 @@ impl HttpHandler {
     /// Reports an invocation that the host stopped before its response started, and returns the failure.
     fn stopped(&self, invocation: &Invocation, stop: Stop) -> Failure {
         let target = self.component.target();
-        target.telemetry.metrics.stopped.increment(1);
+        target.telemetry.metrics.stopped(stop).increment(1);
         invocation.reporter.report_stop(false, stop);
         target.failure(stop)
     }
@@ -179,10 +180,7 @@ impl HttpHandler {
         let target = self.component.target();
         let metrics = &target.telemetry.metrics;
         if let Some(stop) = failed_to_start(error) {
-            match stop {
-                Stop::NoInstance => metrics.rejected.increment(1),
-                _ => metrics.trapped.increment(1),
-            }
+            metrics.stopped(stop).increment(1);
             invocation.reporter.report_stop(false, stop);
             return target.failure(stop);
         }
@@ -211,11 +209,11 @@ impl HttpHandler {
                 .report(Fault::NoResponse, false, &format!("{error:#}"));
         }
         if invocation.reporter.memory_refused() {
-            metrics.stopped.increment(1);
+            metrics.stopped(Stop::Memory).increment(1);
             return target.failure(Stop::Memory);
         }
         metrics.trapped.increment(1);
-        target.failed(invocation.request_id)
+        target.failed(invocation.ids.request)
     }
 }
 

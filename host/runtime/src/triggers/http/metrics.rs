@@ -1,10 +1,10 @@
 //! Metrics of the HTTP server, with the names and labels of OpenTelemetry's semantic conventions as Prometheus writes them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use metrics::{Gauge, Label, SharedString, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{Gauge, Histogram, Label, SharedString, describe_gauge, describe_histogram};
 
 /// Histogram: time from a request's arrival to its response, in seconds.
 const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
@@ -14,12 +14,8 @@ const ACTIVE_REQUESTS: &str = "http_server_active_requests";
 /// Metrics of the server.
 pub(super) struct Metrics {
     pub(super) active: Gauge,
-}
-
-/// Where a request was routed to.
-pub(super) struct Routed {
-    pub(super) route: Arc<str>,
-    pub(super) component: Arc<str>,
+    /// Requests that no route matches.
+    pub(super) unmatched: Arc<RequestDurations>,
 }
 
 impl Metrics {
@@ -33,38 +29,84 @@ impl Metrics {
             "HTTP requests that have not been responded to."
         );
         Self {
-            active: gauge!(ACTIVE_REQUESTS),
+            active: metrics::gauge!(ACTIVE_REQUESTS),
+            unmatched: Arc::default(),
+        }
+    }
+}
+
+/// Durations of the requests of one route.
+///
+/// It keeps the histograms that it has recorded: looking them up by their labels for each request costs 3 % of a request.
+#[derive(Default)]
+pub(super) struct RequestDurations {
+    route: Option<Route>,
+    histograms: RwLock<Vec<(Outcome, Histogram)>>,
+}
+
+/// A route.
+pub(super) struct Route {
+    pub(super) path: Arc<str>,
+    /// Id of the component that it leads to.
+    pub(super) component: Arc<str>,
+}
+
+/// Method and status of a request; no status if the client left before the response.
+type Outcome = (&'static str, Option<StatusCode>);
+
+impl RequestDurations {
+    pub(super) fn new(path: &str, component: &Arc<str>) -> Self {
+        Self {
+            route: Some(Route {
+                path: Arc::from(path),
+                component: Arc::clone(component),
+            }),
+            histograms: RwLock::default(),
         }
     }
 
+    /// Returns the route; `None` for requests that no route matches.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.route.as_ref()
+    }
+
     /// Records a request. `status` is `None` if the client left before the response.
-    pub(super) fn record(
-        &self,
-        method: &Method,
-        routed: Option<&Routed>,
-        status: Option<StatusCode>,
-        duration: Duration,
-    ) {
-        let mut labels = Vec::with_capacity(4);
-        labels.push(Label::new("http_request_method", known(method)));
-        if let Some(Routed { route, component }) = routed {
-            labels.push(Label::new(
-                "http_route",
-                SharedString::from(Arc::clone(route)),
-            ));
-            let component = SharedString::from(Arc::clone(component));
-            labels.push(Label::new("component", component));
+    pub(super) fn record(&self, method: &Method, status: Option<StatusCode>, duration: Duration) {
+        let outcome = (known(method), status);
+        let histograms = self.histograms.read();
+        let histograms = histograms.unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, histogram)) = histograms.iter().find(|(of, _)| *of == outcome) {
+            histogram.record(duration);
+            return;
+        }
+        drop(histograms);
+        let histogram = self.histogram(outcome);
+        histogram.record(duration);
+        let histograms = self.histograms.write();
+        let mut histograms = histograms.unwrap_or_else(PoisonError::into_inner);
+        // Another request may have added it.
+        if !histograms.iter().any(|(of, _)| *of == outcome) {
+            histograms.push((outcome, histogram));
+        }
+    }
+
+    fn histogram(&self, (method, status): Outcome) -> Histogram {
+        let mut labels = vec![Label::new("http_request_method", method)];
+        if let Some(Route { path, component }) = &self.route {
+            let shared = |text| SharedString::from(Arc::clone(text));
+            labels.push(Label::new("http_route", shared(path)));
+            labels.push(Label::new("component", shared(component)));
         }
         labels.push(match status {
             Some(status) => Label::new("http_response_status_code", status.as_str().to_owned()),
             None => Label::new("error_type", "client_left"),
         });
-        histogram!(REQUEST_DURATION, labels).record(duration);
+        metrics::histogram!(REQUEST_DURATION, labels)
     }
 }
 
 /// The method, if it is a known one: clients may send any.
-fn known(method: &Method) -> &'static str {
+pub(super) fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

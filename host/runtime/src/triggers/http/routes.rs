@@ -9,15 +9,17 @@ use http_body::Body;
 
 use super::body::RequestBody;
 use super::handler::HttpHandler;
+use super::metrics::RequestDurations;
 use super::response_body::ResponseBody;
 use super::router::Router;
 use super::spin_headers;
 use crate::error::{Code, Failure};
 use crate::http::Client;
+use crate::invocation::RequestIds;
 
 /// The routes of an application.
 pub struct Routes {
-    router: Router<(Arc<str>, Arc<HttpHandler>)>,
+    router: Router<(Arc<RequestDurations>, Arc<HttpHandler>)>,
     /// Each route with its component's id, in the order of the manifest.
     routes: Vec<(String, Arc<str>)>,
 }
@@ -36,8 +38,8 @@ impl Routes {
                 .map(|(route, handler)| (route.clone(), Arc::clone(handler.id())))
                 .collect(),
             router: Router::new(routes.into_iter().map(|(route, handler)| {
-                let pattern = Arc::from(route.as_str());
-                (route, (pattern, handler))
+                let durations = RequestDurations::new(route.as_str(), handler.id());
+                (route, (Arc::new(durations), handler))
             }))?,
         })
     }
@@ -62,7 +64,7 @@ impl Routes {
         &self,
         request: &mut Parts,
         client: Option<&Client>,
-    ) -> Result<&(Arc<str>, Arc<HttpHandler>), Failure> {
+    ) -> Result<&(Arc<RequestDurations>, Arc<HttpHandler>), Failure> {
         let Parts { headers, uri, .. } = request;
         let Some(found) = self.router.find(uri.path()) else {
             let message = format!("no route matches {}", uri.path());
@@ -84,6 +86,6 @@ impl Routes {
         let (mut parts, body) = request.into_parts();
         let (_, handler) = self.route(&mut parts, None)?;
         let request = Request::from_parts(parts, RequestBody::new(body));
-        handler.handle(uuid::Uuid::now_v7(), None, request).await
+        handler.handle(RequestIds::new(), None, request).await
     }
 }

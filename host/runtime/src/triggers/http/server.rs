@@ -16,17 +16,19 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use metrics::Gauge;
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::body::RequestBody;
-use super::metrics::{Metrics, Routed};
+use super::metrics::{Metrics, RequestDurations, known};
 use super::response::{json_response, to_response};
 use super::response_body::ResponseBody;
 use super::routes::HasRoutes;
 use crate::error::{Code, Failure};
 use crate::http::{Client, Clients, ConnectionLimits, Drained, Listener, MAX_HEADER_BYTES, Permit};
+use crate::invocation::RequestIds;
 use crate::text::escape_controls;
 
 /// Limits of the server.
@@ -129,31 +131,33 @@ impl<A: HasRoutes> Shared<A> {
         let (parts, body) = request.into_parts();
         // First, so that the client gets the response, whatever it is.
         let body = Drained::new(body, &parts.headers);
-        let request_id = uuid::Uuid::now_v7();
-        let mut log = RequestLog {
-            started: Instant::now(),
-            request_id,
-            method: parts.method.clone(),
-            path: escape_controls(parts.uri.path()),
-            client: client.address.ip(),
-            routed: None,
-            logged: false,
-            stopped: &self.stopped,
-            metrics: &self.metrics,
-        };
-        log.metrics.active.increment(1.0);
+        let mut ids = RequestIds::new();
         let span = tracing::trace_span!(
             target: telemetry::SPANS,
             "http.server.request",
             otel.kind = "server",
-            http.request.method = %parts.method,
+            otel.status_code = Empty,
+            http.request.method = known(&parts.method),
             http.response.status_code = Empty,
             http.route = Empty,
             url.path = parts.uri.path(),
             url.scheme = "http",
             client.address = %client.address.ip(),
-            %request_id,
+            request_id = %ids.request,
         );
+        ids.trace = telemetry::trace::accept(&span, &parts.headers);
+        let mut log = RequestLog {
+            started: Instant::now(),
+            ids,
+            method: parts.method.clone(),
+            path: escape_controls(parts.uri.path()),
+            client: client.address.ip(),
+            durations: Arc::clone(&self.metrics.unmatched),
+            logged: false,
+            stopped: &self.stopped,
+            active: &self.metrics.active,
+        };
+        log.active.increment(1.0);
         let head = parts.method == Method::HEAD;
         let health = health_response(&parts.method, parts.uri.path());
         let permit = match health {
@@ -169,14 +173,13 @@ impl<A: HasRoutes> Shared<A> {
             }
             (None, None) => Err(self.too_many_requests()),
         };
-        if let Some(Routed { route, .. }) = &log.routed {
-            span.record("http.route", &**route);
-        }
         let mut response = result.unwrap_or_else(|failure| to_response(&failure));
-        if let Ok(id) = HeaderValue::try_from(request_id.to_string()) {
+        if let Ok(id) = HeaderValue::try_from(ids.request.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        span.record("http.response.status_code", response.status().as_u16());
+        if !span.is_disabled() {
+            log.describe(&span, response.status());
+        }
         log.write(response.status());
         response.map(|body| ServerBody {
             body: (!head).then_some(body),
@@ -195,15 +198,10 @@ impl<A: HasRoutes> Shared<A> {
     ) -> Result<Response<ResponseBody>, Failure> {
         prepare(&mut parts, &self.authority)?;
         let application = self.application.load_full();
-        let (route, handler) = application.routes().route(&mut parts, Some(client))?;
-        log.routed = Some(Routed {
-            route: Arc::clone(route),
-            component: Arc::clone(handler.id()),
-        });
+        let (durations, handler) = application.routes().route(&mut parts, Some(client))?;
+        log.durations = Arc::clone(durations);
         let request = Request::from_parts(parts, RequestBody::new(body));
-        handler
-            .handle(log.request_id, Some(client.network), request)
-            .await
+        handler.handle(log.ids, Some(client.network), request).await
     }
 
     fn too_many_requests(&self) -> Failure {
@@ -221,23 +219,22 @@ impl<A: HasRoutes> Shared<A> {
 /// Logs a request and records its metrics, even if the client disconnects before the response.
 struct RequestLog<'a> {
     started: Instant,
-    request_id: uuid::Uuid,
+    ids: RequestIds,
     method: Method,
     path: String,
     client: IpAddr,
-    routed: Option<Routed>,
+    durations: Arc<RequestDurations>,
     logged: bool,
     /// Whether the host has stopped waiting for requests in flight.
     stopped: &'a AtomicBool,
-    metrics: &'a Metrics,
+    active: &'a Gauge,
 }
 
 impl RequestLog<'_> {
     fn write(mut self, status: StatusCode) {
         self.logged = true;
         let duration = self.started.elapsed();
-        self.metrics
-            .record(&self.method, self.routed.as_ref(), Some(status), duration);
+        self.durations.record(&self.method, Some(status), duration);
         tracing::info!(
             http.request.method = %self.method,
             url.path = self.path,
@@ -245,23 +242,40 @@ impl RequestLog<'_> {
             duration_ms = duration.as_secs_f64() * 1e3,
             client.address = %self.client,
             component = self.component(),
-            request_id = %self.request_id,
+            request_id = %self.ids.request,
+            trace_id = self.ids.trace.map(display),
             "request"
         );
     }
 
     fn component(&self) -> Option<&str> {
-        self.routed.as_ref().map(|routed| &*routed.component)
+        self.durations.route().map(|route| &*route.component)
+    }
+
+    /// Completes the span of the request.
+    fn describe(&self, span: &Span, status: StatusCode) {
+        let method = known(&self.method);
+        let name = match self.durations.route() {
+            Some(route) => {
+                span.record("http.route", &*route.path);
+                format!("{method} {}", route.path)
+            }
+            None => method.to_owned(),
+        };
+        telemetry::trace::set_name(span, name);
+        span.record("http.response.status_code", status.as_u16());
+        if status.is_server_error() {
+            span.record("otel.status_code", "ERROR");
+        }
     }
 }
 
 impl Drop for RequestLog<'_> {
     fn drop(&mut self) {
-        self.metrics.active.decrement(1.0);
+        self.active.decrement(1.0);
         if !self.logged {
             let duration = self.started.elapsed();
-            self.metrics
-                .record(&self.method, self.routed.as_ref(), None, duration);
+            self.durations.record(&self.method, None, duration);
             let reason = match self.stopped.load(Ordering::Relaxed) {
                 true => "the host stopped before the request was answered",
                 false => "the client left before its request was answered",
@@ -272,7 +286,8 @@ impl Drop for RequestLog<'_> {
                 duration_ms = duration.as_secs_f64() * 1e3,
                 client.address = %self.client,
                 component = self.component(),
-                request_id = %self.request_id,
+                request_id = %self.ids.request,
+                trace_id = self.ids.trace.map(display),
                 "{reason}"
             );
         }

@@ -110,7 +110,8 @@ impl WorkerState for Worker {
             if target.host_has_stopped() {
                 tracing::warn!(
                     component = &*target.id,
-                    request_id = %invocation.request_id,
+                    request_id = %invocation.ids.request,
+                    trace_id = invocation.ids.trace.map(tracing::field::display),
                     after_its_answer,
                     "the component had not finished the request when the host stopped"
                 );
