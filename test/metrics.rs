@@ -97,6 +97,40 @@ async fn each_request_transcription_and_invocation_is_counted() {
 }
 
 #[tokio::test]
+async fn running_and_idle_instances_are_counted() {
+    let manifest = r#"
+        spin_manifest_version = 2
+        application = { name = "probe" }
+        [[trigger.http]]
+        route = "/fresh/..."
+        component = "fresh"
+        [component.fresh]
+        source = "{components}/probe-wasi02.wasm"
+        [[trigger.http]]
+        route = "/reused/..."
+        component = "reused"
+        [component.reused]
+        source = "{components}/probe-wasi02.wasm"
+        [component.reused.tool.whisper-host.limits]
+        instance_reuse = 10
+    "#;
+    let host = Host::with_manifest(manifest, &[]);
+    assert_eq!(host.get("/fresh/hello").await.text, "hello");
+    assert_eq!(host.get("/reused/hello").await.text, "hello");
+    eventually(async || {
+        let metrics = scrape(&host).await;
+        let instances = |id| {
+            value(
+                &metrics,
+                &format!("whisper_host_instances{{component=\"{id}\"}}"),
+            )
+        };
+        (instances("fresh") == Some(0.0) && instances("reused") == Some(1.0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn prometheus_own_linter_has_no_complaints() {
     let Some(promtool) = server_program("promtool") else {
         return;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use metrics::Gauge;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use wasmtime::Store;
@@ -33,7 +34,29 @@ pub(crate) struct Started<T> {
     pub(crate) exports: T,
     pub(crate) current: Current,
     /// Must be held until the instance is freed.
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) permit: InstancePermit,
+}
+
+/// The permit of an instance, which counts it.
+pub(crate) struct InstancePermit {
+    _permit: OwnedSemaphorePermit,
+    instances: Gauge,
+}
+
+impl InstancePermit {
+    fn new(permit: OwnedSemaphorePermit, instances: &Gauge) -> Self {
+        instances.increment(1.0);
+        Self {
+            _permit: permit,
+            instances: instances.clone(),
+        }
+    }
+}
+
+impl Drop for InstancePermit {
+    fn drop(&mut self) {
+        self.instances.decrement(1.0);
+    }
 }
 
 impl Component {
@@ -108,7 +131,8 @@ impl Component {
         &self,
         instantiate: impl AsyncFnOnce(&mut Store<InstanceState>) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<Started<T>> {
-        let limits = &self.settings.target.limits;
+        let target = &self.settings.target;
+        let limits = &target.limits;
         // The pool has room for as many instances as there are permits.
         let permit = Arc::clone(&self.engine.instances).acquire_owned();
         let permit = tokio::time::timeout(limits.queue_timeout, permit)
@@ -120,6 +144,7 @@ impl Component {
                 )
                 .context(Stop::NoInstance)
             })??;
+        let permit = InstancePermit::new(permit, &target.telemetry.metrics.instances);
         let current = Current::default();
         let mut store = InstanceState::store(
             &self.engine.wasmtime,

@@ -18,7 +18,7 @@ mod ticker;
 
 pub use cache::MAX_CODE_CACHE;
 pub use compile::{COMPILE_COMPONENT, compile_component};
-pub(crate) use component::{Component, Started};
+pub(crate) use component::{Component, InstancePermit, Started};
 pub(crate) use compose::{Part, compose};
 pub(crate) use current::{Current, lock};
 pub(crate) use instance::InstanceState;

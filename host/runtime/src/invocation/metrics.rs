@@ -18,6 +18,8 @@ const FAILED: &str = "whisper_host_invocations_failed_total";
 const REJECTED: &str = "whisper_host_invocations_rejected_total";
 /// Gauge: running invocations.
 const ACTIVE: &str = "whisper_host_invocations_active";
+/// Gauge: instances, running and idle.
+const INSTANCES: &str = "whisper_host_instances";
 /// Gauge: waiting invocations.
 const WAITING: &str = "whisper_host_invocations_waiting";
 /// Histogram: running time of an invocation, in seconds.
@@ -49,6 +51,7 @@ pub(crate) struct Metrics {
     out_of_memory: Counter,
     bad_body: Counter,
     pub(crate) rejected: Counter,
+    pub(crate) instances: Gauge,
     pub(super) active: Gauge,
     pub(super) waiting: Gauge,
     pub(super) duration: Histogram,
@@ -69,6 +72,7 @@ impl Metrics {
             out_of_memory: failed(MEMORY_LIMIT),
             bad_body: failed(BODY),
             rejected: counter!(REJECTED, &labels),
+            instances: gauge!(INSTANCES, &labels),
             active: gauge!(ACTIVE, &labels),
             waiting: gauge!(WAITING, &labels),
             duration: histogram!(DURATION, &labels),
@@ -104,6 +108,7 @@ fn describe() {
         REJECTED,
         "Invocations that were refused because too many were running and waiting."
     );
+    describe_gauge!(INSTANCES, "Instances of components, running and idle.");
     describe_gauge!(ACTIVE, "Running invocations.");
     describe_gauge!(WAITING, "Invocations that wait for a permit.");
     describe_histogram!(DURATION, "Running time of invocations, in seconds.");

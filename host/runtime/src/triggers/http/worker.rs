@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use wasmtime::component::GuestTaskId;
 use wasmtime::{Store, StoreContextMut};
@@ -16,7 +15,7 @@ use wasmtime_wasi_http::handler::{
     self, HandlerState, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
 };
 
-use crate::engine::{Component, Current, InstanceState, Started, lock};
+use crate::engine::{Component, Current, InstancePermit, InstanceState, Started, lock};
 use crate::invocation::{Invocation, Phase, Stop};
 
 /// Creates the instances of one component.
@@ -64,7 +63,7 @@ impl HandlerState for Instances {
 pub(super) struct Worker {
     current: Current,
     component: Arc<Component>,
-    _permit: OwnedSemaphorePermit,
+    _permit: InstancePermit,
 }
 
 impl WorkerState for Worker {
