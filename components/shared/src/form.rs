@@ -360,13 +360,13 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Kept {
+    struct Collected {
         hint: Option<(Option<String>, Option<String>)>,
         bytes: Vec<u8>,
         largest_append: usize,
     }
 
-    impl Sink for Kept {
+    impl Sink for Collected {
         fn begin(&mut self, media_type: Option<String>, file_name: Option<String>) {
             assert!(self.hint.replace((media_type, file_name)).is_none());
         }
@@ -413,13 +413,13 @@ mod tests {
         bytes: Vec<u8>,
         chunk: usize,
         end: Result<(), Broken>,
-    ) -> (Result<Given, Failure>, Kept) {
-        let mut kept = Kept::default();
+    ) -> (Result<Given, Failure>, Collected) {
+        let mut collected = Collected::default();
         let kind = Kind::Form {
             boundary: "X".to_owned(),
         };
-        let result = read(Script { bytes, chunk, end }, kind, &mut kept);
-        (result, kept)
+        let result = read(Script { bytes, chunk, end }, kind, &mut collected);
+        (result, collected)
     }
 
     const FILE: &str = "name=\"file\"; filename=\"a.mp3\"\r\nContent-Type: audio/mpeg";
@@ -433,23 +433,27 @@ mod tests {
             ("name=\"temperature\"", b"0.5"),
         ]);
         for chunk in [1, 7, 1000, 1_000_000] {
-            let (result, kept) = read_form_bytes(body.clone(), chunk, Ok(()));
+            let (result, collected) = read_form_bytes(body.clone(), chunk, Ok(()));
             let options = result.unwrap();
             assert_eq!(
                 (options.language.as_deref(), options.temperature),
                 (Some("de"), Some(0.5))
             );
-            assert!(kept.bytes == audio, "chunks of {chunk}");
+            assert!(collected.bytes == audio, "chunks of {chunk}");
             let hint = (Some("audio/mpeg".to_owned()), Some("a.mp3".to_owned()));
-            assert_eq!(kept.hint, Some(hint));
+            assert_eq!(collected.hint, Some(hint));
         }
     }
 
     #[test]
     fn the_file_is_passed_on_in_chunks_as_it_arrives() {
-        let (result, kept) = read_form_bytes(form(&[(FILE, &[1; 100_000])]), 4096, Ok(()));
+        let (result, collected) = read_form_bytes(form(&[(FILE, &[1; 100_000])]), 4096, Ok(()));
         assert!(result.is_ok());
-        assert!(kept.largest_append <= 2 * 4096, "{}", kept.largest_append);
+        assert!(
+            collected.largest_append <= 2 * 4096,
+            "{}",
+            collected.largest_append
+        );
     }
 
     #[test]
@@ -528,15 +532,15 @@ mod tests {
         let options = [("name=\"prompt\"", &b""[..]); 20];
         let fields = [&options[..], &[(FILE, &audio)], &options[..]].concat();
         for chunk in [1000, 20_000, 65_536, 600_000] {
-            let (result, kept) = read_form_bytes(form(&fields), chunk, Ok(()));
+            let (result, collected) = read_form_bytes(form(&fields), chunk, Ok(()));
             assert!(result.is_ok(), "chunks of {chunk}: {result:?}");
-            assert!(kept.bytes == audio, "chunks of {chunk}");
+            assert!(collected.bytes == audio, "chunks of {chunk}");
         }
     }
 
     #[test]
     fn a_raw_body_is_the_recording() {
-        let mut kept = Kept::default();
+        let mut collected = Collected::default();
         let kind = Kind::Raw {
             media_type: Some("audio/wav".to_owned()),
         };
@@ -545,15 +549,19 @@ mod tests {
             chunk: 300,
             end: Ok(()),
         };
-        assert_eq!(read(source, kind, &mut kept), Ok(Given::default()));
-        assert_eq!(kept.bytes.len(), 1000);
+        assert_eq!(read(source, kind, &mut collected), Ok(Given::default()));
+        assert_eq!(collected.bytes.len(), 1000);
         let source = Script {
             bytes: vec![1; 1000],
             chunk: 300,
             end: Err(Broken::Incomplete),
         };
-        let failure = read::<Given>(source, Kind::Raw { media_type: None }, &mut Kept::default())
-            .unwrap_err();
+        let failure = read::<Given>(
+            source,
+            Kind::Raw { media_type: None },
+            &mut Collected::default(),
+        )
+        .unwrap_err();
         assert_eq!(failure.code, Code::IncompleteBody);
     }
 

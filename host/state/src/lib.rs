@@ -111,7 +111,7 @@ pub fn prune(folder: &Path, bytes: u64, started: SystemTime) -> Pruned {
     let time_of = |kind, path: &Path| {
         let metadata = std::fs::symlink_metadata(path)?;
         match kind {
-            Kind::Kept => last_use(&metadata),
+            Kind::Complete => last_use(&metadata),
             Kind::Partial | Kind::Temporary => metadata.modified(),
         }
     };
@@ -127,7 +127,7 @@ pub fn prune(folder: &Path, bytes: u64, started: SystemTime) -> Pruned {
         let goes = match kind {
             Kind::Temporary => age(time) > UNFINISHED,
             Kind::Partial => age(time) > PARTIAL,
-            Kind::Kept => {
+            Kind::Complete => {
                 kept += size;
                 time < started && (age(time) > KEPT_UNUSED || kept > bytes)
             }
@@ -165,7 +165,7 @@ pub fn own_entries(folder: &Path) -> Vec<(Kind, PathBuf)> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Its name begins with a SHA-256.
-    Kept,
+    Complete,
     /// A partial download: a SHA-256 and `.incomplete`.
     Partial,
     /// A file or folder that is being written.
@@ -184,7 +184,7 @@ impl Kind {
         match rest {
             _ if !is_digest => None,
             b".incomplete" => Some(Self::Partial),
-            [] | [b'-' | b'.', ..] => Some(Self::Kept),
+            [] | [b'-' | b'.', ..] => Some(Self::Complete),
             _ => None,
         }
     }

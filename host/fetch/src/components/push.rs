@@ -194,12 +194,12 @@ async fn accepted(response: Response) -> anyhow::Result<Response> {
 
 /// The errors that a registry answers with (OCI Distribution Specification 1.1, "Error Codes").
 #[derive(Deserialize)]
-struct Refusal {
-    errors: Vec<RefusalError>,
+struct ErrorBody {
+    errors: Vec<ErrorEntry>,
 }
 
 #[derive(Deserialize)]
-struct RefusalError {
+struct ErrorEntry {
     code: String,
     #[serde(default)]
     message: String,
@@ -210,8 +210,8 @@ const MAX_SAID: usize = 300;
 
 /// The first error of an answer.
 fn said(answer: &[u8]) -> Option<String> {
-    let refusal: Refusal = serde_json::from_slice(answer).ok()?;
-    let RefusalError { code, message } = refusal.errors.into_iter().next()?;
+    let body: ErrorBody = serde_json::from_slice(answer).ok()?;
+    let ErrorEntry { code, message } = body.errors.into_iter().next()?;
     let printable = format!("{code}: {message}")
         .replace(|character: char| character.is_control(), " ")
         .chars()
