@@ -97,6 +97,31 @@ async fn each_request_transcription_and_invocation_is_counted() {
 }
 
 #[tokio::test]
+async fn a_component_that_lets_clients_choose_the_status_has_a_limited_number_of_series() {
+    let manifest = r#"
+        spin_manifest_version = 2
+        application = { name = "probe" }
+        [[trigger.http]]
+        route = "/..."
+        component = "probe"
+        [component.probe]
+        source = "{components}/probe-wasi02.wasm"
+        [component.probe.tool.whisper-host.limits]
+        instance_reuse = 1000
+    "#;
+    let host = Host::with_manifest(manifest, &[]);
+    for status in 400..550 {
+        host.get(&format!("/status?{status}")).await;
+    }
+    let metrics = scrape(&host).await;
+    let count = "http_server_request_duration_seconds_count{";
+    let series = metrics.lines().filter(|line| line.starts_with(count));
+    assert_eq!(series.count(), 101);
+    let others = r#"http_request_method="_OTHER",http_route="/...",component="probe",http_response_status_code="_OTHER""#;
+    assert_eq!(value(&metrics, &format!("{count}{others}}}")), Some(50.0));
+}
+
+#[tokio::test]
 async fn running_and_idle_instances_are_counted() {
     let manifest = r#"
         spin_manifest_version = 2
@@ -113,6 +138,7 @@ async fn running_and_idle_instances_are_counted() {
         source = "{components}/probe-wasi02.wasm"
         [component.reused.tool.whisper-host.limits]
         instance_reuse = 10
+        instance_idle = "1h"
     "#;
     let host = Host::with_manifest(manifest, &[]);
     assert_eq!(host.get("/fresh/hello").await.text, "hello");

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use tracing::Span;
+
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -121,6 +123,14 @@ impl Engine {
     /// # Errors
     /// [`Error::Overloaded`] if `max_queue` transcriptions are in progress, and every error about options.
     pub fn start(&self, options: Options) -> Result<Transcription, Error> {
+        self.start_within(options, Span::none())
+    }
+
+    /// The same, with the parent of the spans of its windows.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_within(&self, options: Options, span: Span) -> Result<Transcription, Error> {
         options.check(&self.model.info, self.max_beam)?;
         let permit = self.admission.acquire().ok_or_else(|| Error::Overloaded {
             retry_after: self.retry_after(),
@@ -131,6 +141,7 @@ impl Engine {
             permit,
             self.max_buffered,
             options,
+            span,
         )
     }
 

@@ -74,7 +74,7 @@ pub(crate) struct Stream {
     room: Notify,
     weak_self: Weak<Stream>,
     started: Instant,
-    /// The span in which it was started: the parent of its windows' spans.
+    /// The parent of its windows' spans.
     span: Span,
     _permit: Permit,
 }
@@ -120,6 +120,7 @@ impl Transcription {
         permit: Permit,
         max_buffered: usize,
         options: Options,
+        span: Span,
     ) -> Result<Self, Error> {
         let known = &model.info.languages;
         let language = language::resolve(options.language.as_deref(), known)?
@@ -162,7 +163,7 @@ impl Transcription {
             room: Notify::new(),
             weak_self: Weak::clone(weak_self),
             started: Instant::now(),
-            span: Span::current(),
+            span,
             model,
             scheduler,
             max_buffered,

@@ -3,21 +3,20 @@
 //! The environment variables of OpenTelemetry configure the export. Without an endpoint in them, no span is made, and the headers of
 //! requests are left as they are.
 
+mod settings;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use http::HeaderMap;
-use opentelemetry::KeyValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::TextMapPropagator as _;
 pub use opentelemetry::trace::TraceId;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
+use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{Bytes, HeaderExtractor, HeaderInjector, HttpClient, HttpError};
-use opentelemetry_otlp::{
-    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_TIMEOUT,
-    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
-    OTEL_EXPORTER_OTLP_TRACES_TIMEOUT, SpanExporter, WithHttpConfig as _,
-};
+use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -27,10 +26,14 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
+use settings::{Settings, names_service};
+
 /// The header of W3C Trace Context with the ids of trace and span.
 const TRACEPARENT: &str = "traceparent";
-/// Time for one request to the collector, unless the environment sets another.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Its header with what vendors add.
+const TRACESTATE: &str = "tracestate";
+/// Characters of it that each participant must pass on at least (W3C Trace Context, section 3.3.1.5).
+const MAX_TRACESTATE: usize = 512;
 
 /// Maximum length of an answer of the collector, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
@@ -42,58 +45,30 @@ pub struct Exporter {
 
 impl Exporter {
     /// Creates the exporter that the environment configures; `None` if it names no endpoint, or disables the export. Requests are
-    /// sent with `client`, on the current runtime. `version` is that of this program.
+    /// sent with the client that `client` makes, on the current runtime. `version` is that of this program.
     ///
     /// # Errors
     /// When the configuration is invalid, or asks for another protocol than `http/protobuf`.
     pub fn from_environment(
-        client: reqwest::Client,
+        client: impl FnOnce() -> anyhow::Result<reqwest::Client>,
         version: &'static str,
     ) -> anyhow::Result<Option<Self>> {
-        let endpoint = first_of([
-            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
-            OTEL_EXPORTER_OTLP_ENDPOINT,
-        ]);
-        let disabled = variable("OTEL_SDK_DISABLED")
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            || variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-        if endpoint.is_none() || disabled {
+        let Some(Settings { timeout }) = Settings::read(variable)? else {
             return Ok(None);
-        }
-        let protocol = first_of([
-            OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
-            OTEL_EXPORTER_OTLP_PROTOCOL,
-        ]);
-        if let Some((name, protocol)) = protocol {
-            anyhow::ensure!(
-                protocol == "http/protobuf",
-                "{name} is \"{protocol}\"; the only supported protocol is http/protobuf, on port 4318 of most collectors"
-            );
-        }
-        let timeout = match first_of([
-            OTEL_EXPORTER_OTLP_TRACES_TIMEOUT,
-            OTEL_EXPORTER_OTLP_TIMEOUT,
-        ]) {
-            Some((name, value)) => Duration::from_millis(value.parse().with_context(|| {
-                format!("{name} is \"{value}\"; give a number of milliseconds")
-            })?),
-            None => TIMEOUT,
         };
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(Client {
-                client,
+                client: client()?,
                 timeout,
                 runtime: Handle::current(),
+                failing: AtomicBool::new(false),
             })
             .build()
             .context("cannot export traces: see the OTEL_EXPORTER_OTLP_* variables")?;
         let mut resource =
             Resource::builder().with_attribute(KeyValue::new("service.version", version));
-        let names_service = |attributes: String| attributes.contains("service.name=");
-        if variable("OTEL_SERVICE_NAME").is_none()
-            && !variable("OTEL_RESOURCE_ATTRIBUTES").is_some_and(names_service)
-        {
+        if !names_service(variable) {
             resource = resource.with_service_name("whisper-host");
         }
         let provider = SdkTracerProvider::builder()
@@ -125,12 +100,15 @@ impl Exporter {
     }
 }
 
-/// Sends the exporter's requests, which come from a thread of its own, on the runtime.
+/// Sends the exporter's requests, which come from a thread of its own, on the runtime. The exporter itself does not say why a request
+/// failed.
 #[derive(Debug)]
 struct Client {
     client: reqwest::Client,
     timeout: Duration,
     runtime: Handle,
+    /// Whether the last request failed.
+    failing: AtomicBool,
 }
 
 #[async_trait]
@@ -141,24 +119,44 @@ impl HttpClient for Client {
     ) -> Result<http::Response<Bytes>, HttpError> {
         let mut request = reqwest::Request::try_from(request)?;
         *request.timeout_mut() = Some(self.timeout);
-        let client = self.client.clone();
-        let send = async move {
-            let mut response = client.execute(request).await?;
-            let mut converted = http::Response::builder().status(response.status());
-            if let Some(headers) = converted.headers_mut() {
-                *headers = response.headers().clone();
-            }
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await? {
-                if body.len() + chunk.len() > MAX_ANSWER {
-                    return Err("the answer of the collector is too long".into());
-                }
-                body.extend_from_slice(&chunk);
-            }
-            Ok(converted.body(body.into())?)
+        let sending = self.runtime.spawn(send(self.client.clone(), request));
+        let sent = sending.await?;
+        let reason = match &sent {
+            Ok(response) if response.status().is_success() => None,
+            Ok(response) => Some(format!("the collector answers {}", response.status())),
+            Err(error) => Some(format!("{error:#}")),
         };
-        self.runtime.spawn(send).await?
+        let was_failing = self.failing.swap(reason.is_some(), Ordering::Relaxed);
+        match reason {
+            Some(reason) if !was_failing => tracing::warn!(reason, "cannot export traces"),
+            None if was_failing => tracing::info!("exporting traces again"),
+            _ => {}
+        }
+        sent.map_err(Into::into)
     }
+}
+
+async fn send(
+    client: reqwest::Client,
+    request: reqwest::Request,
+) -> anyhow::Result<http::Response<Bytes>> {
+    let mut response = client
+        .execute(request)
+        .await
+        .map_err(reqwest::Error::without_url)?;
+    let mut converted = http::Response::builder().status(response.status());
+    if let Some(headers) = converted.headers_mut() {
+        *headers = response.headers().clone();
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        anyhow::ensure!(
+            body.len() + chunk.len() <= MAX_ANSWER,
+            "the collector's answer is too long"
+        );
+        body.extend_from_slice(&chunk);
+    }
+    Ok(converted.body(body.into())?)
 }
 
 /// Makes the span of a request a child of the span that the request's headers name, and returns the id of its trace: `None` if the
@@ -168,7 +166,7 @@ pub fn accept(span: &Span, headers: &HeaderMap) -> Option<TraceId> {
     if span.is_disabled() && !headers.contains_key(TRACEPARENT) {
         return None;
     }
-    let remote = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
+    let remote = remote(headers);
     let remote_id = id(&remote);
     if span.is_disabled() {
         return remote_id;
@@ -176,6 +174,41 @@ pub fn accept(span: &Span, headers: &HeaderMap) -> Option<TraceId> {
     // Fails if spans are only logged.
     let _ = span.set_parent(remote);
     id(&span.context()).or(remote_id)
+}
+
+/// Returns the trace context in the headers. Each span keeps the vendors' part of it, so that is dropped if it is longer than W3C
+/// Trace Context demands to pass on.
+fn remote(headers: &HeaderMap) -> Context {
+    let mut fields = HeaderMap::with_capacity(2);
+    let parent = headers.get(TRACEPARENT).map(HeaderValue::as_bytes);
+    if !parent.is_some_and(is_traceparent) {
+        return Context::new();
+    }
+    for name in [TRACEPARENT, TRACESTATE] {
+        let values = headers.get_all(name);
+        let length: usize = values.iter().map(HeaderValue::len).sum();
+        if length <= MAX_TRACESTATE {
+            fields.extend(
+                values
+                    .iter()
+                    .map(|value| (HeaderName::from_static(name), value.clone())),
+            );
+        }
+    }
+    TraceContextPropagator::new().extract(&HeaderExtractor(&fields))
+}
+
+/// Whether a value has the form of `traceparent`, of which the propagator takes others, too: version, trace id, parent id and flags,
+/// in lower-case hexadecimal. Later versions may have more fields.
+fn is_traceparent(value: &[u8]) -> bool {
+    let Some((fields, rest)) = value.split_at_checked(55) else {
+        return false;
+    };
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    fields.iter().enumerate().all(|(at, byte)| match at {
+        2 | 35 | 52 => *byte == b'-',
+        _ => is_hex(byte),
+    }) && (rest.is_empty() || rest[0] == b'-' && &fields[..2] != b"00")
 }
 
 /// Replaces the trace context in the headers of a request by the span's: spans of the receiver become children of it. Without an
@@ -186,8 +219,11 @@ pub fn inject(span: &Span, headers: &mut HeaderMap) {
     }
     let context = span.context();
     if id(&context).is_some() {
-        headers.remove("tracestate");
         TraceContextPropagator::new().inject_context(&context, &mut HeaderInjector(headers));
+        // The propagator sets it even if it is empty.
+        if headers.get(TRACESTATE).is_some_and(HeaderValue::is_empty) {
+            headers.remove(TRACESTATE);
+        }
     }
 }
 
@@ -196,19 +232,33 @@ pub fn set_name(span: &Span, name: String) {
     span.context().span().update_name(name);
 }
 
-fn id(context: &opentelemetry::Context) -> Option<TraceId> {
+fn id(context: &Context) -> Option<TraceId> {
     let id = context.span().span_context().trace_id();
     (id != TraceId::INVALID).then_some(id)
 }
 
-/// The first of these environment variables that has a value, and the value.
-fn first_of<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, String)> {
-    names
-        .into_iter()
-        .find_map(|name| Some((name, variable(name)?)))
-}
-
-/// The value of an environment variable. OpenTelemetry's count as unset if they are empty.
+/// Returns the value of an environment variable. Empty ones count as unset, as OpenTelemetry demands.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_traceparent;
+
+    #[test]
+    fn only_the_form_of_the_specification_is_a_trace_parent() {
+        let of_version = |version: &str, rest: &str| {
+            is_traceparent(
+                format!("{version}-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01{rest}")
+                    .as_bytes(),
+            )
+        };
+        assert!(of_version("00", "") && of_version("01", "-what-comes-later"));
+        assert!(!of_version("00", "-more") && !of_version("01", "more") && !of_version("0A", ""));
+        assert!(!is_traceparent(b"00-1-1-01"));
+        assert!(!is_traceparent(
+            b"00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        ));
+    }
 }

@@ -126,13 +126,15 @@ pub fn run(options: &Up) -> anyhow::Result<ExitCode> {
 
 /// Returns the exporter of traces, if the environment names a collector.
 fn exporter() -> anyhow::Result<Option<Exporter>> {
-    fetch::use_ring();
-    let client = reqwest::Client::builder()
-        .connect_timeout(EXPORT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .build()
-        .context("cannot set up TLS to export traces")?;
+    let client = || {
+        fetch::use_ring();
+        reqwest::Client::builder()
+            .connect_timeout(EXPORT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .build()
+            .context("cannot set up TLS to export traces")
+    };
     Exporter::from_environment(client, env!("CARGO_PKG_VERSION"))
 }
 

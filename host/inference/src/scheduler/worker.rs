@@ -39,6 +39,8 @@ struct Slot {
     detected: Option<usize>,
     /// The best attempt so far; all have failed.
     best: Option<Attempt>,
+    /// Span of the window in the current round of decoding.
+    decoder_span: Span,
 }
 
 impl Slot {
@@ -49,6 +51,7 @@ impl Slot {
             window: Some(window),
             detected: None,
             best: None,
+            decoder_span: Span::none(),
         }
     }
 
@@ -131,11 +134,16 @@ impl Worker {
             .filter_map(|slot| slot.window.as_ref())
             .map(|window| window.frames.as_slice())
             .collect();
-        let spans = spans_of(
-            slots,
-            |parent| tracing::trace_span!(target: telemetry::SPANS, parent: parent, "encoder", batch.windows = windows.len()),
-        );
-        let (states, time) = in_scope(&spans, || self.sessions.encoder.encode(&windows))?;
+        // Each window of a batch has its own span of the run, so that it is part of the trace of its request.
+        let spans: Vec<Span> = slots
+            .iter()
+            .filter_map(|slot| slot.window.as_ref())
+            .map(|window| {
+                tracing::trace_span!(target: telemetry::SPANS, parent: &window.span, "encoder", batch.windows = windows.len())
+            })
+            .collect();
+        let (states, time) = self.sessions.encoder.encode(&windows)?;
+        drop(spans);
         self.scheduler.metrics.encoder_duration.record(time);
         Ok(states)
     }
@@ -171,10 +179,12 @@ impl Worker {
             .filter_map(|&index| slots[index].window.as_ref())
             .map(|window| self.row(window, round))
             .collect();
-        let spans = spans_of(
-            pending.iter().map(|&index| &slots[index]),
-            |parent| tracing::trace_span!(target: telemetry::SPANS, parent: parent, "decoder", batch.windows = rows.len(), round),
-        );
+        for &index in pending {
+            let slot = &mut slots[index];
+            if let Some(window) = &slot.window {
+                slot.decoder_span = tracing::trace_span!(target: telemetry::SPANS, parent: &window.span, "decoder", batch.windows = rows.len(), round);
+            }
+        }
         let context = Context {
             vocabulary: &self.model.vocabulary,
             rules: &self.rules,
@@ -188,15 +198,13 @@ impl Worker {
             number: round,
         };
         let begun = Instant::now();
-        let tokens = in_scope(&spans, || {
-            decode(
-                &mut self.sessions.decoder,
-                &context,
-                states,
-                &rows,
-                &mut round,
-            )
-        })?;
+        let tokens = decode(
+            &mut self.sessions.decoder,
+            &context,
+            states,
+            &rows,
+            &mut round,
+        )?;
         let metrics = &self.scheduler.metrics;
         metrics.decoder_duration.record(begun.elapsed());
         metrics.tokens.increment(tokens);
@@ -223,21 +231,6 @@ impl Worker {
     }
 }
 
-/// Creates the spans of a run of the model over a batch: one for each of its windows, so that each request's trace has the run.
-fn spans_of<'a>(
-    slots: impl IntoIterator<Item = &'a Slot>,
-    span: impl Fn(&Span) -> Span,
-) -> Vec<Span> {
-    let windows = slots.into_iter().filter_map(|slot| slot.window.as_ref());
-    windows.map(|window| span(&window.span)).collect()
-}
-
-/// Calls `run` within all the spans.
-fn in_scope<T>(spans: &[Span], run: impl FnOnce() -> T) -> T {
-    let _entered: Vec<_> = spans.iter().map(Span::enter).collect();
-    run()
-}
-
 /// One round of decoding: checks rows as they finish, and sends the results of those that are done.
 struct Round<'a> {
     scheduler: &'a Scheduler,
@@ -255,6 +248,7 @@ impl Listener for Round<'_> {
 
     fn finished(&mut self, row: usize, result: Result<Attempt, Error>) {
         let slot = &mut self.slots[self.pending[row]];
+        slot.decoder_span = Span::none();
         let Some(window) = slot.window.take() else {
             return;
         };

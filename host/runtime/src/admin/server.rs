@@ -13,7 +13,7 @@
 //! Errors have the same form as on the public listener. If a token is set, every request needs `Authorization: Bearer TOKEN`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use axum::extract::{
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 use axum::response::{IntoResponse, Json};
 use axum::routing::{get, post};
 use fetch::components::MAX_COMPONENT;
@@ -36,6 +36,7 @@ use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+use uuid::Uuid;
 
 use super::access::Access;
 use super::api::{COMPONENT, Components, Details, MANIFEST, Removed, Serving, Summary};
@@ -43,7 +44,7 @@ use super::parameters::{Parameters, bad_request, boolean, none, optional};
 use crate::application::{Application, ComponentReport};
 use crate::deployment::{DeployError, Deployed, Deployments};
 use crate::error::{Code, Failure};
-use crate::http::{Client, ConnectionLimits, Drained, Listener};
+use crate::http::{Client, ConnectionLimits, Drained, Listener, REQUEST_ID};
 use crate::invocation::Line;
 
 /// The admin listener, bound but not serving yet.
@@ -117,10 +118,16 @@ async fn respond(
     client: Client,
 ) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
-    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let mut log = RequestLog {
+        request_id: Uuid::now_v7(),
+        method: parts.method.clone(),
+        path: parts.uri.path().to_owned(),
+        client: client.address.ip(),
+        status: None,
+    };
     // A client that is still sending must get the response, whatever it is.
     let body = Drained::new(body, &parts.headers);
-    let response = match shared.access.check(&parts) {
+    let mut response = match shared.access.check(&parts) {
         Ok(()) => {
             parts.uri = trim_slashes(&parts.uri);
             let request = Request::from_parts(parts, Body::new(body));
@@ -131,14 +138,38 @@ async fn respond(
         }
         Err(failure) => failure.into_response(),
     };
-    tracing::info!(
-        http.request.method = %method,
-        url.path = path,
-        http.response.status_code = response.status().as_u16(),
-        client.address = %client.address.ip(),
-        "admin request"
-    );
+    log.status = Some(response.status());
+    if let Ok(id) = HeaderValue::try_from(log.request_id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
     response
+}
+
+/// Logs a request when it is dropped: also one whose client has left.
+struct RequestLog {
+    request_id: Uuid,
+    method: Method,
+    path: String,
+    client: IpAddr,
+    /// Status of the response, if there is one.
+    status: Option<StatusCode>,
+}
+
+impl Drop for RequestLog {
+    fn drop(&mut self) {
+        let message = match self.status {
+            Some(_) => "admin request",
+            None => "the client left before its admin request was answered",
+        };
+        tracing::info!(
+            http.request.method = %self.method,
+            url.path = self.path,
+            http.response.status_code = self.status.map(|status| status.as_u16()),
+            client.address = %self.client,
+            request_id = %self.request_id,
+            "{message}"
+        );
+    }
 }
 
 /// Removes trailing slashes from the URI's path.

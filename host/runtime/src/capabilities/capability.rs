@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use manifest::{Component, Limits, Manifest, Section};
-use tracing::Span;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 use wasmtime_wasi_http::WasiHttpView;
 
 use super::resources::Resources;
-use crate::invocation::Output;
+use crate::invocation::{Output, ParentSpan};
 
 /// Something that the host can grant to components.
 pub(crate) trait Capability: Sized {
@@ -58,7 +57,7 @@ pub(crate) trait Capability: Sized {
 
     /// Called when an instance starts another invocation, with its span, the parent of the spans of the component's calls, and its
     /// output, for what the host logs about them. Called at the start of the instance, too.
-    fn begin(_: &mut Self::State, _: &Span, _: &Arc<Output>) {}
+    fn begin(_: &mut Self::State, _: &ParentSpan, _: &Arc<Output>) {}
 
     /// Adds what is granted through WASI itself to an instance's WASI context.
     fn extend(_: &Self::Grant, _: &mut WasiCtxBuilder) -> wasmtime::Result<()> {

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use inference::Engine;
-use tracing::Span;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::bindings::speech::pipeline::inference as wit;
 use super::capability::{self, Capability};
 use super::resources::Resources;
 use super::transcription::Transcription;
-use crate::invocation::Output;
+use crate::invocation::{Output, ParentSpan};
 use manifest::{Component, Limits, Manifest};
 
 /// The loaded models, by the id used in `ai_models`.
@@ -27,7 +26,7 @@ const MAX_TRANSCRIPTIONS: usize = 4;
 pub(crate) struct State {
     models: Models,
     transcriptions: usize,
-    span: Span,
+    span: ParentSpan,
     /// Of the invocation. `None` before the first one.
     output: Option<Arc<Output>>,
 }
@@ -95,20 +94,20 @@ impl Capability for Inference {
         State {
             models: grant.cloned().unwrap_or_else(|| Arc::from([])),
             transcriptions: 0,
-            span: Span::none(),
+            span: ParentSpan::default(),
             output: None,
         }
     }
 
-    fn begin(state: &mut State, span: &Span, output: &Arc<Output>) {
+    fn begin(state: &mut State, span: &ParentSpan, output: &Arc<Output>) {
         state.span = span.clone();
         state.output = Some(Arc::clone(output));
     }
 }
 
 impl State {
-    /// Returns an error for the component. Why the model failed is only logged.
-    fn report(&self, error: inference::Error) -> wit::Error {
+    /// Returns an error for the component. Why the model failed is only logged, once for each transcription.
+    fn report(&self, error: inference::Error, reported: &mut bool) -> wit::Error {
         use inference::Error;
         match error {
             Error::UnsupportedLanguage(message) => wit::Error::UnsupportedLanguage(message),
@@ -118,8 +117,10 @@ impl State {
             Error::InvalidState(message) => wit::Error::InvalidState(message),
             Error::Overloaded { retry_after } => wit::Error::Overloaded(retry_after),
             Error::Internal(reason) => {
-                if let Some(output) = &self.output {
-                    output.warn("the model failed", None, Some(&reason));
+                if let Some(output) = &self.output
+                    && !std::mem::replace(reported, true)
+                {
+                    output.error("the model failed", &reason);
                 }
                 wit::Error::Internal("the model failed; the host's log has the reason".into())
             }
@@ -146,11 +147,12 @@ impl View<'_> {
                 "an instance may have {MAX_TRANSCRIPTIONS} transcriptions at once; drop one first"
             )));
         }
-        let inner = self.state.span.in_scope(|| engine.start(options.into()));
-        let inner = inner.map_err(|error| self.state.report(error))?;
+        let inner = engine.start_within(options.into(), self.state.span.get());
+        let inner = inner.map_err(|error| self.state.report(error, &mut false))?;
         Ok(Transcription {
             model: id.clone(),
             inner,
+            failure_reported: false,
         })
     }
 }
@@ -199,7 +201,10 @@ impl wit::HostTranscription for View<'_> {
     ) -> wasmtime::Result<Result<(), wit::Error>> {
         let transcription = self.table.get_mut(&this)?;
         let pushed = transcription.inner.push(frames).await;
-        Ok(pushed.map_err(|error| self.state.report(error)))
+        Ok(pushed.map_err(|error| {
+            self.state
+                .report(error, &mut transcription.failure_reported)
+        }))
     }
 
     async fn finish(
@@ -208,7 +213,10 @@ impl wit::HostTranscription for View<'_> {
     ) -> wasmtime::Result<Result<(), wit::Error>> {
         let transcription = self.table.get_mut(&this)?;
         let finished = transcription.inner.finish();
-        Ok(finished.map_err(|error| self.state.report(error)))
+        Ok(finished.map_err(|error| {
+            self.state
+                .report(error, &mut transcription.failure_reported)
+        }))
     }
 
     async fn next(
@@ -219,7 +227,10 @@ impl wit::HostTranscription for View<'_> {
         let next = transcription.inner.next().await;
         Ok(next
             .map(|segment| segment.map(Into::into))
-            .map_err(|error| self.state.report(error)))
+            .map_err(|error| {
+                self.state
+                    .report(error, &mut transcription.failure_reported)
+            }))
     }
 
     async fn info(&mut self, this: Resource<Transcription>) -> wasmtime::Result<wit::Info> {

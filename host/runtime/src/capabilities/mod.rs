@@ -19,9 +19,8 @@ mod variables;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::invocation::Output;
+use crate::invocation::{Output, ParentSpan};
 use manifest::{Component, Limits, Manifest, Section};
-use tracing::Span;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 use wasmtime_wasi_http::WasiHttpView;
@@ -108,7 +107,7 @@ macro_rules! capabilities {
 
         impl States {
             /// Called when another invocation starts, with its span and its output.
-            pub(crate) fn begin(&mut self, span: &Span, output: &Arc<Output>) {
+            pub(crate) fn begin(&mut self, span: &ParentSpan, output: &Arc<Output>) {
                 $(<$capability as Capability>::begin(&mut self.$name, span, output);)*
             }
         }

@@ -11,7 +11,7 @@ use super::bindings::speech::pipeline::tracing as wit;
 use super::capability::{self, Capability};
 use super::resources::Resources;
 use super::timed_span::TimedSpan;
-use crate::invocation::Output;
+use crate::invocation::{Output, ParentSpan};
 use manifest::{Component, Limits, Manifest};
 
 /// Maximum number of spans of one invocation.
@@ -24,7 +24,7 @@ pub struct Spans;
 
 /// The invocation that an instance's spans belong to.
 pub(crate) struct State {
-    parent: Span,
+    parent: ParentSpan,
     /// Of the invocation. `None` before the first one.
     output: Option<Arc<Output>>,
     /// Spans of the invocation so far.
@@ -74,13 +74,13 @@ impl Capability for Spans {
 
     fn state(&self, _: Option<&()>, _: &Limits) -> State {
         State {
-            parent: Span::none(),
+            parent: ParentSpan::default(),
             output: None,
             spans: 0,
         }
     }
 
-    fn begin(state: &mut State, span: &Span, output: &Arc<Output>) {
+    fn begin(state: &mut State, span: &ParentSpan, output: &Arc<Output>) {
         *state = State {
             parent: span.clone(),
             output: Some(Arc::clone(output)),
@@ -89,26 +89,34 @@ impl Capability for Spans {
     }
 }
 
+impl State {
+    /// Creates a span of the component, if the parent is enabled.
+    fn span(&mut self, parent: &Span, name: &str) -> Span {
+        if parent.is_disabled() {
+            return Span::none();
+        }
+        self.spans += 1;
+        if self.spans <= MAX_SPANS {
+            let name = &name[..name.floor_char_boundary(MAX_NAME)];
+            return tracing::trace_span!(target: SPANS, parent: parent, "component", otel.name = name, busy_ns = Empty);
+        }
+        if self.spans == MAX_SPANS + 1
+            && let Some(output) = &self.output
+        {
+            let message =
+                format!("the invocation has more than {MAX_SPANS} spans; the others are dropped");
+            output.warn(&message, None, None);
+        }
+        Span::none()
+    }
+}
+
 impl wit::Host for View<'_> {}
 
 impl wit::HostSpan for View<'_> {
     fn new(&mut self, name: String) -> wasmtime::Result<Resource<TimedSpan>> {
-        let state = &mut *self.state;
-        let mut span = Span::none();
-        if !state.parent.is_disabled() {
-            state.spans += 1;
-            if state.spans <= MAX_SPANS {
-                let name = &name[..name.floor_char_boundary(MAX_NAME)];
-                span = tracing::trace_span!(target: SPANS, parent: &state.parent, "component", otel.name = name, busy_ns = Empty);
-            } else if state.spans == MAX_SPANS + 1
-                && let Some(output) = &state.output
-            {
-                let message = format!(
-                    "the invocation has more than {MAX_SPANS} spans; the others are dropped"
-                );
-                output.warn(&message, None, None);
-            }
-        }
+        let parent = self.state.parent.get();
+        let span = self.state.span(&parent, &name);
         Ok(self.table.push(TimedSpan::new(span))?)
     }
 
@@ -136,20 +144,13 @@ mod tests {
     fn an_invocation_has_a_limited_number_of_spans() {
         let subscriber = tracing_subscriber::registry();
         tracing::subscriber::with_default(subscriber, || {
-            let mut table = ResourceTable::new();
             let mut state = State {
-                parent: tracing::trace_span!(target: SPANS, "invocation"),
+                parent: ParentSpan::default(),
                 output: None,
                 spans: 0,
             };
-            let mut view = View {
-                state: &mut state,
-                table: &mut table,
-            };
-            let mut is_recorded = |name: &str| {
-                let span = wit::HostSpan::new(&mut view, name.to_owned()).unwrap();
-                !view.table.get(&span).unwrap().is_disabled()
-            };
+            let parent = tracing::trace_span!(target: SPANS, "invocation");
+            let mut is_recorded = |name: &str| !state.span(&parent, name).is_disabled();
             assert!((0..MAX_SPANS).all(|_| is_recorded(&"x".repeat(1000))));
             assert!(!is_recorded("further"));
         });

@@ -9,7 +9,7 @@ use wasmtime::component::{HasData, Linker};
 use super::bindings::speech::pipeline::timeseries as wit;
 use super::capability::{self, Capability};
 use super::resources::Resources;
-use crate::invocation::Output;
+use crate::invocation::{Output, ParentSpan};
 use manifest::{Component, Limits, Manifest, Section};
 
 /// The field `timeseries = true`.
@@ -21,7 +21,9 @@ pub struct Timeseries(Arc<timeseries::Store>);
 /// The store, if the component may use it.
 pub(crate) struct State {
     store: Option<Arc<timeseries::Store>>,
-    span: Span,
+    span: ParentSpan,
+    /// Of the invocation. `None` before the first one.
+    output: Option<Arc<Output>>,
 }
 
 /// Tells the linker which part of an instance the interface works on.
@@ -65,12 +67,14 @@ impl Capability for Timeseries {
     fn state(&self, grant: Option<&()>, _: &Limits) -> State {
         State {
             store: grant.map(|()| Arc::clone(&self.0)),
-            span: Span::none(),
+            span: ParentSpan::default(),
+            output: None,
         }
     }
 
-    fn begin(state: &mut State, span: &Span, _: &Arc<Output>) {
+    fn begin(state: &mut State, span: &ParentSpan, output: &Arc<Output>) {
         state.span = span.clone();
+        state.output = Some(Arc::clone(output));
     }
 }
 
@@ -82,7 +86,7 @@ impl State {
         })?;
         let span = tracing::trace_span!(
             target: telemetry::SPANS,
-            parent: &self.span,
+            parent: &self.span.get(),
             "timeseries",
             otel.kind = "client",
             db.system.name = store.system(),
@@ -90,6 +94,25 @@ impl State {
             db.operation.batch.size = Empty,
         );
         Ok((store, span))
+    }
+}
+
+impl State {
+    /// Returns an error for the component.
+    fn report(&self, error: timeseries::Error) -> wit::Error {
+        match error {
+            timeseries::Error::Invalid(message) => wit::Error::Invalid(message),
+            timeseries::Error::Unavailable(message) => {
+                if let Some(output) = &self.output {
+                    output.warn(
+                        "a call to the time-series store failed",
+                        None,
+                        Some(&message),
+                    );
+                }
+                wit::Error::Unavailable(message)
+            }
+        }
     }
 }
 
@@ -102,7 +125,7 @@ impl wit::Host for State {
         span.record("db.operation.batch.size", points.len());
         let points = points.into_iter().map(Into::into).collect();
         let written = store.write(points).instrument(span).await;
-        Ok(written.map_err(Into::into))
+        Ok(written.map_err(|error| self.report(error)))
     }
 
     async fn aggregate(
@@ -114,7 +137,7 @@ impl wit::Host for State {
             Err(error) => return Ok(Err(error)),
         };
         let value = store.aggregate(query.into()).instrument(span).await;
-        Ok(value.map_err(Into::into))
+        Ok(value.map_err(|error| self.report(error)))
     }
 }
 
@@ -161,15 +184,6 @@ impl From<wit::Query> for timeseries::Query {
             start: query.start,
             stop: query.stop,
             tags: query.tags,
-        }
-    }
-}
-
-impl From<timeseries::Error> for wit::Error {
-    fn from(error: timeseries::Error) -> Self {
-        match error {
-            timeseries::Error::Invalid(message) => Self::Invalid(message),
-            timeseries::Error::Unavailable(message) => Self::Unavailable(message),
         }
     }
 }

@@ -4,4 +4,6 @@
 pub struct Transcription {
     pub(super) model: String,
     pub(super) inner: inference::Transcription,
+    /// Whether it was logged why the model failed.
+    pub(super) failure_reported: bool,
 }

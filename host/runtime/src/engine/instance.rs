@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tracing::Span;
 use wasmtime::Store;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -13,7 +12,7 @@ use super::current::Current;
 use super::limiter::Limiter;
 use super::output::GuestOutput;
 use crate::capabilities::{Capabilities, Grants, HasStates, OutboundState, States};
-use crate::invocation::{Invocation, Output, Target};
+use crate::invocation::{Invocation, Output, ParentSpan, Target};
 
 /// What all instances of a component are created with.
 pub(crate) struct Settings {
@@ -63,7 +62,7 @@ impl InstanceState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let mut states = capabilities.states(&settings.grants, &settings.target.limits);
-        states.begin(&Span::none(), &idle);
+        states.begin(&ParentSpan::default(), &idle);
         let state = Self {
             table,
             wasi: wasi.build(),
@@ -78,8 +77,9 @@ impl InstanceState {
     }
 
     /// Called when another invocation starts.
-    pub(crate) fn begin(&mut self, invocation: &Invocation) {
-        self.states.begin(&invocation.span, &invocation.output);
+    pub(crate) fn begin(&mut self, invocation: &Arc<Invocation>) {
+        let span = ParentSpan::of(invocation);
+        self.states.begin(&span, &invocation.output);
     }
 }
 

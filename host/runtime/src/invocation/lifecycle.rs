@@ -1,7 +1,7 @@
 //! Lifecycle of one invocation: its deadline, its phase, whether the client is still connected, and why it was stopped.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Context;
 
 use futures::task::AtomicWaker;
@@ -56,7 +56,7 @@ pub(crate) struct Invocation {
     stop: OnceLock<Stop>,
     pub(crate) reporter: Arc<Reporter>,
     started: Instant,
-    /// Parent of the spans of the component's calls.
+    /// Parent of the spans of the component's calls. Never entered: an exported span would end at the last exit.
     pub(crate) span: Span,
     /// Output of its instance.
     pub(crate) output: Arc<Output>,
@@ -194,6 +194,22 @@ impl Invocation {
                 .reporter
                 .report(Fault::IncompleteResponse, false, &error.to_string()),
         }
+    }
+}
+
+/// The span of an invocation, while it lasts. Instances outlive their invocations, and must not keep their spans from ending.
+#[derive(Clone, Default)]
+pub(crate) struct ParentSpan(Weak<Invocation>);
+
+impl ParentSpan {
+    pub(crate) fn of(invocation: &Arc<Invocation>) -> Self {
+        Self(Arc::downgrade(invocation))
+    }
+
+    /// Returns the span; a disabled one if the invocation has ended.
+    pub(crate) fn get(&self) -> Span {
+        let invocation = self.0.upgrade();
+        invocation.map_or_else(Span::none, |invocation| invocation.span.clone())
     }
 }
 

@@ -14,7 +14,7 @@ mod target;
 mod telemetry;
 
 pub(crate) use invocations::Invocations;
-pub(crate) use lifecycle::{Invocation, Phase};
+pub(crate) use lifecycle::{Invocation, ParentSpan, Phase};
 pub use lines::Line;
 pub use metrics::Snapshot;
 pub(crate) use output::Output;

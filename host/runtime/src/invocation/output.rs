@@ -75,8 +75,24 @@ impl Output {
             "{message}"
         );
         let parts: Vec<&str> = [Some(message), uri, error].into_iter().flatten().collect();
-        let text = escape_controls(&parts.join(": "));
-        let line = Line::now("host", self.ids, text);
+        self.print(&parts.join(": "));
+    }
+
+    /// Logs an error of the host in a call of the component, whatever the component has printed.
+    pub(crate) fn error(&self, message: &str, error: &str) {
+        tracing::error!(
+            component = &*self.target.id,
+            request_id = self.request_id(),
+            trace_id = self.trace_id(),
+            error,
+            "{message}"
+        );
+        self.print(&format!("{message}: {error}"));
+    }
+
+    /// Adds a line of the host to the component's own.
+    fn print(&self, text: &str) {
+        let line = Line::now("host", self.ids, escape_controls(text));
         self.target.telemetry.lines.print(line);
     }
 

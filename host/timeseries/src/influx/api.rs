@@ -200,7 +200,7 @@ impl Api {
     }
 
     /// Runs a script of Flux, and returns its result as CSV with a header before each table.
-    pub async fn query(&self, script: String) -> Result<Vec<u8>, Failure> {
+    pub async fn query(&self, script: String, max_result: usize) -> Result<Vec<u8>, Failure> {
         let mut query = influxdb2::models::Query::new(script);
         query.dialect = Some(influxdb2::models::ast::Dialect {
             header: Some(true),
@@ -216,7 +216,7 @@ impl Api {
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/csv")
             .body(body);
-        read(self.send(request).await?, MAX_RESULT).await
+        read(self.send(request).await?, max_result.min(MAX_RESULT)).await
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {

@@ -26,6 +26,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Waits between attempts, doubled from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LAST_WAIT: Duration = Duration::from_secs(30);
+/// Number of points that are refused one after the other without a wait.
+const MAX_REFUSED_IN_A_ROW: u32 = 100;
+/// Wait after each further one: the operator has time to find out why the server refuses everything.
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
 /// Maximum wait that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -67,6 +71,8 @@ pub(super) struct Delivery {
     ceiling: usize,
     /// The last row that may or may not be on the server.
     unsettled: Option<Row>,
+    /// Points refused since the last one that was delivered.
+    refused_in_a_row: u32,
     checked: Option<Instant>,
     is_warned: bool,
 }
@@ -77,6 +83,8 @@ pub(super) enum Step {
     Idle,
     /// Points were delivered or refused, or the next request will be smaller.
     Progress,
+    /// A point was refused, as were many before it: it may not be for the points.
+    Refused,
 }
 
 /// Why an attempt must be repeated.
@@ -104,6 +112,7 @@ impl Delivery {
             limit: BATCH,
             ceiling: BATCH,
             unsettled,
+            refused_in_a_row: 0,
             checked: None,
             is_warned: false,
         })
@@ -168,21 +177,30 @@ impl Delivery {
                 self.spool.remove(last).await?;
                 self.metrics.delivered(count as u64);
                 self.limit = (self.limit * 2).min(self.ceiling);
+                self.refused_in_a_row = 0;
             }
+            // Any server on the way may limit the size of requests.
+            Err(Failure::Status {
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                ..
+            }) if count > 1 => {
+                self.limit = count.div_ceil(2);
+                self.ceiling = self.limit;
+                return Ok(Step::Progress);
+            }
+            // Only InfluxDB itself knows which points it will never take.
             Err(Failure::Status {
                 status:
                     status @ (StatusCode::BAD_REQUEST
                     | StatusCode::PAYLOAD_TOO_LARGE
                     | StatusCode::UNPROCESSABLE_ENTITY),
                 message,
+                is_own: true,
                 ..
             }) => {
                 if count > 1 {
                     // Smaller requests show which points are refused.
                     self.limit = count.div_ceil(2);
-                    if status == StatusCode::PAYLOAD_TOO_LARGE {
-                        self.ceiling = self.limit;
-                    }
                     return Ok(Step::Progress);
                 }
                 let line = String::from_utf8_lossy(&lines).trim_end().to_owned();
@@ -196,6 +214,7 @@ impl Delivery {
                     .await?;
                 self.metrics.refused(1);
                 self.limit = (self.limit * 2).min(self.ceiling);
+                self.refused_in_a_row += 1;
             }
             Err(failure) => {
                 if !may_have_arrived(&failure) {
@@ -207,7 +226,10 @@ impl Delivery {
         if self.unsettled.is_some_and(|row| row <= last) {
             self.unsettled = None;
         }
-        Ok(Step::Progress)
+        match self.refused_in_a_row > MAX_REFUSED_IN_A_ROW {
+            true => Ok(Step::Refused),
+            false => Ok(Step::Progress),
+        }
     }
 
     /// Whether no delivery may or may not have arrived.
@@ -313,6 +335,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 waits = self::waits();
                 match step {
                     Step::Progress => Duration::ZERO,
+                    Step::Refused => REFUSED_WAIT,
                     Step::Idle => {
                         tokio::select! {
                             () = shared.written.notified() => {}
@@ -331,7 +354,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = shared.wait(wait) => {}
             () = stop.cancelled() => break,
         }
     }
@@ -350,10 +373,20 @@ fn waits() -> impl Iterator<Item = Duration> {
     ExponentialBackoff::from_millis(2)
         .factor(FIRST_WAIT.as_millis() as u64 / 2)
         .max_delay(LAST_WAIT)
-        .map(jitter)
+        .map(|wait| wait / 2 + jitter(wait / 2))
 }
 
 impl Shared {
+    /// Waits, and holds the spool to its limits meanwhile: a server may ask for minutes.
+    async fn wait(&self, wait: Duration) {
+        let end = Instant::now() + wait;
+        while end > Instant::now() {
+            tokio::time::sleep_until(end.min(Instant::now() + CHECK_INTERVAL)).await;
+            // The next attempt reports an error.
+            let _ = self.delivery.write().await.check_limits().await;
+        }
+    }
+
     /// Logs why an attempt is repeated, and returns how long to wait.
     fn explain(&self, retry: &Retry, wait: Duration) -> Duration {
         let (reason, asked) = match retry {

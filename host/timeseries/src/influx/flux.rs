@@ -5,8 +5,10 @@
 use std::fmt::Write as _;
 
 use super::line::MAX_TIME;
-use crate::{Error, Query};
+use crate::Query;
 
+/// Maximum length of a text of the server's in an error, in bytes.
+const MAX_TEXT: usize = 1000;
 /// The largest count that is exact as a float.
 const MAX_COUNT: f64 = (1_u64 << 53) as f64;
 
@@ -103,69 +105,108 @@ fn text(text: &str) -> String {
     literal
 }
 
+/// Maximum length of the result of [`totals`], in bytes: three short tables.
+pub(super) const MAX_TOTALS: usize = 4 << 10;
+
+/// Returns the maximum length of the result of [`ranks`], in bytes: a row has less than 64.
+pub(super) fn max_ranks(limit: u64) -> usize {
+    usize::try_from(limit).map_or(usize::MAX, |limit| {
+        limit.saturating_mul(64).saturating_add(4 << 10)
+    })
+}
+
 /// Reads the result of [`totals`].
-pub(super) fn read_totals(csv: &[u8]) -> Result<Totals, Error> {
-    let mut totals = Totals::default();
-    for (name, value) in rows(csv)? {
-        match &*name {
-            "count" | "others" if !(0.0..=MAX_COUNT).contains(&value) => {
-                return Err(unexpected(&format!("the count {value}")));
-            }
-            "count" => totals.count = value,
-            "others" => totals.others = value,
-            "sum" => totals.sum = value,
-            _ => return Err(unexpected(&format!("a result `{name}`"))),
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn read_totals(csv: &[u8]) -> Result<Totals, String> {
+    let (mut count, mut others, mut sum) = (None, None, None);
+    rows(csv, |name, value| {
+        let total = match name {
+            "count" => &mut count,
+            "others" => &mut others,
+            "sum" => &mut sum,
+            _ => return Err(unexpected("a result", name)),
+        };
+        if name != "sum" && !(0.0..=MAX_COUNT).contains(&value) {
+            return Err(unexpected("the count", &value.to_string()));
         }
-    }
-    Ok(totals)
+        match total.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(unexpected("two rows of", name)),
+        }
+    })?;
+    Ok(Totals {
+        count: count.unwrap_or_default(),
+        others: others.unwrap_or_default(),
+        sum: sum.unwrap_or_default(),
+    })
 }
 
-/// Reads the result of [`ranks`].
-pub(super) fn read_ranks(csv: &[u8]) -> Result<Vec<f64>, Error> {
-    Ok(rows(csv)?.into_iter().map(|(_, value)| value).collect())
+/// Reads the result of [`ranks`] with this limit.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn read_ranks(csv: &[u8], limit: u64) -> Result<Vec<f64>, String> {
+    let mut values = Vec::new();
+    rows(csv, |_, value| {
+        values.push(value);
+        match values.len() as u64 > limit {
+            true => Err("InfluxDB's answer to a query has more rows than were asked for".into()),
+            false => Ok(()),
+        }
+    })?;
+    Ok(values)
 }
 
-/// The rows of all tables: the name of the result, and the column `_value`.
-fn rows(csv: &[u8]) -> Result<Vec<(String, f64)>, Error> {
+/// Calls `read` with each row of all tables: the name of the result, and the column `_value`.
+fn rows(csv: &[u8], mut read: impl FnMut(&str, f64) -> Result<(), String>) -> Result<(), String> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .from_reader(csv);
     let mut columns: Option<(usize, usize)> = None;
-    let mut rows = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|error| unexpected(&error.to_string()))?;
+        let record = record.map_err(|error| unexpected("an error", &error.to_string()))?;
         let find = |name: &str| record.iter().position(|field| field == name);
         // An error while the script runs is a table with this header.
         if let Some(column) = find("error").filter(|_| find("reference").is_some()) {
             let next = reader.records().next().and_then(Result::ok);
             let message = next.as_ref().and_then(|record| record.get(column));
-            return Err(Error::Unavailable(format!(
+            return Err(format!(
                 "InfluxDB cannot run the query: {}",
-                message.unwrap_or("no reason is given")
-            )));
+                beginning(message.unwrap_or("no reason is given"))
+            ));
         }
         if let (Some(name), Some(value)) = (find("result"), find("_value")) {
             columns = Some((name, value));
             continue;
         }
         let row = columns.and_then(|(name, value)| Some((record.get(name)?, record.get(value)?)));
-        let (name, value) = row.ok_or_else(|| unexpected("a row without `result` and `_value`"))?;
+        let (name, value) = row.ok_or_else(|| unexpected("a row without", "result, _value"))?;
         let number: Option<f64> = value.parse().ok().filter(|number: &f64| number.is_finite());
-        let value = number.ok_or_else(|| unexpected(&format!("the value {value:?}")))?;
-        rows.push((name.to_owned(), value));
+        let number = number.ok_or_else(|| unexpected("the value", value))?;
+        read(name, number)?;
     }
-    Ok(rows)
+    Ok(())
 }
 
-fn unexpected(what: &str) -> Error {
-    Error::Unavailable(format!("InfluxDB's answer to a query has {what}"))
+fn unexpected(what: &str, text: &str) -> String {
+    format!(
+        "InfluxDB's answer to a query has {what} `{}`",
+        beginning(text)
+    )
+}
+
+/// Returns the beginning of a text of the server's.
+fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Totals, ranks, read_ranks, read_totals, text};
-    use crate::{Aggregation, Error, Query};
+    use crate::{Aggregation, Query};
 
     #[test]
     fn text_cannot_leave_its_literal() {
@@ -209,15 +250,23 @@ numbers |> sort() |> limit(n: 2, offset: 7) |> yield(name: "ranks")
         assert_eq!(read_totals(csv), Ok(expected));
         assert_eq!(read_totals(b"\r\n"), Ok(Totals::default()));
         let csv = b",result,table,_value\r\n,ranks,0,1e-7\r\n,ranks,0,2\r\n\r\n";
-        assert_eq!(read_ranks(csv), Ok(vec![1e-7, 2.0]));
+        assert_eq!(read_ranks(csv, 2), Ok(vec![1e-7, 2.0]));
+        assert!(read_ranks(csv, 1).is_err());
     }
 
     #[test]
     fn an_error_in_the_middle_of_a_result_is_an_error() {
         let csv = b",result,table,_value\r\n,count,0,3\r\n\r\n,error,reference\r\n,\"engine: context canceled\",897\r\n";
-        let Err(Error::Unavailable(message)) = read_totals(csv) else {
-            panic!("no error");
-        };
+        let message = read_totals(csv).unwrap_err();
         assert!(message.contains("engine: context canceled"), "{message}");
+        let long = format!(",error,reference\r\n,{},897\r\n", "x".repeat(100_000));
+        let message = read_totals(long.as_bytes()).unwrap_err();
+        assert!(message.len() < 2_000, "{}", message.len());
+    }
+
+    #[test]
+    fn a_result_with_repeated_totals_is_an_error() {
+        let csv = b",result,table,_value\r\n,sum,0,4.5\r\n,sum,0,1\r\n\r\n";
+        assert!(read_totals(csv).is_err());
     }
 }

@@ -139,13 +139,15 @@ impl Shared {
         }
         let count_only = query.aggregation == Aggregation::Count;
         let local = spooled.totals(query.clone()).await?;
-        let run = async |script| {
-            let result = self.api.query(script).await;
+        let run = async |script, max_result| {
+            let result = self.api.query(script, max_result).await;
             result.map_err(|failure| self.unavailable(&failure))
         };
+        let unreadable = |reason| self.unavailable(&Failure::NoAnswer(reason));
         let bucket = &self.config.location.bucket;
         let script = flux::totals(bucket, query, count_only);
-        let server = flux::read_totals(&run(script).await?)?;
+        let totals = run(script, flux::MAX_TOTALS).await?;
+        let server = flux::read_totals(&totals).map_err(unreadable)?;
         let count = server.count + local.count as f64;
         if !count_only && (server.others > 0.0 || local.numbers < local.count) {
             return Err(Error::not_numeric(&query.measurement, &query.field));
@@ -170,7 +172,11 @@ impl Shared {
             0 => Vec::new(),
             _ => {
                 let script = flux::ranks(bucket, query, offset, limit);
-                flux::read_ranks(&run(script).await?)?
+                let csv = run(script, flux::max_ranks(limit)).await?;
+                // There may be as many as points in the spool.
+                let read = tokio::task::spawn_blocking(move || flux::read_ranks(&csv, limit));
+                let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
+                read.map_err(unreadable)?
             }
         };
         Ok(ranks.quantile(fetched))

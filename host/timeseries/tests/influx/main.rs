@@ -377,6 +377,9 @@ async fn each_error_of_the_server_is_survived_and_every_point_arrives_once() {
         Fault::Status(503),
         Fault::Status(401),
         Fault::Status(404),
+        Fault::Foreign(400),
+        Fault::Foreign(413),
+        Fault::Foreign(422),
         Fault::RetryAfter(429, 1),
         Fault::RetryAfter(503, 1),
         Fault::Close,
@@ -473,6 +476,61 @@ async fn refused_points_are_kept_as_dead_letters_and_the_others_arrive() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_everything_gets_few_points() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start().await;
+    server
+        .state()
+        .write_faults
+        .extend(vec![Fault::Status(400); 1000]);
+    let store = Store::open_influx(config(&server, folder.path()))
+        .await
+        .unwrap();
+    let points = numbers(0..400).into_iter().map(call).collect();
+    store.write(points).await.unwrap();
+    eventually("the first points are dead letters", || {
+        dead_letters(folder.path()).len() > 100
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let refused = dead_letters(folder.path()).len();
+    assert!(refused < 120, "{refused}");
+    server.state().write_faults.clear();
+    eventually_delivered(&server, &numbers(refused as u32..400)).await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn answers_to_queries_that_make_no_sense_are_errors_that_do_not_show_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start().await;
+    let store = Store::open_influx(config(&server, folder.path()))
+        .await
+        .unwrap();
+    let rows = ",sum,,1\r\n";
+    for answer in [
+        format!(",error,reference\r\n,secret{},897\r\n", "x".repeat(2000)),
+        format!(",result,table,_value\r\n{}", rows.repeat(2)),
+        format!(",result,table,_value\r\n{}", rows.repeat(1_000_000)),
+        format!(",result,table,_value\r\n,count,,{}\r\n", "9".repeat(3000)),
+        "<html>secret</html>".to_owned(),
+    ] {
+        let beginning = answer[..40.min(answer.len())].to_owned();
+        server.state().query_faults.push_back(Fault::Body(answer));
+        match store.aggregate(query(Aggregation::Sum)).await {
+            Err(Error::Unavailable(message)) => {
+                assert!(
+                    message.len() < 200 && !message.contains("secret"),
+                    "{message}"
+                );
+            }
+            other => panic!("{other:?} from {beginning:?}"),
+        }
+    }
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_batch_that_is_too_large_is_divided() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start().await;
@@ -550,6 +608,35 @@ async fn points_that_wait_too_long_are_dropped_whatever_their_time() {
     tokio::time::sleep(Duration::from_secs(12)).await;
     let server = stopped.start().await;
     eventually_delivered(&server, &[7.0]).await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_spool_keeps_its_limits_while_the_server_asks_to_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start().await;
+    server
+        .state()
+        .write_faults
+        .push_back(Fault::RetryAfter(503, 1000));
+    let mut settings = config(&server, folder.path());
+    settings.max_bytes = 2 << 20;
+    let store = Store::open_influx(settings).await.unwrap();
+    write(&store, numbers(0..1)).await;
+    eventually("the server asks to wait", || {
+        server.state().requests.len() == 1
+    })
+    .await;
+    for start in (0..20_000).step_by(1000) {
+        let points = numbers(start..start + 1000).into_iter().map(call).collect();
+        store.write(points).await.unwrap();
+    }
+    let all = values_in_spool(folder.path());
+    eventually("the oldest points are dropped", || {
+        values_in_spool(folder.path()) < all
+    })
+    .await;
+    assert_eq!(server.state().requests.len(), 1);
     store.close().await.unwrap();
 }
 

@@ -42,7 +42,11 @@ pub type Series = (String, Vec<(String, String)>);
 pub enum Fault {
     /// An error of this status, without carrying out the request.
     Status(u16),
-    /// The same, with `Retry-After` in seconds.
+    /// The same, as a proxy or another server says it.
+    Foreign(u16),
+    /// A success with this body.
+    Body(String),
+    /// The same as `Status`, with `Retry-After` in seconds.
     RetryAfter(u16, u64),
     /// The request is carried out, but the connection ends before the answer.
     Close,
@@ -172,6 +176,13 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
     };
     match fault {
         Some(Fault::Status(status)) => return Ok(error(status, "a fault of the test")),
+        Some(Fault::Foreign(status)) => {
+            let body = "Client sent an HTTP request to an HTTPS server.\n";
+            let mut response = Response::new(Full::from(body));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            return Ok(response);
+        }
+        Some(Fault::Body(body)) => return Ok(Response::new(Full::from(body))),
         Some(Fault::RetryAfter(status, seconds)) => {
             let mut response = error(status, "a fault of the test");
             response.headers_mut().insert("retry-after", seconds.into());

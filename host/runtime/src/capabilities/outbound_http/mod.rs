@@ -26,8 +26,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument as _;
 use tracing::field::Empty;
-use tracing::{Instrument as _, Span};
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
@@ -37,7 +37,7 @@ use wasmtime_wasi_http::{
 use super::capability::{Access, Capability};
 use super::resources::Resources;
 use super::variables::Variables;
-use crate::invocation::Output;
+use crate::invocation::{Output, ParentSpan};
 use manifest::{Component, Limits, Manifest};
 
 use allowed::AllowedHost;
@@ -91,7 +91,7 @@ pub(crate) struct Hooks {
     buffer_limit: u64,
     /// Bytes of `buffer_limit` that are not assigned to a body yet.
     buffer_left: u64,
-    span: Span,
+    span: ParentSpan,
     /// Set by [`Capability::begin`].
     output: Option<Arc<Output>>,
 }
@@ -209,13 +209,13 @@ impl Capability for OutboundHttp {
             timeout: limits.outbound_timeout.min(limits.timeout / 10 * 9),
             buffer_limit: limits.memory.as_u64() / 4,
             buffer_left: 0,
-            span: Span::none(),
+            span: ParentSpan::default(),
             output: None,
         };
         State { hooks, context }
     }
 
-    fn begin(state: &mut State, span: &Span, output: &Arc<Output>) {
+    fn begin(state: &mut State, span: &ParentSpan, output: &Arc<Output>) {
         state.hooks.span = span.clone();
         state.hooks.output = Some(Arc::clone(output));
         state.hooks.buffer_left = state.hooks.buffer_limit;
@@ -331,7 +331,7 @@ impl WasiHttpHooks for Hooks {
         let between_bytes = limited(options.between_bytes_timeout);
         let span = tracing::trace_span!(
             target: telemetry::SPANS,
-            parent: &self.span,
+            parent: &self.span.get(),
             "http.client.request",
             otel.kind = "client",
             http.request.method = %request.method(),

@@ -11,6 +11,11 @@ const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
 /// Gauge: requests that have not been responded to.
 const ACTIVE_REQUESTS: &str = "http_server_active_requests";
 
+/// Label with the status of the response.
+const STATUS: &str = "http_response_status_code";
+/// Error of a request whose client left before the response, or which the host's end cut off.
+pub(super) const CLIENT_LEFT: &str = "client_left";
+
 /// Metrics of the server.
 pub(super) struct Metrics {
     pub(super) active: Gauge,
@@ -51,8 +56,21 @@ pub(super) struct Route {
     pub(super) component: Arc<str>,
 }
 
-/// Method and status of a request; no status if the client left before the response.
-type Outcome = (&'static str, Option<StatusCode>);
+/// Method and end of a request.
+type Outcome = (&'static str, End);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Response(StatusCode),
+    ClientLeft,
+    /// A response with one of too many different statuses: a component may let its clients choose them.
+    Other,
+}
+
+/// Maximum number of outcomes of a route that are told apart.
+const MAX_OUTCOMES: usize = 100;
+/// What [`known`] returns for unknown methods, and the label of [`End::Other`].
+const OTHER: &str = "_OTHER";
 
 impl RequestDurations {
     pub(super) fn new(path: &str, component: &Arc<str>) -> Self {
@@ -72,14 +90,19 @@ impl RequestDurations {
 
     /// Records a request. `status` is `None` if the client left before the response.
     pub(super) fn record(&self, method: &Method, status: Option<StatusCode>, duration: Duration) {
-        let outcome = (known(method), status);
+        let outcome = (known(method), status.map_or(End::ClientLeft, End::Response));
         let histograms = self.histograms.read();
         let histograms = histograms.unwrap_or_else(PoisonError::into_inner);
         if let Some((_, histogram)) = histograms.iter().find(|(of, _)| *of == outcome) {
             histogram.record(duration);
             return;
         }
+        let is_full = histograms.len() >= MAX_OUTCOMES;
         drop(histograms);
+        if is_full {
+            self.histogram((OTHER, End::Other)).record(duration);
+            return;
+        }
         let histogram = self.histogram(outcome);
         histogram.record(duration);
         let histograms = self.histograms.write();
@@ -90,16 +113,17 @@ impl RequestDurations {
         }
     }
 
-    fn histogram(&self, (method, status): Outcome) -> Histogram {
+    fn histogram(&self, (method, end): Outcome) -> Histogram {
         let mut labels = vec![Label::new("http_request_method", method)];
         if let Some(Route { path, component }) = &self.route {
             let shared = |text| SharedString::from(Arc::clone(text));
             labels.push(Label::new("http_route", shared(path)));
             labels.push(Label::new("component", shared(component)));
         }
-        labels.push(match status {
-            Some(status) => Label::new("http_response_status_code", status.as_str().to_owned()),
-            None => Label::new("error_type", "client_left"),
+        labels.push(match end {
+            End::Response(status) => Label::new(STATUS, status.as_str().to_owned()),
+            End::ClientLeft => Label::new("error_type", CLIENT_LEFT),
+            End::Other => Label::new(STATUS, OTHER),
         });
         metrics::histogram!(REQUEST_DURATION, labels)
     }
@@ -117,6 +141,6 @@ pub(super) fn known(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         Method::TRACE => "TRACE",
         Method::PATCH => "PATCH",
-        _ => "_OTHER",
+        _ => OTHER,
     }
 }

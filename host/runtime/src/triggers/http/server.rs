@@ -22,12 +22,14 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::body::RequestBody;
-use super::metrics::{Metrics, RequestDurations, known};
+use super::metrics::{CLIENT_LEFT, Metrics, RequestDurations, known};
 use super::response::{json_response, to_response};
 use super::response_body::ResponseBody;
 use super::routes::HasRoutes;
 use crate::error::{Code, Failure};
-use crate::http::{Client, Clients, ConnectionLimits, Drained, Listener, MAX_HEADER_BYTES, Permit};
+use crate::http::{
+    Client, Clients, ConnectionLimits, Drained, Listener, MAX_HEADER_BYTES, Permit, REQUEST_ID,
+};
 use crate::invocation::RequestIds;
 use crate::text::escape_controls;
 
@@ -49,8 +51,9 @@ pub struct ServerConfig {
 
 /// Time when the host received the request, for components that record latency: `t=<seconds since 1970>`.
 const REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
-/// The request's id, in the response and in the log.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Maximum length of a path in a span, in bytes: clients choose it.
+const MAX_PATH: usize = 1000;
 
 /// A server that is bound but not serving yet.
 pub struct Server<A> {
@@ -132,19 +135,26 @@ impl<A: HasRoutes> Shared<A> {
         // First, so that the client gets the response, whatever it is.
         let body = Drained::new(body, &parts.headers);
         let mut ids = RequestIds::new();
-        let span = tracing::trace_span!(
-            target: telemetry::SPANS,
-            "http.server.request",
-            otel.kind = "server",
-            otel.status_code = Empty,
-            http.request.method = known(&parts.method),
-            http.response.status_code = Empty,
-            http.route = Empty,
-            url.path = parts.uri.path(),
-            url.scheme = "http",
-            client.address = %client.address.ip(),
-            request_id = %ids.request,
-        );
+        let path = parts.uri.path();
+        let health = health_response(&parts.method, path);
+        let span = match health {
+            // Asked every few seconds.
+            Some(_) => Span::none(),
+            None => tracing::trace_span!(
+                target: telemetry::SPANS,
+                "http.server.request",
+                otel.kind = "server",
+                otel.status_code = Empty,
+                error.type = Empty,
+                http.request.method = known(&parts.method),
+                http.response.status_code = Empty,
+                http.route = Empty,
+                url.path = &path[..path.floor_char_boundary(MAX_PATH)],
+                url.scheme = "http",
+                client.address = %client.address.ip(),
+                request_id = %ids.request,
+            ),
+        };
         ids.trace = telemetry::trace::accept(&span, &parts.headers);
         let mut log = RequestLog {
             started: Instant::now(),
@@ -154,12 +164,12 @@ impl<A: HasRoutes> Shared<A> {
             client: client.address.ip(),
             durations: Arc::clone(&self.metrics.unmatched),
             logged: false,
+            span: span.clone(),
             stopped: &self.stopped,
             active: &self.metrics.active,
         };
         log.active.increment(1.0);
         let head = parts.method == Method::HEAD;
-        let health = health_response(&parts.method, parts.uri.path());
         let permit = match health {
             Some(_) => None,
             None => self.clients.admit(client.network),
@@ -177,14 +187,11 @@ impl<A: HasRoutes> Shared<A> {
         if let Ok(id) = HeaderValue::try_from(ids.request.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        if !span.is_disabled() {
-            log.describe(&span, response.status());
-        }
         log.write(response.status());
         response.map(|body| ServerBody {
             body: (!head).then_some(body),
             _permit: permit,
-            _span: span,
+            span,
         })
     }
 
@@ -225,6 +232,7 @@ struct RequestLog<'a> {
     client: IpAddr,
     durations: Arc<RequestDurations>,
     logged: bool,
+    span: Span,
     /// Whether the host has stopped waiting for requests in flight.
     stopped: &'a AtomicBool,
     active: &'a Gauge,
@@ -235,6 +243,7 @@ impl RequestLog<'_> {
         self.logged = true;
         let duration = self.started.elapsed();
         self.durations.record(&self.method, Some(status), duration);
+        self.describe(Some(status));
         tracing::info!(
             http.request.method = %self.method,
             url.path = self.path,
@@ -252,8 +261,12 @@ impl RequestLog<'_> {
         self.durations.route().map(|route| &*route.component)
     }
 
-    /// Completes the span of the request.
-    fn describe(&self, span: &Span, status: StatusCode) {
+    /// Completes the span of the request. `status` is `None` if there was no response.
+    fn describe(&self, status: Option<StatusCode>) {
+        let span = &self.span;
+        if span.is_disabled() {
+            return;
+        }
         let method = known(&self.method);
         let name = match self.durations.route() {
             Some(route) => {
@@ -263,8 +276,15 @@ impl RequestLog<'_> {
             None => method.to_owned(),
         };
         telemetry::trace::set_name(span, name);
-        span.record("http.response.status_code", status.as_u16());
-        if status.is_server_error() {
+        match status {
+            Some(status) => {
+                span.record("http.response.status_code", status.as_u16());
+            }
+            None => {
+                span.record("error.type", CLIENT_LEFT);
+            }
+        }
+        if status.is_none_or(|status| status.is_server_error()) {
             span.record("otel.status_code", "ERROR");
         }
     }
@@ -276,6 +296,7 @@ impl Drop for RequestLog<'_> {
         if !self.logged {
             let duration = self.started.elapsed();
             self.durations.record(&self.method, None, duration);
+            self.describe(None);
             let reason = match self.stopped.load(Ordering::Relaxed) {
                 true => "the host stopped before the request was answered",
                 false => "the client left before its request was answered",
@@ -390,8 +411,14 @@ struct ServerBody {
     /// `None` for HEAD.
     body: Option<ResponseBody>,
     _permit: Option<Permit>,
-    /// Ends with the response.
-    _span: Span,
+    span: Span,
+}
+
+impl Drop for ServerBody {
+    fn drop(&mut self) {
+        // An exported span ends at the last exit: not with the response's head, but with its body.
+        self.span.in_scope(|| ());
+    }
 }
 
 impl Body for ServerBody {

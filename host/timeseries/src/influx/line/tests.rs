@@ -1,10 +1,12 @@
-//! Points that are written as lines are read back by two servers that parse the protocol: InfluxDB 1.6 and VictoriaMetrics.
+//! Points that are written as lines are read back by three parsers of the protocol: the crate that InfluxDB 3 is made of, and two
+//! servers, InfluxDB 1.6 and VictoriaMetrics.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use influxdb_line_protocol::{FieldValue, parse_lines};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -149,6 +151,39 @@ fn lines(points: &[Point]) -> Vec<u8> {
         write(&mut lines, point);
     }
     lines
+}
+
+#[test]
+fn the_parser_of_influxdb_3_reads_back_what_was_written() {
+    let times = [0, 1, 999_999_999, 1_700_000_000_123_456_789, MAX_TIME - 1];
+    let points = points(&times, |_| true);
+    let lines = String::from_utf8(lines(&points)).unwrap();
+    let parsed: Vec<_> = parse_lines(&lines).collect();
+    assert_eq!(parsed.len(), POINTS);
+    for (point, line) in points.iter().zip(parsed) {
+        let line = line.unwrap_or_else(|error| panic!("{error}: {point:?}"));
+        assert_eq!(line.series.measurement.to_string(), point.measurement);
+        let tags = line.series.tag_set.iter().flatten();
+        let tags: BTreeMap<String, String> = tags
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect();
+        assert_eq!(tags, point.tags.iter().cloned().collect(), "{point:?}");
+        let fields = line.field_set.iter().map(|(key, value)| {
+            let value = match value {
+                FieldValue::F64(number) => Value::Float(*number),
+                FieldValue::I64(number) => Value::Integer(*number),
+                FieldValue::String(text) => Value::Text(text.to_string()),
+                FieldValue::Boolean(truth) => Value::Boolean(*truth),
+                FieldValue::U64(_) => panic!("the store writes no unsigned integers"),
+            };
+            (key.to_string(), value)
+        });
+        let mut fields: Vec<(String, Value)> = fields.collect();
+        fields.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(fields, point.fields, "{point:?}");
+        let time = line.timestamp.and_then(|time| u64::try_from(time).ok());
+        assert_eq!(time, point.time, "{point:?}");
+    }
 }
 
 #[tokio::test]
