@@ -112,8 +112,18 @@ async fn an_instance_opens_a_limited_number_of_files() {
     let opened = host.get("/two/open-files?site/below/page.txt").await.text;
     // The folders on the way are closed again, but the toolchain keeps one open.
     assert!(opened.starts_with("64 files, then "), "{opened}");
+    // A stream counts as another one.
     let opened = host.get("/three/open-files?top.txt").await.text;
-    assert_eq!(opened, "64 files, then ErrorCode::Quota");
+    assert_eq!(opened, "32 files, then ErrorCode::Quota");
+    let streams = host.get("/three/read-streams?top.txt").await.text;
+    assert_eq!(
+        streams,
+        "\"the top\", Ok(()); then \"\", Err(ErrorCode::Quota)"
+    );
+    let streams = host.get("/two/read-streams?site/below/page.txt").await.text;
+    assert_eq!(streams, "63 streams of {\"a page\"}, then quota (error 6)");
+    let listings = host.get("/two/list-folders").await.text;
+    assert_eq!(listings, "64 listings, then quota (error 6); true");
     // A folder counts until its entries are read. Without limit, each would keep a file and a thread of the host.
     let folders = host.get("/three/open-folders").await.text;
     assert_eq!(

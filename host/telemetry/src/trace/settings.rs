@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use http::HeaderName;
 use reqwest::Url;
 
 /// Prefix of the exporter's variables.
@@ -17,6 +18,8 @@ const SAMPLERS: [&str; 6] = [
     "parentbased_always_off",
     "parentbased_traceidratio",
 ];
+/// A day.
+const MAX_MILLISECONDS: u64 = 24 * 60 * 60 * 1000;
 /// Time for one request to the collector, unless the environment sets another.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -80,33 +83,41 @@ impl Settings {
         }
         // Their values may be secret.
         if let Some((name, headers)) = exporter("HEADERS") {
+            let is_header = |pair: &str| {
+                let name = pair.split_once('=').map(|(name, _)| name.trim());
+                name.is_some_and(|name| HeaderName::try_from(name).is_ok())
+            };
             anyhow::ensure!(
-                headers.split(',').all(|pair| pair.contains('=')),
+                headers.split(',').all(is_header),
                 "{name} has a part that is not NAME=VALUE; encode commas in values as %2C"
             );
         }
-        for name in [
-            "OTEL_BSP_MAX_QUEUE_SIZE",
-            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-            "OTEL_BSP_SCHEDULE_DELAY",
+        for (name, max) in [
+            // The SDK allocates the queue at the start.
+            ("OTEL_BSP_MAX_QUEUE_SIZE", 1_000_000),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1_000_000),
+            ("OTEL_BSP_SCHEDULE_DELAY", MAX_MILLISECONDS),
         ] {
             if let Some((name, value)) = named(name) {
-                positive(&name, &value)?;
+                positive(&name, &value, max)?;
             }
         }
         let timeout = match exporter("TIMEOUT") {
-            Some((name, value)) => {
-                Duration::from_millis(positive(&name, &value).context("the unit is milliseconds")?)
-            }
+            Some((name, value)) => Duration::from_millis(
+                positive(&name, &value, MAX_MILLISECONDS).context("the unit is milliseconds")?,
+            ),
             None => TIMEOUT,
         };
         Ok(Some(Self { timeout }))
     }
 }
 
-fn positive(name: &str, value: &str) -> anyhow::Result<u64> {
-    let number = value.parse().ok().filter(|number| *number > 0);
-    number.with_context(|| format!("{name} is \"{value}\"; give a whole number above 0"))
+fn positive(name: &str, value: &str, max: u64) -> anyhow::Result<u64> {
+    let number = value
+        .parse()
+        .ok()
+        .filter(|number| (1..=max).contains(number));
+    number.with_context(|| format!("{name} is \"{value}\"; give a whole number from 1 to {max}"))
 }
 
 /// Returns whether the environment names the service.
@@ -173,6 +184,7 @@ mod tests {
             ("OTEL_TRACES_SAMPLER_ARG", "50%"),
             ("OTEL_BSP_SCHEDULE_DELAY", "0"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "18446744073709551615"),
             ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "many"),
         ] {
             let error = format!("{:#}", read(&[ENDPOINT, (name, value)]).unwrap_err());

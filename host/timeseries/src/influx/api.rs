@@ -88,9 +88,11 @@ impl Failure {
     }
 }
 
-/// The body of an error.
+/// The body of an error. Proxies have other forms.
 #[derive(Deserialize)]
 struct ErrorBody {
+    #[serde(rename = "code")]
+    _code: String,
     message: String,
 }
 

@@ -319,13 +319,18 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut failing = false;
     let mut waits = waits();
     loop {
-        let step = {
+        let step = async {
             let mut delivery = shared.delivery.write().await;
             let checked = delivery.check_limits().await;
             match checked {
                 Ok(()) => delivery.step().await,
                 Err(error) => Err(Retry::Spool(error)),
             }
+        };
+        // A server may hang for longer than the host may take to stop.
+        let step = tokio::select! {
+            step = step => step,
+            () = stop.cancelled() => break,
         };
         let wait = match step {
             Ok(step) => {

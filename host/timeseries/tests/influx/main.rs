@@ -377,9 +377,10 @@ async fn each_error_of_the_server_is_survived_and_every_point_arrives_once() {
         Fault::Status(503),
         Fault::Status(401),
         Fault::Status(404),
-        Fault::Foreign(400),
-        Fault::Foreign(413),
-        Fault::Foreign(422),
+        Fault::Foreign(400, "Client sent an HTTP request to an HTTPS server.\n"),
+        Fault::Foreign(400, r#"{"message":"Bad request","request_id":"abc"}"#),
+        Fault::Foreign(413, "<html>too large</html>"),
+        Fault::Foreign(422, "{}"),
         Fault::RetryAfter(429, 1),
         Fault::RetryAfter(503, 1),
         Fault::Close,
@@ -473,6 +474,21 @@ async fn refused_points_are_kept_as_dead_letters_and_the_others_arrive() {
     let count = store.aggregate(query(Aggregation::Count)).await.unwrap();
     assert_eq!(count, Some(100.0));
     store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_does_not_delay_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start().await;
+    let hangs = Fault::Slow(Duration::from_secs(1000));
+    server.state().write_faults.extend(vec![hangs; 10]);
+    let store = Store::open_influx(config(&server, folder.path()))
+        .await
+        .unwrap();
+    write(&store, numbers(0..1)).await;
+    eventually("the server hangs", || server.state().requests.len() == 1).await;
+    let closed = tokio::time::timeout(Duration::from_secs(20), store.close());
+    closed.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -42,8 +42,8 @@ pub type Series = (String, Vec<(String, String)>);
 pub enum Fault {
     /// An error of this status, without carrying out the request.
     Status(u16),
-    /// The same, as a proxy or another server says it.
-    Foreign(u16),
+    /// The same, as a proxy or another server says it, with this body.
+    Foreign(u16, &'static str),
     /// A success with this body.
     Body(String),
     /// The same as `Status`, with `Retry-After` in seconds.
@@ -176,8 +176,7 @@ async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<
     };
     match fault {
         Some(Fault::Status(status)) => return Ok(error(status, "a fault of the test")),
-        Some(Fault::Foreign(status)) => {
-            let body = "Client sent an HTTP request to an HTTPS server.\n";
+        Some(Fault::Foreign(status, body)) => {
             let mut response = Response::new(Full::from(body));
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             return Ok(response);

@@ -4,7 +4,7 @@ mod bindings {
     #![allow(missing_docs)]
     wit_bindgen::generate!({
         path: "../../../wit",
-        inline: "package test:probe; world probe { include wasi:http/proxy@0.2.12; }",
+        inline: "package test:probe; world probe { include wasi:http/proxy@0.2.12; import wasi:filesystem/preopens@0.2.12; }",
         world: "test:probe/probe",
         generate_all,
     });
@@ -13,6 +13,8 @@ mod bindings {
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bindings::wasi::clocks::monotonic_clock;
+use bindings::wasi::filesystem::preopens::get_directories;
+use bindings::wasi::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
 use bindings::wasi::http::outgoing_handler;
 use bindings::wasi::http::types::{
     ErrorCode, Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest,
@@ -137,6 +139,57 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
                     }
                 };
                 answer(out, &format!("{} files, then {error}", open.len()));
+            }
+            "list-folders" => {
+                let (root, _) = &get_directories()[0];
+                let mut open = Vec::new();
+                let error = loop {
+                    match root.read_directory() {
+                        Ok(listing) => open.push(listing),
+                        Err(error) => break error,
+                    }
+                };
+                // A listing that is dropped no longer counts.
+                open.pop();
+                let again = root.read_directory().is_ok();
+                answer(
+                    out,
+                    &format!("{} listings, then {error}; {again}", open.len() + 1),
+                );
+            }
+            "read-streams" => {
+                let (root, _) = &get_directories()[0];
+                let file = root
+                    .open_at(
+                        PathFlags::empty(),
+                        query,
+                        OpenFlags::empty(),
+                        DescriptorFlags::READ,
+                    )
+                    .unwrap();
+                let mut open = Vec::new();
+                let error = loop {
+                    match file.read_via_stream(0) {
+                        Ok(stream) => open.push(stream),
+                        Err(error) => break error,
+                    }
+                };
+                // They are readable, each in both ways.
+                let mut texts = std::collections::BTreeSet::new();
+                for stream in &open {
+                    let mut text = stream.blocking_read(1).unwrap();
+                    while let Ok(bytes) = stream.read(1000) {
+                        if bytes.is_empty() {
+                            stream.subscribe().block();
+                        }
+                        text.extend(bytes);
+                    }
+                    texts.insert(String::from_utf8(text).unwrap());
+                }
+                answer(
+                    out,
+                    &format!("{} streams of {texts:?}, then {error}", open.len()),
+                );
             }
             "fetch" => fetch(query, out),
             "error-long" => {

@@ -73,6 +73,7 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
             "count" => served.to_string(),
             "open-files" => open_files(query).await,
             "open-folders" => open_folders().await,
+            "read-streams" => read_streams(query).await,
             _ => "hello from 0.3".to_owned(),
         };
         let (mut writer, body) = bindings::wit_stream::new();
@@ -96,6 +97,24 @@ async fn open_files(name: &str) -> String {
             Err(error) => return format!("{} files, then {error:?}", open.len()),
         }
     }
+}
+
+/// Reads a file by the first of a thousand streams, and by the last.
+async fn read_streams(name: &str) -> String {
+    let (root, _) = &preopens::get_directories()[0];
+    let (flags, open_flags) = (DescriptorFlags::READ, OpenFlags::empty());
+    let file = root
+        .open_at(PathFlags::empty(), name.into(), open_flags, flags)
+        .await
+        .expect("the file is there");
+    let mut open: Vec<_> = (0..1000).map(|_| file.read_via_stream(0)).collect();
+    let mut results = Vec::new();
+    for (bytes, result) in [open.remove(0), open.pop().expect("there are more")] {
+        let bytes = bytes.collect().await;
+        let text = String::from_utf8(bytes).expect("it is text");
+        results.push(format!("{text:?}, {:?}", result.await));
+    }
+    results.join("; then ")
 }
 
 /// Reads a folder, and then starts to read it a thousand times, but only reads the last.

@@ -5,6 +5,7 @@
 //! verified when they are reused.
 
 mod open_files;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -21,6 +22,7 @@ use super::capability::{Access, Capability};
 use super::resources::Resources;
 use manifest::{self, Component, Limits, Manifest, Pattern};
 use open_files::OpenFiles;
+use streams::Reads;
 
 /// The folder of copies.
 pub struct Files(PathBuf);
@@ -29,6 +31,7 @@ pub struct Files(PathBuf);
 pub(crate) struct Mount {
     folder: PathBuf,
     files: usize,
+    reads: Reads,
 }
 
 impl Mount {
@@ -157,6 +160,7 @@ impl Capability for Files {
         Ok(Some(Mount {
             folder,
             files: files.len(),
+            reads: Reads::default(),
         }))
     }
 
@@ -167,8 +171,10 @@ impl Capability for Files {
         }
     }
 
-    fn state(&self, _: Option<&Mount>, _: &Limits) -> OpenFiles {
-        OpenFiles::default()
+    fn state(&self, grant: Option<&Mount>, _: &Limits) -> OpenFiles {
+        // Without files, there is nothing to read.
+        let reads = grant.map_or_else(Reads::default, |mount| mount.reads.clone());
+        OpenFiles::new(reads)
     }
 
     fn extend(grant: &Mount, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {

@@ -1,36 +1,53 @@
-//! Limit on the files that an instance has open. WASI has none: a component could use up the file descriptors of the whole host.
+//! Limit on the files that an instance has open. WASI has none: a component could use up the file descriptors and the memory of the
+//! whole host.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
+use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
-    Accessor, Destination, FutureReader, Linker, Resource, ResourceTable, StreamProducer,
-    StreamReader, StreamResult,
+    Accessor, Destination, FutureReader, Linker, Resource, ResourceTable, ResourceType,
+    StreamProducer, StreamReader, StreamResult,
 };
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::filesystem::types as p2;
+use wasmtime_wasi::p2::{DynInputStream, ReaddirIterator};
 use wasmtime_wasi::p3::bindings::filesystem::types as p3;
+
+use super::streams::{InputOf, Reader, Reads};
 
 /// Maximum number of files and folders that an instance has open.
 pub const MAX_OPEN_FILES: usize = 64;
 
-/// The files that an instance has opened. Its streams keep them open, too.
-#[derive(Default)]
+/// The files that an instance has opened. Its streams keep them open, and count, too.
 pub(crate) struct OpenFiles {
     open: Vec<Weak<File>>,
     /// Shared with each [`Reservation`].
     reserved: Arc<()>,
+    /// Listings of WASI 0.2, by their index in the table of resources: wasmtime reads a folder as a whole.
+    listings: HashMap<u32, Reservation>,
+    reads: Reads,
 }
 
 /// Room for a file that is being opened.
 struct Reservation(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 impl OpenFiles {
+    pub(super) fn new(reads: Reads) -> Self {
+        Self {
+            open: Vec::new(),
+            reserved: Arc::default(),
+            listings: HashMap::new(),
+            reads,
+        }
+    }
+
     /// Returns room for another file, if there is any.
     fn reserve(&mut self) -> Option<Reservation> {
         self.open.retain(|file| file.strong_count() > 0);
@@ -56,6 +73,8 @@ pub(super) fn link<T: WasiView + 'static>(
     files: GetFiles<T>,
 ) -> wasmtime::Result<()> {
     const OPEN_AT: &str = "[method]descriptor.open-at";
+    const READ_VIA_STREAM: &str = "[method]descriptor.read-via-stream";
+    const READ_DIRECTORY: &str = "[method]descriptor.read-directory";
     linker.allow_shadowing(true);
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap_async(
@@ -78,6 +97,62 @@ pub(super) fn link<T: WasiView + 'static>(
                     Err(error) => Ok((Err(error.downcast()?),)),
                 }
             })
+        },
+    )?;
+    types.func_wrap(
+        READ_VIA_STREAM,
+        move |mut store: StoreContextMut<'_, T>, (file, offset): (Resource<Descriptor>, u64)| {
+            let instance = store.data_mut();
+            let (open, _) = files(instance);
+            let reads = open.reads.clone();
+            let Some(reservation) = open.reserve() else {
+                return Ok((Err(p2::ErrorCode::Quota),));
+            };
+            let mut view = instance.filesystem();
+            let stream = match p2::HostDescriptor::read_via_stream(&mut view, file, offset) {
+                Ok(stream) => stream,
+                Err(error) => return Ok((Err(error.downcast()?),)),
+            };
+            let (_, table) = files(instance);
+            let inner = table.delete(stream)?;
+            let stream: DynInputStream = Box::new(InputOf {
+                inner,
+                reads,
+                permit: None,
+                is_ready: false,
+                _reservation: reservation,
+            });
+            Ok((Ok(table.push(stream)?),))
+        },
+    )?;
+    types.func_wrap_async(
+        READ_DIRECTORY,
+        move |mut store: StoreContextMut<'_, T>, (folder,): (Resource<Descriptor>,)| {
+            Box::new(async move {
+                let instance = store.data_mut();
+                let Some(reservation) = files(instance).0.reserve() else {
+                    return Ok((Err(p2::ErrorCode::Quota),));
+                };
+                let mut view = instance.filesystem();
+                match p2::HostDescriptor::read_directory(&mut view, folder).await {
+                    Ok(listing) => {
+                        let (open, _) = files(instance);
+                        open.listings.insert(listing.rep(), reservation);
+                        Ok((Ok(listing),))
+                    }
+                    Err(error) => Ok((Err(error.downcast()?),)),
+                }
+            })
+        },
+    )?;
+    types.resource(
+        "directory-entry-stream",
+        ResourceType::host::<ReaddirIterator>(),
+        move |mut store, index| {
+            let (open, table) = files(store.data_mut());
+            open.listings.remove(&index);
+            table.delete(Resource::<ReaddirIterator>::new_own(index))?;
+            Ok(())
         },
     )?;
     let mut types = linker.instance("wasi:filesystem/types@0.3.0")?;
@@ -105,7 +180,7 @@ pub(super) fn link<T: WasiView + 'static>(
     )?;
     // wasmtime's keeps the folder open, and a thread of the host waiting, until the component has read everything.
     types.func_wrap(
-        "[method]descriptor.read-directory",
+        READ_DIRECTORY,
         move |mut store: StoreContextMut<'_, T>, (folder,): (Resource<Descriptor>,)| {
             let (open, table) = files(store.data_mut());
             let entries = match (table.get(&folder)?, open.reserve()) {
@@ -124,6 +199,41 @@ pub(super) fn link<T: WasiView + 'static>(
             };
             let result = FutureReader::new(&mut store, async { Ok::<_, wasmtime::Error>(result) })?;
             Ok(((entries, result),))
+        },
+    )?;
+    types.func_wrap(
+        READ_VIA_STREAM,
+        move |mut store: StoreContextMut<'_, T>, (file, offset): (Resource<Descriptor>, u64)| {
+            let (open, table) = files(store.data_mut());
+            let reader = match (table.get(&file)?, open.reserve()) {
+                (Descriptor::Dir(_), _) => Err(p3::ErrorCode::IsDirectory),
+                (_, None) => Err(p3::ErrorCode::Quota),
+                (Descriptor::File(file), Some(reservation)) => {
+                    let (sender, result) = oneshot::channel();
+                    let reader = Reader {
+                        file: Arc::clone(&file.file),
+                        offset,
+                        reads: open.reads.clone(),
+                        result: Some(sender),
+                        reading: None,
+                        _reservation: reservation,
+                    };
+                    Ok((reader, result))
+                }
+            };
+            Ok((match reader {
+                Ok((reader, result)) => (
+                    StreamReader::new(&mut store, reader)?,
+                    FutureReader::new(&mut store, result)?,
+                ),
+                Err(error) => (
+                    StreamReader::new(&mut store, Vec::new())?,
+                    FutureReader::new(
+                        &mut store,
+                        async move { Ok::<_, wasmtime::Error>(Err(error)) },
+                    )?,
+                ),
+            },))
         },
     )?;
     linker.allow_shadowing(false);
