@@ -22,9 +22,9 @@ use crate::output::print;
 /// Time between two lines of `flood`.
 const PERIOD: Duration = Duration::from_millis(20);
 
-/// Time of the first point of a writer, which tells its points from those of others: its points are a nanosecond apart.
-fn first_time(writer: usize) -> u64 {
-    1_700_000_000_000_000_000 + writer as u64 * 1_000_000_000
+/// Time of a writer's point. No other point has it, and times rise as they do for calls.
+fn time(writer: usize, writers: usize, point: u64) -> u64 {
+    1_700_000_000_000_000_000 + point * writers as u64 + writer as u64
 }
 
 /// Runs the commands.
@@ -47,11 +47,7 @@ pub async fn run(file: &Path, commands: impl BufRead) -> anyhow::Result<()> {
             }
             ("flood", [writers]) => flood(&store, *writers as usize).await?,
             ("missing", acknowledged) => {
-                let mut missing = 0;
-                for (writer, &points) in acknowledged.iter().enumerate() {
-                    missing += points - stored(&store, first_time(writer), points).await?;
-                }
-                print(&json!({ "missing": missing }))?;
+                print(&json!({ "missing": missing(&store, acknowledged).await? }))?;
             }
             _ => anyhow::bail!("unknown command {line:?}"),
         }
@@ -65,7 +61,8 @@ async fn flood(store: &Arc<Store>, writers: usize) -> anyhow::Result<()> {
     for writer in 0..writers {
         let (store, acknowledged) = (Arc::clone(store), Arc::clone(&acknowledged));
         tokio::spawn(async move {
-            for time in first_time(writer).. {
+            for point in 0.. {
+                let time = time(writer, writers, point);
                 if store.write(vec![call(Some(time))]).await.is_err() {
                     break;
                 }
@@ -83,14 +80,29 @@ async fn flood(store: &Arc<Store>, writers: usize) -> anyhow::Result<()> {
     }
 }
 
-/// Returns how many points the store has of `points` ones from `start` on, a nanosecond apart.
-async fn stored(store: &Store, start: u64, points: u64) -> anyhow::Result<u64> {
+/// Returns how many of the acknowledged points the store has not.
+async fn missing(store: &Store, acknowledged: &[u64]) -> anyhow::Result<u64> {
+    let writers = acknowledged.len();
+    // Of all writers, and then the rest of each.
+    let common = acknowledged.iter().copied().min().unwrap_or_default();
+    let mut found = stored(store, time(0, writers, 0), time(0, writers, common)).await?;
+    for (writer, &points) in acknowledged.iter().enumerate() {
+        for point in common..points {
+            let time = time(writer, writers, point);
+            found += stored(store, time, time + 1).await?;
+        }
+    }
+    Ok(acknowledged.iter().sum::<u64>() - found)
+}
+
+/// Returns how many points the store has from `start` to before `stop`.
+async fn stored(store: &Store, start: u64, stop: u64) -> anyhow::Result<u64> {
     let query = Query {
         measurement: "calls".into(),
         field: "latency".into(),
         aggregation: Aggregation::Count,
         start: Some(start),
-        stop: Some(start + points),
+        stop: Some(stop),
         tags: Vec::new(),
     };
     Ok(store.aggregate(query).await?.unwrap_or_default() as u64)
