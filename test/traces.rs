@@ -322,6 +322,13 @@ async fn every_line_about_a_request_has_its_ids() {
     for line in &of_requests {
         assert_eq!(line["trace_id"], TRACE, "{line}");
     }
+    // A request without trace context is a trace of its own.
+    host.get("/probe/hello").await;
+    let line = host
+        .wait_for_log(|line| line["url.path"] == "/probe/hello")
+        .await;
+    let digits = line["request_id"].as_str().unwrap().replace('-', "");
+    assert_eq!(line["trace_id"], digits);
     // The others are about the host itself.
     for line in lines.iter().filter(|line| line["request_id"].is_null()) {
         assert!(line["component"].is_null(), "{line}");

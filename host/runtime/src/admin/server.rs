@@ -36,7 +36,6 @@ use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use uuid::Uuid;
 
 use super::access::Access;
 use super::api::{COMPONENT, Components, Details, MANIFEST, Removed, Serving, Summary};
@@ -45,7 +44,7 @@ use crate::application::{Application, ComponentReport};
 use crate::deployment::{DeployError, Deployed, Deployments};
 use crate::error::{Code, Failure};
 use crate::http::{Client, ConnectionLimits, Drained, Listener, REQUEST_ID};
-use crate::invocation::Line;
+use crate::invocation::{Line, RequestIds};
 
 /// The admin listener, bound but not serving yet.
 pub struct Admin {
@@ -119,7 +118,7 @@ async fn respond(
 ) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
     let mut log = RequestLog {
-        request_id: Uuid::now_v7(),
+        ids: RequestIds::new(),
         method: parts.method.clone(),
         path: parts.uri.path().to_owned(),
         client: client.address.ip(),
@@ -139,7 +138,7 @@ async fn respond(
         Err(failure) => failure.into_response(),
     };
     log.status = Some(response.status());
-    if let Ok(id) = HeaderValue::try_from(log.request_id.to_string()) {
+    if let Ok(id) = HeaderValue::try_from(log.ids.request.to_string()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
@@ -147,7 +146,7 @@ async fn respond(
 
 /// Logs a request when it is dropped: also one whose client has left.
 struct RequestLog {
-    request_id: Uuid,
+    ids: RequestIds,
     method: Method,
     path: String,
     client: IpAddr,
@@ -166,7 +165,8 @@ impl Drop for RequestLog {
             url.path = self.path,
             http.response.status_code = self.status.map(|status| status.as_u16()),
             client.address = %self.client,
-            request_id = %self.request_id,
+            request_id = %self.ids.request,
+            trace_id = %self.ids.trace,
             "{message}"
         );
     }

@@ -43,7 +43,7 @@ impl Output {
     }
 
     fn trace_id(&self) -> Option<DisplayValue<TraceId>> {
-        self.ids.and_then(|ids| ids.trace).map(display)
+        self.ids.map(|ids| display(ids.trace))
     }
 
     /// Counts a line of this length, and returns whether the limits of the request and of the component allow it.

@@ -79,7 +79,7 @@ impl Reporter {
             return;
         }
         let (component, request_id) = (&*self.target.id, self.ids.request);
-        let trace_id = self.ids.trace.map(tracing::field::display);
+        let trace_id = self.ids.trace;
         let message = match fault {
             Fault::Trap => "the component trapped",
             Fault::NoResponse => "the component returned no response",
@@ -89,10 +89,10 @@ impl Reporter {
         };
         match fault {
             Fault::Trap | Fault::NoResponse => {
-                tracing::error!(component, %request_id, trace_id, after_its_answer, error, "{message}");
+                tracing::error!(component, %request_id, %trace_id, after_its_answer, error, "{message}");
             }
             Fault::ErrorCode | Fault::IncompleteResponse | Fault::Stop => {
-                tracing::warn!(component, %request_id, trace_id, after_its_answer, error, "{message}");
+                tracing::warn!(component, %request_id, %trace_id, after_its_answer, error, "{message}");
             }
         }
         for text in format!("{message}: {error}").lines() {

@@ -8,16 +8,17 @@ use uuid::Uuid;
 pub(crate) struct RequestIds {
     /// In the response, too.
     pub(crate) request: Uuid,
-    /// Of the trace that it belongs to, if any.
-    pub(crate) trace: Option<TraceId>,
+    /// Of the trace that it belongs to.
+    pub(crate) trace: TraceId,
 }
 
 impl RequestIds {
-    /// Returns the ids of a request that belongs to no trace.
+    /// Returns the ids of a request, which is a trace of its own: the ids have the same digits.
     pub(crate) fn new() -> Self {
+        let request = Uuid::now_v7();
         Self {
-            request: Uuid::now_v7(),
-            trace: None,
+            request,
+            trace: TraceId::from_bytes(request.into_bytes()),
         }
     }
 }

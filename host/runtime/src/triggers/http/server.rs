@@ -155,7 +155,9 @@ impl<A: HasRoutes> Shared<A> {
                 request_id = %ids.request,
             ),
         };
-        ids.trace = telemetry::trace::accept(&span, &parts.headers);
+        if let Some(trace) = telemetry::trace::accept(&span, &parts.headers) {
+            ids.trace = trace;
+        }
         let mut log = RequestLog {
             started: Instant::now(),
             ids,
@@ -252,7 +254,7 @@ impl RequestLog<'_> {
             client.address = %self.client,
             component = self.component(),
             request_id = %self.ids.request,
-            trace_id = self.ids.trace.map(display),
+            trace_id = %self.ids.trace,
             "request"
         );
     }
@@ -308,7 +310,7 @@ impl Drop for RequestLog<'_> {
                 client.address = %self.client,
                 component = self.component(),
                 request_id = %self.ids.request,
-                trace_id = self.ids.trace.map(display),
+                trace_id = %self.ids.trace,
                 "{reason}"
             );
         }

@@ -110,7 +110,7 @@ impl WorkerState for Worker {
                 tracing::warn!(
                     component = &*target.id,
                     request_id = %invocation.ids.request,
-                    trace_id = invocation.ids.trace.map(tracing::field::display),
+                    trace_id = %invocation.ids.trace,
                     after_its_answer,
                     "the component had not finished the request when the host stopped"
                 );
