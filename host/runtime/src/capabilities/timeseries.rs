@@ -95,9 +95,7 @@ impl State {
         );
         Ok((store, span))
     }
-}
 
-impl State {
     /// Returns an error for the component.
     fn report(&self, error: timeseries::Error) -> wit::Error {
         match error {

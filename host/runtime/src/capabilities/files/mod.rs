@@ -24,8 +24,13 @@ use manifest::{self, Component, Limits, Manifest, Pattern};
 use open_files::OpenFiles;
 use streams::Reads;
 
-/// The folder of copies.
-pub struct Files(PathBuf);
+/// The files of components.
+pub struct Files {
+    /// The folder of copies.
+    folder: PathBuf,
+    /// Permits of components without files, which read none.
+    unused: Reads,
+}
 
 /// The files of one component.
 pub(crate) struct Mount {
@@ -48,13 +53,16 @@ impl Files {
     /// When it cannot be created.
     fn open(folder: &Path) -> anyhow::Result<Self> {
         state::private_folder(folder, "the folder of copies")?;
-        Ok(Self(folder.canonicalize()?))
+        Ok(Self {
+            folder: folder.canonicalize()?,
+            unused: Reads::default(),
+        })
     }
 
     /// Copies files, given by their guest paths.
     fn copy(&self, files: &BTreeMap<PathBuf, PathBuf>) -> anyhow::Result<PathBuf> {
         let failed = "cannot copy the files";
-        let existing = self.0.join(digest(files, |_, _| Ok(()))?);
+        let existing = self.folder.join(digest(files, |_, _| Ok(()))?);
         if existing.exists() {
             if is_intact(&existing) {
                 state::mark_used(&existing);
@@ -65,7 +73,7 @@ impl Files {
         }
         let staging = tempfile::Builder::new()
             .prefix(state::STAGING)
-            .tempdir_in(&self.0)
+            .tempdir_in(&self.folder)
             .context(failed)?;
         // The files may have changed since: the name is the digest of what is copied.
         let name = digest(files, |guest_path, content| {
@@ -78,14 +86,14 @@ impl Files {
             copy.sync_all()
         })?;
         sync_folders(staging.path(), files.keys()).context(failed)?;
-        let folder = self.0.join(name);
+        let folder = self.folder.join(name);
         if let Err(error) = std::fs::rename(staging.path(), &folder)
             // Another host may have copied the same files in the meantime.
             && !is_intact(&folder)
         {
             return Err(error).context(failed);
         }
-        std::fs::File::open(&self.0)
+        std::fs::File::open(&self.folder)
             .and_then(|parent| parent.sync_all())
             .context(failed)?;
         Ok(folder)
@@ -172,9 +180,8 @@ impl Capability for Files {
     }
 
     fn state(&self, grant: Option<&Mount>, _: &Limits) -> OpenFiles {
-        // Without files, there is nothing to read.
-        let reads = grant.map_or_else(Reads::default, |mount| mount.reads.clone());
-        OpenFiles::new(reads)
+        let reads = grant.map_or(&self.unused, |mount| &mount.reads);
+        OpenFiles::new(reads.clone())
     }
 
     fn extend(grant: &Mount, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
