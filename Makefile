@@ -4,7 +4,7 @@
 .PHONY: help setup model test-model components test-components handlers host build run test lint format bench accuracy clean
 
 COMPONENTS := analyze audio stats
-TEST_COMPONENTS := word-count word-count-p3 probe-spin probe-wasi02 probe-wasi03
+TEST_COMPONENTS := word-count word-count-p3 probe-messages probe-run probe-spin probe-wasi02 probe-wasi03
 HOST := target/release/whisper-host
 
 help: ## list all targets

@@ -69,7 +69,9 @@ esac
 
 mkdir -p target/components
 for crate in "$@"; do
+    # A library's file has `_` in its name, a program's has `-`.
     name=$(printf %s "$crate" | tr - _)
+    [ -e "target/wasm/$target/$profile/$name.wasm" ] || name=$crate
     # Replace only changed files: the host watches and hashes them.
     cmp -s "target/wasm/$target/$profile/$name.wasm" "target/components/$crate.wasm" ||
         cp "target/wasm/$target/$profile/$name.wasm" "target/components/$crate.wasm"

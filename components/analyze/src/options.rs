@@ -1,4 +1,4 @@
-//! The options of a request, as form fields or query parameters.
+//! The options of a request, as form fields, query parameters, or headers of a message.
 
 use shared::bindings::speech::pipeline::inference::{self, Task, Timestamps};
 use shared::failure::Failure;
@@ -36,6 +36,18 @@ impl Options {
             .map_or("", |(_, query)| query);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             form::Options::set(&mut options, &name, &value)?;
+        }
+        Ok(options)
+    }
+
+    /// Parses the headers of a message. Headers that are not options are for others.
+    pub fn from_headers(headers: &[(String, String)]) -> Result<Self, Failure> {
+        let mut options = Self::default();
+        for (name, value) in headers {
+            let name = name.to_ascii_lowercase();
+            if NAMES.split(", ").any(|known| known == name) {
+                form::Options::set(&mut options, &name, value.trim())?;
+            }
         }
         Ok(options)
     }
@@ -155,6 +167,26 @@ mod tests {
         };
         assert_eq!(Options::from_query(query), Ok(expected));
         assert_eq!(Options::from_query("/analyze"), Ok(Options::default()));
+    }
+
+    #[test]
+    fn headers_of_a_message_set_the_options() {
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let headers = [
+            header("Beam_Size", " 3"),
+            header("language", "de"),
+            header("traceparent", "00-x"),
+        ];
+        let expected = Options {
+            language: Some("de".to_owned()),
+            beam_size: Some(3),
+            ..Options::default()
+        };
+        assert_eq!(Options::from_headers(&headers), Ok(expected));
+        let twice = [header("language", "de"), header("Language", "en")];
+        let message = Options::from_headers(&twice).unwrap_err().message;
+        assert!(message.contains("language"), "{message}");
+        assert!(Options::from_headers(&[header("task", "sing")]).is_err());
     }
 
     #[test]

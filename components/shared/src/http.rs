@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 
-use crate::bindings::speech::pipeline::features::{Hint, Recording};
+use crate::bindings::speech::pipeline::features::Recording;
 use crate::bindings::wasi::http::types::{
     ErrorCode, Fields, IncomingBody, IncomingRequest, InputStream, OutgoingBody, OutgoingResponse,
     ResponseOutparam, http_error_code,
 };
 use crate::bindings::wasi::io::streams::StreamError;
 use crate::failure::{Code, Failure};
-use crate::form::{self, Broken, Kind, Options, Sink, Source};
+use crate::form::{Broken, Kind, Options, Source};
+use crate::recording;
 
 /// Bytes per read of the body.
 const READ_SIZE: u64 = 64 * 1024;
@@ -26,31 +27,7 @@ pub fn header(request: &IncomingRequest, name: &str) -> Option<String> {
 /// [`Failure`] if there is no recording, or the body cannot be read.
 pub fn read_recording<O: Options>(request: &IncomingRequest) -> Result<(Recording, O), Failure> {
     let kind = Kind::of(header(request, "content-type").as_deref())?;
-    let mut upload = Upload(None);
-    let options = form::read(RequestBody::of(request)?, kind, &mut upload)?;
-    // `read` starts a recording or fails.
-    let recording = upload
-        .0
-        .ok_or_else(|| Failure::bad_request("the request has no recording: send one"))?;
-    Ok((recording, options))
-}
-
-/// The recording, once it has started.
-struct Upload(Option<Recording>);
-
-impl Sink for Upload {
-    fn begin(&mut self, media_type: Option<String>, file_name: Option<String>) {
-        self.0 = Some(Recording::new(&Hint {
-            media_type,
-            file_name,
-        }));
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        if let Some(recording) = &self.0 {
-            recording.append(bytes);
-        }
-    }
+    recording::read(RequestBody::of(request)?, kind)
 }
 
 struct RequestBody {

@@ -7,6 +7,8 @@ pub mod failure;
 pub mod form;
 #[cfg(target_family = "wasm")]
 pub mod http;
+#[cfg(target_family = "wasm")]
+pub mod recording;
 mod transcribe;
 
 pub use transcribe::{CallInfo, transcribe};

@@ -8,6 +8,7 @@ mod fetching;
 mod options;
 mod output;
 mod progress;
+mod queue;
 mod scheduler;
 mod settings;
 mod setup;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use fetch::components::Sources;
 use manifest::Manifest;
+use queue::Connection;
 use runtime::capabilities::{Capabilities, Resources};
 use runtime::{Application, Host, Reuse};
 use tokio_util::sync::CancellationToken;
@@ -101,7 +102,7 @@ pub async fn load(common: &Common) -> anyhow::Result<Loaded> {
         host,
         models,
         store,
-    } = parts(common, store, metrics.clone()).await?;
+    } = parts(common, store, None, metrics.clone()).await?;
     let (host, application) = blocking(move || {
         let application = host.load(&manifest, Reuse::Nothing, &CancellationToken::new())?;
         Ok((host, application))
@@ -121,6 +122,7 @@ pub async fn load(common: &Common) -> anyhow::Result<Loaded> {
 pub async fn parts(
     common: &Common,
     store: timeseries::Store,
+    queue: Option<Connection>,
     metrics: telemetry::Metrics,
 ) -> anyhow::Result<Parts> {
     let manifest = read_manifest(common, &sources(common)?).await?;
@@ -153,11 +155,13 @@ pub async fn parts(
         let capabilities = Capabilities::new(&Resources {
             models: models.iter().map(by_id).collect(),
             store: shared_store,
+            queue: queue.clone(),
             environment: std::env::vars_os().collect(),
             outbound_authorities: authorities,
             files,
         })?;
-        Ok((Host::new(capabilities, instances, &code, metrics)?, models))
+        let host = Host::new(capabilities, instances, &code, metrics, queue)?;
+        Ok((host, models))
     })
     .await?;
     Ok(Parts {

@@ -16,6 +16,7 @@ pub mod error;
 mod format;
 mod http;
 mod invocation;
+mod subject;
 mod text;
 pub mod triggers;
 

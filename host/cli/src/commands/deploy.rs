@@ -30,13 +30,17 @@ pub struct Deploy {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["route", "id", "allow_host", "ai_model", "env", "timeseries", "dependency"]
+        conflicts_with_all = ["route", "subject", "id", "allow_host", "ai_model", "env", "timeseries", "messaging", "dependency"]
     )]
     manifest: Option<PathBuf>,
 
     /// Path to serve: segments may be `:name`, and `/...` at the end matches everything below. May be repeated.
-    #[arg(long, value_name = "ROUTE", required_unless_present = "manifest")]
+    #[arg(long, value_name = "ROUTE", required_unless_present_any = ["manifest", "subject"])]
     route: Vec<String>,
+
+    /// Subject of NATS whose messages the component handles: `*` stands for one word, `>` at the end for one or more. May be repeated.
+    #[arg(long, value_name = "SUBJECT")]
+    subject: Vec<String>,
 
     /// The component's id. Default: the name of the file or of the repository.
     #[arg(long)]
@@ -57,6 +61,10 @@ pub struct Deploy {
     /// Grant the time-series store.
     #[arg(long)]
     timeseries: bool,
+
+    /// Subjects of NATS that it may send messages to, such as `orders.>`. May be repeated.
+    #[arg(long, value_name = "SUBJECT")]
+    messaging: Vec<String>,
 
     /// The component of the application that satisfies an import: `speech:pipeline/features=audio`. May be repeated.
     #[arg(long, value_name = "IMPORT=ID")]
@@ -107,16 +115,25 @@ async fn deploy(options: &Deploy) -> anyhow::Result<ExitCode> {
     let (json, Serving { id, revision }) = result?;
     match options.remote.json {
         true => outln!("{json}"),
-        false => outln!("{id}: revision {revision} serves {}", routes(&manifest)),
+        false => outln!("{id}: revision {revision} serves {}", events(&manifest)),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn routes(manifest: &Value) -> String {
-    let triggers = manifest["trigger"]["http"].as_array();
-    let routes = triggers.into_iter().flatten();
-    let routes = routes.filter_map(|trigger| trigger["route"].as_str());
-    routes.collect::<Vec<_>>().join(", ")
+/// Returns the routes and subjects of the component.
+fn events(manifest: &Value) -> String {
+    let named = |kind: &str, field: &str, prefix: &str| -> Vec<String> {
+        let triggers = manifest["trigger"][kind].as_array();
+        let triggers = triggers.into_iter().flatten();
+        let values = triggers.filter_map(|trigger| trigger[field].as_str());
+        values.map(|value| format!("{prefix}{value}")).collect()
+    };
+    [
+        named("http", "route", ""),
+        named("nats", "subject", "nats:"),
+    ]
+    .concat()
+    .join(", ")
 }
 
 /// Creates the manifest of a component from the options.
@@ -143,14 +160,29 @@ fn fragment(id: &str, options: &Deploy) -> anyhow::Result<Value> {
             .collect();
         component.insert("dependencies".into(), dependencies.into());
     }
+    let mut own = Map::new();
     if options.timeseries {
-        component.insert("tool".into(), json!({"whisper-host": {"timeseries": true}}));
+        own.insert("timeseries".into(), true.into());
     }
-    let triggers = options.route.iter();
-    let triggers: Vec<Value> = triggers
-        .map(|route| json!({"route": route, "component": id}))
-        .collect();
-    Ok(json!({"trigger": {"http": triggers}, "component": {id: component}}))
+    if !options.messaging.is_empty() {
+        own.insert("messaging".into(), json!(options.messaging));
+    }
+    if !own.is_empty() {
+        component.insert("tool".into(), json!({"whisper-host": own}));
+    }
+    let mut triggers = Map::new();
+    for (kind, field, values) in [
+        ("http", "route", &options.route),
+        ("nats", "subject", &options.subject),
+    ] {
+        if !values.is_empty() {
+            let entries = values
+                .iter()
+                .map(|value| json!({field: value, "component": id}));
+            triggers.insert(kind.into(), entries.collect());
+        }
+    }
+    Ok(json!({"trigger": triggers, "component": {id: component}}))
 }
 
 /// Parses options of the form `NAME=VALUE`.

@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::{Common, at_least_one, positive_duration};
+use crate::queue::QueueOptions;
 use crate::scheduler;
 use crate::setup::{self, LoadedModel, Parts};
 use crate::store::{self, StoreOptions};
@@ -97,6 +98,9 @@ pub struct Up {
     #[command(flatten)]
     pub store: StoreOptions,
 
+    #[command(flatten)]
+    pub queue: QueueOptions,
+
     /// How long requests in flight may go on after SIGTERM.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, env = "WHISPER_HOST_SHUTDOWN_TIMEOUT")]
     pub shutdown_timeout: Duration,
@@ -159,13 +163,18 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         store = options.store.open(&options.common.state_dir) => store?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
+    let queue = tokio::select! {
+        queue = options.queue.open() => queue?,
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
+    let connection = queue.clone();
     let loading = async {
         let Parts {
             manifest,
             host,
             models,
             store,
-        } = setup::parts(&options.common, store, metrics).await?;
+        } = setup::parts(&options.common, store, connection, metrics).await?;
         if let Some(watch) = &mut watch {
             watch.follow(watched(options, &manifest));
         }
@@ -224,6 +233,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     let serving = async {
         let stopped = async {
             stop.cancelled().await;
+            deployments.host().stop_triggers();
             Instant::now()
         };
         let (finished, (), stopped) =
@@ -242,6 +252,9 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         );
         // They end now, and each has its line in the log.
         deployments.host().finish(Duration::from_secs(1)).await;
+    }
+    if let Some(queue) = queue {
+        queue.flush().await;
     }
     drop((deployments, models));
     store::close(store).await?;
@@ -372,6 +385,9 @@ fn summary(options: &Up, deployments: &Deployments, models: &[LoadedModel]) -> S
         "  store   {}",
         options.store.describe(&options.common.state_dir)
     );
+    if let Some(servers) = options.queue.describe() {
+        let _ = writeln!(text, "  queue   {servers} (NATS)");
+    }
     let _ = write!(
         text,
         "  pool    {} component instances{}",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use manifest::{Digest, Manifest};
+use queue::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::compose::composed;
@@ -16,17 +17,20 @@ use super::served::Application;
 use crate::capabilities::Capabilities;
 use crate::engine::{Component, Engine};
 use crate::invocation::{Invocations, Target};
-use crate::triggers::{self, Handlers, Tables};
+use crate::triggers::{self, Handlers, Sources, Tables};
 
 /// The host: the engine with its capabilities, and the invocations of all components.
 pub struct Host {
     engine: Arc<Engine>,
     invocations: Arc<Invocations>,
+    sources: Sources,
+    /// Parent of those of all applications.
+    stop: CancellationToken,
 }
 
 impl Host {
     /// Creates a host with at most `instances` concurrent component instances, and the folder `cache` for compiled code. Reports
-    /// on its components are read from `metrics`, the recorder of this process.
+    /// on its components are read from `metrics`, the recorder of this process. Messages come from `queue`.
     ///
     /// Components are compiled by another process of the same program: when started with
     /// [`COMPILE_COMPONENT`](crate::COMPILE_COMPONENT), it must call [`compile_component`](crate::compile_component).
@@ -38,8 +42,11 @@ impl Host {
         instances: u32,
         cache: &Path,
         metrics: telemetry::Metrics,
+        queue: Option<Connection>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
+            sources: Sources { queue },
+            stop: CancellationToken::new(),
             engine: Arc::new(Engine::new(capabilities, instances, cache)?),
             invocations: Arc::new(Invocations::new(instances, metrics)),
         })
@@ -49,6 +56,22 @@ impl Host {
     #[must_use]
     pub fn metrics(&self) -> &telemetry::Metrics {
         self.invocations.metrics()
+    }
+
+    /// Returns where events come from, apart from servers.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Returns whether there is a connection to NATS; `None` if there should be none.
+    #[must_use]
+    pub fn queue_status(&self) -> Option<queue::Status> {
+        self.sources.queue.as_ref().map(Connection::status)
+    }
+
+    /// Ends the triggers of all applications, except for servers: they take no more events.
+    pub fn stop_triggers(&self) {
+        self.stop.cancel();
     }
 
     /// Waits until all requests are finished, including what components do after their responses, but at most for `timeout`.
@@ -88,7 +111,7 @@ impl Host {
             .collect();
         Ok(Application {
             name: manifest.application.name.clone(),
-            tables: Tables::new(manifest, &handlers)?,
+            tables: Tables::new(manifest, &handlers, self.stop.child_token())?,
             components,
         })
     }

@@ -10,8 +10,8 @@ use tokio::sync::broadcast;
 
 use super::loaded::Loaded;
 use crate::invocation::{Line, Snapshot};
-use crate::triggers::Tables;
 use crate::triggers::http::{HasRoutes, Routes};
+use crate::triggers::{Sources, Tables};
 
 /// A loaded application.
 pub struct Application {
@@ -45,8 +45,8 @@ impl Application {
     }
 
     /// Starts its triggers: it is served from now on.
-    pub(crate) fn start(&self) {
-        self.tables.start();
+    pub(crate) fn start(&self, sources: &Sources) {
+        self.tables.start(sources);
     }
 
     /// Reports on each component, by id.

@@ -8,6 +8,7 @@ mod capability;
 mod environment;
 mod files;
 mod inference;
+mod messaging;
 mod outbound_http;
 mod resources;
 mod spans;
@@ -32,6 +33,8 @@ use files::Files;
 pub use files::MAX_OPEN_FILES;
 pub(crate) use files::{Mount, selected_files};
 use inference::Inference;
+use messaging::Messaging;
+pub(crate) use messaging::{Answer, Handled};
 use outbound_http::OutboundHttp;
 pub(crate) use outbound_http::State as OutboundState;
 pub use resources::Resources;
@@ -153,6 +156,7 @@ capabilities! {
     variables: Variables,
     environment: Environment,
     files: Files,
+    messaging: Messaging,
     spans: Spans,
 }
 

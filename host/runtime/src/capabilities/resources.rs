@@ -11,6 +11,8 @@ pub struct Resources {
     pub models: BTreeMap<String, Arc<inference::Engine>>,
     /// The store of points.
     pub store: Arc<timeseries::Store>,
+    /// The connection to NATS, if there is one.
+    pub queue: Option<queue::Connection>,
     /// Environment variables of the host. `SPIN_VARIABLE_API_TOKEN` is the value of the application variable `api_token`.
     pub environment: Vec<(OsString, OsString)>,
     /// PEM files of certificate authorities that outbound requests trust in addition to Mozilla's list.

@@ -98,7 +98,7 @@ impl Deployments {
 
     /// Starts the triggers.
     pub fn start(&self) {
-        self.application.load().start();
+        self.application.load().start(self.host.sources());
     }
 
     /// Replaces the manifest. Unchanged components are reused. Returns the ids of the others.
@@ -294,7 +294,7 @@ impl Deployments {
     fn serve(&self, application: Application) {
         let application = Arc::new(application);
         self.application.store(Arc::clone(&application));
-        application.start();
+        application.start(self.host.sources());
     }
 
     /// Loads an application on a blocking thread. Compilation keeps the cores busy: one load runs at a time, and it is cancelled

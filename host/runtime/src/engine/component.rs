@@ -1,5 +1,6 @@
 //! A component that is compiled, linked and ready to be instantiated.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -16,7 +17,7 @@ use super::instance::{InstanceState, Settings};
 use super::outline::Outline;
 use super::shared::Engine;
 use crate::capabilities::{Capabilities, Grants};
-use crate::invocation::{Stop, Target};
+use crate::invocation::{Invocation, Stop, Target};
 
 /// A component, independent of its triggers.
 pub(crate) struct Component {
@@ -171,6 +172,37 @@ impl Component {
             (Err(error), None) => Err(error),
             (Err(error), Some(stop)) => Err(error.context(stop)),
         }
+    }
+
+    /// Runs an invocation in an instance of its own: creates it with `instantiate`, and calls it with `call`.
+    ///
+    /// # Errors
+    /// When the component traps, with a [`Stop`] as context if it could not be started. A limit that it reached later is the
+    /// invocation's [`stop`](Invocation::stop).
+    pub(crate) async fn run<T, R>(
+        &self,
+        invocation: &Arc<Invocation>,
+        instantiate: impl AsyncFnOnce(&mut Store<InstanceState>) -> wasmtime::Result<T>,
+        call: impl AsyncFnOnce(&mut Store<InstanceState>, T) -> wasmtime::Result<R>,
+    ) -> wasmtime::Result<R> {
+        let Started {
+            mut store,
+            exports,
+            current,
+            permit: _permit,
+        } = self.start(instantiate).await?;
+        store.data_mut().begin(invocation);
+        lock(&current).begin(invocation);
+        let mut call = pin!(call(&mut store, exports));
+        let called = std::future::poll_fn(|context| {
+            lock(&current).suspended();
+            call.as_mut().poll(context)
+        });
+        let called = tokio::time::timeout_at(invocation.deadline, called).await;
+        called.unwrap_or_else(|_| {
+            invocation.stop_at(Stop::Timeout);
+            Err(wasmtime::format_err!("{}", Stop::Timeout))
+        })
     }
 
     /// Creates an instance and drops it.

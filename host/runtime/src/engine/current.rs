@@ -21,7 +21,7 @@ pub(crate) struct Activity {
     pub(super) yielding: bool,
     /// CPU time of the thread when the instance resumed after a tick. `None` before that, and after a wait: reading the clock at
     /// every start and after every wait would cost each request a system call.
-    pub(crate) computing_since: Option<Duration>,
+    pub(super) computing_since: Option<Duration>,
 }
 
 impl Activity {
@@ -30,6 +30,14 @@ impl Activity {
             Some(invocation) => invocation.stop_at(stop),
             None => self.failed_to_start = Some(stop),
         }
+    }
+
+    /// Records that an invocation starts.
+    pub(crate) fn begin(&mut self, invocation: &Arc<Invocation>) {
+        self.reporter = Some(Arc::clone(&invocation.reporter));
+        self.invocation = Some(Arc::clone(invocation));
+        // The instance may have been idle, or started, since the last tick.
+        self.computing_since = None;
     }
 
     /// Records that the instance is suspended.

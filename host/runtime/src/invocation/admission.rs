@@ -7,12 +7,13 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::Gauge;
 use tokio::sync::oneshot;
+
+use super::caller::Caller;
 
 /// Admission of the requests of one component, or of all components.
 pub(crate) struct Admission {
@@ -54,8 +55,8 @@ struct Requests {
     running: usize,
     waiting: usize,
     next_ticket: u64,
-    /// Clients that have requests. `None` is the host itself, which has no limit of its own.
-    clients: BTreeMap<Option<IpAddr>, ClientState>,
+    /// Callers that have requests.
+    clients: BTreeMap<Caller, ClientState>,
 }
 
 #[derive(Default)]
@@ -73,7 +74,7 @@ struct Waiting {
 /// Permit for one running request; dropping it admits the next.
 pub(crate) struct Permit {
     admission: Arc<Admission>,
-    client: Option<IpAddr>,
+    client: Caller,
 }
 
 /// Why a request was refused.
@@ -90,7 +91,7 @@ pub(crate) enum Refused {
 /// A request's slot in the queue, freed on drop.
 struct QueueSlot<'a> {
     admission: &'a Admission,
-    client: Option<IpAddr>,
+    client: Caller,
     ticket: u64,
 }
 
@@ -116,7 +117,7 @@ impl Admission {
     /// When the queue is full, when the wait is too long, or when another client's request displaces it.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
-        client: Option<IpAddr>,
+        client: Caller,
         timeout: Duration,
     ) -> Result<(Permit, Duration), Refused> {
         let (slot, turn) = {
@@ -159,16 +160,16 @@ impl Admission {
     }
 
     /// Returns how many requests of a client may run while `running` run in total. The host itself has no limit of its own.
-    fn share_of(&self, client: Option<IpAddr>, running: usize) -> usize {
+    fn share_of(&self, client: Caller, running: usize) -> usize {
         match client {
-            Some(_) => self
+            Caller::Client(_) | Caller::Queue => self
                 .share
                 .unwrap_or_else(|| self.concurrency.saturating_sub(running)),
-            None => usize::MAX,
+            Caller::Host => usize::MAX,
         }
     }
 
-    fn permit(self: &Arc<Self>, client: Option<IpAddr>) -> Permit {
+    fn permit(self: &Arc<Self>, client: Caller) -> Permit {
         Permit {
             admission: Arc::clone(self),
             client,
@@ -182,14 +183,14 @@ impl Admission {
 }
 
 impl Requests {
-    fn waiting_of(&self, client: Option<IpAddr>) -> usize {
+    fn waiting_of(&self, client: Caller) -> usize {
         self.clients
             .get(&client)
             .map_or(0, |state| state.waiting.len())
     }
 
     /// Makes room in the queue for a request of this client, by displacing one of the client with the most, if that has more.
-    fn make_room(&mut self, queue: usize, client: Option<IpAddr>) -> Result<(), Refused> {
+    fn make_room(&mut self, queue: usize, client: Caller) -> Result<(), Refused> {
         if self.waiting < queue {
             return Ok(());
         }
@@ -207,7 +208,7 @@ impl Requests {
     }
 
     /// Adds a request to the queue. Returns its ticket and the receiver of its permit.
-    fn enqueue(&mut self, client: Option<IpAddr>) -> (u64, oneshot::Receiver<Permit>) {
+    fn enqueue(&mut self, client: Caller) -> (u64, oneshot::Receiver<Permit>) {
         let (turn, wait) = oneshot::channel();
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -218,7 +219,7 @@ impl Requests {
     }
 
     /// Updates a client when a request of it has ended or left the queue. Clients without requests are removed.
-    fn update(&mut self, client: Option<IpAddr>, update: impl FnOnce(&mut ClientState)) {
+    fn update(&mut self, client: Caller, update: impl FnOnce(&mut ClientState)) {
         if let Entry::Occupied(mut entry) = self.clients.entry(client) {
             update(entry.get_mut());
             if entry.get().running == 0 && entry.get().waiting.is_empty() {
@@ -230,8 +231,8 @@ impl Requests {
     /// Takes the next request from the queue and counts it as running.
     fn next(
         &mut self,
-        share_of: impl Fn(Option<IpAddr>, usize) -> usize,
-    ) -> Option<(Option<IpAddr>, oneshot::Sender<Permit>)> {
+        share_of: impl Fn(Caller, usize) -> usize,
+    ) -> Option<(Caller, oneshot::Sender<Permit>)> {
         let running = self.running;
         let eligible = self.clients.iter_mut().filter_map(|(&client, state)| {
             let first = state.waiting.front()?.ticket;
@@ -308,12 +309,12 @@ mod tests {
         ))
     }
 
-    fn client(last: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([192, 0, 2, last]))
+    fn client(last: u8) -> Caller {
+        Caller::Client([192, 0, 2, last].into())
     }
 
     /// Starts a request, which runs, waits or has been refused on return.
-    async fn start(admission: &Arc<Admission>, client: Option<IpAddr>) -> Request {
+    async fn start(admission: &Arc<Admission>, client: Caller) -> Request {
         let admission = Arc::clone(admission);
         let acquire = async move {
             let admitted = admission.acquire(client, Duration::from_secs(60)).await;
@@ -354,7 +355,11 @@ mod tests {
     async fn the_host_itself_has_no_share() {
         let admission = admission(3, 1, 10);
         for _ in 0..3 {
-            std::mem::forget(outcome(start(&admission, None).await).await.unwrap());
+            std::mem::forget(
+                outcome(start(&admission, Caller::Host).await)
+                    .await
+                    .unwrap(),
+            );
         }
         assert_eq!(admission.counts(), (3, 0));
     }

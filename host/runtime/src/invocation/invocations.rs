@@ -1,9 +1,9 @@
 //! The invocations of all components.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -17,8 +17,8 @@ pub(crate) struct Invocations {
     pub(super) telemetry: Registry,
     /// Tracks each invocation until its instance is done with it, which may be after its response.
     in_flight: TaskTracker,
-    /// Whether the host has stopped waiting for invocations in flight.
-    stopped: AtomicBool,
+    /// Cancelled when the host has stopped waiting for invocations in flight.
+    stopped: CancellationToken,
 }
 
 impl Invocations {
@@ -34,7 +34,7 @@ impl Invocations {
             )),
             telemetry: Registry::new(metrics),
             in_flight: TaskTracker::new(),
-            stopped: AtomicBool::new(false),
+            stopped: CancellationToken::new(),
         }
     }
 
@@ -54,12 +54,17 @@ impl Invocations {
         let finished = tokio::time::timeout(timeout, self.in_flight.wait())
             .await
             .is_ok();
-        self.stopped.store(true, Ordering::Relaxed);
+        self.stopped.cancel();
         finished
     }
 
     /// Returns whether the host has stopped waiting: an instance that ends now, idle or not, ends with the runtime.
     pub(super) fn have_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+        self.stopped.is_cancelled()
+    }
+
+    /// Waits until the host has stopped waiting.
+    pub(super) async fn stopped(&self) {
+        self.stopped.cancelled().await;
     }
 }

@@ -15,6 +15,7 @@ use super::report::{Fault, Reporter};
 use super::request_ids::RequestIds;
 use super::stop::Stop;
 use super::target::Target;
+use crate::error::Failure;
 
 /// The phase of an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +175,26 @@ impl Invocation {
     /// Returns the limit at which it was stopped.
     pub(crate) fn stop(&self) -> Option<Stop> {
         self.stop.get().copied()
+    }
+
+    /// Counts and reports that the host stopped it at a limit before it responded, and returns the failure.
+    pub(crate) fn stopped(&self, stop: Stop) -> Failure {
+        let target = &self.reporter.target;
+        target.telemetry.metrics.stopped(stop).increment(1);
+        self.reporter.report_stop(false, stop);
+        target.failure(stop)
+    }
+
+    /// Counts that the component failed before it responded, which was reported, and returns the failure.
+    pub(crate) fn failed(&self) -> Failure {
+        let target = &self.reporter.target;
+        let metrics = &target.telemetry.metrics;
+        if self.reporter.memory_refused() {
+            metrics.stopped(Stop::Memory).increment(1);
+            return target.failure(Stop::Memory);
+        }
+        metrics.trapped.increment(1);
+        target.failed(self.ids.request)
     }
 
     fn count_failure(&self) {

@@ -2,6 +2,7 @@
 //! Independent of protocols and of WebAssembly.
 
 mod admission;
+mod caller;
 mod invocations;
 mod lifecycle;
 mod lines;
@@ -13,6 +14,7 @@ mod stop;
 mod target;
 mod telemetry;
 
+pub(crate) use caller::Caller;
 pub(crate) use invocations::Invocations;
 pub(crate) use lifecycle::{Invocation, ParentSpan, Phase};
 pub use lines::Line;

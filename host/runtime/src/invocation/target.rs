@@ -1,6 +1,5 @@
 //! The target of invocations: a component with its limits and its queue.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use manifest::Limits;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::admission::{Admission, Gauges, Permit, Refused};
+use super::caller::Caller;
 use super::invocations::Invocations;
 use super::metrics::Snapshot;
 use super::stop::Stop;
@@ -48,32 +48,49 @@ impl Target {
         }
     }
 
-    /// Waits for a permit of this component and one of the host. Returns the time it waited, too. `client` is `None` for the host
-    /// itself, which has no limit of its own.
+    /// Waits for a permit of this component and one of the host.
     ///
     /// # Errors
     /// [`Failure`] when too many are running and waiting, or the wait is too long.
-    pub(crate) async fn admit(
-        &self,
-        client: Option<IpAddr>,
-    ) -> Result<([Permit; 2], Duration), Failure> {
+    pub(crate) async fn admit(&self, caller: Caller) -> Result<[Permit; 2], Failure> {
+        let metrics = &self.telemetry.metrics;
+        match self.acquire(caller).await {
+            Ok((permits, waited)) => {
+                metrics.admitted.increment(1);
+                metrics.queue_duration.record(waited);
+                Ok(permits)
+            }
+            Err(failure) => {
+                metrics.rejected.increment(1);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Waits for the permits. Returns the time it waited, too.
+    async fn acquire(&self, caller: Caller) -> Result<([Permit; 2], Duration), Failure> {
         let timeout = self.limits.queue_timeout;
-        let acquired = self.admission.acquire(client, timeout).await;
+        let acquired = self.admission.acquire(caller, timeout).await;
         let (component, waited) = acquired.map_err(|refused| self.overloaded(refused))?;
-        match self.invocations.admission.acquire(client, timeout).await {
+        match self.invocations.admission.acquire(caller, timeout).await {
             Ok((host, more)) => Ok(([component, host], waited + more)),
             Err(_) => Err(self.failure(Stop::NoInstance)),
         }
     }
 
-    /// Counts an invocation as in flight until the token is dropped.
-    pub(super) fn track(&self) -> TaskTrackerToken {
+    /// Counts an invocation, or an event that leads to one, as in flight until the token is dropped.
+    pub(crate) fn track(&self) -> TaskTrackerToken {
         self.invocations.token()
     }
 
     /// Returns whether the host has stopped waiting for invocations.
     pub(crate) fn host_has_stopped(&self) -> bool {
         self.invocations.have_stopped()
+    }
+
+    /// Waits until the host has stopped waiting for invocations.
+    pub(crate) async fn host_stopped(&self) {
+        self.invocations.stopped().await;
     }
 
     pub(crate) fn metrics(&self) -> Snapshot {

@@ -3,16 +3,24 @@
 //!
 //! To add one, implement [`Trigger`] in a new module, and add a line to the list below.
 
+mod arrival;
+mod call;
+mod cron;
 pub mod http;
+mod nats;
 mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use manifest::{Manifest, Section};
+use tokio_util::sync::CancellationToken;
 
+use self::cron::Cron;
 use self::http::Http;
+use self::nats::Nats;
 use crate::engine::{Component, Outline};
+pub(crate) use trigger::Sources;
 use trigger::Trigger;
 
 macro_rules! triggers {
@@ -26,6 +34,15 @@ macro_rules! triggers {
         /// The tables of an application, which lead from events to components.
         pub(crate) struct Tables {
             $(pub(crate) $name: <$trigger as Trigger>::Table,)*
+            /// Cancelled when the triggers end.
+            stop: CancellationToken,
+        }
+
+        /// When the application is no longer served, its triggers end.
+        impl Drop for Tables {
+            fn drop(&mut self) {
+                self.stop.cancel();
+            }
         }
 
         /// Returns the manifest sections of all triggers.
@@ -76,7 +93,12 @@ macro_rules! triggers {
         }
 
         impl Tables {
-            pub(crate) fn new(manifest: &Manifest, handlers: &BTreeMap<&str, Handlers>) -> anyhow::Result<Self> {
+            /// Creates the tables. Their triggers end when `stop` is cancelled, or with them.
+            pub(crate) fn new(
+                manifest: &Manifest,
+                handlers: &BTreeMap<&str, Handlers>,
+                stop: CancellationToken,
+            ) -> anyhow::Result<Self> {
                 Ok(Self {
                     $($name: {
                         let handlers = handlers
@@ -85,12 +107,13 @@ macro_rules! triggers {
                             .collect();
                         <$trigger as Trigger>::table(manifest, &handlers)?
                     },)*
+                    stop,
                 })
             }
 
             /// Starts the triggers of an application that is served from now on.
-            pub(crate) fn start(&self) {
-                $(<$trigger as Trigger>::start(&self.$name);)*
+            pub(crate) fn start(&self, sources: &Sources) {
+                $(<$trigger as Trigger>::start(&self.$name, sources, &self.stop);)*
             }
 
             /// Describes the events that lead to a component, for people.
@@ -105,4 +128,6 @@ macro_rules! triggers {
 
 triggers! {
     http: Http,
+    nats: Nats,
+    cron: Cron,
 }

@@ -4,8 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use manifest::{Manifest, Section};
+use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Component, Outline};
+
+/// Where events come from, apart from servers.
+pub(crate) struct Sources {
+    /// The connection to NATS, if there is one.
+    pub(crate) queue: Option<queue::Connection>,
+}
 
 /// Something that calls components.
 pub(crate) trait Trigger {
@@ -41,9 +48,9 @@ pub(crate) trait Trigger {
         handlers: &BTreeMap<&str, Arc<Self::Handler>>,
     ) -> anyhow::Result<Self::Table>;
 
-    /// Starts calling components, for triggers whose events do not come from a server that looks up the table. Stops when the table
-    /// is dropped.
-    fn start(_: &Self::Table) {}
+    /// Starts calling components, for triggers whose events do not come from a server that looks up the table. Events that arrive
+    /// after `stop` is cancelled are for another host, or for the next application.
+    fn start(_: &Self::Table, _: &Sources, _: &CancellationToken) {}
 
     /// Describes the events that lead to a component, for people.
     fn describe(table: &Self::Table, id: &str) -> Vec<String>;

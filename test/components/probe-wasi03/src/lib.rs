@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
 
 use bindings::wasi::filesystem::preopens;
-use bindings::wasi::filesystem::types::{DescriptorFlags, OpenFlags, PathFlags};
+use bindings::wasi::filesystem::types::{
+    Advice, DescriptorFlags, ErrorCode as FileError, OpenFlags, PathFlags,
+};
 use bindings::wasi::http::client;
 use bindings::wasi::http::types::{ErrorCode, Fields, Request, Response, Scheme};
 
@@ -74,6 +76,7 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
             "open-files" => open_files(query).await,
             "open-folders" => open_folders().await,
             "read-streams" => read_streams(query).await,
+            "metadata" => metadata(query).await,
             _ => "hello from 0.3".to_owned(),
         };
         let (mut writer, body) = bindings::wit_stream::new();
@@ -83,6 +86,39 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
         let (_, trailers) = bindings::wit_future::new(|| Ok(None));
         Ok(Response::new(Fields::new(), Some(body), trailers).0)
     }
+}
+
+/// Calls every function that only reads what is known of a file, a hundred times at once.
+async fn metadata(name: &str) -> String {
+    let (root, _) = &preopens::get_directories()[0];
+    let all = (0..100).map(|_| async {
+        let (flags, open_flags) = (DescriptorFlags::READ, OpenFlags::empty());
+        let file = root
+            .open_at(PathFlags::empty(), name.into(), open_flags, flags)
+            .await?;
+        let stat = root.stat_at(PathFlags::empty(), name.into()).await?;
+        let hash = file.metadata_hash().await?;
+        let hash_at = root
+            .metadata_hash_at(PathFlags::empty(), name.into())
+            .await?;
+        file.advise(0, 0, Advice::Sequential).await?;
+        file.sync_data().await?;
+        file.sync().await?;
+        Ok::<_, FileError>(format!(
+            "{:?}, {:?}, {} and {} bytes, {}, {}, {}; {:?}",
+            file.get_type().await?,
+            file.get_flags().await?,
+            file.stat().await?.size,
+            stat.size,
+            file.is_same_object(&file).await,
+            file.is_same_object(root).await,
+            (hash.lower, hash.upper) == (hash_at.lower, hash_at.upper),
+            root.readlink_at(name.into()).await
+        ))
+    });
+    let mut all = futures::future::join_all(all).await;
+    all.dedup_by(|a, b| format!("{a:?}") == format!("{b:?}"));
+    format!("{all:?}")
 }
 
 /// Opens a file until that fails. Each stays open, by its stream only.

@@ -5,6 +5,7 @@
 //! verified when they are reused.
 
 mod open_files;
+mod operations;
 mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,21 +23,21 @@ use super::capability::{Access, Capability};
 use super::resources::Resources;
 use manifest::{self, Component, Limits, Manifest, Pattern};
 use open_files::OpenFiles;
-use streams::Reads;
+use operations::Operations;
 
 /// The files of components.
 pub struct Files {
     /// The folder of copies.
     folder: PathBuf,
-    /// Permits of components without files, which read none.
-    unused: Reads,
+    /// Permits of components without files, which need none.
+    unused: Operations,
 }
 
 /// The files of one component.
 pub(crate) struct Mount {
     folder: PathBuf,
     files: usize,
-    reads: Reads,
+    operations: Operations,
 }
 
 impl Mount {
@@ -55,7 +56,7 @@ impl Files {
         state::private_folder(folder, "the folder of copies")?;
         Ok(Self {
             folder: folder.canonicalize()?,
-            unused: Reads::default(),
+            unused: Operations::default(),
         })
     }
 
@@ -168,7 +169,7 @@ impl Capability for Files {
         Ok(Some(Mount {
             folder,
             files: files.len(),
-            reads: Reads::default(),
+            operations: Operations::default(),
         }))
     }
 
@@ -180,8 +181,8 @@ impl Capability for Files {
     }
 
     fn state(&self, grant: Option<&Mount>, _: &Limits) -> OpenFiles {
-        let reads = grant.map_or(&self.unused, |mount| &mount.reads);
-        OpenFiles::new(reads.clone())
+        let operations = grant.map_or(&self.unused, |mount| &mount.operations);
+        OpenFiles::new(operations.clone())
     }
 
     fn extend(grant: &Mount, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {

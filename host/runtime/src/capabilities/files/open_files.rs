@@ -19,8 +19,10 @@ use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView a
 use wasmtime_wasi::p2::bindings::filesystem::types as p2;
 use wasmtime_wasi::p2::{DynInputStream, ReaddirIterator};
 use wasmtime_wasi::p3::bindings::filesystem::types as p3;
+use wasmtime_wasi::p3::filesystem::FilesystemError;
 
-use super::streams::{InputOf, Reader, Reads};
+use super::operations::{self, Operations};
+use super::streams::{InputOf, Reader};
 
 /// Maximum number of files and folders that an instance has open.
 pub const MAX_OPEN_FILES: usize = 64;
@@ -32,19 +34,19 @@ pub(crate) struct OpenFiles {
     reserved: Arc<()>,
     /// Listings of WASI 0.2, by their index in the table of resources: wasmtime reads a folder as a whole.
     listings: HashMap<u32, Reservation>,
-    reads: Reads,
+    operations: Operations,
 }
 
 /// Room for a file that is being opened.
 struct Reservation(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 impl OpenFiles {
-    pub(super) fn new(reads: Reads) -> Self {
+    pub(super) fn new(operations: Operations) -> Self {
         Self {
             open: Vec::new(),
             reserved: Arc::default(),
             listings: HashMap::new(),
-            reads,
+            operations,
         }
     }
 
@@ -67,7 +69,7 @@ impl OpenFiles {
 /// Returns the open files of an instance, and its resources.
 type GetFiles<T> = fn(&mut T) -> (&mut OpenFiles, &mut ResourceTable);
 
-/// Replaces the functions that open files.
+/// Replaces the functions that open files, and those that take a thread.
 pub(super) fn link<T: WasiView + 'static>(
     linker: &mut Linker<T>,
     files: GetFiles<T>,
@@ -91,7 +93,8 @@ pub(super) fn link<T: WasiView + 'static>(
                 );
                 match opened.await {
                     Ok(opened) => {
-                        add(files(instance), &opened)?;
+                        let (open, table) = files(instance);
+                        open.add(table.get(&opened)?);
                         Ok((Ok(opened),))
                     }
                     Err(error) => Ok((Err(error.downcast()?),)),
@@ -104,7 +107,7 @@ pub(super) fn link<T: WasiView + 'static>(
         move |mut store: StoreContextMut<'_, T>, (file, offset): (Resource<Descriptor>, u64)| {
             let instance = store.data_mut();
             let (open, _) = files(instance);
-            let reads = open.reads.clone();
+            let operations = open.operations.clone();
             let Some(reservation) = open.reserve() else {
                 return Ok((Err(p2::ErrorCode::Quota),));
             };
@@ -117,7 +120,7 @@ pub(super) fn link<T: WasiView + 'static>(
             let inner = table.delete(stream)?;
             let stream: DynInputStream = Box::new(InputOf {
                 inner,
-                reads,
+                operations,
                 permit: None,
                 is_ready: false,
                 _reservation: reservation,
@@ -160,21 +163,39 @@ pub(super) fn link<T: WasiView + 'static>(
         OPEN_AT,
         move |store: &Accessor<T>, (folder, path_flags, path, open_flags, flags)| {
             Box::pin(async move {
-                let reserved = store.with(|mut store| files(store.get()).0.reserve());
-                let Some(_reservation) = reserved else {
+                let (reserved, operations) = store.with(|mut store| {
+                    let (open, _) = files(store.get());
+                    (open.reserve(), open.operations.clone())
+                });
+                let Some(reservation) = reserved else {
                     return Ok((Err(p3::ErrorCode::Quota),));
                 };
-                let view = store.with_getter::<WasiFilesystem>(T::filesystem);
-                let opened = <WasiFilesystem as p3::HostDescriptorWithStore<T>>::open_at(
-                    &view, folder, path_flags, path, open_flags, flags,
-                );
-                match opened.await {
-                    Ok(opened) => {
-                        store.with(|mut store| add(files(store.get()), &opened))?;
-                        Ok((Ok(opened),))
-                    }
-                    Err(error) => Ok((Err(error.downcast()?),)),
-                }
+                let waiting = Arc::new(());
+                let is_awaited = Arc::downgrade(&waiting);
+                let opened = operations.run(store, move |store| {
+                    Box::pin(async move {
+                        let view = store.with_getter::<WasiFilesystem>(T::filesystem);
+                        let opened = <WasiFilesystem as p3::HostDescriptorWithStore<T>>::open_at(
+                            &view, folder, path_flags, path, open_flags, flags,
+                        );
+                        let opened = opened.await?;
+                        let added = store.with(|mut store| {
+                            let (open, table) = files(store.get());
+                            open.add(table.get(&opened)?);
+                            if is_awaited.strong_count() == 0 {
+                                // The component cancelled the call, and will not close it.
+                                table.delete(Resource::<Descriptor>::new_own(opened.rep()))?;
+                            }
+                            wasmtime::error::Ok(())
+                        });
+                        added.map_err(FilesystemError::trap)?;
+                        drop(reservation);
+                        Ok(opened)
+                    })
+                });
+                let opened = opened.await?;
+                drop(waiting);
+                operations::result(opened)
             })
         },
     )?;
@@ -213,7 +234,7 @@ pub(super) fn link<T: WasiView + 'static>(
                     let reader = Reader {
                         file: Arc::clone(&file.file),
                         offset,
-                        reads: open.reads.clone(),
+                        operations: open.operations.clone(),
                         result: Some(sender),
                         reading: None,
                         _reservation: reservation,
@@ -236,15 +257,8 @@ pub(super) fn link<T: WasiView + 'static>(
             },))
         },
     )?;
+    operations::link(linker, move |instance| files(instance).0.operations.clone())?;
     linker.allow_shadowing(false);
-    Ok(())
-}
-
-fn add(
-    (files, table): (&mut OpenFiles, &mut ResourceTable),
-    opened: &Resource<Descriptor>,
-) -> wasmtime::Result<()> {
-    files.add(table.get(opened)?);
     Ok(())
 }
 

@@ -1,5 +1,4 @@
-//! Streams of the contents of files. Each counts as an open file, and a component may read a limited number at once: each read
-//! takes one of the process's threads for blocking work, which the whole host shares.
+//! Streams of the contents of files. Each counts as an open file, and each of its reads as an operation.
 
 use std::fs::File;
 use std::io;
@@ -11,38 +10,21 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Destination, StreamProducer, StreamResult, VecBuffer};
 use wasmtime_wasi::p2::{DynInputStream, InputStream, Pollable};
 use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 
-/// Maximum number of reads of a component at once.
-const MAX_READS: usize = 32;
+use super::operations::Operations;
+
 /// Maximum size of one read, in bytes.
 const READ_SIZE: usize = 64 << 10;
-
-/// Permits for the reads of a component.
-#[derive(Clone)]
-pub(crate) struct Reads(Arc<Semaphore>);
-
-impl Default for Reads {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_READS)))
-    }
-}
-
-impl Reads {
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        // The semaphore is never closed.
-        Arc::clone(&self.0).acquire_owned().await.ok()
-    }
-}
 
 /// A stream of WASI 0.2. `R` is its reservation of an open file.
 pub(super) struct InputOf<R> {
     pub inner: DynInputStream,
-    pub reads: Reads,
+    pub operations: Operations,
     /// The permit of a read that has begun.
     pub permit: Option<OwnedSemaphorePermit>,
     /// Whether a read has ended whose bytes were not taken.
@@ -58,7 +40,7 @@ impl<R: Send + Sync + 'static> Pollable for InputOf<R> {
         }
         // If this future is dropped, the read goes on, and keeps its permit.
         if self.permit.is_none() {
-            self.permit = self.reads.permit().await;
+            self.permit = self.operations.permit().await;
         }
         self.inner.ready().await;
         self.permit = None;
@@ -78,7 +60,7 @@ impl<R: Send + Sync + 'static> InputStream for InputOf<R> {
 
     async fn blocking_read(&mut self, size: usize) -> wasmtime_wasi::p2::StreamResult<Bytes> {
         if self.permit.is_none() {
-            self.permit = self.reads.permit().await;
+            self.permit = self.operations.permit().await;
         }
         let read = self.inner.blocking_read(size).await;
         self.permit = None;
@@ -95,7 +77,7 @@ impl<R: Send + Sync + 'static> InputStream for InputOf<R> {
 pub(super) struct Reader<R> {
     pub file: Arc<File>,
     pub offset: u64,
-    pub reads: Reads,
+    pub operations: Operations,
     /// Told how the stream ends.
     pub result: Option<oneshot::Sender<Result<(), ErrorCode>>>,
     pub reading: Option<BoxFuture<'static, io::Result<Vec<u8>>>>,
@@ -134,13 +116,13 @@ impl<D, R: Send + Unpin + 'static> StreamProducer<D> for Reader<R> {
         }
         let reader = &mut *self;
         let reading = reader.reading.get_or_insert_with(|| {
-            let (file, offset, reads) = (
+            let (file, offset, operations) = (
                 Arc::clone(&reader.file),
                 reader.offset,
-                reader.reads.clone(),
+                reader.operations.clone(),
             );
             async move {
-                let permit = reads.permit().await;
+                let permit = operations.permit().await;
                 let read = tokio::task::spawn_blocking(move || {
                     // Held until the read ends, even if nobody waits for it.
                     let _permit = permit;

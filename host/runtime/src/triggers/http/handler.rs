@@ -1,6 +1,5 @@
 //! A component that handles HTTP requests.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use super::response_body::ResponseBody;
 use super::worker::Instances;
 use crate::engine::{Component, Outline};
 use crate::error::{Code, Failure};
-use crate::invocation::{Fault, Invocation, RequestIds, Stop, truncated};
+use crate::invocation::{Caller, Fault, Invocation, RequestIds, Stop, truncated};
 
 /// The version of WASI's HTTP handler that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +96,7 @@ impl HttpHandler {
     pub(crate) async fn handle(
         &self,
         ids: RequestIds,
-        client: Option<IpAddr>,
+        caller: Caller,
         mut request: http::Request<RequestBody>,
     ) -> Result<http::Response<ResponseBody>, Failure> {
         let target = self.component.target();
@@ -106,8 +105,8 @@ impl HttpHandler {
         if request.body().min_size() > limit {
             return Err(target.failure(Stop::BodyTooLarge));
         }
-        let admit = target.admit(client);
-        let admitted = match request.headers().contains_key(http::header::EXPECT) {
+        let admit = target.admit(caller);
+        let permits = match request.headers().contains_key(http::header::EXPECT) {
             // The client sends its body only once the component reads it.
             true => admit.await,
             false => {
@@ -119,11 +118,7 @@ impl HttpHandler {
                 body.wait_for(admit).await
             }
         };
-        let metrics = &target.telemetry.metrics;
-        let (permits, waited) = admitted.inspect_err(|_| metrics.rejected.increment(1))?;
-        metrics.admitted.increment(1);
-        metrics.queue_duration.record(waited);
-        let invocation = Invocation::begin(target, ids, permits);
+        let invocation = Invocation::begin(target, ids, permits?);
         // Stops the instance if the caller drops the future before there is a response.
         let mut guard = ClientGuard(Some(Arc::clone(&invocation)));
 
@@ -134,7 +129,7 @@ impl HttpHandler {
         // A stopped component may still respond in the short time it has left, and one whose request body was cut off may blame the
         // client: the stop takes precedence.
         let response = match (result, invocation.stop()) {
-            (_, Some(stop)) => return Err(self.stopped(&invocation, stop)),
+            (_, Some(stop)) => return Err(invocation.stopped(stop)),
             (Ok(response), None) => response,
             (Err(error), None) => {
                 guard.disarm();
@@ -148,8 +143,7 @@ impl HttpHandler {
                 false,
                 &format!("status {status} is not a final one"),
             );
-            metrics.trapped.increment(1);
-            return Err(target.failed(ids.request));
+            return Err(invocation.failed());
         }
         match (
             ResponseBody::guest(response, &method, guard).await,
@@ -159,30 +153,16 @@ impl HttpHandler {
                 invocation.begin_response();
                 Ok(response)
             }
-            (None, Some(stop)) => Err(self.stopped(&invocation, stop)),
-            (None, None) => {
-                metrics.trapped.increment(1);
-                Err(target.failed(ids.request))
-            }
+            (None, Some(stop)) => Err(invocation.stopped(stop)),
+            (None, None) => Err(invocation.failed()),
         }
-    }
-
-    /// Reports an invocation that the host stopped before its response started, and returns the failure.
-    fn stopped(&self, invocation: &Invocation, stop: Stop) -> Failure {
-        let target = self.component.target();
-        target.telemetry.metrics.stopped(stop).increment(1);
-        invocation.reporter.report_stop(false, stop);
-        target.failure(stop)
     }
 
     /// Reports an invocation whose component failed by itself, and returns the failure. The trap and its backtrace go to the log only.
     async fn explain(&self, invocation: &Invocation, error: &wasmtime::Error) -> Failure {
         let target = self.component.target();
-        let metrics = &target.telemetry.metrics;
         if let Some(stop) = failed_to_start(error) {
-            metrics.stopped(stop).increment(1);
-            invocation.reporter.report_stop(false, stop);
-            return target.failure(stop);
+            return invocation.stopped(stop);
         }
         if let Some(code) = error_code(error) {
             let code = truncated(&code);
@@ -208,12 +188,7 @@ impl HttpHandler {
                 .reporter
                 .report(Fault::NoResponse, false, &format!("{error:#}"));
         }
-        if invocation.reporter.memory_refused() {
-            metrics.stopped(Stop::Memory).increment(1);
-            return target.failure(Stop::Memory);
-        }
-        metrics.trapped.increment(1);
-        target.failed(invocation.ids.request)
+        invocation.failed()
     }
 }
 

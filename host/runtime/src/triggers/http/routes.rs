@@ -15,7 +15,7 @@ use super::router::Router;
 use super::spin_headers;
 use crate::error::{Code, Failure};
 use crate::http::Client;
-use crate::invocation::RequestIds;
+use crate::invocation::{Caller, RequestIds};
 
 /// The routes of an application.
 pub struct Routes {
@@ -86,6 +86,8 @@ impl Routes {
         let (mut parts, body) = request.into_parts();
         let (_, handler) = self.route(&mut parts, None)?;
         let request = Request::from_parts(parts, RequestBody::new(body));
-        handler.handle(RequestIds::new(), None, request).await
+        handler
+            .handle(RequestIds::new(), Caller::Host, request)
+            .await
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{self, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -30,8 +30,9 @@ use crate::error::{Code, Failure};
 use crate::http::{
     Client, Clients, ConnectionLimits, Drained, Listener, MAX_HEADER_BYTES, Permit, REQUEST_ID,
 };
-use crate::invocation::RequestIds;
+use crate::invocation::{Caller, RequestIds};
 use crate::text::escape_controls;
+use crate::triggers::arrival;
 
 /// Limits of the server.
 #[derive(Debug, Clone)]
@@ -49,8 +50,7 @@ pub struct ServerConfig {
     pub shutdown_timeout: Duration,
 }
 
-/// Time when the host received the request, for components that record latency: `t=<seconds since 1970>`.
-const REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
+const REQUEST_START: HeaderName = HeaderName::from_static(arrival::HEADER);
 
 /// Maximum length of a path in a span, in bytes: clients choose it.
 const MAX_PATH: usize = 1000;
@@ -210,7 +210,8 @@ impl<A: HasRoutes> Shared<A> {
         let (durations, handler) = application.routes().route(&mut parts, Some(client))?;
         log.durations = Arc::clone(durations);
         let request = Request::from_parts(parts, RequestBody::new(body));
-        handler.handle(log.ids, Some(client.network), request).await
+        let caller = Caller::Client(client.network);
+        handler.handle(log.ids, caller, request).await
     }
 
     fn too_many_requests(&self) -> Failure {
@@ -394,18 +395,10 @@ fn prepare(parts: &mut Parts, own: &Authority) -> Result<(), Failure> {
         .get_or_insert_with(|| PathAndQuery::from_static("/"));
     parts.uri = Uri::from_parts(uri)
         .map_err(|_| bad_request("the Host header or the path is malformed"))?;
-    if let Some(now) = request_start() {
+    if let Some(now) = arrival::now().and_then(|now| HeaderValue::try_from(now).ok()) {
         parts.headers.insert(REQUEST_START, now);
     }
     Ok(())
-}
-
-/// Returns the current time as the value of [`REQUEST_START`]; `None` if the clock is before 1970.
-fn request_start() -> Option<HeaderValue> {
-    let time = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()?;
-    HeaderValue::try_from(format!("t={}.{:06}", time.as_secs(), time.subsec_micros())).ok()
 }
 
 /// A response's body, which holds the client's permit until it is sent.

@@ -87,11 +87,7 @@ impl WorkerState for Worker {
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
         store.data_mut().begin(&invocation);
-        let mut activity = lock(&self.current);
-        activity.reporter = Some(Arc::clone(&invocation.reporter));
-        activity.invocation = Some(invocation);
-        // It may have been idle, or started, since the last tick.
-        activity.computing_since = None;
+        lock(&self.current).begin(&invocation);
         // `Expiration` enforces the request's deadline: an instance has one request at a time, and ends with it.
         Box::pin(std::future::pending())
     }

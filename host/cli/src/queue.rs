@@ -1,0 +1,126 @@
+//! The connection to NATS: its settings, and opening it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use queue::{Config, Connection, Identity, Server};
+
+/// The environment variable with the password of `--nats-user`, which NATS's own command line reads, too.
+const PASSWORD_VARIABLE: &str = "NATS_PASSWORD";
+/// The environment variable with a token.
+const TOKEN_VARIABLE: &str = "NATS_TOKEN";
+
+/// Settings of the connection to NATS.
+#[derive(Args)]
+pub struct QueueOptions {
+    /// A NATS server, `nats://HOST:4222` (`tls://` for TLS). May be repeated, or list several servers of a cluster separated by
+    /// commas. Unset: the host receives and sends no messages.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        env = "WHISPER_HOST_NATS",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    nats: Vec<Server>,
+
+    /// File with the credentials for NATS, as `nsc` writes it: a JWT and its seed.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WHISPER_HOST_NATS_CREDS",
+        group = "nats_identity"
+    )]
+    nats_creds: Option<PathBuf>,
+
+    /// File with the seed of the nkey for NATS.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WHISPER_HOST_NATS_NKEY",
+        group = "nats_identity"
+    )]
+    nats_nkey: Option<PathBuf>,
+
+    /// User for NATS. The password is read from the environment variable NATS_PASSWORD. For a token, set NATS_TOKEN instead.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "WHISPER_HOST_NATS_USER",
+        group = "nats_identity"
+    )]
+    nats_user: Option<String>,
+
+    /// Certificate authorities, as PEM, that sign the certificates of NATS servers, instead of the system's. May be repeated, or list
+    /// several separated by commas.
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_delimiter = ',',
+        env = "WHISPER_HOST_NATS_CA"
+    )]
+    nats_ca: Vec<PathBuf>,
+
+    /// Certificate, as PEM, that proves to NATS servers who the host is.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "nats_key",
+        env = "WHISPER_HOST_NATS_CERT"
+    )]
+    nats_cert: Option<PathBuf>,
+
+    /// Key of that certificate.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "nats_cert",
+        env = "WHISPER_HOST_NATS_KEY"
+    )]
+    nats_key: Option<PathBuf>,
+}
+
+impl QueueOptions {
+    /// Connects to NATS, if there is a server.
+    ///
+    /// # Errors
+    /// When the settings are incomplete, or the server does not accept the host.
+    pub async fn open(&self) -> anyhow::Result<Option<Connection>> {
+        if self.nats.is_empty() {
+            return Ok(None);
+        }
+        fetch::use_ring();
+        let config = Config {
+            servers: self.nats.clone(),
+            identity: self.identity()?,
+            authorities: self.nats_ca.clone(),
+            certificate: self.nats_cert.clone().zip(self.nats_key.clone()),
+        };
+        Ok(Some(Connection::open(&config).await?))
+    }
+
+    /// Returns where the servers are, for people.
+    pub fn describe(&self) -> Option<String> {
+        let servers: Vec<String> = self.nats.iter().map(ToString::to_string).collect();
+        (!servers.is_empty()).then(|| servers.join(", "))
+    }
+
+    fn identity(&self) -> anyhow::Result<Option<Identity>> {
+        if let Some(file) = &self.nats_creds {
+            return Ok(Some(Identity::Credentials(file.clone())));
+        }
+        if let Some(file) = &self.nats_nkey {
+            return Ok(Some(Identity::Nkey(file.clone())));
+        }
+        if let Some(name) = &self.nats_user {
+            let Ok(password) = std::env::var(PASSWORD_VARIABLE) else {
+                anyhow::bail!(
+                    "--nats-user needs a password: set the environment variable {PASSWORD_VARIABLE}"
+                );
+            };
+            return Ok(Some(Identity::User(name.clone(), password)));
+        }
+        Ok(std::env::var(TOKEN_VARIABLE).ok().map(Identity::Token))
+    }
+}

@@ -1,0 +1,249 @@
+//! The connection to NATS, which is made again whenever it breaks.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::client::{PublishErrorKind, RequestErrorKind};
+use async_nats::connection::State;
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Request, Subscriber};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::HeaderMap;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::message::{Message, nats_headers};
+use crate::subject::{Pattern, is_subject};
+
+/// Time for the first connection, and for a message to leave.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages of a subscription that wait for the host. More are dropped by the client, with a warning in the log.
+const MAX_WAITING: usize = 256;
+
+/// A connection to NATS.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    client: Client,
+}
+
+/// Whether there is a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Messages can be sent and received.
+    Connected,
+    /// The client is trying to connect.
+    Connecting,
+}
+
+impl Connection {
+    /// Connects. If no server can be reached, goes on trying, with a warning in the log.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the server does not accept the host.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let servers = config.servers.iter().map(ToString::to_string);
+        let servers = servers.collect::<Vec<_>>().join(", ");
+        let connecting = async {
+            let options = shared(config.options().await?);
+            anyhow::Ok(options.connect(config.addresses()).await)
+        };
+        let client = match connecting.await? {
+            Ok(client) => client,
+            Err(error) if may_pass(error.kind()) => {
+                tracing::warn!(
+                    servers,
+                    error = error_chain(&error),
+                    "NATS cannot be reached; trying again until it can"
+                );
+                let options = shared(config.options().await?).retry_on_initial_connect();
+                options
+                    .connect(config.addresses())
+                    .await
+                    .with_context(|| format!("cannot connect to NATS at {servers}"))?
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot connect to NATS at {servers}"));
+            }
+        };
+        Ok(Self { client })
+    }
+
+    /// Returns whether there is a connection now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self.client.connection_state() {
+            State::Connected => Status::Connected,
+            State::Pending | State::Disconnected => Status::Connecting,
+        }
+    }
+
+    /// Subscribes to the subjects of a pattern. Each message goes to one subscription of the group. The subscription survives the
+    /// connection.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn subscribe(&self, subjects: &Pattern, group: &str) -> Result<Subscription, Error> {
+        let (subject, group) = (subjects.as_str().to_owned(), group.to_owned());
+        let subscribed = self.client.queue_subscribe(subject, group).await;
+        let subscribed = subscribed.map_err(|_| Error::Disconnected)?;
+        if self.status() == Status::Connected {
+            self.client.flush().await.map_err(|_| Error::Disconnected)?;
+        }
+        Ok(Subscription(subscribed))
+    }
+
+    /// Sends a message, and waits until it has left this process, for five seconds at most.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::InvalidSubject`], or [`Error::Disconnected`].
+    pub async fn publish(&self, message: Message, headers: &HeaderMap) -> Result<(), Error> {
+        let Message {
+            subject,
+            reply_to,
+            body,
+            ..
+        } = message;
+        for subject in [Some(&subject), reply_to.as_ref()].into_iter().flatten() {
+            check(subject)?;
+        }
+        let headers = nats_headers(headers);
+        let publishing = async {
+            let published = match reply_to {
+                Some(reply_to) => {
+                    let client = &self.client;
+                    client
+                        .publish_with_reply_and_headers(subject, reply_to, headers, body)
+                        .await
+                }
+                None => {
+                    let client = &self.client;
+                    client.publish_with_headers(subject, headers, body).await
+                }
+            };
+            published.map_err(|error| match error.kind() {
+                PublishErrorKind::MaxPayloadExceeded => self.too_large(),
+                PublishErrorKind::InvalidSubject | PublishErrorKind::Send => Error::Disconnected,
+            })?;
+            self.client.flush().await.map_err(|_| Error::Disconnected)
+        };
+        tokio::time::timeout(TIMEOUT, publishing)
+            .await
+            .unwrap_or(Err(Error::Disconnected))
+    }
+
+    /// Sends a message and waits for the answer.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn request(
+        &self,
+        subject: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Message, Error> {
+        check(subject)?;
+        let request = Request::new()
+            .payload(body)
+            .headers(nats_headers(headers))
+            .timeout(Some(timeout));
+        let answered = self.client.send_request(subject.to_owned(), request).await;
+        answered
+            .map(Message::from)
+            .map_err(|error| match error.kind() {
+                RequestErrorKind::TimedOut => Error::TimedOut(subject.to_owned()),
+                RequestErrorKind::NoResponders => Error::NoResponders(subject.to_owned()),
+                RequestErrorKind::InvalidSubject => Error::InvalidSubject(subject.to_owned()),
+                RequestErrorKind::MaxPayloadExceeded => self.too_large(),
+                RequestErrorKind::Other => Error::Disconnected,
+            })
+    }
+
+    /// Waits until all messages have been sent, for five seconds at most.
+    pub async fn flush(&self) {
+        if !matches!(
+            tokio::time::timeout(TIMEOUT, self.client.flush()).await,
+            Ok(Ok(()))
+        ) {
+            tracing::warn!("the last messages to NATS may not have been sent");
+        }
+    }
+
+    fn too_large(&self) -> Error {
+        Error::TooLarge {
+            limit: self.client.max_payload(),
+        }
+    }
+}
+
+/// Messages of a subscription.
+pub struct Subscription(Subscriber);
+
+impl Subscription {
+    /// Waits for the next message; `None` after [`end`](Self::end), when all messages that had arrived before it were returned.
+    pub async fn next(&mut self) -> Option<Message> {
+        self.0.next().await.map(Message::from)
+    }
+
+    /// Ends the subscription: the server sends no more messages.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn end(&mut self) -> Result<(), Error> {
+        self.0.drain().await.map_err(|_| Error::Disconnected)
+    }
+}
+
+fn check(subject: &str) -> Result<(), Error> {
+    match is_subject(subject) {
+        true => Ok(()),
+        false => Err(Error::InvalidSubject(subject.to_owned())),
+    }
+}
+
+/// Returns options with what all connections have.
+fn shared(options: ConnectOptions) -> ConnectOptions {
+    options
+        .name("whisper-host")
+        .connection_timeout(TIMEOUT)
+        .subscription_capacity(MAX_WAITING)
+        .event_callback(async |event| log(&event))
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Disconnected => tracing::warn!("the connection to NATS is lost; connecting again"),
+        Event::LameDuckMode => tracing::info!("the NATS server is about to stop"),
+        Event::SlowConsumer(_) => {
+            tracing::warn!(
+                "a message from NATS was dropped: they arrive faster than the host takes them"
+            );
+        }
+        Event::ServerError(error) => tracing::warn!(%error, "the NATS server reports an error"),
+        Event::ClientError(error) => tracing::warn!(%error, "NATS cannot be reached"),
+        Event::Draining | Event::Closed => {}
+    }
+}
+
+/// Whether an error may pass without a change of the settings.
+fn may_pass(error: ConnectErrorKind) -> bool {
+    matches!(
+        error,
+        ConnectErrorKind::Dns
+            | ConnectErrorKind::TimedOut
+            | ConnectErrorKind::Io
+            | ConnectErrorKind::MaxReconnects
+    )
+}
+
+fn error_chain(error: &async_nats::ConnectError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,99 @@
+//! The NATS trigger: messages on a subject go to a component.
+
+mod bindings;
+mod config;
+mod handler;
+mod metrics;
+mod subscription;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use manifest::{Manifest, Section};
+use tokio_util::sync::CancellationToken;
+
+use super::trigger::{Sources, Trigger};
+use crate::engine::{Component, Outline};
+use config::Config;
+use handler::MessageHandler;
+use subscription::Subscribed;
+
+/// The trigger `[[trigger.nats]]`.
+pub(crate) struct Nats;
+
+const KIND: &str = "nats";
+
+impl Trigger for Nats {
+    type Handler = MessageHandler;
+    type Table = Vec<Subscribed>;
+
+    fn section() -> Section {
+        Section::of::<Config>(KIND)
+    }
+
+    fn components(manifest: &Manifest) -> Vec<&str> {
+        let triggers = manifest.triggers_of(KIND);
+        triggers.map(|trigger| trigger.component.as_str()).collect()
+    }
+
+    fn check(id: &str, outline: &Outline) -> anyhow::Result<()> {
+        handler::check(id, outline)
+    }
+
+    fn handler(component: &Arc<Component>) -> anyhow::Result<MessageHandler> {
+        MessageHandler::new(component)
+    }
+
+    fn interface(_: &MessageHandler) -> String {
+        handler::INTERFACE.into()
+    }
+
+    fn table(
+        manifest: &Manifest,
+        handlers: &BTreeMap<&str, Arc<MessageHandler>>,
+    ) -> anyhow::Result<Vec<Subscribed>> {
+        let mut table: Vec<Subscribed> = Vec::new();
+        for trigger in manifest.triggers_of(KIND) {
+            let config: Config = trigger.config.clone().try_into()?;
+            let handler = &handlers[trigger.component.as_str()];
+            let next = Subscribed::new(config, Arc::clone(handler));
+            if let Some(other) = table.iter().find(|other| other.competes_with(&next)) {
+                anyhow::bail!(
+                    "both {} and {} take messages on \"{}\" in the queue group \"{}\", so each would get some of them; give one of them another `queue_group`",
+                    other.id(),
+                    next.id(),
+                    next.subjects(),
+                    next.group()
+                );
+            }
+            table.push(next);
+        }
+        Ok(table)
+    }
+
+    fn start(table: &Vec<Subscribed>, sources: &Sources, stop: &CancellationToken) {
+        if table.is_empty() {
+            return;
+        }
+        let Some(connection) = &sources.queue else {
+            let subjects: Vec<&str> = table
+                .iter()
+                .map(|entry| entry.subjects().as_str())
+                .collect();
+            tracing::info!(
+                subjects = subjects.join(", "),
+                "messages are not received: start the host with --nats to connect it to NATS"
+            );
+            return;
+        };
+        for entry in table {
+            tokio::spawn(entry.clone().serve(connection.clone(), stop.clone()));
+        }
+    }
+
+    fn describe(table: &Vec<Subscribed>, id: &str) -> Vec<String> {
+        let own = table.iter().filter(|entry| &**entry.id() == id);
+        own.map(|entry| format!("nats:{}", entry.subjects()))
+            .collect()
+    }
+}

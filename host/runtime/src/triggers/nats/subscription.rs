@@ -1,0 +1,217 @@
+//! An entry `[[trigger.nats]]`: receives messages, and has each handled.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use queue::{Connection, Message, Pattern};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
+use super::config::Config;
+use super::handler::MessageHandler;
+use super::metrics;
+use crate::capabilities::Answer;
+use crate::error::{Code, Failure};
+use crate::invocation::RequestIds;
+use crate::triggers::arrival;
+
+/// Bytes of the messages of one entry that are in the host's memory, in KiB: they arrive whether or not there is a permit for them.
+const MAX_HELD: usize = 256 << 10;
+
+/// How long senders are asked to wait when that many are.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// An entry `[[trigger.nats]]`.
+#[derive(Clone)]
+pub(crate) struct Subscribed {
+    subjects: Pattern,
+    group: Arc<str>,
+    handler: Arc<MessageHandler>,
+    held: Arc<Semaphore>,
+}
+
+impl Subscribed {
+    pub(super) fn new(config: Config, handler: Arc<MessageHandler>) -> Self {
+        let group = config.queue_group.map(|group| group.0.into());
+        Self {
+            subjects: config.subject.0,
+            group: group.unwrap_or_else(|| Arc::clone(&handler.component().target().id)),
+            handler,
+            held: Arc::new(Semaphore::new(MAX_HELD)),
+        }
+    }
+
+    pub(super) fn id(&self) -> &Arc<str> {
+        &self.handler.component().target().id
+    }
+
+    pub(super) fn subjects(&self) -> &Pattern {
+        &self.subjects
+    }
+
+    pub(super) fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Returns whether each message would go to one of the two entries only.
+    pub(super) fn competes_with(&self, other: &Self) -> bool {
+        self.subjects == other.subjects && self.group == other.group
+    }
+
+    /// Receives messages until `stop` is cancelled, and handles all that have arrived by then.
+    pub(super) async fn serve(self, connection: Connection, stop: CancellationToken) {
+        metrics::describe();
+        // The host waits for it when it stops.
+        let _in_flight = self.handler.component().target().track();
+        let mut messages = match connection.subscribe(&self.subjects, &self.group).await {
+            Ok(messages) => messages,
+            Err(error) => {
+                tracing::error!(subject = %self.subjects, %error, "messages are not received");
+                return;
+            }
+        };
+        tracing::info!(
+            subject = %self.subjects,
+            queue_group = &*self.group,
+            component = &**self.id(),
+            "receiving messages"
+        );
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some(message) => self.receive(&connection, message),
+                    None => return,
+                },
+                () = stop.cancelled() => break,
+            }
+        }
+        if let Err(error) = messages.end().await {
+            tracing::warn!(subject = %self.subjects, %error, "cannot end a subscription");
+        }
+        while let Some(message) = messages.next().await {
+            self.receive(&connection, message);
+        }
+    }
+
+    /// Starts to handle a message.
+    fn receive(&self, connection: &Connection, mut message: Message) {
+        let received = Received::new(self, &message);
+        let answer = message.reply_to.as_ref().map(|subject| {
+            let (connection, subject) = (connection.clone(), subject.clone());
+            Arc::new(Answer::new(connection, subject))
+        });
+        arrival::add(&mut message.headers);
+        let this = self.clone();
+        let in_flight = self.handler.component().target().track();
+        tokio::spawn(async move {
+            let span = received.span.clone();
+            let failure = this
+                .handle(received.ids, message, answer.clone())
+                .instrument(span)
+                .await
+                .err();
+            if let (Some(failure), Some(answer)) = (&failure, &answer)
+                && !answer.is_sent()
+                && let Err(error) = answer.send_json(failure.json()).await
+            {
+                tracing::warn!(
+                    request_id = %received.ids.request,
+                    trace_id = %received.ids.trace,
+                    error,
+                    "a message could not be answered"
+                );
+            }
+            received.end(failure.as_ref());
+            drop(in_flight);
+        });
+    }
+
+    async fn handle(
+        &self,
+        ids: RequestIds,
+        message: Message,
+        answer: Option<Arc<Answer>>,
+    ) -> Result<(), Failure> {
+        let size = u32::try_from(message.body.len() >> 10).unwrap_or(u32::MAX);
+        let Ok(_held) = Arc::clone(&self.held).try_acquire_many_owned(size) else {
+            return Err(Failure::new(
+                Code::Overloaded,
+                format!(
+                    "messages with {} MiB are waiting for component {}, which is its limit; try again shortly",
+                    MAX_HELD >> 10,
+                    self.id()
+                ),
+            )
+            .retry_after(RETRY_AFTER));
+        };
+        let target = self.handler.component().target();
+        tokio::select! {
+            handled = self.handler.handle(ids, message, answer) => handled,
+            () = target.host_stopped() => Err(Failure::new(
+                Code::Overloaded,
+                "the host stopped before the message was handled; send it again".into(),
+            )),
+        }
+    }
+}
+
+/// A message that has arrived, for its line in the log, its metrics and its span.
+struct Received {
+    started: Instant,
+    ids: RequestIds,
+    subject: String,
+    subjects: Pattern,
+    component: Arc<str>,
+    span: Span,
+}
+
+impl Received {
+    fn new(entry: &Subscribed, message: &Message) -> Self {
+        let mut ids = RequestIds::new();
+        let span = tracing::trace_span!(
+            target: telemetry::SPANS,
+            "message",
+            otel.name = format!("process {}", entry.subjects),
+            otel.kind = "consumer",
+            otel.status_code = Empty,
+            error.type = Empty,
+            messaging.system = "nats",
+            messaging.operation.name = "process",
+            messaging.destination.name = message.subject,
+            messaging.message.body.size = message.body.len(),
+            request_id = %ids.request,
+        );
+        if let Some(trace) = telemetry::trace::accept(&span, &message.http_headers()) {
+            ids.trace = trace;
+        }
+        Self {
+            started: Instant::now(),
+            ids,
+            subject: message.subject.clone(),
+            subjects: entry.subjects.clone(),
+            component: Arc::clone(entry.id()),
+            span,
+        }
+    }
+
+    fn end(self, failure: Option<&Failure>) {
+        let duration = self.started.elapsed();
+        let error = failure.map(|failure| failure.code.parts().0);
+        metrics::record(self.subjects.as_str(), &self.component, error, duration);
+        if let Some(error) = error {
+            self.span.record("error.type", error);
+            self.span.record("otel.status_code", "ERROR");
+        }
+        tracing::info!(
+            messaging.destination.name = self.subject,
+            error.type = error,
+            duration_ms = duration.as_secs_f64() * 1e3,
+            component = &*self.component,
+            request_id = %self.ids.request,
+            trace_id = %self.ids.trace,
+            "message"
+        );
+    }
+}

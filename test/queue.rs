@@ -1,0 +1,588 @@
+//! Messages over a real NATS server.
+
+mod common;
+
+#[path = "common/nats.rs"]
+mod nats;
+
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message};
+use common::{
+    Host, PATIENCE, client, component, deploy, eventually, recording, state_dir, write_manifest,
+};
+use nats::Nats;
+use serde_json::{Value, json};
+
+const PROBE: &str = r#"
+spin_manifest_version = 2
+[application]
+name = "messages"
+
+[[trigger.nats]]
+subject = "probe.>"
+component = "probe"
+
+[component.probe]
+source = "{components}/probe-messages.wasm"
+
+[component.probe.tool.whisper-host]
+messaging = ["out.*"]
+
+[component.probe.tool.whisper-host.limits]
+cpu = "200ms"
+timeout = "2s"
+request_body = "64KiB"
+"#;
+
+/// Starts the probe on a server.
+fn probe(nats: &Nats) -> Host {
+    Host::with_manifest(PROBE, &["--nats", &nats.url()])
+}
+
+/// Starts the default application on a server.
+fn default(nats: &Nats) -> Host {
+    Host::with(state_dir(), &["--nats", &nats.url()])
+}
+
+/// Requests until somebody is subscribed: a host subscribes just after it is ready.
+async fn request_with(
+    client: &Client,
+    subject: &str,
+    headers: HeaderMap,
+    body: impl Into<bytes::Bytes>,
+) -> Message {
+    let body = body.into();
+    eventually(async || {
+        let request = async_nats::Request::new()
+            .headers(headers.clone())
+            .payload(body.clone())
+            .timeout(Some(PATIENCE));
+        match client.send_request(subject.to_owned(), request).await {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                let kind = error.kind();
+                assert_eq!(kind, async_nats::RequestErrorKind::NoResponders, "{error}");
+                None
+            }
+        }
+    })
+    .await
+}
+
+async fn request(client: &Client, subject: &str, body: impl Into<bytes::Bytes>) -> String {
+    let answer = request_with(client, subject, HeaderMap::new(), body).await;
+    String::from_utf8(answer.payload.into()).unwrap()
+}
+
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(*name, *value);
+    }
+    headers
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[tokio::test]
+async fn a_message_is_answered_like_a_request_and_counts_as_a_call() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let (host, client) = (default(&nats), nats.client().await);
+    let audio = recording("story.mp3");
+    let answer = request(&client, "audio.process", audio.clone()).await;
+    assert_eq!(answer, host.post("/analyze", audio.clone()).await.text);
+    // Options are headers.
+    let options = headers(&[("timestamps", "segment"), ("Language", "en")]);
+    let answer = request_with(&client, "audio.process", options, audio.clone()).await;
+    let path = "/analyze?timestamps=segment&language=en";
+    let expected = host.post(path, audio.clone()).await;
+    assert_eq!(answer.payload, expected.text.as_bytes());
+    assert!(json(&expected.text)["segments"].is_array());
+    // A form, as with HTTP.
+    let form = [
+        &b"--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\n"[..],
+        &audio,
+        b"\r\n--b--\r\n",
+    ];
+    let form_type = headers(&[("Content-Type", "multipart/form-data; boundary=b")]);
+    let answer = request_with(&client, "audio.process", form_type, form.concat()).await;
+    let transcription = &json(&expected.text)["transcription"];
+    assert_eq!(
+        &json(std::str::from_utf8(&answer.payload).unwrap())["transcription"],
+        transcription
+    );
+    // Errors are the same, too.
+    for (options, body) in [
+        (headers(&[]), b"garbage".to_vec()),
+        (headers(&[]), Vec::new()),
+        (headers(&[("task", "sing")]), audio.clone()),
+    ] {
+        let query = match options.get("task") {
+            Some(_) => "?task=sing",
+            None => "",
+        };
+        let answer = request_with(&client, "audio.process", options, body.clone()).await;
+        let expected = host.post(&format!("/analyze{query}"), body).await;
+        assert_eq!(answer.payload, expected.text.as_bytes());
+        assert!(json(&expected.text)["error"]["message"].is_string());
+    }
+    let stats = host.get("/stats").await.json();
+    assert_eq!(stats["total_calls"], 5, "{stats}");
+}
+
+#[tokio::test]
+async fn a_message_has_its_headers_a_line_in_the_log_and_a_metric() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let (host, client) = (probe(&nats), nats.client().await);
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let sent = headers(&[("traceparent", trace), ("X-Other", "a"), ("X-Other", "b")]);
+    let answer = request_with(&client, "probe.deep.echo", sent, "hello").await;
+    let answer = String::from_utf8(answer.payload.into()).unwrap();
+    // The client keeps headers in no order.
+    for part in [
+        "probe.deep.echo [",
+        "] hello",
+        "(\"X-Other\", \"a\")",
+        "(\"X-Other\", \"b\")",
+        &format!("(\"traceparent\", \"{trace}\")"),
+    ] {
+        assert!(answer.contains(part), "{answer}");
+    }
+    let line = host.wait_for_log(|line| line["message"] == "message").await;
+    assert_eq!(line["messaging.destination.name"], "probe.deep.echo");
+    assert_eq!(line["component"], "probe");
+    assert_eq!(line["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert!(line["duration_ms"].is_number() && line["request_id"].is_string());
+    // Only the host says when a message arrived.
+    let forged = headers(&[("x-request-start", "t=0"), ("X-Request-Start", "t=0")]);
+    let answer = request_with(&client, "probe.start", forged, "").await;
+    let answer = String::from_utf8(answer.payload.into()).unwrap();
+    assert!(answer.starts_with("[\"t=1"), "{answer}");
+    assert_eq!(answer.matches("t=").count(), 1, "{answer}");
+
+    let url = format!("{}/metrics", host.admin);
+    let metrics = client_get(&url).await;
+    let series = r#"messaging_process_duration_seconds_count{messaging_system="nats",messaging_destination_name="probe.>",component="probe",error_type=""} 2"#;
+    assert!(metrics.contains(series), "{metrics}");
+    let list = client_get(&format!("{}/v1/components", host.admin)).await;
+    assert!(list.contains("nats:probe.>"), "{list}");
+    assert!(list.contains("wasmcloud:messaging/handler@0.2"), "{list}");
+}
+
+async fn client_get(url: &str) -> String {
+    let response = client().get(url).send().await.unwrap();
+    response.text().await.unwrap()
+}
+
+#[tokio::test]
+async fn failures_are_answered_in_the_form_of_http() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let (host, client) = (probe(&nats), nats.client().await);
+    let error = async |subject: &str, body: Vec<u8>| {
+        let answer = json(&request(&client, subject, body).await);
+        let part = |name: &str| answer["error"][name].as_str().unwrap().to_owned();
+        (part("code"), part("message"))
+    };
+    let (code, message) = error("probe.error", b"this".to_vec()).await;
+    assert_eq!(code, "component_error");
+    assert!(message.ends_with("cannot handle this"), "{message}");
+    let (code, message) = error("probe.trap", Vec::new()).await;
+    assert_eq!(code, "component_trap");
+    assert!(message.contains("in the host's log"), "{message}");
+    let (code, message) = error("probe.spin", Vec::new()).await;
+    assert_eq!(code, "deadline_exceeded");
+    assert!(message.contains("200ms"), "{message}");
+    let (code, message) = error("probe.sleep", b"60000".to_vec()).await;
+    assert_eq!(code, "deadline_exceeded");
+    assert!(message.contains("2s"), "{message}");
+    let (code, _) = error("probe.echo", vec![b'x'; 65 << 10]).await;
+    assert_eq!(code, "body_too_large");
+    // The answer is larger than the server accepts.
+    let (code, message) = error("probe.large-error", Vec::new()).await;
+    assert_eq!(code, "component_error");
+    assert!(
+        message.contains("1048576") && message.contains("max_payload"),
+        "{message}"
+    );
+    let answer = request(&client, "probe.large", "").await;
+    assert!(answer.contains("max_payload"), "{answer}");
+    // After all that, it still works.
+    assert_eq!(request(&client, "probe.echo", "x").await, "probe.echo [] x");
+    let logs = host.log();
+    assert!(
+        logs.iter()
+            .any(|line| line["message"] == "the component trapped")
+    );
+}
+
+#[tokio::test]
+async fn a_component_answers_once_and_sends_to_granted_subjects_only() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let (host, client) = (probe(&nats), nats.client().await);
+    assert_eq!(request(&client, "probe.twice", "").await, "first");
+    host.wait_for_log(|line| {
+        let text = line["message"].as_str().unwrap_or_default();
+        text.starts_with("second: Err(") && text.contains("answered before")
+    })
+    .await;
+    let mut out = client.subscribe("out.a").await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(request(&client, "probe.publish", "out.a").await, "Ok(())");
+    use futures::StreamExt as _;
+    let published = tokio::time::timeout(PATIENCE, out.next()).await.unwrap();
+    assert_eq!(published.unwrap().payload, "published");
+    for subject in [
+        "other",
+        "out.a.b",
+        "out",
+        "$JS.API.INFO",
+        "out.*",
+        "_INBOX.x",
+    ] {
+        let answer = request(&client, "probe.publish", subject).await;
+        assert!(answer.starts_with("Err("), "{subject}: {answer}");
+    }
+    let responder = client.clone();
+    let mut asked = client.subscribe("out.b").await.unwrap();
+    client.flush().await.unwrap();
+    tokio::spawn(async move {
+        let message = asked.next().await.unwrap();
+        assert_eq!(message.payload, "asked");
+        responder
+            .publish(message.reply.unwrap(), "answered".into())
+            .await
+            .unwrap();
+    });
+    assert_eq!(
+        request(&client, "probe.request", "out.b").await,
+        "answered true"
+    );
+    let answer = request(&client, "probe.request", "out.nobody").await;
+    assert_eq!(answer, "error: nobody is subscribed to \"out.nobody\"");
+    let answer = request(&client, "probe.request", "other").await;
+    assert!(
+        answer.starts_with("error: this component may not send"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn each_message_goes_to_one_host_of_a_group() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let hosts = [probe(&nats), probe(&nats)];
+    let client = nats.client().await;
+    for host in &hosts {
+        host.wait_for_log(|line| line["message"] == "receiving messages")
+            .await;
+    }
+    for i in 0..40 {
+        let answer = request(&client, "probe.echo", i.to_string()).await;
+        assert_eq!(answer, format!("probe.echo [] {i}"));
+    }
+    let counts = eventually(async || {
+        let counts = hosts.each_ref().map(|host| {
+            let log = host.log();
+            log.iter()
+                .filter(|line| line["message"] == "message")
+                .count()
+        });
+        (counts.iter().sum::<usize>() >= 40).then_some(counts)
+    })
+    .await;
+    assert_eq!(counts.iter().sum::<usize>(), 40, "{counts:?}");
+    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_deployed_component_takes_messages_until_it_is_removed() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let (host, client) = (default(&nats), nats.client().await);
+    let wasm = std::fs::read(component("probe-messages")).unwrap();
+    let manifest = json!({
+        "trigger": {"nats": [{"subject": "orders.echo", "component": "orders"}]},
+        "component": {"orders": {}},
+    });
+    let answer = deploy(&host.admin, "orders", &manifest, &wasm)
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(
+        request(&client, "orders.echo", "x").await,
+        "orders.echo [] x"
+    );
+    // A component without a handler of messages is refused.
+    let wasm = std::fs::read(component("stats")).unwrap();
+    let manifest = json!({
+        "trigger": {"nats": [{"subject": "orders.x", "component": "other"}]},
+        "component": {"other": {"tool": {"whisper-host": {"timeseries": true}}}},
+    });
+    let answer = deploy(&host.admin, "other", &manifest, &wasm)
+        .await
+        .unwrap();
+    assert!(
+        answer.text.contains("exports no handler of messages"),
+        "{}",
+        answer.text
+    );
+    let url = format!("{}/v1/components/orders", host.admin);
+    assert_eq!(
+        common::client().delete(url).send().await.unwrap().status(),
+        200
+    );
+    eventually(async || {
+        let request = async_nats::Request::new().timeout(Some(PATIENCE));
+        client.send_request("orders.echo", request).await.err()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_host_survives_its_server_and_answers_before_it_stops() {
+    let Some(mut nats) = Nats::start().await else {
+        return;
+    };
+    nats.kill();
+    // The server is not there yet.
+    let mut host = probe(&nats);
+    host.wait_for_log(|line| {
+        let text = line["message"].as_str().unwrap_or_default();
+        text.starts_with("NATS cannot be reached")
+    })
+    .await;
+    nats.restart().await;
+    let client = nats.client().await;
+    assert_eq!(request(&client, "probe.echo", "1").await, "probe.echo [] 1");
+    nats.kill();
+    host.wait_for_log(|line| {
+        let text = line["message"].as_str().unwrap_or_default();
+        text.starts_with("the connection to NATS is lost")
+    })
+    .await;
+    nats.restart().await;
+    let client = nats.client().await;
+    assert_eq!(request(&client, "probe.echo", "2").await, "probe.echo [] 2");
+    // A message that arrived before the signal is answered.
+    let (sender, received) = tokio::sync::oneshot::channel();
+    let asking = client.clone();
+    tokio::spawn(async move {
+        let request = async_nats::Request::new()
+            .payload("1500".into())
+            .timeout(Some(PATIENCE));
+        let answer = asking.send_request("probe.sleep", request).await.unwrap();
+        sender.send(answer).unwrap();
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    host.signal(rustix::process::Signal::TERM);
+    let answer = received.await.unwrap();
+    assert_eq!(answer.payload, "slept 1500 ms");
+    assert_eq!(host.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_message_that_the_end_cuts_off_is_answered_with_an_error() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let manifest = PROBE.replace("timeout = \"2s\"", "timeout = \"5m\"");
+    let arguments = ["--nats", &nats.url(), "--shutdown-timeout", "0s"];
+    let mut host = Host::with_manifest(&manifest, &arguments);
+    let client = nats.client().await;
+    assert_eq!(request(&client, "probe.echo", "1").await, "probe.echo [] 1");
+    let asking = client.clone();
+    let asked = tokio::spawn(async move {
+        let request = async_nats::Request::new()
+            .payload("60000".into())
+            .timeout(Some(PATIENCE));
+        asking.send_request("probe.sleep", request).await.unwrap()
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    host.signal(rustix::process::Signal::TERM);
+    let answer = asked.await.unwrap();
+    let answer = json(std::str::from_utf8(&answer.payload).unwrap());
+    assert_eq!(answer["error"]["code"], "overloaded", "{answer}");
+    assert_eq!(host.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn the_host_proves_who_it_is() {
+    let nkey = nkeys::KeyPair::new_user();
+    let (seed, key) = (nkey.seed().unwrap(), nkey.public_key());
+    let users = format!(
+        "authorization {{ users: [ {{ user: me, password: secret }}, {{ nkey: {key} }} ] }}\n"
+    );
+    let Some(nats) = Nats::with(&users).await else {
+        return;
+    };
+    let state = state_dir();
+    let manifest = write_manifest(state.path(), PROBE);
+    let file = state.path().join("seed");
+    std::fs::write(&file, format!("{seed}\n")).unwrap();
+    let with_password =
+        async_nats::ConnectOptions::with_user_and_password("me".into(), "secret".into());
+    let client = with_password.connect(nats.url()).await.unwrap();
+    let authority = nats.url().replace("nats://", "");
+    let url = format!("nats://me:secret@{authority}");
+    let user = ["--nats", &nats.url(), "--nats-user", "me"];
+    let nkey = ["--nats", &nats.url(), "--nats-nkey", file.to_str().unwrap()];
+    for (arguments, environment) in [
+        (&["--nats", &url][..], &[][..]),
+        (&user, &[("NATS_PASSWORD", "secret")]),
+        (&nkey, &[]),
+    ] {
+        let arguments = [&["-f", manifest.to_str().unwrap()], arguments].concat();
+        let host = Host::with_environment(state_dir(), &arguments, environment);
+        assert_eq!(request(&client, "probe.echo", "x").await, "probe.echo [] x");
+        let log = std::fs::read_to_string(host.state.path().join("log")).unwrap();
+        assert!(!log.contains("secret") && !host.start_up.contains("secret"));
+    }
+    // A wrong password is an error at the start, not a reason to try again.
+    let output = common::whisper_host()
+        .args([
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ])
+        .args(["-f", manifest.to_str().unwrap(), "--state-dir"])
+        .arg(state.path())
+        .args(["--nats", &nats.url(), "--nats-user", "me"])
+        .env("NATS_PASSWORD", "wrong-secret")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("cannot connect to NATS") && !error.contains("wrong-secret"),
+        "{error}"
+    );
+}
+
+/// A manifest with a program that runs every second, with a variable.
+fn every_second(variable: &str) -> String {
+    format!(
+        r#"
+spin_manifest_version = 2
+[application]
+name = "scheduled"
+
+[[trigger.cron]]
+schedule = "* * * * * *"
+component = "tidy"
+
+[component.tidy]
+source = "{{components}}/probe-run.wasm"
+environment = {{ DO = "{variable}" }}
+"#
+    )
+}
+
+#[tokio::test]
+async fn a_program_runs_at_the_times_of_its_schedule() {
+    let host = Host::with_manifest(&every_second("nothing"), &[]);
+    assert!(
+        host.start_up.contains("cron:* * * * * *"),
+        "{}",
+        host.start_up
+    );
+    assert!(
+        host.start_up.contains("wasi:cli/run@0.2"),
+        "{}",
+        host.start_up
+    );
+    let runs = eventually(async || {
+        let runs = host
+            .log()
+            .into_iter()
+            .filter(|line| line["message"] == "run");
+        let runs: Vec<Value> = runs.collect();
+        (runs.len() >= 3).then_some(runs)
+    })
+    .await;
+    for run in &runs {
+        assert_eq!(run["component"], "tidy");
+        assert_eq!(run["schedule"], "* * * * * *");
+        assert!(run["error.type"].is_null(), "{run}");
+    }
+    let printed = host
+        .log()
+        .into_iter()
+        .find(|line| line["message"] == "running");
+    let printed = printed.unwrap();
+    assert_eq!(printed["request_id"], runs[0]["request_id"]);
+}
+
+#[tokio::test]
+async fn a_failed_run_says_why_and_the_next_one_starts() {
+    for (variable, error, reason) in [
+        ("exit", "component_error", "exit code 1"),
+        ("trap", "component_trap", "unreachable"),
+    ] {
+        let host = Host::with_manifest(&every_second(variable), &[]);
+        eventually(async || {
+            let runs = host
+                .log()
+                .into_iter()
+                .filter(|line| line["error.type"] == error);
+            (runs.count() >= 2).then_some(())
+        })
+        .await;
+        let why = |line: &Value| {
+            line["error"]
+                .as_str()
+                .is_some_and(|text| text.contains(reason))
+        };
+        assert!(host.log().iter().any(why), "{variable}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_takes_too_long_delays_the_next_and_ends_before_the_host() {
+    let mut host = Host::with_manifest(&every_second("sleep"), &[]);
+    host.wait_for_log(|line| {
+        let text = line["message"].as_str().unwrap_or_default();
+        text.starts_with("a run was skipped")
+    })
+    .await;
+    let count = |message: &str| {
+        host.log()
+            .iter()
+            .filter(|line| line["message"] == message)
+            .count()
+    };
+    eventually(async || (count("running") > count("run")).then_some(())).await;
+    host.signal(rustix::process::Signal::TERM);
+    assert_eq!(host.exit_code().await, Some(0));
+    let count = |message: &str| {
+        host.log()
+            .iter()
+            .filter(|line| line["message"] == message)
+            .count()
+    };
+    assert_eq!(count("running"), count("run"));
+}
+
+#[tokio::test]
+async fn without_nats_the_host_says_what_it_does_not_receive() {
+    let host = Host::start();
+    host.wait_for_log(|line| {
+        let text = line["message"].as_str().unwrap_or_default();
+        text.starts_with("messages are not received") && line["subjects"] == "audio.process"
+    })
+    .await;
+}
