@@ -1,9 +1,12 @@
 //! The connection to NATS: its settings, and opening it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use queue::{Config, Connection, Identity, Server};
+use queue::{Config, Connection, Identity, Server, jobs};
+
+use crate::options::{at_least_one, positive_duration};
 
 /// The environment variable with the password of `--nats-user`, which NATS's own command line reads, too.
 const PASSWORD_VARIABLE: &str = "NATS_PASSWORD";
@@ -79,6 +82,22 @@ pub struct QueueOptions {
         env = "WHISPER_HOST_NATS_KEY"
     )]
     nats_key: Option<PathBuf>,
+
+    /// How long a job is kept after its last change, with its recording and its result.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = positive_duration, env = "WHISPER_HOST_JOBS_RETENTION")]
+    jobs_retention: Duration,
+
+    /// How long a worker may be silent before its job goes to another one. Workers that are alive say so more often.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = positive_duration, env = "WHISPER_HOST_JOBS_ACK_WAIT")]
+    jobs_ack_wait: Duration,
+
+    /// How often a job is started at most, if its worker ends or its component fails.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), env = "WHISPER_HOST_JOBS_ATTEMPTS")]
+    jobs_attempts: u32,
+
+    /// Servers of the NATS cluster that keep each job.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one, env = "WHISPER_HOST_JOBS_REPLICAS")]
+    jobs_replicas: usize,
 }
 
 impl QueueOptions {
@@ -98,6 +117,16 @@ impl QueueOptions {
             certificate: self.nats_cert.clone().zip(self.nats_key.clone()),
         };
         Ok(Some(Connection::open(&config).await?))
+    }
+
+    /// Returns how jobs are kept and run.
+    pub fn jobs(&self) -> jobs::Config {
+        jobs::Config {
+            retention: self.jobs_retention,
+            ack_wait: self.jobs_ack_wait,
+            attempts: self.jobs_attempts,
+            replicas: self.jobs_replicas,
+        }
     }
 
     /// Returns where the servers are, for people.

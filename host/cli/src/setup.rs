@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use fetch::components::Sources;
 use manifest::Manifest;
-use queue::Connection;
+use queue::{Connection, jobs};
 use runtime::capabilities::{Capabilities, Resources};
 use runtime::{Application, Host, Reuse};
 use tokio_util::sync::CancellationToken;
@@ -122,7 +122,7 @@ pub async fn load(common: &Common) -> anyhow::Result<Loaded> {
 pub async fn parts(
     common: &Common,
     store: timeseries::Store,
-    queue: Option<Connection>,
+    queue: Option<(Connection, jobs::Config)>,
     metrics: telemetry::Metrics,
 ) -> anyhow::Result<Parts> {
     let manifest = read_manifest(common, &sources(common)?).await?;
@@ -155,7 +155,7 @@ pub async fn parts(
         let capabilities = Capabilities::new(&Resources {
             models: models.iter().map(by_id).collect(),
             store: shared_store,
-            queue: queue.clone(),
+            queue: queue.as_ref().map(|(connection, _)| connection.clone()),
             environment: std::env::vars_os().collect(),
             outbound_authorities: authorities,
             files,

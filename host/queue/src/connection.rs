@@ -170,6 +170,10 @@ impl Connection {
         }
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     fn too_large(&self) -> Error {
         Error::TooLarge {
             limit: self.client.max_payload(),

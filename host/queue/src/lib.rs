@@ -1,8 +1,9 @@
-//! Messages over NATS: the connection, and the subjects of messages.
+//! Messages over NATS: the connection, the subjects of messages, and durable jobs on JetStream.
 
 mod config;
 mod connection;
 mod error;
+pub mod jobs;
 mod message;
 mod subject;
 

@@ -167,7 +167,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         queue = options.queue.open() => queue?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
-    let connection = queue.clone();
+    let connection = queue.clone().map(|queue| (queue, options.queue.jobs()));
     let loading = async {
         let Parts {
             manifest,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use manifest::{Digest, Manifest};
 use queue::Connection;
+use queue::jobs::{self, Jobs};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::composed;
@@ -42,10 +43,15 @@ impl Host {
         instances: u32,
         cache: &Path,
         metrics: telemetry::Metrics,
-        queue: Option<Connection>,
+        queue: Option<(Connection, jobs::Config)>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
-            sources: Sources { queue },
+            sources: Sources {
+                jobs: queue
+                    .as_ref()
+                    .map(|(connection, config)| Arc::new(Jobs::new(connection, config.clone()))),
+                queue: queue.map(|(connection, _)| connection),
+            },
             stop: CancellationToken::new(),
             engine: Arc::new(Engine::new(capabilities, instances, cache)?),
             invocations: Arc::new(Invocations::new(instances, metrics)),
@@ -111,7 +117,7 @@ impl Host {
             .collect();
         Ok(Application {
             name: manifest.application.name.clone(),
-            tables: Tables::new(manifest, &handlers, self.stop.child_token())?,
+            tables: Tables::new(manifest, &handlers, &self.sources, self.stop.child_token())?,
             components,
         })
     }

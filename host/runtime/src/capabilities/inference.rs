@@ -201,6 +201,8 @@ impl wit::HostTranscription for View<'_> {
     ) -> wasmtime::Result<Result<(), wit::Error>> {
         let transcription = self.table.get_mut(&this)?;
         let pushed = transcription.inner.push(frames).await;
+        let decoded = transcription.inner.info().decoded;
+        self.state.span.record_progress(decoded);
         Ok(pushed.map_err(|error| {
             self.state
                 .report(error, &mut transcription.failure_reported)
@@ -225,6 +227,8 @@ impl wit::HostTranscription for View<'_> {
     ) -> wasmtime::Result<Result<Option<wit::Segment>, wit::Error>> {
         let transcription = self.table.get_mut(&this)?;
         let next = transcription.inner.next().await;
+        let decoded = transcription.inner.info().decoded;
+        self.state.span.record_progress(decoded);
         Ok(next
             .map(|segment| segment.map(Into::into))
             .map_err(|error| {

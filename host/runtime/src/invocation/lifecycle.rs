@@ -11,6 +11,7 @@ use tracing::Span;
 
 use super::admission::Permit;
 use super::output::Output;
+use super::progress::Progress;
 use super::report::{Fault, Reporter};
 use super::request_ids::RequestIds;
 use super::stop::Stop;
@@ -61,6 +62,7 @@ pub(crate) struct Invocation {
     pub(crate) span: Span,
     /// Output of its instance.
     pub(crate) output: Arc<Output>,
+    progress: Arc<Progress>,
     _permits: [Permit; 2],
     _in_flight: TaskTrackerToken,
 }
@@ -84,9 +86,15 @@ impl Invocation {
                 faas.invocation_id = %ids.request,
             ),
             output: Arc::new(Output::new(Arc::clone(target), Some(ids))),
+            progress: Arc::default(),
             _permits: permits,
             _in_flight: target.track(),
         })
+    }
+
+    /// Returns how far it is, also when it has ended.
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -231,6 +239,13 @@ impl ParentSpan {
     pub(crate) fn get(&self) -> Span {
         let invocation = self.0.upgrade();
         invocation.map_or_else(Span::none, |invocation| invocation.span.clone())
+    }
+
+    /// Records how many seconds of audio are transcribed.
+    pub(crate) fn record_progress(&self, seconds: f64) {
+        if let Some(invocation) = self.0.upgrade() {
+            invocation.progress.set(seconds);
+        }
     }
 }
 

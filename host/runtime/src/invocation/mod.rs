@@ -8,12 +8,14 @@ mod lifecycle;
 mod lines;
 mod metrics;
 mod output;
+mod progress;
 mod report;
 mod request_ids;
 mod stop;
 mod target;
 mod telemetry;
 
+pub(crate) use admission::Permit;
 pub(crate) use caller::Caller;
 pub(crate) use invocations::Invocations;
 pub(crate) use lifecycle::{Invocation, ParentSpan, Phase};

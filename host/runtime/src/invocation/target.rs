@@ -78,6 +78,25 @@ impl Target {
         }
     }
 
+    /// Waits for permits for an event of a queue, however long: it waits in the queue, not here.
+    pub(crate) async fn room(&self) -> [Permit; 2] {
+        let caller = Caller::Queue;
+        loop {
+            let component = self.admission.acquire(caller, Duration::MAX).await;
+            if let Ok((component, _)) = component
+                && let Ok((host, _)) = self
+                    .invocations
+                    .admission
+                    .acquire(caller, Duration::MAX)
+                    .await
+            {
+                return [component, host];
+            }
+            // Its queue is full.
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
     /// Counts an invocation, or an event that leads to one, as in flight until the token is dropped.
     pub(crate) fn track(&self) -> TaskTrackerToken {
         self.invocations.token()

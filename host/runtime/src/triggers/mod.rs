@@ -97,6 +97,7 @@ macro_rules! triggers {
             pub(crate) fn new(
                 manifest: &Manifest,
                 handlers: &BTreeMap<&str, Handlers>,
+                sources: &Sources,
                 stop: CancellationToken,
             ) -> anyhow::Result<Self> {
                 Ok(Self {
@@ -105,7 +106,7 @@ macro_rules! triggers {
                             .iter()
                             .filter_map(|(&id, handlers)| Some((id, handlers.$name.clone()?)))
                             .collect();
-                        <$trigger as Trigger>::table(manifest, &handlers)?
+                        <$trigger as Trigger>::table(manifest, &handlers, sources)?
                     },)*
                     stop,
                 })

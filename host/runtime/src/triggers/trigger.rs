@@ -12,6 +12,8 @@ use crate::engine::{Component, Outline};
 pub(crate) struct Sources {
     /// The connection to NATS, if there is one.
     pub(crate) queue: Option<queue::Connection>,
+    /// Jobs in NATS, if there is a connection.
+    pub(crate) jobs: Option<Arc<queue::jobs::Jobs>>,
 }
 
 /// Something that calls components.
@@ -46,6 +48,7 @@ pub(crate) trait Trigger {
     fn table(
         manifest: &Manifest,
         handlers: &BTreeMap<&str, Arc<Self::Handler>>,
+        sources: &Sources,
     ) -> anyhow::Result<Self::Table>;
 
     /// Starts calling components, for triggers whose events do not come from a server that looks up the table. Events that arrive

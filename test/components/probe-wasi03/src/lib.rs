@@ -88,10 +88,10 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
     }
 }
 
-/// Calls every function that only reads what is known of a file, a hundred times at once.
+/// Calls every function that only reads what is known of a file, fifty times at once.
 async fn metadata(name: &str) -> String {
     let (root, _) = &preopens::get_directories()[0];
-    let all = (0..100).map(|_| async {
+    let all = (0..50).map(|_| async {
         let (flags, open_flags) = (DescriptorFlags::READ, OpenFlags::empty());
         let file = root
             .open_at(PathFlags::empty(), name.into(), open_flags, flags)

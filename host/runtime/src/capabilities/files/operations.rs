@@ -188,6 +188,7 @@ mod tests {
             assert!(futures::poll!(&mut rest).is_pending());
             assert_eq!(waiting.begun().await, MAX_OPERATIONS);
             waiting.end.add_permits(MAX_OPERATIONS);
+            assert_eq!(waiting.begun().await, MAX_OPERATIONS);
             assert!(futures::poll!(&mut rest).is_pending());
             assert_eq!(waiting.begun().await, 2 * MAX_OPERATIONS);
             waiting.end.add_permits(100);

@@ -49,6 +49,7 @@ impl Trigger for Cron {
     fn table(
         manifest: &Manifest,
         handlers: &BTreeMap<&str, Arc<RunHandler>>,
+        _: &Sources,
     ) -> anyhow::Result<Vec<Scheduled>> {
         let triggers = manifest.triggers_of(KIND).map(|trigger| {
             let config: Config = trigger.config.clone().try_into()?;

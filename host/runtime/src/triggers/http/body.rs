@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::Stream;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use manifest::Limits;
@@ -76,6 +77,28 @@ impl RequestBody {
     /// Returns a lower bound of its size, in bytes.
     pub(crate) fn min_size(&self) -> u64 {
         self.0.size_hint().lower()
+    }
+
+    /// Returns the bytes of the body as they arrive. If nothing arrives for `idle`, or the body is incomplete, the last item is an
+    /// error: the former with the limit.
+    pub(crate) fn frames(self, idle: Duration) -> impl Stream<Item = Result<Bytes, Option<Stop>>> {
+        futures::stream::unfold(Some(self), move |body| async move {
+            let mut body = body?;
+            loop {
+                let frame =
+                    std::future::poll_fn(|context| Pin::new(&mut body.0).poll_frame(context));
+                return match tokio::time::timeout(idle, frame).await {
+                    Ok(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(bytes) => Some((Ok(bytes), Some(body))),
+                        // Trailers.
+                        Err(_) => continue,
+                    },
+                    Ok(Some(Err(_))) => Some((Err(None), None)),
+                    Ok(None) => None,
+                    Err(_) => Some((Err(Some(Stop::BodyIdle)), None)),
+                };
+            }
+        })
     }
 
     /// Returns the body with the component's limits applied: it fails, and stops the invocation, when it violates them.

@@ -13,6 +13,9 @@ pub(super) struct Config {
     /// request comes through this trigger.
     #[schemars(with = "ShortOr<PrivateRoute>")]
     route: Route,
+    /// A path for requests to the route that wait in NATS for a worker: `POST` answers at once, with the path of the job, where the
+    /// answer to the request is kept. For routes without `:name` and `...`.
+    jobs: Option<String>,
     /// How the component is called.
     #[serde(rename = "executor")]
     _executor: Option<Executor>,
@@ -83,14 +86,25 @@ impl TryFrom<String> for Kind {
     }
 }
 
-/// Returns the path of a trigger; `None` if its route is private.
+/// The paths of a trigger.
+pub(super) struct Paths {
+    /// Its route.
+    pub(super) route: String,
+    /// The path of its jobs.
+    pub(super) jobs: Option<String>,
+}
+
+/// Returns the paths of a trigger; `None` if its route is private.
 ///
 /// # Errors
 /// When the entry is malformed, which is checked when the manifest is read.
-pub(super) fn route(trigger: &Trigger) -> anyhow::Result<Option<String>> {
+pub(super) fn paths(trigger: &Trigger) -> anyhow::Result<Option<Paths>> {
     let config: Config = trigger.config.clone().try_into()?;
     Ok(match config.route {
-        Route::Path(path) => Some(path),
+        Route::Path(route) => Some(Paths {
+            route,
+            jobs: config.jobs,
+        }),
         Route::Private => None,
     })
 }

@@ -12,7 +12,7 @@ use super::response_body::ResponseBody;
 use super::worker::Instances;
 use crate::engine::{Component, Outline};
 use crate::error::{Code, Failure};
-use crate::invocation::{Caller, Fault, Invocation, RequestIds, Stop, truncated};
+use crate::invocation::{Caller, Fault, Invocation, RequestIds, Stop, Target, truncated};
 
 /// The version of WASI's HTTP handler that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,11 @@ impl HttpHandler {
         })
     }
 
+    /// Returns the component that it calls.
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        self.component.target()
+    }
+
     /// Returns the component's id.
     pub(crate) fn id(&self) -> &Arc<str> {
         &self.component.target().id
@@ -118,7 +123,17 @@ impl HttpHandler {
                 body.wait_for(admit).await
             }
         };
-        let invocation = Invocation::begin(target, ids, permits?);
+        self.run(Invocation::begin(target, ids, permits?), request)
+            .await
+    }
+
+    /// Runs an invocation that handles a request. Dropping the future, or the response's body before its end, stops the component.
+    pub(crate) async fn run(
+        &self,
+        invocation: Arc<Invocation>,
+        mut request: http::Request<RequestBody>,
+    ) -> Result<http::Response<ResponseBody>, Failure> {
+        let limits = &self.component.target().limits;
         // Stops the instance if the caller drops the future before there is a response.
         let mut guard = ClientGuard(Some(Arc::clone(&invocation)));
 

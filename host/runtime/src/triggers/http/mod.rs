@@ -5,6 +5,7 @@ mod buffered_body;
 mod config;
 mod guard;
 mod handler;
+mod jobs;
 mod metrics;
 mod response;
 mod response_body;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use manifest::{Manifest, Section};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use handler::HttpHandler;
 pub use handler::Interface;
@@ -26,8 +28,11 @@ pub use response_body::ResponseBody;
 pub use routes::{HasRoutes, Routes};
 pub use server::{Server, ServerConfig};
 
-use super::trigger::Trigger;
+use super::trigger::{Sources, Trigger};
 use crate::engine::{Component, Outline};
+use config::Paths;
+use jobs::JobsEndpoint;
+use routes::Endpoint;
 
 /// The trigger `[[trigger.http]]`.
 pub(crate) struct Http;
@@ -45,7 +50,7 @@ impl Trigger for Http {
     fn components(manifest: &Manifest) -> Vec<&str> {
         let public = manifest
             .triggers_of(KIND)
-            .filter(|trigger| config::route(trigger).is_ok_and(|route| route.is_some()));
+            .filter(|trigger| config::paths(trigger).is_ok_and(|paths| paths.is_some()));
         public.map(|trigger| trigger.component.as_str()).collect()
     }
 
@@ -64,15 +69,37 @@ impl Trigger for Http {
     fn table(
         manifest: &Manifest,
         handlers: &BTreeMap<&str, Arc<HttpHandler>>,
+        sources: &Sources,
     ) -> anyhow::Result<Routes> {
         let mut routes = Vec::new();
         for trigger in manifest.triggers_of(KIND) {
-            if let Some(route) = config::route(trigger)? {
-                let handler = &handlers[trigger.component.as_str()];
-                routes.push((route, Arc::clone(handler)));
+            let Some(Paths { route, jobs }) = config::paths(trigger)? else {
+                continue;
+            };
+            let handler = &handlers[trigger.component.as_str()];
+            if let Some(path) = jobs {
+                anyhow::ensure!(
+                    !route.contains("/:") && !route.contains('*') && !route.ends_with("/..."),
+                    "route \"{route}\" has jobs, so it must be a single path, without `:name`, `*` and `...`"
+                );
+                anyhow::ensure!(
+                    path.starts_with('/') && !path.contains("/:") && !path.contains("..."),
+                    "jobs \"{path}\" must be a path like \"/jobs\""
+                );
+                let jobs = sources.jobs.clone();
+                let endpoint = JobsEndpoint::new(&path, &route, Arc::clone(handler), jobs);
+                let endpoint = Endpoint::Jobs(Arc::new(endpoint));
+                let path = path.trim_end_matches('/');
+                routes.push((path.to_owned(), endpoint.clone()));
+                routes.push((format!("{path}/:id"), endpoint));
             }
+            routes.push((route, Endpoint::Component(Arc::clone(handler))));
         }
         Routes::new(routes)
+    }
+
+    fn start(routes: &Routes, _: &Sources, stop: &CancellationToken) {
+        routes.start_workers(stop);
     }
 
     fn describe(routes: &Routes, id: &str) -> Vec<String> {

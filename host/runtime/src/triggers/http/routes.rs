@@ -6,9 +6,11 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
+use tokio_util::sync::CancellationToken;
 
 use super::body::RequestBody;
 use super::handler::HttpHandler;
+use super::jobs::JobsEndpoint;
 use super::metrics::RequestDurations;
 use super::response_body::ResponseBody;
 use super::router::Router;
@@ -17,11 +19,42 @@ use crate::error::{Code, Failure};
 use crate::http::Client;
 use crate::invocation::{Caller, RequestIds};
 
+/// What a route leads to.
+#[derive(Clone)]
+pub(super) enum Endpoint {
+    Component(Arc<HttpHandler>),
+    Jobs(Arc<JobsEndpoint>),
+}
+
+impl Endpoint {
+    /// Returns the id of the component that handles the requests, at once or later.
+    fn id(&self) -> &Arc<str> {
+        match self {
+            Self::Component(handler) => handler.id(),
+            Self::Jobs(jobs) => jobs.id(),
+        }
+    }
+
+    /// Handles a request. Dropping the future, or the response's body before its end, stops the component.
+    pub(super) async fn handle(
+        &self,
+        ids: RequestIds,
+        caller: Caller,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        match self {
+            Self::Component(handler) => handler.handle(ids, caller, request).await,
+            Self::Jobs(jobs) => jobs.handle(request).await,
+        }
+    }
+}
+
 /// The routes of an application.
 pub struct Routes {
-    router: Router<(Arc<RequestDurations>, Arc<HttpHandler>)>,
+    router: Router<(Arc<RequestDurations>, Endpoint)>,
     /// Each route with its component's id, in the order of the manifest.
     routes: Vec<(String, Arc<str>)>,
+    jobs: Vec<Arc<JobsEndpoint>>,
 }
 
 /// Implemented by applications that the server can serve.
@@ -31,8 +64,17 @@ pub trait HasRoutes: Send + Sync + 'static {
 }
 
 impl Routes {
-    pub(super) fn new(routes: Vec<(String, Arc<HttpHandler>)>) -> anyhow::Result<Self> {
+    pub(super) fn new(routes: Vec<(String, Endpoint)>) -> anyhow::Result<Self> {
+        let mut jobs: Vec<Arc<JobsEndpoint>> = Vec::new();
+        for (_, endpoint) in &routes {
+            if let Endpoint::Jobs(endpoint) = endpoint
+                && !jobs.iter().any(|other| other.id() == endpoint.id())
+            {
+                jobs.push(Arc::clone(endpoint));
+            }
+        }
         Ok(Self {
+            jobs,
             routes: routes
                 .iter()
                 .map(|(route, handler)| (route.clone(), Arc::clone(handler.id())))
@@ -42,6 +84,13 @@ impl Routes {
                 (route, (Arc::new(durations), handler))
             }))?,
         })
+    }
+
+    /// Starts to run jobs, until `stop` is cancelled.
+    pub(super) fn start_workers(&self, stop: &CancellationToken) {
+        for jobs in &self.jobs {
+            jobs.start_worker(stop);
+        }
     }
 
     /// Returns the routes of a component.
@@ -64,7 +113,7 @@ impl Routes {
         &self,
         request: &mut Parts,
         client: Option<&Client>,
-    ) -> Result<&(Arc<RequestDurations>, Arc<HttpHandler>), Failure> {
+    ) -> Result<&(Arc<RequestDurations>, Endpoint), Failure> {
         let Parts { headers, uri, .. } = request;
         let Some(found) = self.router.find(uri.path()) else {
             let message = format!("no route matches {}", uri.path());

@@ -51,6 +51,7 @@ impl Trigger for Nats {
     fn table(
         manifest: &Manifest,
         handlers: &BTreeMap<&str, Arc<MessageHandler>>,
+        _: &Sources,
     ) -> anyhow::Result<Vec<Subscribed>> {
         let mut table: Vec<Subscribed> = Vec::new();
         for trigger in manifest.triggers_of(KIND) {

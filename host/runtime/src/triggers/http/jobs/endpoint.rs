@@ -1,0 +1,250 @@
+//! The path of jobs: `POST` creates one, `GET` of its id tells where it stands, `DELETE` cancels or removes it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use http::header::{ALLOW, CONTENT_TYPE, LOCATION};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use queue::jobs::{Error, Jobs, Record, Revision, State};
+use tokio_util::io::StreamReader;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::view::View;
+use super::worker;
+use crate::error::{Code, Failure};
+use crate::invocation::Stop;
+use crate::triggers::http::body::RequestBody;
+use crate::triggers::http::handler::HttpHandler;
+use crate::triggers::http::response::json_response;
+use crate::triggers::http::response_body::ResponseBody;
+
+/// How long clients are asked to wait before a retry when JetStream is not available.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Headers of a request that its job keeps.
+const KEPT: [&str; 3] = ["content-type", "traceparent", "tracestate"];
+
+/// A path of jobs, which are requests to a route.
+pub(crate) struct JobsEndpoint {
+    /// The path, without a slash at the end.
+    path: String,
+    /// The route that the requests are for.
+    route: String,
+    handler: Arc<HttpHandler>,
+    jobs: Option<Arc<Jobs>>,
+}
+
+impl JobsEndpoint {
+    pub(crate) fn new(
+        path: &str,
+        route: &str,
+        handler: Arc<HttpHandler>,
+        jobs: Option<Arc<Jobs>>,
+    ) -> Self {
+        Self {
+            path: path.trim_end_matches('/').to_owned(),
+            route: route.to_owned(),
+            handler,
+            jobs,
+        }
+    }
+
+    /// Returns the id of the component that runs the jobs.
+    pub(crate) fn id(&self) -> &Arc<str> {
+        self.handler.id()
+    }
+
+    /// Starts to run jobs of the component, until `stop` is cancelled.
+    pub(crate) fn start_worker(&self, stop: &CancellationToken) {
+        if let Some(jobs) = &self.jobs {
+            let (jobs, handler) = (Arc::clone(jobs), Arc::clone(&self.handler));
+            tokio::spawn(worker::serve(jobs, handler, stop.clone()));
+        }
+    }
+
+    /// Handles a request to the path, or below it.
+    pub(crate) async fn handle(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let Some(jobs) = &self.jobs else {
+            return Err(Failure::new(
+                Code::Overloaded,
+                "this host keeps no jobs: start it with --nats nats://HOST:4222".into(),
+            ));
+        };
+        let path = request.uri().path().trim_end_matches('/');
+        let id = path.strip_prefix(&self.path).unwrap_or_default();
+        match (request.method(), id.trim_start_matches('/')) {
+            (&Method::POST, "") => self.create(jobs, request).await,
+            (_, "") => Ok(not_allowed("POST")),
+            (&Method::GET | &Method::HEAD, id) => show(jobs, parse(id)?).await,
+            (&Method::DELETE, id) => remove(jobs, parse(id)?).await,
+            _ => Ok(not_allowed("GET, HEAD, DELETE")),
+        }
+    }
+
+    async fn create(
+        &self,
+        jobs: &Jobs,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let target = self.handler.target();
+        let limit = target.limits.request_body.as_u64();
+        if request.body().min_size() > limit {
+            return Err(target.failure(Stop::BodyTooLarge));
+        }
+        let id = Uuid::now_v7();
+        let query = request.uri().path_and_query().and_then(PathAndQuery::query);
+        let path = match query {
+            Some(query) => format!("{}?{query}", self.route),
+            None => self.route.clone(),
+        };
+        let request_of_job = queue::jobs::Request {
+            path,
+            headers: kept(request.headers()),
+        };
+        let record = Record::new(target.id.as_ref(), request_of_job);
+        // What went wrong with the body: the reader has no other error than its own.
+        let mut broken = None;
+        let mut left = limit;
+        let idle = target.limits.body_idle;
+        let frames = request.into_body().frames(idle);
+        let frames = frames.map(|frame| match frame {
+            Ok(bytes) => match left.checked_sub(bytes.len() as u64) {
+                Some(rest) => {
+                    left = rest;
+                    Ok(bytes)
+                }
+                None => {
+                    broken = Some(Stop::BodyTooLarge);
+                    Err(io::Error::other("the body is too large"))
+                }
+            },
+            Err(stop) => {
+                broken = stop;
+                Err(io::Error::other("the body is incomplete"))
+            }
+        });
+        let mut body = StreamReader::new(Box::pin(frames));
+        let created = jobs.create(id, &record, &mut body).await;
+        drop(body);
+        match (created, broken) {
+            (Ok(()), _) => {}
+            (Err(Error::Incomplete), Some(stop)) => return Err(target.failure(stop)),
+            (Err(Error::Incomplete), None) => {
+                return Err(Failure::new(
+                    Code::BadRequest,
+                    "the body is incomplete: send it again".into(),
+                ));
+            }
+            (Err(error), _) => return Err(failed(&error)),
+        }
+        let text = View::new(id, &record, None).json();
+        let mut response = json_response(StatusCode::ACCEPTED, text);
+        if let Ok(location) = HeaderValue::try_from(format!("{}/{id}", self.path)) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        Ok(response)
+    }
+}
+
+/// Returns the headers that a job keeps, as text.
+fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
+    let kept = headers
+        .iter()
+        .filter(|(name, _)| KEPT.contains(&name.as_str()));
+    kept.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .collect()
+}
+
+fn parse(id: &str) -> Result<Uuid, Failure> {
+    id.parse().map_err(|_| no_job(id))
+}
+
+fn no_job(id: impl std::fmt::Display) -> Failure {
+    Failure::new(
+        Code::NotFound,
+        format!("there is no job {id}; it may have expired"),
+    )
+}
+
+async fn show(jobs: &Jobs, id: Uuid) -> Result<Response<ResponseBody>, Failure> {
+    let found = jobs.get(id).await.map_err(|error| failed(&error))?;
+    let (record, _) = found.ok_or_else(|| no_job(id))?;
+    let long = match &record.state {
+        State::Done { result: None } => {
+            let long = jobs.long_result(id).await.map_err(|error| failed(&error))?;
+            Some(long.ok_or_else(|| no_job(id))?)
+        }
+        _ => None,
+    };
+    let text = View::new(id, &record, long.as_deref()).json();
+    Ok(json_response(StatusCode::OK, text))
+}
+
+/// Cancels a job that has not ended, or removes one that has.
+async fn remove(jobs: &Jobs, id: Uuid) -> Result<Response<ResponseBody>, Failure> {
+    loop {
+        let found = jobs.get(id).await.map_err(|error| failed(&error))?;
+        let (record, revision) = found.ok_or_else(|| no_job(id))?;
+        match cancel(jobs, id, record, revision).await {
+            Ok(()) => break,
+            // Its worker has just changed it.
+            Err(Error::Conflict) => {}
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    let mut response = Response::new(ResponseBody::host(String::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+async fn cancel(jobs: &Jobs, id: Uuid, record: Record, revision: Revision) -> Result<(), Error> {
+    if record.state.is_final() {
+        return jobs.remove(id).await;
+    }
+    let record = Record {
+        state: State::Cancelled,
+        ..record
+    };
+    jobs.update(id, &record, revision).await?;
+    jobs.remove_body(id).await
+}
+
+fn not_allowed(allowed: &'static str) -> Response<ResponseBody> {
+    let text = serde_json::json!({"error": {"code": "method_not_allowed", "message": format!("use {allowed}")}});
+    let mut response = json_response(StatusCode::METHOD_NOT_ALLOWED, text.to_string());
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+fn failed(error: &Error) -> Failure {
+    tracing::warn!(%error, "a request for a job failed");
+    Failure::new(
+        Code::Overloaded,
+        "jobs cannot be reached at the moment; try again shortly".into(),
+    )
+    .retry_after(RETRY_AFTER)
+}
+
+/// Returns the header with the type of a body, for the request of a job.
+pub(super) fn restore(headers: &[(String, String)], request: &mut HeaderMap) {
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (
+            http::HeaderName::try_from(name),
+            HeaderValue::try_from(value),
+        ) {
+            request.append(name, value);
+        }
+    }
+    request
+        .entry(CONTENT_TYPE)
+        .or_insert(HeaderValue::from_static("application/octet-stream"));
+}
