@@ -215,6 +215,14 @@ async fn failures_are_answered_in_the_form_of_http() {
     );
     let answer = request(&client, "probe.large", "").await;
     assert!(answer.contains("max_payload"), "{answer}");
+    // More headers than a component gets.
+    let mut many = HeaderMap::new();
+    for i in 0..25_000 {
+        many.insert(format!("h{i}"), "");
+    }
+    let answer = request_with(&client, "probe.echo", many, "").await;
+    let answer = json(std::str::from_utf8(&answer.payload).unwrap());
+    assert_eq!(answer["error"]["code"], "headers_too_large", "{answer}");
     // After all that, it still works.
     assert_eq!(request(&client, "probe.echo", "x").await, "probe.echo [] x");
     let logs = host.log();
@@ -275,6 +283,39 @@ async fn a_component_answers_once_and_sends_to_granted_subjects_only() {
         answer.starts_with("error: this component may not send"),
         "{answer}"
     );
+}
+
+#[tokio::test]
+async fn an_answer_goes_to_no_subject_that_controls_the_server() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let (host, client) = (probe(&nats), nats.client().await);
+    assert_eq!(request(&client, "probe.echo", "x").await, "probe.echo [] x");
+    let context = async_nats::jetstream::new(client.clone());
+    let settings = async_nats::jetstream::kv::Config {
+        bucket: "settings".into(),
+        ..Default::default()
+    };
+    let bucket = context.create_key_value(settings).await.unwrap();
+    bucket.put("admin", "nobody".into()).await.unwrap();
+    for subject in ["probe.echo", "probe.error"] {
+        let (reply_to, body) = ("$KV.settings.admin", "everybody");
+        client
+            .publish_with_reply(subject, reply_to, body.into())
+            .await
+            .unwrap();
+    }
+    eventually(async || {
+        let handled = host
+            .log()
+            .into_iter()
+            .filter(|line| line["message"] == "message");
+        (handled.count() == 3).then_some(())
+    })
+    .await;
+    let value = bucket.get("admin").await.unwrap().unwrap();
+    assert_eq!(value, "nobody");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The connection to NATS, which is made again whenever it breaks.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::client::{PublishErrorKind, RequestErrorKind};
@@ -20,6 +21,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Messages of a subscription that wait for the host. More are dropped by the client, with a warning in the log.
 const MAX_WAITING: usize = 256;
+
+/// Messages that wait to leave this process. Each may have as many bytes as the server accepts.
+const MAX_UNSENT: usize = 128;
+
+/// Maximum length of an error of the server in the log, in bytes: it may say anything.
+const MAX_ERROR: usize = 1 << 10;
+/// Minimum time between two such lines. Those in between are counted.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A connection to NATS.
 #[derive(Clone, Debug)]
@@ -208,26 +217,71 @@ fn check(subject: &str) -> Result<(), Error> {
 
 /// Returns options with what all connections have.
 fn shared(options: ConnectOptions) -> ConnectOptions {
+    let log = Arc::new(EventLog::default());
     options
         .name("whisper-host")
         .connection_timeout(TIMEOUT)
         .subscription_capacity(MAX_WAITING)
-        .event_callback(async |event| log(&event))
+        .client_capacity(MAX_UNSENT)
+        .event_callback(move |event| {
+            log.write(&event);
+            std::future::ready(())
+        })
 }
 
-fn log(event: &Event) {
-    match event {
-        Event::Connected => tracing::info!("connected to NATS"),
-        Event::Disconnected => tracing::warn!("the connection to NATS is lost; connecting again"),
-        Event::LameDuckMode => tracing::info!("the NATS server is about to stop"),
-        Event::SlowConsumer(_) => {
-            tracing::warn!(
-                "a message from NATS was dropped: they arrive faster than the host takes them"
-            );
+/// Logs the events of a connection. A server, or those who send messages, may cause any number of them.
+#[derive(Default)]
+struct EventLog {
+    dropped: Limited,
+    errors: Limited,
+}
+
+/// Lines of one kind: one per [`LOG_INTERVAL`].
+#[derive(Default)]
+struct Limited(Mutex<(Option<Instant>, u64)>);
+
+impl Limited {
+    /// Returns how many were left out since the last line; `None` if this one is left out, too.
+    fn allows(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, left_out) = &mut *state;
+        if last.is_some_and(|last| last.elapsed() < LOG_INTERVAL) {
+            *left_out += 1;
+            return None;
         }
-        Event::ServerError(error) => tracing::warn!(%error, "the NATS server reports an error"),
-        Event::ClientError(error) => tracing::warn!(%error, "NATS cannot be reached"),
-        Event::Draining | Event::Closed => {}
+        *last = Some(Instant::now());
+        Some(std::mem::take(left_out))
+    }
+}
+
+impl EventLog {
+    fn write(&self, event: &Event) {
+        match event {
+            Event::Connected => tracing::info!("connected to NATS"),
+            Event::Disconnected => {
+                tracing::warn!("the connection to NATS is lost; connecting again");
+            }
+            Event::LameDuckMode => tracing::info!("the NATS server is about to stop"),
+            Event::SlowConsumer(_) => {
+                if let Some(left_out) = self.dropped.allows() {
+                    tracing::warn!(
+                        dropped = left_out + 1,
+                        "messages from NATS were dropped: they arrive faster than the host takes them"
+                    );
+                }
+            }
+            Event::ServerError(error) => self.error("the NATS server reports an error", error),
+            Event::ClientError(error) => self.error("NATS cannot be reached", error),
+            Event::Draining | Event::Closed => {}
+        }
+    }
+
+    fn error(&self, message: &str, error: &impl std::fmt::Display) {
+        if let Some(left_out) = self.errors.allows() {
+            let error = error.to_string();
+            let error = &error[..error.floor_char_boundary(MAX_ERROR)];
+            tracing::warn!(error, left_out, "{message}");
+        }
     }
 }
 

@@ -13,19 +13,39 @@ pub struct Message {
     pub reply_to: Option<String>,
     /// Its headers. Names are as they were sent: case matters.
     pub headers: Vec<(String, String)>,
+    /// Whether it had more than 100 headers, or more than 64 KiB of them: they are dropped.
+    pub has_too_many_headers: bool,
     /// Its body.
     pub body: Bytes,
 }
+
+/// Maximum number of values of headers.
+const MAX_HEADERS: usize = 100;
+/// Maximum size of all names and values of headers together, in bytes.
+const MAX_HEADER_BYTES: usize = 64 << 10;
 
 impl From<async_nats::Message> for Message {
     fn from(message: async_nats::Message) -> Self {
         let headers = message.headers.iter().flat_map(NatsHeaders::iter);
         let headers = headers.flat_map(|(name, values)| {
-            let values = values.iter();
-            values.map(|value| (name.to_string(), value.as_str().to_owned()))
+            let name: &str = name.as_ref();
+            values.iter().map(move |value| (name, value.as_str()))
         });
+        let mut bytes = 0;
+        let mut copied = Vec::new();
+        let mut has_too_many_headers = false;
+        for (name, value) in headers {
+            bytes += name.len() + value.len();
+            if copied.len() == MAX_HEADERS || bytes > MAX_HEADER_BYTES {
+                has_too_many_headers = true;
+                copied = Vec::new();
+                break;
+            }
+            copied.push((name.to_owned(), value.to_owned()));
+        }
         Self {
-            headers: headers.collect(),
+            headers: copied,
+            has_too_many_headers,
             subject: message.subject.into_string(),
             reply_to: message.reply.map(async_nats::Subject::into_string),
             body: message.payload,
@@ -34,13 +54,16 @@ impl From<async_nats::Message> for Message {
 }
 
 impl Message {
-    /// Returns the value of a header, whatever its case; the first one if there are several.
+    /// Returns a message without headers.
     #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let mut headers = self.headers.iter();
-        headers
-            .find(|(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+    pub fn new(subject: String, body: Bytes) -> Self {
+        Self {
+            subject,
+            reply_to: None,
+            headers: Vec::new(),
+            has_too_many_headers: false,
+            body,
+        }
     }
 
     /// Returns those headers that HTTP could have, too.

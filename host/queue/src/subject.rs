@@ -9,6 +9,12 @@ pub fn is_subject(text: &str) -> bool {
     tokens(text).is_some_and(|mut tokens| tokens.all(|token| token != "*" && token != ">"))
 }
 
+/// Whether a subject controls the server, or what it keeps, such as the messages of a stream.
+#[must_use]
+pub fn is_system_subject(text: &str) -> bool {
+    text.starts_with('$')
+}
+
 /// Returns the tokens of a subject or pattern, unless one is empty or has white space or control characters.
 fn tokens(text: &str) -> Option<impl Iterator<Item = &str>> {
     let is_token = |token: &str| {
@@ -49,7 +55,7 @@ impl Pattern {
                 return false;
             };
             let is_wild = matches!(token, "*" | ">");
-            if is_wild && is_first && actual.starts_with('$') || !is_wild && token != actual {
+            if is_wild && is_first && is_system_subject(actual) || !is_wild && token != actual {
                 return false;
             }
             if token == ">" {

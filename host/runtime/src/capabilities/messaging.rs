@@ -90,12 +90,7 @@ impl Answer {
     /// # Errors
     /// When it was sent before, or cannot be sent.
     pub(crate) async fn send_json(&self, body: String) -> Result<(), String> {
-        let message = Message {
-            subject: self.subject.clone(),
-            reply_to: None,
-            headers: Vec::new(),
-            body: body.into(),
-        };
+        let message = Message::new(self.subject.clone(), body.into());
         self.send(message, &HeaderMap::new()).await
     }
 }
@@ -251,10 +246,8 @@ impl consumer::Host for &mut State {
         let span = self.span("publish", "producer", &message.subject);
         let headers = headers(&span);
         let message = Message {
-            subject: message.subject,
             reply_to: message.reply_to,
-            headers: Vec::new(),
-            body: message.body.into(),
+            ..Message::new(message.subject, message.body.into())
         };
         if let Some(answer) = &self.handled.answer
             && answer.subject == message.subject

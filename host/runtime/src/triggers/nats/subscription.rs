@@ -20,6 +20,9 @@ use crate::triggers::arrival;
 /// Bytes of the messages of one entry that are in the host's memory, in KiB: they arrive whether or not there is a permit for them.
 const MAX_HELD: usize = 256 << 10;
 
+/// What a message takes in addition to its body, in bytes: its headers, and its place in the queue.
+const OVERHEAD: usize = 64 << 10;
+
 /// How long senders are asked to wait when that many are.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -98,7 +101,10 @@ impl Subscribed {
     /// Starts to handle a message.
     fn receive(&self, connection: &Connection, mut message: Message) {
         let received = Received::new(self, &message);
-        let answer = message.reply_to.as_ref().map(|subject| {
+        // Whoever may send to this component need not be allowed to control the server.
+        let reply_to = message.reply_to.as_ref();
+        let reply_to = reply_to.filter(|subject| !queue::is_system_subject(subject));
+        let answer = reply_to.map(|subject| {
             let (connection, subject) = (connection.clone(), subject.clone());
             Arc::new(Answer::new(connection, subject))
         });
@@ -134,7 +140,14 @@ impl Subscribed {
         message: Message,
         answer: Option<Arc<Answer>>,
     ) -> Result<(), Failure> {
-        let size = u32::try_from(message.body.len() >> 10).unwrap_or(u32::MAX);
+        if message.has_too_many_headers {
+            return Err(Failure::new(
+                Code::HeadersTooLarge,
+                "the message has more than 100 headers, or more than 64 KiB of them; send less of them, or send it in the body".into(),
+            ));
+        }
+        let size = message.body.len() + OVERHEAD;
+        let size = u32::try_from(size >> 10).unwrap_or(u32::MAX);
         let Ok(_held) = Arc::clone(&self.held).try_acquire_many_owned(size) else {
             return Err(Failure::new(
                 Code::Overloaded,
