@@ -381,13 +381,14 @@ async fn a_deployed_component_takes_messages_until_it_is_removed() {
         answer.text
     );
     let url = format!("{}/v1/components/orders", host.admin);
-    assert_eq!(
-        common::client().delete(url).send().await.unwrap().status(),
-        200
-    );
+    assert_eq!(common::client().delete(url).send().await.unwrap().status(), 200);
+    // Each message is answered until nobody is subscribed.
     eventually(async || {
-        let request = async_nats::Request::new().timeout(Some(PATIENCE));
-        client.send_request("orders.echo", request).await.err()
+        let request = async_nats::Request::new().timeout(Some(Duration::from_secs(10)));
+        let error = client.send_request("orders.echo", request).await.err()?;
+        let kind = async_nats::RequestErrorKind::NoResponders;
+        assert_eq!(error.kind(), kind, "{:#?}", host.log());
+        Some(())
     })
     .await;
 }
@@ -432,6 +433,49 @@ async fn a_host_survives_its_server_and_answers_before_it_stops() {
     let answer = received.await.unwrap();
     assert_eq!(answer.payload, "slept 1500 ms");
     assert_eq!(host.exit_code().await, Some(0));
+}
+
+/// A server that sends a length that no message has ends the client. The host starts another one.
+#[tokio::test]
+async fn a_server_that_breaks_the_protocol_does_not_end_the_subscription() {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let subscriptions = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&subscriptions);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let counted = std::sync::Arc::clone(&counted);
+            tokio::spawn(async move {
+                let (reader, mut writer) = stream.into_split();
+                let info = "INFO {\"server_id\":\"x\",\"version\":\"2.10.0\",\"headers\":true,\"max_payload\":1048576,\"proto\":1}\r\n";
+                writer.write_all(info.as_bytes()).await.unwrap();
+                let mut lines = BufReader::new(reader).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    if line.starts_with("PING") {
+                        writer.write_all(b"PONG\r\n").await.unwrap();
+                    }
+                    if let Some(subscription) = line.strip_prefix("SUB probe.> probe ") {
+                        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        let sid = subscription.trim();
+                        let message = format!("MSG probe.echo {sid} 18446744073709551615\r\n");
+                        writer.write_all(message.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let host = Host::with_manifest(PROBE, &["--nats", &format!("nats://{address}")]);
+    let count = || subscriptions.load(std::sync::atomic::Ordering::Relaxed);
+    eventually(async || (count() >= 2).then_some(())).await;
+    host.wait_for_log(|line| {
+        let text = line["message"].as_str().unwrap_or_default();
+        text.starts_with("the client of NATS has ended")
+    })
+    .await;
+    assert_eq!(host.get("/healthz").await.status, 200);
 }
 
 #[tokio::test]

@@ -33,11 +33,12 @@ pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Se
     let capabilities = Capabilities::new(&Resources {
         models: BTreeMap::from([("whisper".into(), Arc::clone(&model))]),
         store,
+        queue: None,
         environment: std::env::vars_os().collect(),
         outbound_authorities: Vec::new(),
         files: state.join("files"),
     })?;
-    let host = Host::new(capabilities, 64, &state.join("code"), metrics.clone())?;
+    let host = Host::new(capabilities, 64, &state.join("code"), metrics.clone(), None)?;
     let application = Arc::new(ArcSwap::from_pointee(host.load(
         &manifest,
         Reuse::Nothing,

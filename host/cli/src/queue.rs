@@ -116,7 +116,7 @@ impl QueueOptions {
             authorities: self.nats_ca.clone(),
             certificate: self.nats_cert.clone().zip(self.nats_key.clone()),
         };
-        Ok(Some(Connection::open(&config).await?))
+        Ok(Some(Connection::open(config).await?))
     }
 
     /// Returns how jobs are kept and run.

@@ -1,6 +1,6 @@
 //! The connection to NATS, which is made again whenever it breaks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -22,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages of a subscription that wait for the host. More are dropped by the client, with a warning in the log.
 const MAX_WAITING: usize = 256;
 
+/// Time before another client is started.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
 /// Messages that wait to leave this process. Each may have as many bytes as the server accepts.
 const MAX_UNSENT: usize = 128;
 
@@ -31,9 +34,19 @@ const MAX_ERROR: usize = 1 << 10;
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A connection to NATS.
-#[derive(Clone, Debug)]
-pub struct Connection {
+#[derive(Clone)]
+pub struct Connection(Arc<Shared>);
+
+struct Shared {
+    config: Config,
+    current: Mutex<Current>,
+}
+
+#[derive(Clone)]
+struct Current {
     client: Client,
+    /// Number of clients before this one.
+    generation: u64,
 }
 
 /// Whether there is a connection.
@@ -50,38 +63,29 @@ impl Connection {
     ///
     /// # Errors
     /// When a file cannot be read, or the server does not accept the host.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let servers = config.servers.iter().map(ToString::to_string);
-        let servers = servers.collect::<Vec<_>>().join(", ");
-        let connecting = async {
-            let options = shared(config.options().await?);
-            anyhow::Ok(options.connect(config.addresses()).await)
+    pub async fn open(config: Config) -> anyhow::Result<Self> {
+        let current = Current {
+            client: connect(&config).await?,
+            generation: 0,
         };
-        let client = match connecting.await? {
-            Ok(client) => client,
-            Err(error) if may_pass(error.kind()) => {
-                tracing::warn!(
-                    servers,
-                    error = error_chain(&error),
-                    "NATS cannot be reached; trying again until it can"
-                );
-                let options = shared(config.options().await?).retry_on_initial_connect();
-                options
-                    .connect(config.addresses())
-                    .await
-                    .with_context(|| format!("cannot connect to NATS at {servers}"))?
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot connect to NATS at {servers}"));
-            }
-        };
-        Ok(Self { client })
+        let shared = Arc::new(Shared {
+            config,
+            current: Mutex::new(current),
+        });
+        tokio::spawn(replace_when_it_ends(Arc::downgrade(&shared)));
+        Ok(Self(shared))
+    }
+
+    /// Returns the client, and the number of those before it.
+    pub(crate) fn client(&self) -> (Client, u64) {
+        let Current { client, generation } = self.0.current();
+        (client, generation)
     }
 
     /// Returns whether there is a connection now.
     #[must_use]
     pub fn status(&self) -> Status {
-        match self.client.connection_state() {
+        match self.client().0.connection_state() {
             State::Connected => Status::Connected,
             State::Pending | State::Disconnected => Status::Connecting,
         }
@@ -94,10 +98,11 @@ impl Connection {
     /// When the connection is closed.
     pub async fn subscribe(&self, subjects: &Pattern, group: &str) -> Result<Subscription, Error> {
         let (subject, group) = (subjects.as_str().to_owned(), group.to_owned());
-        let subscribed = self.client.queue_subscribe(subject, group).await;
+        let (client, _) = self.client();
+        let subscribed = client.queue_subscribe(subject, group).await;
         let subscribed = subscribed.map_err(|_| Error::Disconnected)?;
         if self.status() == Status::Connected {
-            self.client.flush().await.map_err(|_| Error::Disconnected)?;
+            client.flush().await.map_err(|_| Error::Disconnected)?;
         }
         Ok(Subscription(subscribed))
     }
@@ -117,24 +122,21 @@ impl Connection {
             check(subject)?;
         }
         let headers = nats_headers(headers);
+        let (client, _) = self.client();
         let publishing = async {
             let published = match reply_to {
                 Some(reply_to) => {
-                    let client = &self.client;
                     client
                         .publish_with_reply_and_headers(subject, reply_to, headers, body)
                         .await
                 }
-                None => {
-                    let client = &self.client;
-                    client.publish_with_headers(subject, headers, body).await
-                }
+                None => client.publish_with_headers(subject, headers, body).await,
             };
             published.map_err(|error| match error.kind() {
-                PublishErrorKind::MaxPayloadExceeded => self.too_large(),
+                PublishErrorKind::MaxPayloadExceeded => too_large(&client),
                 PublishErrorKind::InvalidSubject | PublishErrorKind::Send => Error::Disconnected,
             })?;
-            self.client.flush().await.map_err(|_| Error::Disconnected)
+            client.flush().await.map_err(|_| Error::Disconnected)
         };
         tokio::time::timeout(TIMEOUT, publishing)
             .await
@@ -157,36 +159,92 @@ impl Connection {
             .payload(body)
             .headers(nats_headers(headers))
             .timeout(Some(timeout));
-        let answered = self.client.send_request(subject.to_owned(), request).await;
+        let (client, _) = self.client();
+        let answered = client.send_request(subject.to_owned(), request).await;
         answered
             .map(Message::from)
             .map_err(|error| match error.kind() {
                 RequestErrorKind::TimedOut => Error::TimedOut(subject.to_owned()),
                 RequestErrorKind::NoResponders => Error::NoResponders(subject.to_owned()),
                 RequestErrorKind::InvalidSubject => Error::InvalidSubject(subject.to_owned()),
-                RequestErrorKind::MaxPayloadExceeded => self.too_large(),
+                RequestErrorKind::MaxPayloadExceeded => too_large(&client),
                 RequestErrorKind::Other => Error::Disconnected,
             })
     }
 
     /// Waits until all messages have been sent, for five seconds at most.
     pub async fn flush(&self) {
-        if !matches!(
-            tokio::time::timeout(TIMEOUT, self.client.flush()).await,
-            Ok(Ok(()))
-        ) {
+        let (client, _) = self.client();
+        let flushed = tokio::time::timeout(TIMEOUT, client.flush()).await;
+        if !matches!(flushed, Ok(Ok(()))) {
             tracing::warn!("the last messages to NATS may not have been sent");
         }
     }
+}
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+impl Shared {
+    fn current(&self) -> Current {
+        let current = self.current.lock();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
 
-    fn too_large(&self) -> Error {
-        Error::TooLarge {
-            limit: self.client.max_payload(),
+/// Connects. If no server can be reached, the client goes on trying.
+async fn connect(config: &Config) -> anyhow::Result<Client> {
+    let servers = config.servers.iter().map(ToString::to_string);
+    let servers = servers.collect::<Vec<_>>().join(", ");
+    let options = shared(config.options().await?);
+    let error = match options.connect(config.addresses()).await {
+        Ok(client) => return Ok(client),
+        Err(error) => error,
+    };
+    let failed = || format!("cannot connect to NATS at {servers}");
+    if !may_pass(error.kind()) {
+        return Err(error).with_context(failed);
+    }
+    tracing::warn!(
+        servers,
+        error = error_chain(&error),
+        "NATS cannot be reached; trying again until it can"
+    );
+    let options = shared(config.options().await?).retry_on_initial_connect();
+    options
+        .connect(config.addresses())
+        .await
+        .with_context(failed)
+}
+
+/// Replaces the client when it ends. It connects again by itself, but a server that does not keep to the protocol can end it.
+async fn replace_when_it_ends(shared: Weak<Shared>) {
+    loop {
+        let Some(current) = shared.upgrade().map(|shared| shared.current()) else {
+            return;
+        };
+        let client = current.client;
+        if let Ok(mut never) = client.subscribe(client.new_inbox()).await {
+            drop(client);
+            while never.next().await.is_some() {}
         }
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        tracing::error!("the client of NATS has ended; starting another one");
+        tokio::time::sleep(RESTART_DELAY).await;
+        match connect(&shared.config).await {
+            Ok(client) => {
+                let current = shared.current.lock();
+                let mut current = current.unwrap_or_else(PoisonError::into_inner);
+                current.client = client;
+                current.generation += 1;
+            }
+            Err(error) => tracing::error!(error = format!("{error:#}"), "NATS is not connected"),
+        }
+    }
+}
+
+fn too_large(client: &Client) -> Error {
+    Error::TooLarge {
+        limit: client.max_payload(),
     }
 }
 
@@ -194,7 +252,8 @@ impl Connection {
 pub struct Subscription(Subscriber);
 
 impl Subscription {
-    /// Waits for the next message; `None` after [`end`](Self::end), when all messages that had arrived before it were returned.
+    /// Waits for the next message; `None` after [`end`](Self::end), when all messages that had arrived before it were returned, or
+    /// when the client has ended.
     pub async fn next(&mut self) -> Option<Message> {
         self.0.next().await.map(Message::from)
     }

@@ -70,7 +70,7 @@ pub fn start(filter: &str, format: Format, exporter: Option<&Exporter>) -> anyho
     // error, and wasmtime's WASI warns of each wrong call of a component, which gets an error. The user's directives override these.
     let filter = EnvFilter::builder()
         .parse(format!(
-            "ort=warn,hf_hub=off,wasmtime_wasi=error,wasmtime_wasi_http=error,{filter}"
+            "async_nats=off,ort=warn,hf_hub=off,wasmtime_wasi=error,wasmtime_wasi_http=error,{filter}"
         ))
         .with_context(|| {
             format!("--log: \"{filter}\" is neither a level nor a list of directives")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::{AckKind, Message};
 use uuid::Uuid;
 
-use super::Error;
+use super::error::Error;
 
 /// A job that was handed to this worker, and to no other until it is silent for too long.
 pub struct Delivery {

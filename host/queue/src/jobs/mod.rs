@@ -5,10 +5,13 @@
 //! changes nothing.
 
 mod delivery;
+mod error;
 mod record;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::kv::{self, UpdateErrorKind};
 use async_nats::jetstream::object_store::{self, Object, ObjectMetadata, ObjectStore};
@@ -17,10 +20,11 @@ use async_nats::jetstream::{self, Context};
 use futures::StreamExt as _;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 pub use delivery::Delivery;
+pub use error::Error;
 pub use record::{Record, Request, State};
 
 use crate::connection::Connection;
@@ -53,13 +57,16 @@ pub struct Config {
 
 /// Durable jobs.
 pub struct Jobs {
-    context: Context,
+    connection: Connection,
     config: Config,
-    stores: OnceCell<Stores>,
+    /// `None` before it is needed first.
+    stores: Mutex<Option<Arc<Stores>>>,
 }
 
-/// What JetStream keeps of jobs.
+/// What JetStream keeps of jobs, as one client sees it.
 struct Stores {
+    generation: u64,
+    context: Context,
     records: kv::Store,
     bodies: ObjectStore,
     waiting: stream::Stream,
@@ -69,36 +76,14 @@ struct Stores {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision(u64);
 
-/// Why an operation on jobs failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The record has changed meanwhile.
-    #[error("the job has changed meanwhile")]
-    Conflict,
-    /// JetStream is not available.
-    #[error("JetStream is not available: {0}")]
-    Unavailable(String),
-    /// The body that was to be stored could not be read.
-    #[error("the body is incomplete")]
-    Incomplete,
-}
-
-impl Error {
-    fn unavailable(error: impl std::fmt::Display) -> Self {
-        Self::Unavailable(error.to_string())
-    }
-}
-
 impl Jobs {
     /// Returns the jobs of a connection. Streams and buckets are created when they are needed first.
     #[must_use]
     pub fn new(connection: &Connection, config: Config) -> Self {
-        let mut context = jetstream::new(connection.client().clone());
-        context.set_timeout(TIMEOUT);
         Self {
-            context,
+            connection: connection.clone(),
             config,
-            stores: OnceCell::new(),
+            stores: Mutex::default(),
         }
     }
 
@@ -108,11 +93,22 @@ impl Jobs {
         &self.config
     }
 
-    async fn stores(&self) -> Result<&Stores, Error> {
-        self.stores.get_or_try_init(|| self.open()).await
+    async fn stores(&self) -> Result<Arc<Stores>, Error> {
+        let mut stores = self.stores.lock().await;
+        let (client, generation) = self.connection.client();
+        match &*stores {
+            Some(stores) if stores.generation == generation => Ok(Arc::clone(stores)),
+            _ => {
+                let opened = Arc::new(self.open(client, generation).await?);
+                *stores = Some(Arc::clone(&opened));
+                Ok(opened)
+            }
+        }
     }
 
-    async fn open(&self) -> Result<Stores, Error> {
+    async fn open(&self, client: Client, generation: u64) -> Result<Stores, Error> {
+        let mut context = jetstream::new(client);
+        context.set_timeout(TIMEOUT);
         let Config {
             retention,
             replicas,
@@ -145,7 +141,6 @@ impl Jobs {
             num_replicas: replicas,
             ..stream::Config::default()
         };
-        let context = &self.context;
         for config in [waiting, failed] {
             let created = context.create_or_update_stream(config).await;
             created.map_err(Error::unavailable)?;
@@ -157,9 +152,11 @@ impl Jobs {
             Err(_) => context.get_object_store(NAME).await,
         };
         Ok(Stores {
+            generation,
             records: records.map_err(Error::unavailable)?,
             bodies: bodies.map_err(Error::unavailable)?,
             waiting: context.get_stream(NAME).await.map_err(Error::unavailable)?,
+            context,
         })
     }
 
@@ -189,7 +186,7 @@ impl Jobs {
             .message_id(id.to_string())
             .payload(id.to_string().into());
         let subject = format!("{NAME}.{}", record.component);
-        let published = self.context.send_publish(subject, message).await;
+        let published = stores.context.send_publish(subject, message).await;
         let acknowledged = published.map_err(Error::unavailable)?.await;
         acknowledged.map_err(Error::unavailable)?;
         Ok(())
@@ -356,13 +353,13 @@ impl Jobs {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn keep_failed(&self, id: Uuid, record: &Record) -> Result<(), Error> {
-        self.stores().await?;
+        let stores = self.stores().await?;
         let message = jetstream::message::PublishMessage::build()
             .message_id(id.to_string())
             .header("job-id", id.to_string().as_str())
             .payload(json(record));
         let subject = format!("{FAILED}.{}", record.component);
-        let published = self.context.send_publish(subject, message).await;
+        let published = stores.context.send_publish(subject, message).await;
         let acknowledged = published.map_err(Error::unavailable)?.await;
         acknowledged.map_err(Error::unavailable)?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use queue::{Connection, Message, Pattern};
+use queue::{Connection, Error, Message, Pattern};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
@@ -19,6 +19,9 @@ use crate::triggers::arrival;
 
 /// Bytes of the messages of one entry that are in the host's memory, in KiB: they arrive whether or not there is a permit for them.
 const MAX_HELD: usize = 256 << 10;
+
+/// Time before another subscription when one has ended.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// What a message takes in addition to its body, in bytes: its headers, and its place in the queue.
 const OVERHEAD: usize = 64 << 10;
@@ -68,13 +71,24 @@ impl Subscribed {
         metrics::describe();
         // The host waits for it when it stops.
         let _in_flight = self.handler.component().target().track();
-        let mut messages = match connection.subscribe(&self.subjects, &self.group).await {
-            Ok(messages) => messages,
-            Err(error) => {
-                tracing::error!(subject = %self.subjects, %error, "messages are not received");
-                return;
+        while !stop.is_cancelled() {
+            if let Err(error) = self.receive_all(&connection, &stop).await {
+                tracing::error!(subject = %self.subjects, %error, "messages are not received; trying again");
             }
-        };
+            tokio::select! {
+                () = tokio::time::sleep(RESTART_DELAY) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Receives messages until `stop` is cancelled, or the client ends.
+    async fn receive_all(
+        &self,
+        connection: &Connection,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut messages = connection.subscribe(&self.subjects, &self.group).await?;
         tracing::info!(
             subject = %self.subjects,
             queue_group = &*self.group,
@@ -84,18 +98,17 @@ impl Subscribed {
         loop {
             tokio::select! {
                 message = messages.next() => match message {
-                    Some(message) => self.receive(&connection, message),
-                    None => return,
+                    Some(message) => self.receive(connection, message),
+                    None => return Err(Error::Disconnected),
                 },
                 () = stop.cancelled() => break,
             }
         }
-        if let Err(error) = messages.end().await {
-            tracing::warn!(subject = %self.subjects, %error, "cannot end a subscription");
-        }
+        messages.end().await?;
         while let Some(message) = messages.next().await {
-            self.receive(&connection, message);
+            self.receive(connection, message);
         }
+        Ok(())
     }
 
     /// Starts to handle a message.

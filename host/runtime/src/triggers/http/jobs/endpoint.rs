@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use http::header::{ALLOW, CONTENT_TYPE, LOCATION};
+use http::header::{ALLOW, LOCATION};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use queue::jobs::{Error, Jobs, Record, Revision, State};
 use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::headers::kept;
 use super::view::View;
 use super::worker;
 use crate::error::{Code, Failure};
@@ -24,9 +25,6 @@ use crate::triggers::http::response_body::ResponseBody;
 
 /// How long clients are asked to wait before a retry when JetStream is not available.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// Headers of a request that its job keeps.
-const KEPT: [&str; 3] = ["content-type", "traceparent", "tracestate"];
 
 /// A path of jobs, which are requests to a route.
 pub(crate) struct JobsEndpoint {
@@ -153,15 +151,6 @@ impl JobsEndpoint {
     }
 }
 
-/// Returns the headers that a job keeps, as text.
-fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
-    let kept = headers
-        .iter()
-        .filter(|(name, _)| KEPT.contains(&name.as_str()));
-    kept.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
-        .collect()
-}
-
 fn parse(id: &str) -> Result<Uuid, Failure> {
     id.parse().map_err(|_| no_job(id))
 }
@@ -232,19 +221,4 @@ fn failed(error: &Error) -> Failure {
         "jobs cannot be reached at the moment; try again shortly".into(),
     )
     .retry_after(RETRY_AFTER)
-}
-
-/// Returns the header with the type of a body, for the request of a job.
-pub(super) fn restore(headers: &[(String, String)], request: &mut HeaderMap) {
-    for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (
-            http::HeaderName::try_from(name),
-            HeaderValue::try_from(value),
-        ) {
-            request.append(name, value);
-        }
-    }
-    request
-        .entry(CONTENT_TYPE)
-        .or_insert(HeaderValue::from_static("application/octet-stream"));
 }

@@ -1,6 +1,7 @@
 //! Jobs: requests to a route that wait in NATS for a worker, and whose answers are kept.
 
 mod endpoint;
+mod headers;
 mod view;
 mod worker;
 

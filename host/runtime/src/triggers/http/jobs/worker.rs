@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use queue::jobs::{Delivery, Error, Jobs, Record, Revision, State};
@@ -16,7 +16,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-use super::endpoint::restore;
+use super::headers::restored;
 use crate::error::Failure;
 use crate::invocation::{Invocation, Permit, RequestIds};
 use crate::triggers::arrival;
@@ -269,8 +269,7 @@ impl Running<'_> {
             );
             return Ok((Ended::Failed(error), self.record, self.revision));
         };
-        let mut headers = HeaderMap::new();
-        restore(&self.record.request.headers, &mut headers);
+        let mut headers = restored(&self.record.request.headers);
         if let Some(trace) = telemetry::trace::accept(&self.span, &headers) {
             self.ids.trace = trace;
         }
