@@ -381,14 +381,15 @@ async fn a_deployed_component_takes_messages_until_it_is_removed() {
         answer.text
     );
     let url = format!("{}/v1/components/orders", host.admin);
-    assert_eq!(common::client().delete(url).send().await.unwrap().status(), 200);
-    // Each message is answered until nobody is subscribed.
+    assert_eq!(
+        common::client().delete(url).send().await.unwrap().status(),
+        200
+    );
+    // The client of NATS may drop a message that arrives in the moment in which the subscription ends.
     eventually(async || {
-        let request = async_nats::Request::new().timeout(Some(Duration::from_secs(10)));
+        let request = async_nats::Request::new().timeout(Some(Duration::from_secs(1)));
         let error = client.send_request("orders.echo", request).await.err()?;
-        let kind = async_nats::RequestErrorKind::NoResponders;
-        assert_eq!(error.kind(), kind, "{:#?}", host.log());
-        Some(())
+        (error.kind() == async_nats::RequestErrorKind::NoResponders).then_some(())
     })
     .await;
 }
