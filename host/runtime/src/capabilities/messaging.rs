@@ -103,7 +103,11 @@ impl HasData for Access {
 }
 
 impl Capability for Messaging {
-    const OPEN: &'static [&'static str] = &["wasmcloud:messaging/consumer"];
+    const OPEN: &'static [&'static str] = &[
+        "wasmcloud:messaging/consumer",
+        "wasmcloud:messaging/types",
+        "speech:pipeline/message",
+    ];
     const HOW_TO_GRANT: &'static str = "name the subjects in `messaging` under [component.ID.tool.whisper-host], or deploy it with --messaging";
     type Grant = Granted;
     type State = State;

@@ -95,9 +95,10 @@ macro_rules! capabilities {
                 States { $($name: self.$name.state(grants.$name.as_ref(), limits),)* }
             }
 
-            /// Returns whether an interface may be imported only if it is granted.
-            pub(crate) fn is_restricted(interface: &str) -> bool {
-                $(contains(<$capability as Capability>::RESTRICTED, interface))||*
+            /// Returns whether an interface is one of this host.
+            pub(crate) fn is_provided(interface: &str) -> bool {
+                $(contains(<$capability as Capability>::RESTRICTED, interface)
+                    || contains(<$capability as Capability>::OPEN, interface))||*
             }
 
             /// Returns whether an interface gives access to something that this manifest entry grants, or could grant.

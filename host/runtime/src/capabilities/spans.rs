@@ -45,6 +45,7 @@ impl HasData for Access {
 }
 
 impl Capability for Spans {
+    const OPEN: &'static [&'static str] = &["speech:pipeline/tracing"];
     const HOW_TO_GRANT: &'static str = "every component has it";
     type Grant = ();
     type State = State;

@@ -219,7 +219,7 @@ fn not_provided(id: &str, imports: &[String], error: &wasmtime::Error) -> anyhow
     let foreign: Vec<&str> = imports
         .iter()
         .map(String::as_str)
-        .filter(|import| !import.starts_with("wasi:") && !Capabilities::is_restricted(import))
+        .filter(|import| !import.starts_with("wasi:") && !Capabilities::is_provided(import))
         .collect();
     if foreign.is_empty() {
         return anyhow::anyhow!(

@@ -28,7 +28,7 @@ impl TryFrom<String> for Schedule {
 
     fn try_from(text: String) -> Result<Self, String> {
         let schedule: croner::Cron = text.parse().map_err(|error| {
-            format!("\"{text}\" is not a schedule like \"30 3 * * *\" (every day at 3:30): {error}")
+            format!("\"{text}\" is not a schedule like \"30 3 * * *\", every day at 3:30: {error}")
         })?;
         match schedule.find_next_occurrence(&Zoned::now().with_time_zone(TimeZone::UTC), false) {
             Ok(_) => Ok(Self(schedule)),
@@ -47,7 +47,7 @@ impl TryFrom<String> for Zone {
 
     fn try_from(name: String) -> Result<Self, String> {
         TimeZone::get(&name).map(Self).map_err(|_| {
-            format!("there is no time zone \"{name}\" on this machine; use a name like \"Europe/Berlin\", or leave it out for UTC")
+            format!("there is no time zone \"{name}\"; use a name like \"Europe/Berlin\", or leave it out for UTC")
         })
     }
 }
