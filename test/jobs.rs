@@ -164,6 +164,20 @@ async fn a_job_can_be_cancelled_while_it_waits_and_while_it_runs() {
     eventually(async || (status(&jobs[1]).await == "running").then_some(())).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(status(&jobs[3]).await, "queued");
+    eventually(async || {
+        let url = format!("{}/metrics", host.admin);
+        let metrics = client()
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let has = |name: &str| metrics.contains(&format!("{name}{{component=\"sleep\"}} 2\n"));
+        (has("whisper_host_jobs_waiting") || has("whisper_host_jobs_taken")).then_some(())
+    })
+    .await;
     for job in [&jobs[3], &jobs[0]] {
         assert_eq!(delete(&host, job).await.status, 204);
         assert_eq!(status(job).await, "cancelled");

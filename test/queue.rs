@@ -407,9 +407,12 @@ async fn a_host_survives_its_server_and_answers_before_it_stops() {
         text.starts_with("NATS cannot be reached")
     })
     .await;
+    let ready = async || host.get("/readyz").await.json()["nats"].clone();
+    assert_eq!(ready().await, "connecting");
     nats.restart().await;
     let client = nats.client().await;
     assert_eq!(request(&client, "probe.echo", "1").await, "probe.echo [] 1");
+    assert_eq!(ready().await, "connected");
     nats.kill();
     host.wait_for_log(|line| {
         let text = line["message"].as_str().unwrap_or_default();

@@ -115,6 +115,8 @@ async fn an_instance_opens_a_limited_number_of_files() {
     // A stream counts as another one.
     let opened = host.get("/three/open-files?top.txt").await.text;
     assert_eq!(opened, "32 files, then ErrorCode::Quota");
+    let cancelled = host.get("/three/cancel-opens?top.txt").await.text;
+    assert_eq!(cancelled, "64 files, then ErrorCode::Quota");
     let streams = host.get("/three/read-streams?top.txt").await.text;
     assert_eq!(
         streams,

@@ -195,6 +195,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     unsafe { libmimalloc_sys::mi_collect(true) };
     let summary = summary(options, &deployments, &models);
     let config = ServerConfig {
+        queue: queue.clone(),
         max_connections: options.max_connections,
         max_connections_per_client: options.max_connections_per_client,
         max_requests_per_client: options.max_requests_per_client,

@@ -9,7 +9,7 @@ mod error;
 mod record;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
@@ -70,6 +70,17 @@ struct Stores {
     records: kv::Store,
     bodies: ObjectStore,
     waiting: stream::Stream,
+}
+
+/// The jobs of a component that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// Jobs that no worker has.
+    pub waiting: u64,
+    /// Jobs that a worker has, or that wait for their next attempt.
+    pub taken: u64,
+    /// Age of the oldest job of all components.
+    pub oldest: Duration,
 }
 
 /// The revision of a record.
@@ -345,6 +356,34 @@ impl Jobs {
         let consumer = stores.waiting.create_consumer(config).await;
         Ok(Worker {
             consumer: consumer.map_err(Error::unavailable)?,
+        })
+    }
+
+    /// Returns how many jobs of a component have not ended.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn depth(&self, component: &str) -> Result<Depth, Error> {
+        let stores = self.stores().await?;
+        let consumer = stores.waiting.get_consumer::<pull::Config>(component).await;
+        let consumer = consumer.map_err(Error::unavailable)?;
+        let info = consumer.get_info().await.map_err(Error::unavailable)?;
+        let stream = stores
+            .waiting
+            .get_info()
+            .await
+            .map_err(Error::unavailable)?;
+        let oldest = match stream.state.messages {
+            0 => Duration::ZERO,
+            // The clocks of two machines may differ.
+            _ => SystemTime::from(stream.state.first_timestamp)
+                .elapsed()
+                .unwrap_or_default(),
+        };
+        Ok(Depth {
+            waiting: info.num_pending,
+            taken: info.num_ack_pending as u64,
+            oldest,
         })
     }
 

@@ -69,12 +69,6 @@ impl Host {
         &self.sources
     }
 
-    /// Returns whether there is a connection to NATS; `None` if there should be none.
-    #[must_use]
-    pub fn queue_status(&self) -> Option<queue::Status> {
-        self.sources.queue.as_ref().map(Connection::status)
-    }
-
     /// Ends the triggers of all applications, except for servers: they take no more events.
     pub fn stop_triggers(&self) {
         self.stop.cancel();

@@ -77,6 +77,7 @@ impl bindings::exports::wasi::http::handler::Guest for Probe {
             "open-folders" => open_folders().await,
             "read-streams" => read_streams(query).await,
             "metadata" => metadata(query).await,
+            "cancel-opens" => cancel_opens(query).await,
             _ => "hello from 0.3".to_owned(),
         };
         let (mut writer, body) = bindings::wit_stream::new();
@@ -119,6 +120,30 @@ async fn metadata(name: &str) -> String {
     let mut all = futures::future::join_all(all).await;
     all.dedup_by(|a, b| format!("{a:?}") == format!("{b:?}"));
     format!("{all:?}")
+}
+
+/// Opens a file a thousand times without waiting for it, and then until that fails.
+async fn cancel_opens(name: &str) -> String {
+    let (root, _) = &preopens::get_directories()[0];
+    let open = || {
+        let (flags, open_flags) = (DescriptorFlags::READ, OpenFlags::empty());
+        root.open_at(PathFlags::empty(), name.to_owned(), open_flags, flags)
+    };
+    for _ in 0..20 {
+        let mut calls: Vec<_> = (0..50).map(|_| Box::pin(open())).collect();
+        for call in &mut calls {
+            let _ = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        drop(calls);
+        wit_bindgen::yield_async().await;
+    }
+    let mut kept = Vec::new();
+    loop {
+        match open().await {
+            Ok(file) => kept.push(file),
+            Err(error) => return format!("{} files, then {error:?}", kept.len()),
+        }
+    }
 }
 
 /// Opens a file until that fails. Each stays open, by its stream only.

@@ -35,6 +35,9 @@ pub(crate) struct OpenFiles {
     /// Listings of WASI 0.2, by their index in the table of resources: wasmtime reads a folder as a whole.
     listings: HashMap<u32, Reservation>,
     operations: Operations,
+    /// Files whose opening the component may have cancelled when it was about to end, by their index in the table of resources. The
+    /// component will not close them.
+    unclaimed: Vec<(Weak<()>, u32)>,
 }
 
 /// Room for a file that is being opened.
@@ -47,11 +50,20 @@ impl OpenFiles {
             reserved: Arc::default(),
             listings: HashMap::new(),
             operations,
+            unclaimed: Vec::new(),
         }
     }
 
     /// Returns room for another file, if there is any.
-    fn reserve(&mut self) -> Option<Reservation> {
+    fn reserve(&mut self, table: &mut ResourceTable) -> Option<Reservation> {
+        self.unclaimed.retain(|(is_awaited, index)| {
+            let is_awaited = is_awaited.strong_count() > 0;
+            if !is_awaited {
+                // Fails only if it is closed already.
+                let _ = table.delete(Resource::<Descriptor>::new_own(*index));
+            }
+            is_awaited
+        });
         self.open.retain(|file| file.strong_count() > 0);
         let reserved = Arc::strong_count(&self.reserved) - 1;
         (self.open.len() + reserved < MAX_OPEN_FILES)
@@ -84,7 +96,8 @@ pub(super) fn link<T: WasiView + 'static>(
         move |mut store: StoreContextMut<'_, T>, (folder, path_flags, path, open_flags, flags)| {
             Box::new(async move {
                 let instance = store.data_mut();
-                let Some(_reservation) = files(instance).0.reserve() else {
+                let (open, table) = files(instance);
+                let Some(_reservation) = open.reserve(table) else {
                     return Ok((Err(p2::ErrorCode::Quota),));
                 };
                 let mut view = instance.filesystem();
@@ -106,9 +119,9 @@ pub(super) fn link<T: WasiView + 'static>(
         READ_VIA_STREAM,
         move |mut store: StoreContextMut<'_, T>, (file, offset): (Resource<Descriptor>, u64)| {
             let instance = store.data_mut();
-            let (open, _) = files(instance);
+            let (open, table) = files(instance);
             let operations = open.operations.clone();
-            let Some(reservation) = open.reserve() else {
+            let Some(reservation) = open.reserve(table) else {
                 return Ok((Err(p2::ErrorCode::Quota),));
             };
             let mut view = instance.filesystem();
@@ -133,7 +146,8 @@ pub(super) fn link<T: WasiView + 'static>(
         move |mut store: StoreContextMut<'_, T>, (folder,): (Resource<Descriptor>,)| {
             Box::new(async move {
                 let instance = store.data_mut();
-                let Some(reservation) = files(instance).0.reserve() else {
+                let (open, table) = files(instance);
+                let Some(reservation) = open.reserve(table) else {
                     return Ok((Err(p2::ErrorCode::Quota),));
                 };
                 let mut view = instance.filesystem();
@@ -164,8 +178,8 @@ pub(super) fn link<T: WasiView + 'static>(
         move |store: &Accessor<T>, (folder, path_flags, path, open_flags, flags)| {
             Box::pin(async move {
                 let (reserved, operations) = store.with(|mut store| {
-                    let (open, _) = files(store.get());
-                    (open.reserve(), open.operations.clone())
+                    let (open, table) = files(store.get());
+                    (open.reserve(table), open.operations.clone())
                 });
                 let Some(reservation) = reserved else {
                     return Ok((Err(p3::ErrorCode::Quota),));
@@ -182,10 +196,7 @@ pub(super) fn link<T: WasiView + 'static>(
                         let added = store.with(|mut store| {
                             let (open, table) = files(store.get());
                             open.add(table.get(&opened)?);
-                            if is_awaited.strong_count() == 0 {
-                                // The component cancelled the call, and will not close it.
-                                table.delete(Resource::<Descriptor>::new_own(opened.rep()))?;
-                            }
+                            open.unclaimed.push((is_awaited, opened.rep()));
                             wasmtime::error::Ok(())
                         });
                         added.map_err(FilesystemError::trap)?;
@@ -194,6 +205,12 @@ pub(super) fn link<T: WasiView + 'static>(
                     })
                 });
                 let opened = opened.await?;
+                if let Ok(opened) = &opened {
+                    store.with(|mut store| {
+                        let (open, _) = files(store.get());
+                        open.unclaimed.retain(|(_, index)| *index != opened.rep());
+                    });
+                }
                 drop(waiting);
                 operations::result(opened)
             })
@@ -204,7 +221,8 @@ pub(super) fn link<T: WasiView + 'static>(
         READ_DIRECTORY,
         move |mut store: StoreContextMut<'_, T>, (folder,): (Resource<Descriptor>,)| {
             let (open, table) = files(store.data_mut());
-            let entries = match (table.get(&folder)?, open.reserve()) {
+            let reserved = open.reserve(table);
+            let entries = match (table.get(&folder)?, reserved) {
                 (Descriptor::File(_), _) => Err(p3::ErrorCode::NotDirectory),
                 (_, None) => Err(p3::ErrorCode::Quota),
                 (Descriptor::Dir(folder), Some(reservation)) => {
@@ -226,7 +244,8 @@ pub(super) fn link<T: WasiView + 'static>(
         READ_VIA_STREAM,
         move |mut store: StoreContextMut<'_, T>, (file, offset): (Resource<Descriptor>, u64)| {
             let (open, table) = files(store.data_mut());
-            let reader = match (table.get(&file)?, open.reserve()) {
+            let reserved = open.reserve(table);
+            let reader = match (table.get(&file)?, reserved) {
                 (Descriptor::Dir(_), _) => Err(p3::ErrorCode::IsDirectory),
                 (_, None) => Err(p3::ErrorCode::Quota),
                 (Descriptor::File(file), Some(reservation)) => {

@@ -34,9 +34,11 @@ use crate::invocation::{Caller, RequestIds};
 use crate::text::escape_controls;
 use crate::triggers::arrival;
 
-/// Limits of the server.
-#[derive(Debug, Clone)]
+/// Limits of the server, and what `/readyz` reports.
+#[derive(Clone)]
 pub struct ServerConfig {
+    /// The connection to NATS, if there is one.
+    pub queue: Option<queue::Connection>,
     /// Open connections. At the limit, an idle one is closed for a new one; if none is idle, the new one waits in the system's
     /// queue.
     pub max_connections: usize,
@@ -136,7 +138,7 @@ impl<A: HasRoutes> Shared<A> {
         let body = Drained::new(body, &parts.headers);
         let mut ids = RequestIds::new();
         let path = parts.uri.path();
-        let health = health_response(&parts.method, path);
+        let health = health_response(&parts.method, path, self.config.queue.as_ref());
         let span = match health {
             // Asked every few seconds.
             Some(_) => Span::none(),
@@ -318,17 +320,25 @@ impl Drop for RequestLog<'_> {
     }
 }
 
-/// Returns the host's own response: `/healthz` says that the process is alive, `/readyz` that it accepts requests.
-fn health_response(method: &Method, path: &str) -> Option<Response<ResponseBody>> {
-    let text = match path {
-        "/healthz" => "ok",
-        "/readyz" => "ready",
+/// Returns the host's own response: `/healthz` says that the process is alive, `/readyz` that it accepts requests. Without a
+/// connection to NATS it does, too, but the response says so.
+fn health_response(
+    method: &Method,
+    path: &str,
+    queue: Option<&queue::Connection>,
+) -> Option<Response<ResponseBody>> {
+    let status = match (path, queue.map(queue::Connection::status)) {
+        ("/healthz", _) => serde_json::json!({"status": "ok"}),
+        ("/readyz", None) => serde_json::json!({"status": "ready"}),
+        ("/readyz", Some(queue::Status::Connected)) => {
+            serde_json::json!({"status": "ready", "nats": "connected"})
+        }
+        ("/readyz", Some(queue::Status::Connecting)) => {
+            serde_json::json!({"status": "ready", "nats": "connecting"})
+        }
         _ => return None,
     };
-    let mut response = json_response(
-        StatusCode::OK,
-        serde_json::json!({"status": text}).to_string(),
-    );
+    let mut response = json_response(StatusCode::OK, status.to_string());
     if !matches!(*method, Method::GET | Method::HEAD) {
         response = json_response(
             StatusCode::METHOD_NOT_ALLOWED,

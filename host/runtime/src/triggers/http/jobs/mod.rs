@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod headers;
+mod metrics;
 mod view;
 mod worker;
 

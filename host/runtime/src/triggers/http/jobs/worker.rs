@@ -17,6 +17,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::headers::restored;
+use super::metrics::Gauges;
 use crate::error::Failure;
 use crate::invocation::{Invocation, Permit, RequestIds};
 use crate::triggers::arrival;
@@ -30,6 +31,8 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 const ERROR_DELAY: Duration = Duration::from_secs(2);
 /// How often the record of a running job is updated, and a cancellation is noticed.
 const UPDATE: Duration = Duration::from_secs(1);
+/// How often the jobs are counted.
+const MEASURE: Duration = Duration::from_secs(5);
 /// Maximum size of a result, in bytes.
 const MAX_RESULT: usize = 64 << 20;
 
@@ -49,7 +52,23 @@ pub(super) async fn serve(jobs: Arc<Jobs>, handler: Arc<HttpHandler>, stop: Canc
     };
     tokio::select! {
         () = working => {}
+        () = measure(&jobs, handler.id()) => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// Measures how many jobs of a component have not ended, from time to time. Runs for ever.
+async fn measure(jobs: &Jobs, component: &str) {
+    let gauges = Gauges::new(component);
+    let mut ticks = tokio::time::interval(MEASURE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match jobs.depth(component).await {
+            Ok(depth) => gauges.set(&depth),
+            // That no jobs can be taken is logged elsewhere.
+            Err(error) => tracing::debug!(component, %error, "the jobs cannot be counted"),
+        }
     }
 }
 
