@@ -45,6 +45,7 @@ pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Se
         &CancellationToken::new(),
     )?));
     let config = ServerConfig {
+        queue: None,
         max_connections: 1024,
         max_connections_per_client: 512,
         max_requests_per_client: 256,
