@@ -55,6 +55,16 @@ async fn create(host: &Host, path: &str, body: impl Into<reqwest::Body>) -> Stri
     location
 }
 
+/// Waits until no job is in the stream.
+async fn none_is_left(context: &jetstream::Context) {
+    let mut waiting = context.get_stream("whisper-jobs").await.unwrap();
+    eventually(async || {
+        let messages = waiting.info().await.unwrap().state.messages;
+        (messages == 0).then_some(())
+    })
+    .await;
+}
+
 /// Waits until a job has ended.
 async fn ended(host: &Host, job: &str) -> Value {
     eventually(async || {
@@ -107,6 +117,33 @@ async fn a_job_has_the_answer_of_a_request_as_its_result() {
     assert_eq!(delete(&host, &job).await.status, 404);
     assert_eq!(host.get("/jobs/1").await.status, 404);
     assert_eq!(host.get("/jobs").await.status, 405);
+}
+
+#[tokio::test]
+async fn the_body_of_a_job_is_limited_like_that_of_a_request() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let limits = "request_body = \"64KiB\"\nbody_idle = \"1s\"\nbody_progress = \"16KiB\"\n";
+    let manifest = common::default_manifest_with(limits);
+    let host = Host::with_manifest(&manifest, &["--nats", &nats.url()]);
+    let pieces = |pieces: Vec<Vec<u8>>, pause| {
+        let pieces = futures::stream::iter(pieces);
+        reqwest::Body::wrap_stream(futures::StreamExt::then(pieces, move |piece| async move {
+            tokio::time::sleep(pause).await;
+            std::io::Result::Ok(piece)
+        }))
+    };
+    let too_large = (413, "body_too_large".to_owned());
+    assert_eq!(
+        host.post("/jobs", vec![0; 65 << 10]).await.error(),
+        too_large
+    );
+    let chunked = pieces(vec![vec![0; 40 << 10]; 2], Duration::ZERO);
+    assert_eq!(host.post("/jobs", chunked).await.error(), too_large);
+    let trickling = pieces(vec![vec![0; 16]; 100], Duration::from_millis(200));
+    let too_slow = (408, "request_timeout".to_owned());
+    assert_eq!(host.post("/jobs", trickling).await.error(), too_slow);
 }
 
 #[tokio::test]
@@ -188,12 +225,7 @@ async fn a_job_can_be_cancelled_while_it_waits_and_while_it_runs() {
         assert_eq!(delete(&host, job).await.status, 204);
     }
     let context = jetstream::new(nats.client().await);
-    let mut waiting = context.get_stream("whisper-jobs").await.unwrap();
-    eventually(async || {
-        let messages = waiting.info().await.unwrap().state.messages;
-        (messages == 0).then_some(())
-    })
-    .await;
+    none_is_left(&context).await;
 }
 
 #[tokio::test]
@@ -286,12 +318,7 @@ async fn every_job_ends_once_while_workers_and_the_server_are_killed() {
     assert_eq!(outcomes["done"], JOBS / 10);
     // None is left, and each that failed is kept once.
     let context = jetstream::new(nats.client().await);
-    let mut waiting = context.get_stream("whisper-jobs").await.unwrap();
-    eventually(async || {
-        let messages = waiting.info().await.unwrap().state.messages;
-        (messages == 0).then_some(())
-    })
-    .await;
+    none_is_left(&context).await;
     let mut failed = context.get_stream("whisper-jobs-failed").await.unwrap();
     let messages = failed.info().await.unwrap().state.messages;
     assert_eq!(messages as usize, JOBS - JOBS / 10);

@@ -2,11 +2,15 @@
 
 mod common;
 
+#[path = "common/nats.rs"]
+mod nats;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use common::{Host, client, eventually, free_address, recording, root, server_program, state_dir};
+use nats::Nats;
 use serde_json::Value;
 
 async fn scrape(host: &Host) -> String {
@@ -220,10 +224,14 @@ fn metrics_in(text: &str) -> BTreeSet<&str> {
 
 #[tokio::test]
 async fn the_alerts_and_the_dashboard_name_metrics_that_exist() {
-    // With InfluxDB, which need not be there, for its metrics.
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    // NATS and InfluxDB, which is not there, have metrics of their own.
+    let influxdb = "influxdb://127.0.0.1:1?org=a&bucket=b";
     let host = Host::with_environment(
         state_dir(),
-        &["--stats-store", "influxdb://127.0.0.1:1?org=a&bucket=b"],
+        &["--stats-store", influxdb, "--nats", &nats.url()],
         &[("INFLUX_TOKEN", "token")],
     );
     host.post("/analyze", recording("garden.flac")).await;

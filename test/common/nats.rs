@@ -1,5 +1,7 @@
 //! A real NATS server.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 

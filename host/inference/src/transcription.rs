@@ -51,8 +51,6 @@ pub struct Info {
     pub language: Option<String>,
     /// Seconds of audio pushed.
     pub duration: f64,
-    /// Seconds of audio decoded.
-    pub decoded: f64,
     /// Windows decoded.
     pub windows: u32,
 }
@@ -276,18 +274,23 @@ impl Transcription {
         }
     }
 
+    /// Returns how many seconds of the audio pushed are decoded.
+    pub fn decoded(&self) -> f64 {
+        let state = self.stream.state.lock();
+        let frames = state.seek.min(state.pushed);
+        frames as f64 / self.stream.model.dimensions.frames_per_second
+    }
+
     /// Returns the current state.
     pub fn info(&self) -> Info {
         let state = self.stream.state.lock();
-        let frames_per_second = self.stream.model.dimensions.frames_per_second;
         Info {
             language: state
                 .language
                 .as_ref()
                 .or(state.uncertain_language.as_ref())
                 .cloned(),
-            duration: state.pushed as f64 / frames_per_second,
-            decoded: state.seek.min(state.pushed) as f64 / frames_per_second,
+            duration: state.pushed as f64 / self.stream.model.dimensions.frames_per_second,
             windows: state.windows,
         }
     }

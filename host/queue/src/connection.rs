@@ -101,7 +101,7 @@ impl Connection {
         let (client, _) = self.client();
         let subscribed = client.queue_subscribe(subject, group).await;
         let subscribed = subscribed.map_err(|_| Error::Disconnected)?;
-        if self.status() == Status::Connected {
+        if client.connection_state() == State::Connected {
             client.flush().await.map_err(|_| Error::Disconnected)?;
         }
         Ok(Subscription(subscribed))
@@ -193,21 +193,23 @@ impl Shared {
 async fn connect(config: &Config) -> anyhow::Result<Client> {
     let servers = config.servers.iter().map(ToString::to_string);
     let servers = servers.collect::<Vec<_>>().join(", ");
-    let options = shared(config.options().await?);
+    let options = with_common(config.options().await?);
     let error = match options.connect(config.addresses()).await {
         Ok(client) => return Ok(client),
         Err(error) => error,
     };
     let failed = || format!("cannot connect to NATS at {servers}");
-    if !may_pass(error.kind()) {
-        return Err(error).with_context(failed);
+    let may_pass = may_pass(error.kind());
+    let error = anyhow::Error::from(error);
+    if !may_pass {
+        return Err(error.context(failed()));
     }
     tracing::warn!(
         servers,
-        error = error_chain(&error),
+        error = format!("{error:#}"),
         "NATS cannot be reached; trying again until it can"
     );
-    let options = shared(config.options().await?).retry_on_initial_connect();
+    let options = with_common(config.options().await?).retry_on_initial_connect();
     options
         .connect(config.addresses())
         .await
@@ -275,7 +277,7 @@ fn check(subject: &str) -> Result<(), Error> {
 }
 
 /// Returns options with what all connections have.
-fn shared(options: ConnectOptions) -> ConnectOptions {
+fn with_common(options: ConnectOptions) -> ConnectOptions {
     let log = Arc::new(EventLog::default());
     options
         .name("whisper-host")
@@ -353,14 +355,4 @@ fn may_pass(error: ConnectErrorKind) -> bool {
             | ConnectErrorKind::Io
             | ConnectErrorKind::MaxReconnects
     )
-}
-
-fn error_chain(error: &async_nats::ConnectError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

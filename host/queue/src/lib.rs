@@ -10,5 +10,5 @@ mod subject;
 pub use config::{Config, Identity, Server};
 pub use connection::{Connection, Status, Subscription};
 pub use error::Error;
-pub use message::Message;
+pub use message::{Message, http_headers};
 pub use subject::{Pattern, is_subject, is_system_subject};

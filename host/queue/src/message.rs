@@ -65,20 +65,16 @@ impl Message {
             body,
         }
     }
+}
 
-    /// Returns those headers that HTTP could have, too.
-    #[must_use]
-    pub fn http_headers(&self) -> HeaderMap {
-        let headers = self.headers.iter();
-        headers
-            .filter_map(|(name, value)| {
-                Some((
-                    HeaderName::try_from(name).ok()?,
-                    HeaderValue::try_from(value).ok()?,
-                ))
-            })
-            .collect()
-    }
+/// Returns those headers that HTTP could have, too.
+#[must_use]
+pub fn http_headers(headers: &[(String, String)]) -> HeaderMap {
+    let headers = headers.iter().filter_map(|(name, value)| {
+        let name = HeaderName::try_from(name).ok()?;
+        Some((name, HeaderValue::try_from(value).ok()?))
+    });
+    headers.collect()
 }
 
 /// Returns headers of HTTP as those of NATS.

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::kv::{self, UpdateErrorKind};
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::{self, Object, ObjectMetadata, ObjectStore};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
 use async_nats::jetstream::{self, Context};
@@ -86,6 +87,21 @@ pub struct Depth {
 /// The revision of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision(u64);
+
+impl Stores {
+    /// Adds a message of a component to a stream, and waits until it is kept.
+    async fn publish(
+        &self,
+        stream: &str,
+        component: &str,
+        message: PublishMessage,
+    ) -> Result<(), Error> {
+        let subject = format!("{stream}.{component}");
+        let published = self.context.send_publish(subject, message).await;
+        let acknowledged = published.map_err(Error::unavailable)?.await;
+        acknowledged.map(drop).map_err(Error::unavailable)
+    }
+}
 
 impl Jobs {
     /// Returns the jobs of a connection. Streams and buckets are created when they are needed first.
@@ -193,14 +209,10 @@ impl Jobs {
         })?;
         let created = stores.records.create(id.to_string(), json(record)).await;
         created.map_err(Error::unavailable)?;
-        let message = jetstream::message::PublishMessage::build()
+        let message = PublishMessage::build()
             .message_id(id.to_string())
             .payload(id.to_string().into());
-        let subject = format!("{NAME}.{}", record.component);
-        let published = stores.context.send_publish(subject, message).await;
-        let acknowledged = published.map_err(Error::unavailable)?.await;
-        acknowledged.map_err(Error::unavailable)?;
-        Ok(())
+        stores.publish(NAME, &record.component, message).await
     }
 
     /// Returns the record of a job; `None` if there is none, or it has expired.
@@ -393,15 +405,11 @@ impl Jobs {
     /// [`Error::Unavailable`].
     pub async fn keep_failed(&self, id: Uuid, record: &Record) -> Result<(), Error> {
         let stores = self.stores().await?;
-        let message = jetstream::message::PublishMessage::build()
+        let message = PublishMessage::build()
             .message_id(id.to_string())
             .header("job-id", id.to_string().as_str())
             .payload(json(record));
-        let subject = format!("{FAILED}.{}", record.component);
-        let published = stores.context.send_publish(subject, message).await;
-        let acknowledged = published.map_err(Error::unavailable)?.await;
-        acknowledged.map_err(Error::unavailable)?;
-        Ok(())
+        stores.publish(FAILED, &record.component, message).await
     }
 }
 

@@ -201,7 +201,7 @@ impl wit::HostTranscription for View<'_> {
     ) -> wasmtime::Result<Result<(), wit::Error>> {
         let transcription = self.table.get_mut(&this)?;
         let pushed = transcription.inner.push(frames).await;
-        let decoded = transcription.inner.info().decoded;
+        let decoded = transcription.inner.decoded();
         self.state.span.record_progress(decoded);
         Ok(pushed.map_err(|error| {
             self.state
@@ -227,7 +227,7 @@ impl wit::HostTranscription for View<'_> {
     ) -> wasmtime::Result<Result<Option<wit::Segment>, wit::Error>> {
         let transcription = self.table.get_mut(&this)?;
         let next = transcription.inner.next().await;
-        let decoded = transcription.inner.info().decoded;
+        let decoded = transcription.inner.decoded();
         self.state.span.record_progress(decoded);
         Ok(next
             .map(|segment| segment.map(Into::into))

@@ -18,16 +18,21 @@ pub(crate) struct Sources {
 
 /// Something that calls components.
 pub(crate) trait Trigger {
+    /// Its name in the manifest, `[[trigger.NAME]]`.
+    const KIND: &'static str;
     /// A component that is ready to be called.
     type Handler: Send + Sync;
     /// Leads from events to components.
     type Table: Send + Sync;
 
-    /// Returns its section of the manifest, `[[trigger.NAME]]`.
+    /// Returns its section of the manifest.
     fn section() -> Section;
 
     /// Returns the ids of the components that its section names.
-    fn components(manifest: &Manifest) -> Vec<&str>;
+    fn components(manifest: &Manifest) -> Vec<&str> {
+        let triggers = manifest.triggers_of(Self::KIND);
+        triggers.map(|trigger| trigger.component.as_str()).collect()
+    }
 
     /// Checks by name that a component exports what the trigger calls, before it is compiled.
     fn check(id: &str, outline: &Outline) -> anyhow::Result<()>;

@@ -19,19 +19,13 @@ use schedule::Scheduled;
 /// The trigger `[[trigger.cron]]`.
 pub(crate) struct Cron;
 
-const KIND: &str = "cron";
-
 impl Trigger for Cron {
+    const KIND: &'static str = "cron";
     type Handler = RunHandler;
     type Table = Vec<Scheduled>;
 
     fn section() -> Section {
-        Section::of::<Config>(KIND)
-    }
-
-    fn components(manifest: &Manifest) -> Vec<&str> {
-        let triggers = manifest.triggers_of(KIND);
-        triggers.map(|trigger| trigger.component.as_str()).collect()
+        Section::of::<Config>(Self::KIND)
     }
 
     fn check(id: &str, outline: &Outline) -> anyhow::Result<()> {
@@ -51,7 +45,7 @@ impl Trigger for Cron {
         handlers: &BTreeMap<&str, Arc<RunHandler>>,
         _: &Sources,
     ) -> anyhow::Result<Vec<Scheduled>> {
-        let triggers = manifest.triggers_of(KIND).map(|trigger| {
+        let triggers = manifest.triggers_of(Self::KIND).map(|trigger| {
             let config: Config = trigger.config.clone().try_into()?;
             let handler = &handlers[trigger.component.as_str()];
             Ok(Scheduled::new(config, Arc::clone(handler)))

@@ -1,12 +1,10 @@
 //! The body of a request, with limits on its size and its minimum rate.
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use manifest::Limits;
@@ -14,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::buffered_body::{BufferedBody, empty};
-use crate::invocation::{Invocation, Stop};
+use crate::invocation::Stop;
 
 /// Bytes of a body that are read per interval while its request waits in the queue. TCP announces free buffer space only once there
 /// is enough for a packet, which has 64 KiB on the loopback interface.
@@ -79,30 +77,12 @@ impl RequestBody {
         self.0.size_hint().lower()
     }
 
-    /// Returns the bytes of the body as they arrive. If nothing arrives for `idle`, or the body is incomplete, the last item is an
-    /// error: the former with the limit.
-    pub(crate) fn frames(self, idle: Duration) -> impl Stream<Item = Result<Bytes, Option<Stop>>> {
-        futures::stream::unfold(Some(self), move |body| async move {
-            let mut body = body?;
-            loop {
-                let frame =
-                    std::future::poll_fn(|context| Pin::new(&mut body.0).poll_frame(context));
-                return match tokio::time::timeout(idle, frame).await {
-                    Ok(Some(Ok(frame))) => match frame.into_data() {
-                        Ok(bytes) => Some((Ok(bytes), Some(body))),
-                        // Trailers.
-                        Err(_) => continue,
-                    },
-                    Ok(Some(Err(_))) => Some((Err(None), None)),
-                    Ok(None) => None,
-                    Err(_) => Some((Err(Some(Stop::BodyIdle)), None)),
-                };
-            }
-        })
-    }
-
-    /// Returns the body with the component's limits applied: it fails, and stops the invocation, when it violates them.
-    pub(crate) fn limited(self, invocation: &Arc<Invocation>, limits: &Limits) -> WasiBody {
+    /// Returns the body with the component's limits applied: when it violates one, it fails, and `stop` is called with the limit.
+    pub(crate) fn limited(
+        self,
+        limits: &Limits,
+        stop: impl Fn(Stop) + Send + Unpin + 'static,
+    ) -> WasiBody {
         if self.0.is_end_stream() {
             return self.0.rest;
         }
@@ -110,17 +90,17 @@ impl RequestBody {
             body: self.0,
             left: limits.request_body.as_u64(),
             rate: MinimumRate::new(limits),
-            invocation: Arc::clone(invocation),
+            stop,
         }
         .boxed_unsync()
     }
 }
 
-struct LimitedBody {
+struct LimitedBody<F> {
     body: BufferedBody,
     left: u64,
     rate: MinimumRate,
-    invocation: Arc<Invocation>,
+    stop: F,
 }
 
 /// Minimum rate of a body, measured only while the reader waits: a component may read slowly.
@@ -169,7 +149,7 @@ impl MinimumRate {
     }
 }
 
-impl Body for LimitedBody {
+impl<F: Fn(Stop) + Unpin> Body for LimitedBody<F> {
     type Data = Bytes;
     type Error = Error;
 
@@ -186,14 +166,14 @@ impl Body for LimitedBody {
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
             this.rate.advance(length);
             let Some(left) = this.left.checked_sub(length) else {
-                this.invocation.stop_at(Stop::BodyTooLarge);
+                (this.stop)(Stop::BodyTooLarge);
                 return Poll::Ready(Some(Err(Error::HttpRequestBodySize(None))));
             };
             this.left = left;
             return Poll::Ready(Some(Ok(frame)));
         }
         ready!(this.rate.poll_too_slow(cx));
-        this.invocation.stop_at(Stop::BodyIdle);
+        (this.stop)(Stop::BodyIdle);
         Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
     }
 

@@ -139,7 +139,8 @@ impl HttpHandler {
 
         let method = request.method().clone();
         telemetry::trace::inject(&invocation.span, request.headers_mut());
-        let request = request.map(|body| body.limited(&invocation, limits));
+        let stopped = Arc::clone(&invocation);
+        let request = request.map(|body| body.limited(limits, move |stop| stopped.stop_at(stop)));
         let result = self.proxy.handle(Arc::clone(&invocation), request).await;
         // A stopped component may still respond in the short time it has left, and one whose request body was cut off may blame the
         // client: the stop takes precedence.

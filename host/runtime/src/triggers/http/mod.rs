@@ -37,19 +37,18 @@ use routes::Endpoint;
 /// The trigger `[[trigger.http]]`.
 pub(crate) struct Http;
 
-const KIND: &str = "http";
-
 impl Trigger for Http {
+    const KIND: &'static str = "http";
     type Handler = HttpHandler;
     type Table = Routes;
 
     fn section() -> Section {
-        Section::of::<config::Config>(KIND)
+        Section::of::<config::Config>(Self::KIND)
     }
 
     fn components(manifest: &Manifest) -> Vec<&str> {
         let public = manifest
-            .triggers_of(KIND)
+            .triggers_of(Self::KIND)
             .filter(|trigger| config::paths(trigger).is_ok_and(|paths| paths.is_some()));
         public.map(|trigger| trigger.component.as_str()).collect()
     }
@@ -72,7 +71,7 @@ impl Trigger for Http {
         sources: &Sources,
     ) -> anyhow::Result<Routes> {
         let mut routes = Vec::new();
-        for trigger in manifest.triggers_of(KIND) {
+        for trigger in manifest.triggers_of(Self::KIND) {
             let Some(Paths { route, jobs }) = config::paths(trigger)? else {
                 continue;
             };

@@ -1,6 +1,6 @@
 //! Responses of the host itself, always JSON.
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::response_body::ResponseBody;
@@ -21,5 +21,14 @@ pub(crate) fn json_response(status: StatusCode, text: String) -> Response<Respon
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Returns the response to a request with another method than those `allowed`.
+pub(crate) fn method_not_allowed(message: &str, allowed: &'static str) -> Response<ResponseBody> {
+    let error = serde_json::json!({"error": {"code": "method_not_allowed", "message": message}});
+    let mut response = json_response(StatusCode::METHOD_NOT_ALLOWED, error.to_string());
+    let allowed = HeaderValue::from_static(allowed);
+    response.headers_mut().insert(ALLOW, allowed);
     response
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ALLOW, HOST, TRANSFER_ENCODING};
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -23,7 +23,7 @@ use tracing::{Instrument as _, Span};
 
 use super::body::RequestBody;
 use super::metrics::{CLIENT_LEFT, Metrics, RequestDurations, known};
-use super::response::{json_response, to_response};
+use super::response::{json_response, method_not_allowed, to_response};
 use super::response_body::ResponseBody;
 use super::routes::HasRoutes;
 use crate::error::{Code, Failure};
@@ -338,18 +338,10 @@ fn health_response(
         }
         _ => return None,
     };
-    let mut response = json_response(StatusCode::OK, status.to_string());
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        response = json_response(
-            StatusCode::METHOD_NOT_ALLOWED,
-            serde_json::json!({"error": {"code": "method_not_allowed", "message": "use GET"}})
-                .to_string(),
-        );
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    }
-    Some(response)
+    Some(match *method {
+        Method::GET | Method::HEAD => json_response(StatusCode::OK, status.to_string()),
+        _ => method_not_allowed("use GET", "GET, HEAD"),
+    })
 }
 
 /// Prepares a request for components: makes its URI absolute, and sets the headers that only the host may set.

@@ -21,19 +21,13 @@ use subscription::Subscribed;
 /// The trigger `[[trigger.nats]]`.
 pub(crate) struct Nats;
 
-const KIND: &str = "nats";
-
 impl Trigger for Nats {
+    const KIND: &'static str = "nats";
     type Handler = MessageHandler;
     type Table = Vec<Subscribed>;
 
     fn section() -> Section {
-        Section::of::<Config>(KIND)
-    }
-
-    fn components(manifest: &Manifest) -> Vec<&str> {
-        let triggers = manifest.triggers_of(KIND);
-        triggers.map(|trigger| trigger.component.as_str()).collect()
+        Section::of::<Config>(Self::KIND)
     }
 
     fn check(id: &str, outline: &Outline) -> anyhow::Result<()> {
@@ -54,7 +48,7 @@ impl Trigger for Nats {
         _: &Sources,
     ) -> anyhow::Result<Vec<Subscribed>> {
         let mut table: Vec<Subscribed> = Vec::new();
-        for trigger in manifest.triggers_of(KIND) {
+        for trigger in manifest.triggers_of(Self::KIND) {
             let config: Config = trigger.config.clone().try_into()?;
             let handler = &handlers[trigger.component.as_str()];
             let next = Subscribed::new(config, Arc::clone(handler));

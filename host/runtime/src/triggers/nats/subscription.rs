@@ -209,7 +209,8 @@ impl Received {
             messaging.message.body.size = message.body.len(),
             request_id = %ids.request,
         );
-        if let Some(trace) = telemetry::trace::accept(&span, &message.http_headers()) {
+        if let Some(trace) = telemetry::trace::accept(&span, &queue::http_headers(&message.headers))
+        {
             ids.trace = trace;
         }
         Self {

@@ -1,13 +1,14 @@
 //! The path of jobs: `POST` creates one, `GET` of its id tells where it stands, `DELETE` cancels or removes it.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use http::header::{ALLOW, LOCATION};
+use http::header::LOCATION;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyDataStream;
 use queue::jobs::{Error, Jobs, Record, Revision, State};
 use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::error::{Code, Failure};
 use crate::invocation::Stop;
 use crate::triggers::http::body::RequestBody;
 use crate::triggers::http::handler::HttpHandler;
-use crate::triggers::http::response::json_response;
+use crate::triggers::http::response::{json_response, method_not_allowed};
 use crate::triggers::http::response_body::ResponseBody;
 
 /// How long clients are asked to wait before a retry when JetStream is not available.
@@ -79,10 +80,13 @@ impl JobsEndpoint {
         let id = path.strip_prefix(&self.path).unwrap_or_default();
         match (request.method(), id.trim_start_matches('/')) {
             (&Method::POST, "") => self.create(jobs, request).await,
-            (_, "") => Ok(not_allowed("POST")),
+            (_, "") => Ok(method_not_allowed("use POST", "POST")),
             (&Method::GET | &Method::HEAD, id) => show(jobs, parse(id)?).await,
             (&Method::DELETE, id) => remove(jobs, parse(id)?).await,
-            _ => Ok(not_allowed("GET, HEAD, DELETE")),
+            _ => Ok(method_not_allowed(
+                "use GET, HEAD, DELETE",
+                "GET, HEAD, DELETE",
+            )),
         }
     }
 
@@ -92,8 +96,7 @@ impl JobsEndpoint {
         request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Failure> {
         let target = self.handler.target();
-        let limit = target.limits.request_body.as_u64();
-        if request.body().min_size() > limit {
+        if request.body().min_size() > target.limits.request_body.as_u64() {
             return Err(target.failure(Stop::BodyTooLarge));
         }
         let id = Uuid::now_v7();
@@ -107,33 +110,19 @@ impl JobsEndpoint {
             headers: kept(request.headers()),
         };
         let record = Record::new(target.id.as_ref(), request_of_job);
-        // What went wrong with the body: the reader has no other error than its own.
-        let mut broken = None;
-        let mut left = limit;
-        let idle = target.limits.body_idle;
-        let frames = request.into_body().frames(idle);
-        let frames = frames.map(|frame| match frame {
-            Ok(bytes) => match left.checked_sub(bytes.len() as u64) {
-                Some(rest) => {
-                    left = rest;
-                    Ok(bytes)
-                }
-                None => {
-                    broken = Some(Stop::BodyTooLarge);
-                    Err(io::Error::other("the body is too large"))
-                }
-            },
-            Err(stop) => {
-                broken = stop;
-                Err(io::Error::other("the body is incomplete"))
-            }
+        // The limit that the body violated: its reader has no other error than its own.
+        let stopped = Arc::new(OnceLock::new());
+        let stop = Arc::clone(&stopped);
+        let body = request.into_body().limited(&target.limits, move |limit| {
+            let _ = stop.set(limit);
         });
-        let mut body = StreamReader::new(Box::pin(frames));
-        let created = jobs.create(id, &record, &mut body).await;
-        drop(body);
-        match (created, broken) {
+        let bytes = BodyDataStream::new(body).map(|bytes| bytes.map_err(io::Error::other));
+        let created = jobs
+            .create(id, &record, &mut StreamReader::new(bytes))
+            .await;
+        match (created, stopped.get()) {
             (Ok(()), _) => {}
-            (Err(Error::Incomplete), Some(stop)) => return Err(target.failure(stop)),
+            (Err(Error::Incomplete), Some(&stop)) => return Err(target.failure(stop)),
             (Err(Error::Incomplete), None) => {
                 return Err(Failure::new(
                     Code::BadRequest,
@@ -203,15 +192,6 @@ async fn cancel(jobs: &Jobs, id: Uuid, record: Record, revision: Revision) -> Re
     };
     jobs.update(id, &record, revision).await?;
     jobs.remove_body(id).await
-}
-
-fn not_allowed(allowed: &'static str) -> Response<ResponseBody> {
-    let text = serde_json::json!({"error": {"code": "method_not_allowed", "message": format!("use {allowed}")}});
-    let mut response = json_response(StatusCode::METHOD_NOT_ALLOWED, text.to_string());
-    response
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allowed));
-    response
 }
 
 fn failed(error: &Error) -> Failure {

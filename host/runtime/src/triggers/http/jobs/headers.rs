@@ -1,7 +1,7 @@
 //! The headers of a request that its job keeps.
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
 /// Headers of a request that its job keeps.
 const KEPT: [&str; 3] = ["content-type", "traceparent", "tracestate"];
@@ -17,12 +17,7 @@ pub(super) fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
 
 /// Returns the headers of the request of a job.
 pub(super) fn restored(headers: &[(String, String)]) -> HeaderMap {
-    let mut request = HeaderMap::new();
-    for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            request.append(name, value);
-        }
-    }
+    let mut request = queue::http_headers(headers);
     request
         .entry(CONTENT_TYPE)
         .or_insert(HeaderValue::from_static("application/octet-stream"));
