@@ -395,6 +395,48 @@ async fn a_deployed_component_takes_messages_until_it_is_removed() {
 }
 
 #[tokio::test]
+async fn no_message_is_missed_while_one_application_replaces_another() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let (host, client) = (probe(&nats), nats.client().await);
+    request(&client, "probe.echo", "x").await;
+    let wasm = std::fs::read(component("probe-messages")).unwrap();
+    let manifest = json!({
+        "trigger": {"nats": [{"subject": "orders.echo", "component": "orders"}]},
+        "component": {"orders": {}},
+    });
+    let replacing = async {
+        for round in 0..10 {
+            let answer = deploy(&host.admin, "orders", &manifest, &wasm)
+                .await
+                .unwrap();
+            assert_eq!(answer.status, 200, "{round}: {}", answer.text);
+            host.signal(rustix::process::Signal::HUP);
+        }
+    };
+    let mut replacing = std::pin::pin!(replacing);
+    let mut answered = 0;
+    loop {
+        let asking = client.request("probe.echo", "x".into());
+        tokio::select! {
+            answer = asking => assert_eq!(&answer.unwrap().payload[..], b"probe.echo [] x"),
+            () = &mut replacing => break,
+        }
+        answered += 1;
+    }
+    assert!(answered > 10, "{answered}");
+    let lines = host.log();
+    let subscribed = |subject: &str| {
+        let lines = lines
+            .iter()
+            .filter(|line| line["message"] == "receiving messages" && line["subject"] == subject);
+        lines.count()
+    };
+    assert_eq!((subscribed("probe.>"), subscribed("orders.echo")), (1, 1));
+}
+
+#[tokio::test]
 async fn a_host_survives_its_server_and_answers_before_it_stops() {
     let Some(mut nats) = Nats::start().await else {
         return;

@@ -44,9 +44,10 @@ impl Application {
         &self.name
     }
 
-    /// Starts its triggers: it is served from now on.
-    pub(crate) fn start(&self, sources: &Sources) {
-        self.tables.start(sources);
+    /// Starts its triggers: it is served from now on, instead of `previous`.
+    pub(crate) fn start(&self, previous: Option<&Self>, sources: &Sources) {
+        let previous = previous.map(|previous| &previous.tables);
+        self.tables.start(previous, sources);
     }
 
     /// Reports on each component, by id.

@@ -98,7 +98,7 @@ impl Deployments {
 
     /// Starts the triggers.
     pub fn start(&self) {
-        self.application.load().start(self.host.sources());
+        self.application.load().start(None, self.host.sources());
     }
 
     /// Replaces the manifest. Unchanged components are reused. Returns the ids of the others.
@@ -293,8 +293,8 @@ impl Deployments {
     /// Serves this application from now on. The triggers of the previous one end with it.
     fn serve(&self, application: Application) {
         let application = Arc::new(application);
-        self.application.store(Arc::clone(&application));
-        application.start(self.host.sources());
+        let previous = self.application.swap(Arc::clone(&application));
+        application.start(Some(&previous), self.host.sources());
     }
 
     /// Loads an application on a blocking thread. Compilation keeps the cores busy: one load runs at a time, and it is cancelled

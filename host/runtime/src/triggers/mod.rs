@@ -112,9 +112,12 @@ macro_rules! triggers {
                 })
             }
 
-            /// Starts the triggers of an application that is served from now on.
-            pub(crate) fn start(&self, sources: &Sources) {
-                $(<$trigger as Trigger>::start(&self.$name, sources, &self.stop);)*
+            /// Starts the triggers of an application that is served from now on, instead of that of the tables `previous`.
+            pub(crate) fn start(&self, previous: Option<&Self>, sources: &Sources) {
+                $({
+                    let previous = previous.map(|previous| &previous.$name);
+                    <$trigger as Trigger>::start(&self.$name, previous, sources, &self.stop);
+                })*
             }
 
             /// Describes the events that lead to a component, for people.

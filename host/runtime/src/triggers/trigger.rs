@@ -56,9 +56,15 @@ pub(crate) trait Trigger {
         sources: &Sources,
     ) -> anyhow::Result<Self::Table>;
 
-    /// Starts calling components, for triggers whose events do not come from a server that looks up the table. Events that arrive
-    /// after `stop` is cancelled are for another host, or for the next application.
-    fn start(_: &Self::Table, _: &Sources, _: &CancellationToken) {}
+    /// Starts calling components, for triggers whose events do not come from a server that looks up the table. The table replaces
+    /// `previous`. Events that arrive after `stop` is cancelled are for another host, or for the next application.
+    fn start(
+        _table: &Self::Table,
+        _previous: Option<&Self::Table>,
+        _sources: &Sources,
+        _stop: &CancellationToken,
+    ) {
+    }
 
     /// Describes the events that lead to a component, for people.
     fn describe(table: &Self::Table, id: &str) -> Vec<String>;

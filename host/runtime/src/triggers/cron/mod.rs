@@ -53,7 +53,12 @@ impl Trigger for Cron {
         triggers.collect()
     }
 
-    fn start(table: &Vec<Scheduled>, _: &Sources, stop: &CancellationToken) {
+    fn start(
+        table: &Vec<Scheduled>,
+        _: Option<&Vec<Scheduled>>,
+        _: &Sources,
+        stop: &CancellationToken,
+    ) {
         for entry in table {
             tokio::spawn(entry.clone().serve(stop.clone()));
         }

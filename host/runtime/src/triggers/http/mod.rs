@@ -97,7 +97,7 @@ impl Trigger for Http {
         Routes::new(routes)
     }
 
-    fn start(routes: &Routes, _: &Sources, stop: &CancellationToken) {
+    fn start(routes: &Routes, _: Option<&Routes>, _: &Sources, stop: &CancellationToken) {
         routes.start_workers(stop);
     }
 

@@ -66,7 +66,12 @@ impl Trigger for Nats {
         Ok(table)
     }
 
-    fn start(table: &Vec<Subscribed>, sources: &Sources, stop: &CancellationToken) {
+    fn start(
+        table: &Vec<Subscribed>,
+        previous: Option<&Vec<Subscribed>>,
+        sources: &Sources,
+        stop: &CancellationToken,
+    ) {
         if table.is_empty() {
             return;
         }
@@ -82,7 +87,11 @@ impl Trigger for Nats {
             return;
         };
         for entry in table {
-            tokio::spawn(entry.clone().serve(connection.clone(), stop.clone()));
+            let replaced = previous.into_iter().flatten();
+            let replaced = replaced
+                .into_iter()
+                .find(|other| other.competes_with(entry));
+            entry.start(replaced, connection, stop);
         }
     }
 

@@ -1,10 +1,10 @@
 //! An entry `[[trigger.nats]]`: receives messages, and has each handled.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use queue::{Connection, Error, Message, Pattern};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
@@ -30,12 +30,20 @@ const OVERHEAD: usize = 64 << 10;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An entry `[[trigger.nats]]`.
-#[derive(Clone)]
 pub(crate) struct Subscribed {
     subjects: Pattern,
     group: Arc<str>,
     handler: Arc<MessageHandler>,
-    held: Arc<Semaphore>,
+    /// Its subscription, when it has one: whoever has the sender says where the messages go.
+    subscription: OnceLock<Arc<watch::Sender<Destination>>>,
+}
+
+/// Where the messages of a subscription go.
+#[derive(Clone)]
+struct Destination {
+    handler: Arc<MessageHandler>,
+    /// Cancelled when no more messages are wanted.
+    stop: CancellationToken,
 }
 
 impl Subscribed {
@@ -45,7 +53,7 @@ impl Subscribed {
             subjects: config.subject.0,
             group: group.unwrap_or_else(|| Arc::clone(&handler.component().target().id)),
             handler,
-            held: Arc::new(Semaphore::new(MAX_HELD)),
+            subscription: OnceLock::new(),
         }
     }
 
@@ -66,33 +74,84 @@ impl Subscribed {
         self.subjects == other.subjects && self.group == other.group
     }
 
-    /// Receives messages until `stop` is cancelled, and handles all that have arrived by then.
-    pub(super) async fn serve(self, connection: Connection, stop: CancellationToken) {
-        metrics::describe();
-        // The host waits for it when it stops.
-        let _in_flight = self.handler.component().target().track();
-        while !stop.is_cancelled() {
-            if let Err(error) = self.receive_all(&connection, &stop).await {
-                tracing::error!(subject = %self.subjects, %error, "messages are not received; trying again");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(RESTART_DELAY) => {}
-                () = stop.cancelled() => {}
+    /// Receives messages until `stop` is cancelled. The subscription of the entry that it replaces goes on, so that no message is
+    /// missed.
+    pub(super) fn start(
+        &self,
+        replaced: Option<&Self>,
+        connection: &Connection,
+        stop: &CancellationToken,
+    ) {
+        let destination = Destination {
+            handler: Arc::clone(&self.handler),
+            stop: stop.clone(),
+        };
+        let subscription = self.subscription.get_or_init(|| {
+            let existing = replaced.and_then(|replaced| replaced.subscription.get());
+            existing.cloned().unwrap_or_else(|| {
+                let (sender, receiver) = watch::channel(destination.clone());
+                let receiving = Receiving {
+                    subjects: self.subjects.clone(),
+                    group: Arc::clone(&self.group),
+                    destination: receiver,
+                    held: Arc::new(Semaphore::new(MAX_HELD)),
+                };
+                tokio::spawn(receiving.serve(connection.clone()));
+                Arc::new(sender)
+            })
+        });
+        subscription.send_replace(destination);
+    }
+}
+
+/// A subscription.
+struct Receiving {
+    subjects: Pattern,
+    group: Arc<str>,
+    destination: watch::Receiver<Destination>,
+    held: Arc<Semaphore>,
+}
+
+impl Receiving {
+    fn destination(&self) -> Destination {
+        self.destination.borrow().clone()
+    }
+
+    /// Waits until no more messages are wanted.
+    async fn stopped(&self) {
+        loop {
+            let stop = self.destination().stop;
+            stop.cancelled().await;
+            // It may have been replaced before.
+            if self.destination().stop.is_cancelled() {
+                return;
             }
         }
     }
 
-    /// Receives messages until `stop` is cancelled, or the client ends.
-    async fn receive_all(
-        &self,
-        connection: &Connection,
-        stop: &CancellationToken,
-    ) -> Result<(), Error> {
+    /// Receives messages until no more are wanted, and handles all that have arrived by then.
+    async fn serve(self, connection: Connection) {
+        metrics::describe();
+        // The host waits for it when it stops.
+        let _in_flight = self.destination().handler.component().target().track();
+        while !self.destination().stop.is_cancelled() {
+            if let Err(error) = self.receive_all(&connection).await {
+                tracing::error!(subject = %self.subjects, %error, "messages are not received; trying again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RESTART_DELAY) => {}
+                () = self.stopped() => {}
+            }
+        }
+    }
+
+    /// Receives messages until no more are wanted, or the client ends.
+    async fn receive_all(&self, connection: &Connection) -> Result<(), Error> {
         let mut messages = connection.subscribe(&self.subjects, &self.group).await?;
         tracing::info!(
             subject = %self.subjects,
             queue_group = &*self.group,
-            component = &**self.id(),
+            component = &*self.destination().handler.component().target().id,
             "receiving messages"
         );
         loop {
@@ -101,7 +160,7 @@ impl Subscribed {
                     Some(message) => self.receive(connection, message),
                     None => return Err(Error::Disconnected),
                 },
-                () = stop.cancelled() => break,
+                () = self.stopped() => break,
             }
         }
         messages.end().await?;
@@ -113,7 +172,12 @@ impl Subscribed {
 
     /// Starts to handle a message.
     fn receive(&self, connection: &Connection, mut message: Message) {
-        let received = Received::new(self, &message);
+        let handling = Handling {
+            handler: self.destination().handler,
+            held: Arc::clone(&self.held),
+        };
+        let target = handling.handler.component().target();
+        let received = Received::new(&self.subjects, &target.id, &message);
         // Whoever may send to this component need not be allowed to control the server.
         let reply_to = message.reply_to.as_ref();
         let reply_to = reply_to.filter(|subject| !queue::is_system_subject(subject));
@@ -122,11 +186,10 @@ impl Subscribed {
             Arc::new(Answer::new(connection, subject))
         });
         arrival::add(&mut message.headers);
-        let this = self.clone();
-        let in_flight = self.handler.component().target().track();
+        let in_flight = target.track();
         tokio::spawn(async move {
             let span = received.span.clone();
-            let failure = this
+            let failure = handling
                 .handle(received.ids, message, answer.clone())
                 .instrument(span)
                 .await
@@ -146,7 +209,15 @@ impl Subscribed {
             drop(in_flight);
         });
     }
+}
 
+/// What a message needs to be handled.
+struct Handling {
+    handler: Arc<MessageHandler>,
+    held: Arc<Semaphore>,
+}
+
+impl Handling {
     async fn handle(
         &self,
         ids: RequestIds,
@@ -161,18 +232,18 @@ impl Subscribed {
         }
         let size = message.body.len() + OVERHEAD;
         let size = u32::try_from(size >> 10).unwrap_or(u32::MAX);
-        let Ok(_held) = Arc::clone(&self.held).try_acquire_many_owned(size) else {
+        let target = self.handler.component().target();
+        let Ok(_held) = self.held.try_acquire_many(size) else {
             return Err(Failure::new(
                 Code::Overloaded,
                 format!(
                     "messages with {} MiB are waiting for component {}, which is its limit; try again shortly",
                     MAX_HELD >> 10,
-                    self.id()
+                    target.id
                 ),
             )
             .retry_after(RETRY_AFTER));
         };
-        let target = self.handler.component().target();
         tokio::select! {
             handled = self.handler.handle(ids, message, answer) => handled,
             () = target.host_stopped() => Err(Failure::new(
@@ -194,12 +265,12 @@ struct Received {
 }
 
 impl Received {
-    fn new(entry: &Subscribed, message: &Message) -> Self {
+    fn new(subjects: &Pattern, component: &Arc<str>, message: &Message) -> Self {
         let mut ids = RequestIds::new();
         let span = tracing::trace_span!(
             target: telemetry::SPANS,
             "message",
-            otel.name = format!("process {}", entry.subjects),
+            otel.name = format!("process {subjects}"),
             otel.kind = "consumer",
             otel.status_code = Empty,
             error.type = Empty,
@@ -217,8 +288,8 @@ impl Received {
             started: Instant::now(),
             ids,
             subject: message.subject.clone(),
-            subjects: entry.subjects.clone(),
-            component: Arc::clone(entry.id()),
+            subjects: subjects.clone(),
+            component: Arc::clone(component),
             span,
         }
     }
