@@ -6,17 +6,27 @@ mod common;
 mod nats;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
+use base64::Engine as _;
+use bytes::Bytes;
 use common::{Answer, Host, answer, client, component, eventually, recording, state_dir};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use nats::Nats;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 /// Handlers whose requests wait as jobs.
 fn probe() -> String {
     let mut manifest = "spin_manifest_version = 2\n[application]\nname = \"jobs\"\n".to_owned();
-    for name in ["trap", "sleep", "hello"] {
+    for name in ["trap", "sleep", "hello", "pause", "large-refusal"] {
         manifest += &format!(
             r#"
 [[trigger.http]]
@@ -177,10 +187,9 @@ async fn a_job_that_kills_its_instance_fails_after_its_attempts_and_blocks_nobod
         .await
         .unwrap();
     let kept: Value = serde_json::from_slice(&kept.payload).unwrap();
-    assert_eq!(
-        kept["state"]["failed"]["error"]["code"], "component_trap",
-        "{kept}"
-    );
+    let error: Value =
+        serde_json::from_str(kept["state"]["failed"]["body"].as_str().unwrap()).unwrap();
+    assert_eq!(error["error"]["code"], "component_trap", "{kept}");
     assert_eq!(kept["attempts"], 2);
     let mut waiting = context.get_stream("whisper-jobs").await.unwrap();
     assert_eq!(waiting.info().await.unwrap().state.messages, 0);
@@ -249,6 +258,299 @@ async fn a_worker_that_stops_hands_its_jobs_back() {
     .await;
     assert!(stopped.elapsed() < Duration::from_secs(20));
     assert_eq!(running["attempts"], 1, "{running}");
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_permits_is_not_taken_from_anybody() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let arguments = ["--nats", &nats.url(), "--jobs-ack-wait", "1s"];
+    let host = Host::with_manifest(&probe(), &arguments);
+    // Clients hold all four permits, for longer than a worker may be silent.
+    let clients: Vec<_> = (2..6)
+        .map(|last| {
+            let address = std::net::IpAddr::from([127, 0, 0, last]);
+            let client = common::client_builder().local_address(address);
+            let url = format!("{}/pause?5000", host.url);
+            tokio::spawn(client.build().unwrap().post(url).send())
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let job = create(&host, "/jobs/pause?3000", "").await;
+    for client in clients {
+        assert_eq!(client.await.unwrap().unwrap().status(), 200);
+    }
+    let done = ended(&host, &job).await;
+    assert_eq!(
+        (&done["status"], &done["attempts"]),
+        (&"done".into(), &1.into()),
+        "{done}"
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_was_believed_lost_does_not_take_its_job_back() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let arguments = ["--nats", &nats.url(), "--jobs-ack-wait", "2s"];
+    let first = Host::with_manifest(&probe(), &arguments);
+    let job = create(&first, "/jobs/pause?8000", "").await;
+    eventually(async || (first.get(&job).await.json()["status"] == "running").then_some(())).await;
+    let second = Host::with_manifest(&probe(), &arguments);
+    first.signal(rustix::process::Signal::STOP);
+    eventually(async || (second.get(&job).await.json()["attempts"] == 2).then_some(())).await;
+    first.signal(rustix::process::Signal::CONT);
+    let done = ended(&second, &job).await;
+    assert_eq!(
+        (&done["status"], &done["attempts"]),
+        (&"done".into(), &2.into()),
+        "{done}"
+    );
+    none_is_left(&jetstream::new(nats.client().await)).await;
+}
+
+#[tokio::test]
+async fn jobs_go_on_after_everything_in_jetstream_was_deleted() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let host = Host::with_manifest(&probe(), &["--nats", &nats.url()]);
+    let job = create(&host, "/jobs/hello", "").await;
+    assert_eq!(ended(&host, &job).await["status"], "done");
+    let context = jetstream::new(nats.client().await);
+    for stream in ["whisper-jobs", "KV_whisper-jobs", "OBJ_whisper-jobs"] {
+        context.delete_stream(stream).await.unwrap();
+    }
+    let created = eventually(async || {
+        let created = host.post("/jobs/hello", "body").await;
+        (created.status == 202).then_some(created)
+    })
+    .await;
+    let job = created.headers["location"].to_str().unwrap();
+    assert_eq!(ended(&host, job).await["status"], "done");
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_body_that_was_not_complete() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let host = Host::with_manifest(&probe(), &["--nats", &nats.url()]);
+    let context = jetstream::new(nats.client().await);
+    let job = create(&host, "/jobs/hello", vec![0; 1 << 20]).await;
+    assert_eq!(ended(&host, &job).await["status"], "done");
+    let mut bodies = context.get_stream("OBJ_whisper-jobs").await.unwrap();
+    let mut stored = async || bodies.info().await.unwrap().state.bytes;
+    let pieces = futures::stream::iter([Ok(vec![0; 1 << 20]), Err(std::io::Error::other("gone"))]);
+    // The client is gone when the host has some of the body.
+    let body = futures::StreamExt::then(pieces, |piece| async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        piece
+    });
+    let request = client().post(format!("{}/jobs/hello", host.url));
+    let request = request.body(reqwest::Body::wrap_stream(body));
+    let mut most = 0;
+    let sent = tokio::spawn(request.send());
+    while !sent.is_finished() {
+        most = most.max(stored().await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(sent.await.unwrap().is_err());
+    assert!(most > 512 << 10, "{most}");
+    eventually(async || (stored().await < 100 << 10).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_long_error_is_kept_and_final() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let host = Host::with_manifest(&probe(), &["--nats", &nats.url()]);
+    let job = create(&host, "/jobs/large-refusal", "").await;
+    let failed = ended(&host, &job).await;
+    assert_eq!(
+        (&failed["status"], &failed["attempts"]),
+        (&"failed".into(), &1.into())
+    );
+    assert_eq!(failed["error"].as_str().unwrap().len(), 3 << 20);
+}
+
+#[tokio::test]
+async fn a_job_is_found_under_the_path_of_its_component_only() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let host = Host::with_manifest(&probe(), &["--nats", &nats.url()]);
+    let job = create(&host, "/jobs/sleep", "").await;
+    let other = job.replace("/jobs/sleep/", "/jobs/hello/");
+    assert_eq!(host.get(&other).await.status, 404);
+    assert_eq!(delete(&host, &other).await.status, 404);
+    assert_eq!(delete(&host, &job).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_job_stands_for_those_with_the_same_content_if_the_client_asks() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let host = Host::with(state_dir(), &["--nats", &nats.url()]);
+    let form = |name: &str, language: &'static str| {
+        let part = reqwest::multipart::Part::bytes(recording("garden.flac"));
+        reqwest::multipart::Form::new()
+            .part("file", part.file_name(name.to_owned()))
+            .text("language", language)
+    };
+    let post = async |query: &str, form| {
+        let request = client().post(format!("{}/jobs{query}", host.url));
+        let created = answer(request.multipart(form).send().await.unwrap()).await;
+        let location = created.headers["location"].to_str().unwrap();
+        (created.status, location.to_owned())
+    };
+    let (status, first) = post("?deduplicate=true", form("a.flac", "en")).await;
+    assert_eq!(status, 202);
+    let (status, second) = post("?deduplicate=true", form("b.flac", "en")).await;
+    assert_eq!((status, &second), (200, &first));
+    let (status, other) = post("?deduplicate=true&timestamps=segment", form("a.flac", "en")).await;
+    assert_eq!(status, 202);
+    assert_ne!(other, first);
+    let (status, unasked) = post("", form("a.flac", "en")).await;
+    assert_eq!(status, 202);
+    assert_ne!(unasked, first);
+    let done = ended(&host, &first).await;
+    assert_eq!(done["status"], "done", "{done}");
+    let (status, third) = post("?deduplicate=true", form("a.flac", "en")).await;
+    assert_eq!((status, &third), (200, &first));
+    // What was removed or has failed stands for nothing.
+    assert_eq!(delete(&host, &first).await.status, 204);
+    let (status, again) = post("?deduplicate=true", form("a.flac", "en")).await;
+    assert_eq!(status, 202);
+    assert_ne!(again, first);
+    let (_, failing) = post("?deduplicate=true", form("a.flac", "xx")).await;
+    assert_eq!(ended(&host, &failing).await["status"], "failed");
+    let (status, again) = post("?deduplicate=true", form("a.flac", "xx")).await;
+    assert_eq!(status, 202);
+    assert_ne!(again, failing);
+    let refused = host.post("/jobs?deduplicate=yes", "").await;
+    assert_eq!(refused.error(), (400, "bad_request".into()));
+}
+
+/// A server for callbacks on loopback, which answers with these statuses, one after the other, and then with 200. Returns its URL and
+/// what it receives.
+async fn receiver(statuses: &[u16]) -> (String, mpsc::UnboundedReceiver<(HeaderMap, Bytes)>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let mut statuses: Vec<u16> = statuses.iter().rev().copied().collect();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let status = StatusCode::from_u16(statuses.pop().unwrap_or(200)).unwrap();
+            let sender = sender.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let sender = sender.clone();
+                async move {
+                    assert_eq!(request.uri().path(), "/done");
+                    let headers = request.headers().clone();
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    let _ = sender.send((headers, body));
+                    let mut response = Response::new(Full::new(Bytes::new()));
+                    *response.status_mut() = status;
+                    let close = "close".parse().unwrap();
+                    response.headers_mut().insert("connection", close);
+                    Ok::<_, Infallible>(response)
+                }
+            });
+            let stream = TokioIo::new(stream);
+            tokio::spawn(http1::Builder::new().serve_connection(stream, service));
+        }
+    });
+    (url, receiver)
+}
+
+#[tokio::test]
+async fn the_end_of_a_job_is_told_to_the_address_that_the_client_names() {
+    const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let (url, mut received) = receiver(&[500]).await;
+    let manifest = probe().replace(
+        "[component.hello]\n",
+        &format!("[component.hello]\nallowed_outbound_hosts = [\"{url}\"]\n"),
+    );
+    let manifest = manifest.replace(
+        "[component.trap]\n",
+        &format!("[component.trap]\nallowed_outbound_hosts = [\"{url}\"]\n"),
+    );
+    let state = state_dir();
+    let path = common::write_manifest(state.path(), &manifest);
+    let arguments = [
+        "-f",
+        path.to_str().unwrap(),
+        "--nats",
+        &nats.url(),
+        "--jobs-attempts",
+        "1",
+    ];
+    let secret = format!("whsec_{SECRET}");
+    let host = Host::with_environment(state, &arguments, &[("WEBHOOK_SECRET", &secret)]);
+    let query = format!("callback_url={url}/done");
+    let mut check = async |path: &str, event: &str, attempts: usize| {
+        let job = create(&host, path, "").await;
+        let id = job.rsplit_once('/').unwrap().1;
+        for _ in 0..attempts {
+            let received = tokio::time::timeout(common::PATIENCE, received.recv());
+            let (headers, body) = received.await.unwrap().unwrap();
+            let header = |name: &str| headers[name].to_str().unwrap();
+            assert_eq!(header("webhook-id"), id);
+            // As the specification of Standard Webhooks says, with another library than the host's.
+            let key = base64::engine::general_purpose::STANDARD.decode(SECRET);
+            let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key.unwrap());
+            let text = std::str::from_utf8(&body).unwrap();
+            let signed = format!("{id}.{}.{text}", header("webhook-timestamp"));
+            let signature = ring::hmac::sign(&key, signed.as_bytes());
+            let signature = base64::engine::general_purpose::STANDARD.encode(signature);
+            assert_eq!(header("webhook-signature"), format!("v1,{signature}"));
+            let event_sent: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(event_sent["type"], event);
+            assert_eq!(event_sent["data"], host.get(&job).await.json());
+        }
+    };
+    // The first attempt fails, and is repeated after five seconds.
+    check(&format!("/jobs/hello?{query}"), "job.done", 2).await;
+    check(&format!("/jobs/trap?{query}"), "job.failed", 1).await;
+    let context = jetstream::new(nats.client().await);
+    let mut due = context.get_stream("whisper-jobs-callbacks").await.unwrap();
+    eventually(async || (due.info().await.unwrap().state.messages == 0).then_some(())).await;
+
+    // Only to addresses that the component may reach.
+    let refused = host.post(&format!("/jobs/pause?{query}"), "").await;
+    assert_eq!(refused.error(), (403, "forbidden".into()));
+    for address in [
+        "http://127.0.0.1:1/done",
+        "http://u@127.0.0.1/",
+        "nowhere",
+        "file:///x",
+    ] {
+        let refused = host
+            .post(&format!("/jobs/hello?callback_url={address}"), "")
+            .await;
+        assert!(
+            matches!(refused.status, 400 | 403),
+            "{address}: {}",
+            refused.text
+        );
+    }
+    assert!(received.try_recv().is_err());
+    let without = Host::with_manifest(&manifest, &["--nats", &nats.url()]);
+    let refused = without.post(&format!("/jobs/hello?{query}"), "").await;
+    assert!(
+        refused.message().contains("--webhook-secret-file"),
+        "{}",
+        refused.text
+    );
 }
 
 /// Three hosts, two of which are killed at random and started again, and the server, too: every job ends once.

@@ -8,6 +8,7 @@ mod nats;
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message};
+use base64::Engine as _;
 use common::{
     Host, PATIENCE, client, component, deploy, eventually, recording, state_dir, write_manifest,
 };
@@ -260,6 +261,13 @@ async fn a_component_answers_once_and_sends_to_granted_subjects_only() {
     ] {
         let answer = request(&client, "probe.publish", subject).await;
         assert!(answer.starts_with("Err("), "{subject}: {answer}");
+    }
+    // Whoever gets a message answers with rights of its own.
+    let answer = request(&client, "probe.publish-for", "out.a out.b").await;
+    assert_eq!(answer, "Ok(())");
+    for reply_to in ["other", "$JS.API.INFO", "whisper-jobs.low.probe"] {
+        let answer = request(&client, "probe.publish-for", format!("out.a {reply_to}")).await;
+        assert!(answer.starts_with("Err("), "{reply_to}: {answer}");
     }
     let responder = client.clone();
     let mut asked = client.subscribe("out.b").await.unwrap();
@@ -524,6 +532,74 @@ async fn a_server_that_breaks_the_protocol_does_not_end_the_subscription() {
     assert_eq!(host.get("/healthz").await.status, 200);
 }
 
+/// Messages that the client of NATS cannot parse break its connection. Who may send to one trigger must not do that to others.
+#[tokio::test]
+async fn malformed_messages_do_not_interrupt_other_triggers_and_jobs() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let manifest = format!(
+        r#"
+{PROBE}
+[[trigger.nats]]
+subject = "other.>"
+component = "other"
+
+[component.other]
+source = "{{components}}/probe-messages.wasm"
+
+[[trigger.http]]
+route = "/hello"
+jobs = "/jobs"
+component = "hello"
+
+[component.hello]
+source = "{{components}}/probe-wasi02.wasm"
+"#
+    );
+    let host = Host::with_manifest(&manifest, &["--nats", &nats.url()]);
+    let client = nats.client().await;
+    request(&client, "probe.echo", "x").await;
+    request(&client, "other.echo", "x").await;
+    let address = nats.url().replace("nats://", "");
+    let attacking = tokio::spawn(async move {
+        let mut attacker = tokio::net::TcpStream::connect(address).await.unwrap();
+        let connect = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n";
+        attacker.write_all(connect).await.unwrap();
+        loop {
+            let message = b"HPUB probe.echo 19 19\r\nNATS/1.0\r\na: \xff\xff\r\n\r\n\r\n";
+            attacker.write_all(message).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    host.wait_for_log(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("the connection to NATS is lost") && line["for"] == "probe.>"
+    })
+    .await;
+    for _ in 0..100 {
+        let answer = client.request("other.echo", "x".into()).await.unwrap();
+        assert_eq!(&answer.payload[..], b"other.echo [] x");
+        let created = host.post("/jobs", "").await;
+        assert_eq!(created.status, 202, "{}", created.text);
+    }
+    attacking.abort();
+    let lost = host.log().into_iter().filter(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("the connection to NATS is lost")
+    });
+    assert!(lost.clone().all(|line| line["for"] == "probe.>"));
+    // One line a second, not one for each.
+    assert!(lost.count() < 60);
+    eventually(async || {
+        let request = async_nats::Request::new().timeout(Some(Duration::from_secs(1)));
+        client.send_request("probe.echo", request).await.ok()
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_message_that_the_end_cuts_off_is_answered_with_an_error() {
     let Some(nats) = Nats::start().await else {
@@ -602,6 +678,119 @@ async fn the_host_proves_who_it_is() {
         error.contains("cannot connect to NATS") && !error.contains("wrong-secret"),
         "{error}"
     );
+}
+
+/// A token of NATS: claims that `issuer` signs.
+fn token(issuer: &nkeys::KeyPair, subject: &str, claims: Value) -> String {
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let header = json!({"typ": "JWT", "alg": "ed25519-nkey"}).to_string();
+    let claims = json!({
+        "jti": subject, "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject, "name": "test", "nats": claims,
+    });
+    let text = format!(
+        "{}.{}",
+        encode(header.as_bytes()),
+        encode(claims.to_string().as_bytes())
+    );
+    let signature = issuer.sign(text.as_bytes()).unwrap();
+    format!("{text}.{}", encode(&signature))
+}
+
+#[tokio::test]
+async fn the_host_proves_who_it_is_by_a_file_of_credentials() {
+    let (operator, account) = (
+        nkeys::KeyPair::new_operator(),
+        nkeys::KeyPair::new_account(),
+    );
+    let (system, user) = (nkeys::KeyPair::new_account(), nkeys::KeyPair::new_user());
+    let limits = json!({
+        "subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1, "payload": -1, "wildcards": true,
+    });
+    // The system account may not have JetStream.
+    let mut with_jetstream = limits.clone();
+    for storage in ["mem_storage", "disk_storage"] {
+        with_jetstream[storage] = json!(-1);
+    }
+    let of_user = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
+    let preload = [(&account, with_jetstream), (&system, limits)].map(|(account, limits)| {
+        let key = account.public_key();
+        let claims = json!({"type": "account", "version": 2, "limits": limits});
+        format!("{key}: {}", token(&operator, &key, claims))
+    });
+    let config = format!(
+        "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n{}\n}}\n",
+        token(
+            &operator,
+            &operator.public_key(),
+            json!({"type": "operator", "version": 2})
+        ),
+        system.public_key(),
+        preload.join("\n")
+    );
+    let Some(nats) = Nats::with(&config).await else {
+        return;
+    };
+    let state = state_dir();
+    let file = state.path().join("user.creds");
+    let credentials = format!(
+        "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+        token(&account, &user.public_key(), of_user),
+        user.seed().unwrap()
+    );
+    std::fs::write(&file, credentials).unwrap();
+    let options = async_nats::ConnectOptions::with_credentials_file(&file).await;
+    let client = options.unwrap().connect(nats.url()).await.unwrap();
+    let manifest = write_manifest(state.path(), PROBE);
+    let (url, file) = (nats.url(), file.to_str().unwrap().to_owned());
+    let arguments = ["-f", manifest.to_str().unwrap(), "--nats", &url];
+    let refused = refused_with(&arguments);
+    assert!(refused.contains("cannot connect to NATS"), "{refused}");
+    let _host = Host::with(state, &[&arguments[..], &["--nats-creds", &file]].concat());
+    assert_eq!(request(&client, "probe.echo", "x").await, "probe.echo [] x");
+}
+
+#[tokio::test]
+async fn the_host_and_the_server_verify_each_other_by_certificates() {
+    let folder = common::root().join("test/tls");
+    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.join(name));
+    let [certificate, key] = [&certificate, &key].map(|path| path.to_str().unwrap());
+    let config = format!(
+        "tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", ca_file: \"{certificate}\", verify: true }}\n"
+    );
+    let Some(nats) = Nats::with(&config).await else {
+        return;
+    };
+    let url = nats.url().replace("nats://", "tls://");
+    let options = async_nats::ConnectOptions::new()
+        .add_root_certificates(certificate.into())
+        .add_client_certificate(certificate.into(), key.into());
+    let client = options.connect(&url).await.unwrap();
+    let state = state_dir();
+    let manifest = write_manifest(state.path(), PROBE);
+    let arguments = ["-f", manifest.to_str().unwrap(), "--nats", &url];
+    let trusting = [&arguments[..], &["--nats-ca", certificate]].concat();
+    for untrusted in [&arguments[..], &trusting[..]] {
+        let refused = refused_with(untrusted);
+        assert!(refused.contains("cannot connect to NATS"), "{refused}");
+    }
+    let proving = ["--nats-cert", certificate, "--nats-key", key];
+    let _host = Host::with(state, &[&trusting[..], &proving].concat());
+    assert_eq!(request(&client, "probe.echo", "x").await, "probe.echo [] x");
+}
+
+/// What a host says that cannot start.
+fn refused_with(arguments: &[&str]) -> String {
+    let state = state_dir();
+    let output = common::whisper_host()
+        .arg("up")
+        .args(arguments)
+        .arg("--state-dir")
+        .arg(state.path())
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
 }
 
 /// A manifest with a program that runs every second, with a variable.

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import analyze, deploying, features, hostile, load, long, machine, parts, speech, startup, storing
+from . import analyze, deploying, features, hostile, load, long, machine, parts, queue, speech, startup, storing
 from .section import Section
 
 MEASUREMENTS = {
@@ -20,6 +20,7 @@ MEASUREMENTS = {
     "deploying": deploying,
     "startup": startup,
     "storing": storing,
+    "queue": queue,
 }
 RESULTS = Path("bench/RESULTS.md")
 

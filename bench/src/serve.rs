@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use manifest::Manifest;
 use runtime::capabilities::{Capabilities, Resources};
 use runtime::triggers::http::{Server, ServerConfig};
-use runtime::{Host, Reuse};
+use runtime::{Host, HostConfig, Reuse, Role};
 use tokio_util::sync::CancellationToken;
 
 /// The running server and its model.
@@ -31,20 +31,28 @@ pub async fn start(state: &Path, config: inference::Config) -> anyhow::Result<Se
         None,
     )?);
     let capabilities = Capabilities::new(&Resources {
-        models: BTreeMap::from([("whisper".into(), Arc::clone(&model))]),
+        models: Some(BTreeMap::from([("whisper".into(), Arc::clone(&model))])),
         store,
         queue: None,
         environment: std::env::vars_os().collect(),
         outbound_authorities: Vec::new(),
         files: state.join("files"),
     })?;
-    let host = Host::new(capabilities, 64, &state.join("code"), metrics.clone(), None)?;
+    let config = HostConfig {
+        instances: 64,
+        cache: state.join("code"),
+        role: Role::All,
+        queue: None,
+        webhooks: None,
+    };
+    let host = Host::new(capabilities, config, metrics.clone())?;
     let application = Arc::new(ArcSwap::from_pointee(host.load(
         &manifest,
         Reuse::Nothing,
         &CancellationToken::new(),
     )?));
     let config = ServerConfig {
+        role: Role::All,
         queue: None,
         max_connections: 1024,
         max_connections_per_client: 512,

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
 use queue::{Config, Connection, Identity, Server, jobs};
+use runtime::Webhooks;
 
 use crate::options::{at_least_one, positive_duration};
 
@@ -12,10 +15,45 @@ use crate::options::{at_least_one, positive_duration};
 const PASSWORD_VARIABLE: &str = "NATS_PASSWORD";
 /// The environment variable with a token.
 const TOKEN_VARIABLE: &str = "NATS_TOKEN";
+/// The environment variable with the secret of callbacks.
+const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
+
+/// What a host shares with others.
+#[derive(Default)]
+pub struct Queue {
+    pub role: runtime::Role,
+    /// The connection to NATS, if there is one, and how jobs are kept there.
+    pub jobs: Option<(Connection, jobs::Config)>,
+    pub webhooks: Option<Webhooks>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Role {
+    /// All of the work.
+    All,
+    /// HTTP requests, without a model: those to components that use one go to workers.
+    Http,
+    /// Jobs, messages, schedules, and what hosts with `http` hand over. Answers no HTTP requests but /healthz and /readyz.
+    Worker,
+}
+
+impl From<Role> for runtime::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::All => Self::All,
+            Role::Http => Self::Http,
+            Role::Worker => Self::Worker,
+        }
+    }
+}
 
 /// Settings of the connection to NATS.
 #[derive(Args)]
 pub struct QueueOptions {
+    /// Which part of the work this host does, if several share it through NATS.
+    #[arg(long, value_enum, default_value_t = Role::All, env = "WHISPER_HOST_ROLE")]
+    role: Role,
+
     /// A NATS server, `nats://HOST:4222` (`tls://` for TLS). May be repeated, or list several servers of a cluster separated by
     /// commas. Unset: the host receives and sends no messages.
     #[arg(
@@ -98,6 +136,21 @@ pub struct QueueOptions {
     /// Servers of the NATS cluster that keep each job.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one, env = "WHISPER_HOST_JOBS_REPLICAS")]
     jobs_replicas: usize,
+
+    /// Maximum size of all recordings and long results of jobs together, which NATS reserves on its disk. Beyond it, jobs are
+    /// refused.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "4GiB",
+        env = "WHISPER_HOST_JOBS_MAX_BYTES"
+    )]
+    jobs_max_bytes: ByteSize,
+
+    /// File with the secret that signs the callbacks of jobs, `whsec_` and base 64, as Standard Webhooks has it. It may be in the
+    /// environment variable WEBHOOK_SECRET instead.
+    #[arg(long, value_name = "FILE", env = "WHISPER_HOST_WEBHOOK_SECRET_FILE")]
+    webhook_secret_file: Option<PathBuf>,
 }
 
 impl QueueOptions {
@@ -105,9 +158,15 @@ impl QueueOptions {
     ///
     /// # Errors
     /// When the settings are incomplete, or the server does not accept the host.
-    pub async fn open(&self) -> anyhow::Result<Option<Connection>> {
+    pub async fn open(&self) -> anyhow::Result<Queue> {
+        let role = self.role();
+        let webhooks = self.webhooks()?;
         if self.nats.is_empty() {
-            return Ok(None);
+            anyhow::ensure!(
+                role == runtime::Role::All,
+                "--role needs NATS, through which hosts share the work: add --nats nats://HOST:4222"
+            );
+            return Ok(Queue::default());
         }
         fetch::use_ring();
         let config = Config {
@@ -116,16 +175,41 @@ impl QueueOptions {
             authorities: self.nats_ca.clone(),
             certificate: self.nats_cert.clone().zip(self.nats_key.clone()),
         };
-        Ok(Some(Connection::open(config).await?))
+        let connection = Connection::open(config).await?;
+        Ok(Queue {
+            role,
+            jobs: Some((connection, self.jobs())),
+            webhooks,
+        })
     }
 
-    /// Returns how jobs are kept and run.
-    pub fn jobs(&self) -> jobs::Config {
+    /// Returns which part of the work this host does.
+    pub fn role(&self) -> runtime::Role {
+        self.role.into()
+    }
+
+    fn webhooks(&self) -> anyhow::Result<Option<Webhooks>> {
+        let secret = match &self.webhook_secret_file {
+            Some(file) => {
+                let read = std::fs::read_to_string(file);
+                Some(read.with_context(|| {
+                    format!("cannot read the webhook secret from {}", file.display())
+                })?)
+            }
+            None => std::env::var(SECRET_VARIABLE).ok(),
+        };
+        secret
+            .map(|secret| Webhooks::new(secret.trim()))
+            .transpose()
+    }
+
+    fn jobs(&self) -> jobs::Config {
         jobs::Config {
             retention: self.jobs_retention,
             ack_wait: self.jobs_ack_wait,
             attempts: self.jobs_attempts,
             replicas: self.jobs_replicas,
+            max_bytes: self.jobs_max_bytes.as_u64(),
         }
     }
 

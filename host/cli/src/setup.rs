@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use fetch::components::Sources;
 use manifest::Manifest;
-use queue::{Connection, jobs};
 use runtime::capabilities::{Capabilities, Resources};
-use runtime::{Application, Host, Reuse};
+use runtime::{Application, Host, HostConfig, Reuse, Role};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::{Common, Device, Model, Precision};
+use crate::queue::Queue;
 use crate::scheduler::blocking;
 use crate::{fetching, progress, store};
 
@@ -102,7 +102,7 @@ pub async fn load(common: &Common) -> anyhow::Result<Loaded> {
         host,
         models,
         store,
-    } = parts(common, store, None, metrics.clone()).await?;
+    } = parts(common, store, Queue::default(), metrics.clone()).await?;
     let (host, application) = blocking(move || {
         let application = host.load(&manifest, Reuse::Nothing, &CancellationToken::new())?;
         Ok((host, application))
@@ -122,7 +122,7 @@ pub async fn load(common: &Common) -> anyhow::Result<Loaded> {
 pub async fn parts(
     common: &Common,
     store: timeseries::Store,
-    queue: Option<(Connection, jobs::Config)>,
+    queue: Queue,
     metrics: telemetry::Metrics,
 ) -> anyhow::Result<Parts> {
     let manifest = read_manifest(common, &sources(common)?).await?;
@@ -131,9 +131,10 @@ pub async fn parts(
         .components
         .values()
         .any(|component| !component.ai_models.is_empty());
-    let configs = match wants_models {
-        true => model_configs(common).await?,
-        false => Vec::new(),
+    let configs = match queue.role {
+        Role::All | Role::Worker if wants_models => Some(model_configs(common).await?),
+        Role::All | Role::Worker => Some(Vec::new()),
+        Role::Http => None,
     };
     let instances = common.max_instances;
     let mut authorities = common.outbound_authorities.clone();
@@ -144,8 +145,10 @@ pub async fn parts(
     );
     let shared_store = Arc::clone(&store);
     let (host, models) = blocking(move || {
+        let has_models = configs.is_some();
         let models = configs
             .into_iter()
+            .flatten()
             .map(|(id, folder, config)| {
                 let engine = Arc::new(inference::Engine::load(config)?);
                 Ok(LoadedModel { id, folder, engine })
@@ -153,14 +156,24 @@ pub async fn parts(
             .collect::<anyhow::Result<Vec<_>>>()?;
         let by_id = |model: &LoadedModel| (model.id.clone(), Arc::clone(&model.engine));
         let capabilities = Capabilities::new(&Resources {
-            models: models.iter().map(by_id).collect(),
+            models: has_models.then(|| models.iter().map(by_id).collect()),
             store: shared_store,
-            queue: queue.as_ref().map(|(connection, _)| connection.clone()),
+            queue: queue
+                .jobs
+                .as_ref()
+                .map(|(connection, _)| connection.clone()),
             environment: std::env::vars_os().collect(),
             outbound_authorities: authorities,
             files,
         })?;
-        let host = Host::new(capabilities, instances, &code, metrics, queue)?;
+        let config = HostConfig {
+            instances,
+            cache: code,
+            role: queue.role,
+            queue: queue.jobs,
+            webhooks: queue.webhooks,
+        };
+        let host = Host::new(capabilities, config, metrics)?;
         Ok((host, models))
     })
     .await?;

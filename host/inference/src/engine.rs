@@ -118,6 +118,12 @@ impl Engine {
         }
     }
 
+    /// Returns whether everything that it was given is being worked on: nothing waits.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.scheduler.is_idle()
+    }
+
     /// Starts the transcription of a recording.
     ///
     /// # Errors

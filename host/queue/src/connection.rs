@@ -1,12 +1,16 @@
 //! The connection to NATS, which is made again whenever it breaks.
 
+use std::error::Error as _;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::connection::State;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Request, Subscriber};
+use async_nats::{
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, Request, Subscriber,
+};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::HeaderMap;
@@ -19,8 +23,12 @@ use crate::subject::{Pattern, is_subject};
 /// Time for the first connection, and for a message to leave.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Messages of a subscription that wait for the host. More are dropped by the client, with a warning in the log.
-const MAX_WAITING: usize = 256;
+/// Time for the last messages to leave when the host stops.
+const LAST_FLUSH: Duration = Duration::from_secs(1);
+
+/// Messages of a subscription that wait for the host. More are dropped by the client, with a warning in the log. They wait for
+/// moments only: what the host takes is limited by its size.
+const MAX_WAITING: usize = 4096;
 
 /// Time before another client is started.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
@@ -39,6 +47,8 @@ pub struct Connection(Arc<Shared>);
 
 struct Shared {
     config: Config,
+    /// What it is for, in the log.
+    purpose: String,
     current: Mutex<Current>,
 }
 
@@ -64,16 +74,34 @@ impl Connection {
     /// # Errors
     /// When a file cannot be read, or the server does not accept the host.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
+        let purpose = "messages of components";
+        let client = connect(&config, purpose).await?;
+        Ok(Self::new(config, client, purpose.to_owned()))
+    }
+
+    /// Opens another connection with the same settings. What one of them receives neither delays nor interrupts the other. `purpose`
+    /// is what it is for, in the log.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub async fn another(&self, purpose: String) -> anyhow::Result<Self> {
+        let config = self.0.config.clone();
+        let client = connect_in_the_background(&config, &purpose).await?;
+        Ok(Self::new(config, client, purpose))
+    }
+
+    fn new(config: Config, client: Client, purpose: String) -> Self {
         let current = Current {
-            client: connect(&config).await?,
+            client,
             generation: 0,
         };
         let shared = Arc::new(Shared {
             config,
+            purpose,
             current: Mutex::new(current),
         });
         tokio::spawn(replace_when_it_ends(Arc::downgrade(&shared)));
-        Ok(Self(shared))
+        Self(shared)
     }
 
     /// Returns the client, and the number of those before it.
@@ -91,15 +119,22 @@ impl Connection {
         }
     }
 
-    /// Subscribes to the subjects of a pattern. Each message goes to one subscription of the group. The subscription survives the
-    /// connection.
+    /// Subscribes to the subjects of a pattern. Each message goes to one subscription of the group, if there is one. The subscription
+    /// survives the connection.
     ///
     /// # Errors
     /// When the connection is closed.
-    pub async fn subscribe(&self, subjects: &Pattern, group: &str) -> Result<Subscription, Error> {
-        let (subject, group) = (subjects.as_str().to_owned(), group.to_owned());
+    pub async fn subscribe(
+        &self,
+        subjects: &Pattern,
+        group: Option<&str>,
+    ) -> Result<Subscription, Error> {
+        let subject = subjects.as_str().to_owned();
         let (client, _) = self.client();
-        let subscribed = client.queue_subscribe(subject, group).await;
+        let subscribed = match group {
+            Some(group) => client.queue_subscribe(subject, group.to_owned()).await,
+            None => client.subscribe(subject).await,
+        };
         let subscribed = subscribed.map_err(|_| Error::Disconnected)?;
         if client.connection_state() == State::Connected {
             client.flush().await.map_err(|_| Error::Disconnected)?;
@@ -172,10 +207,10 @@ impl Connection {
             })
     }
 
-    /// Waits until all messages have been sent, for five seconds at most.
+    /// Waits until all messages have been sent, for a second at most.
     pub async fn flush(&self) {
         let (client, _) = self.client();
-        let flushed = tokio::time::timeout(TIMEOUT, client.flush()).await;
+        let flushed = tokio::time::timeout(LAST_FLUSH, client.flush()).await;
         if !matches!(flushed, Ok(Ok(()))) {
             tracing::warn!("the last messages to NATS may not have been sent");
         }
@@ -190,16 +225,16 @@ impl Shared {
 }
 
 /// Connects. If no server can be reached, the client goes on trying.
-async fn connect(config: &Config) -> anyhow::Result<Client> {
+async fn connect(config: &Config, purpose: &str) -> anyhow::Result<Client> {
     let servers = config.servers.iter().map(ToString::to_string);
     let servers = servers.collect::<Vec<_>>().join(", ");
-    let options = with_common(config.options().await?);
+    let options = with_common(config.options().await?, purpose);
     let error = match options.connect(config.addresses()).await {
         Ok(client) => return Ok(client),
         Err(error) => error,
     };
     let failed = || format!("cannot connect to NATS at {servers}");
-    let may_pass = may_pass(error.kind());
+    let may_pass = may_pass(&error);
     let error = anyhow::Error::from(error);
     if !may_pass {
         return Err(error.context(failed()));
@@ -209,11 +244,15 @@ async fn connect(config: &Config) -> anyhow::Result<Client> {
         error = format!("{error:#}"),
         "NATS cannot be reached; trying again until it can"
     );
-    let options = with_common(config.options().await?).retry_on_initial_connect();
-    options
-        .connect(config.addresses())
+    connect_in_the_background(config, purpose)
         .await
         .with_context(failed)
+}
+
+/// Returns a client that connects, and goes on trying if no server can be reached.
+async fn connect_in_the_background(config: &Config, purpose: &str) -> anyhow::Result<Client> {
+    let options = with_common(config.options().await?, purpose).retry_on_initial_connect();
+    Ok(options.connect(config.addresses()).await?)
 }
 
 /// Replaces the client when it ends. It connects again by itself, but a server that does not keep to the protocol can end it.
@@ -232,7 +271,7 @@ async fn replace_when_it_ends(shared: Weak<Shared>) {
         };
         tracing::error!("the client of NATS has ended; starting another one");
         tokio::time::sleep(RESTART_DELAY).await;
-        match connect(&shared.config).await {
+        match connect(&shared.config, &shared.purpose).await {
             Ok(client) => {
                 let current = shared.current.lock();
                 let mut current = current.unwrap_or_else(PoisonError::into_inner);
@@ -277,10 +316,16 @@ fn check(subject: &str) -> Result<(), Error> {
 }
 
 /// Returns options with what all connections have.
-fn with_common(options: ConnectOptions) -> ConnectOptions {
-    let log = Arc::new(EventLog::default());
+fn with_common(options: ConnectOptions, purpose: &str) -> ConnectOptions {
+    let log = Arc::new(EventLog {
+        purpose: purpose.to_owned(),
+        connected: Limited::default(),
+        lost: Limited::default(),
+        dropped: Limited::default(),
+        errors: Limited::default(),
+    });
     options
-        .name("whisper-host")
+        .name(format!("whisper-host: {purpose}"))
         .connection_timeout(TIMEOUT)
         .subscription_capacity(MAX_WAITING)
         .client_capacity(MAX_UNSENT)
@@ -291,13 +336,16 @@ fn with_common(options: ConnectOptions) -> ConnectOptions {
 }
 
 /// Logs the events of a connection. A server, or those who send messages, may cause any number of them.
-#[derive(Default)]
 struct EventLog {
+    /// What the connection is for.
+    purpose: String,
+    connected: Limited,
+    lost: Limited,
     dropped: Limited,
     errors: Limited,
 }
 
-/// Lines of one kind: one per [`LOG_INTERVAL`].
+/// Lines of one kind: one per [`LOG_INTERVAL`]. Messages that are malformed break the connection, any number of times.
 #[derive(Default)]
 struct Limited(Mutex<(Option<Instant>, u64)>);
 
@@ -318,22 +366,25 @@ impl Limited {
 impl EventLog {
     fn write(&self, event: &Event) {
         match event {
-            Event::Connected => tracing::info!("connected to NATS"),
-            Event::Disconnected => {
-                tracing::warn!("the connection to NATS is lost; connecting again");
+            Event::Connected if self.connected.allows().is_some() => {
+                tracing::info!(r#for = self.purpose, "connected to NATS");
+            }
+            Event::Disconnected if self.lost.allows().is_some() => {
+                tracing::warn!(
+                    r#for = self.purpose,
+                    "the connection to NATS is lost; connecting again"
+                );
             }
             Event::LameDuckMode => tracing::info!("the NATS server is about to stop"),
-            Event::SlowConsumer(_) => {
-                if let Some(left_out) = self.dropped.allows() {
-                    tracing::warn!(
-                        dropped = left_out + 1,
-                        "messages from NATS were dropped: they arrive faster than the host takes them"
-                    );
-                }
+            Event::SlowConsumer(_) if self.dropped.allows().is_some() => {
+                tracing::warn!(
+                    r#for = self.purpose,
+                    "messages from NATS were dropped: they arrive faster than the host takes them"
+                );
             }
             Event::ServerError(error) => self.error("the NATS server reports an error", error),
             Event::ClientError(error) => self.error("NATS cannot be reached", error),
-            Event::Draining | Event::Closed => {}
+            _ => {}
         }
     }
 
@@ -347,12 +398,19 @@ impl EventLog {
 }
 
 /// Whether an error may pass without a change of the settings.
-fn may_pass(error: ConnectErrorKind) -> bool {
-    matches!(
-        error,
+fn may_pass(error: &ConnectError) -> bool {
+    let may_pass = matches!(
+        error.kind(),
         ConnectErrorKind::Dns
             | ConnectErrorKind::TimedOut
             | ConnectErrorKind::Io
             | ConnectErrorKind::MaxReconnects
-    )
+    );
+    // TLS reports a refused certificate as malformed data.
+    let is_tls = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
+    };
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    may_pass && !causes.any(is_tls)
 }

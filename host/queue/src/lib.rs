@@ -11,4 +11,4 @@ pub use config::{Config, Identity, Server};
 pub use connection::{Connection, Status, Subscription};
 pub use error::Error;
 pub use message::{Message, http_headers};
-pub use subject::{Pattern, is_subject, is_system_subject};
+pub use subject::{Pattern, is_reserved_subject, is_subject};

@@ -9,10 +9,10 @@ pub fn is_subject(text: &str) -> bool {
     tokens(text).is_some_and(|mut tokens| tokens.all(|token| token != "*" && token != ">"))
 }
 
-/// Whether a subject controls the server, or what it keeps, such as the messages of a stream.
+/// Whether a subject controls the server or what it keeps, such as the messages of a stream, or is one of the host's own.
 #[must_use]
-pub fn is_system_subject(text: &str) -> bool {
-    text.starts_with('$')
+pub fn is_reserved_subject(text: &str) -> bool {
+    text.starts_with('$') || text.starts_with("whisper-")
 }
 
 /// Returns the tokens of a subject or pattern, unless one is empty or has white space or control characters.
@@ -44,8 +44,8 @@ impl FromStr for Pattern {
 }
 
 impl Pattern {
-    /// Returns whether the pattern matches a subject. No wildcard matches a first token that starts with `$`: those subjects control
-    /// the server.
+    /// Returns whether the pattern matches a subject. A wildcard as the first token matches neither reserved subjects nor those to
+    /// which others get their answers (`_INBOX`).
     #[must_use]
     pub fn matches(&self, subject: &str) -> bool {
         let mut subject = subject.split('.');
@@ -55,7 +55,8 @@ impl Pattern {
                 return false;
             };
             let is_wild = matches!(token, "*" | ">");
-            if is_wild && is_first && is_system_subject(actual) || !is_wild && token != actual {
+            let is_special = is_reserved_subject(actual) || actual.starts_with('_');
+            if is_wild && is_first && is_special || !is_wild && token != actual {
                 return false;
             }
             if token == ">" {

@@ -16,11 +16,15 @@ pub mod error;
 mod format;
 mod http;
 mod invocation;
+mod role;
 mod subject;
 mod text;
 pub mod triggers;
+mod webhooks;
 
-pub use application::{Application, ComponentReport, Host, Reuse, files_of};
+pub use application::{Application, ComponentReport, Host, HostConfig, Reuse, files_of};
 pub use engine::{COMPILE_COMPONENT, MAX_CODE_CACHE, Outline, compile_component};
 pub use format::format;
 pub use invocation::{Line, Snapshot};
+pub use role::Role;
+pub use webhooks::Webhooks;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use clap::Args;
 use manifest::Manifest;
+use runtime::Role;
 use runtime::admin::Admin;
 use runtime::deployment::Deployments;
 use runtime::triggers::http::{Server, ServerConfig};
@@ -167,14 +168,17 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         queue = options.queue.open() => queue?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
-    let connection = queue.clone().map(|queue| (queue, options.queue.jobs()));
+    let connection = queue
+        .jobs
+        .as_ref()
+        .map(|(connection, _)| connection.clone());
     let loading = async {
         let Parts {
             manifest,
             host,
             models,
             store,
-        } = setup::parts(&options.common, store, connection, metrics).await?;
+        } = setup::parts(&options.common, store, queue, metrics).await?;
         if let Some(watch) = &mut watch {
             watch.follow(watched(options, &manifest));
         }
@@ -195,7 +199,8 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     unsafe { libmimalloc_sys::mi_collect(true) };
     let summary = summary(options, &deployments, &models);
     let config = ServerConfig {
-        queue: queue.clone(),
+        role: options.queue.role(),
+        queue: connection.clone(),
         max_connections: options.max_connections,
         max_connections_per_client: options.max_connections_per_client,
         max_requests_per_client: options.max_requests_per_client,
@@ -254,8 +259,8 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         // They end now, and each has its line in the log.
         deployments.host().finish(Duration::from_secs(1)).await;
     }
-    if let Some(queue) = queue {
-        queue.flush().await;
+    if let Some(connection) = connection {
+        connection.flush().await;
     }
     drop((deployments, models));
     store::close(store).await?;
@@ -379,7 +384,11 @@ fn summary(options: &Up, deployments: &Deployments, models: &[LoadedModel]) -> S
         let _ = writeln!(text, "  device  {}", model.device);
     }
     if models.is_empty() {
-        let _ = writeln!(text, "  model   none: no component is granted one");
+        let why = match options.queue.role() {
+            Role::Http => "requests that need one go to workers",
+            Role::All | Role::Worker => "no component is granted one",
+        };
+        let _ = writeln!(text, "  model   none: {why}");
     }
     let _ = writeln!(
         text,

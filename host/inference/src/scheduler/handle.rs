@@ -35,6 +35,11 @@ impl Scheduler {
         self.pace.seconds() * self.queue.len() as f64
     }
 
+    /// Returns whether no window waits.
+    pub fn is_idle(&self) -> bool {
+        self.queue.len() == 0
+    }
+
     /// Ends the thread after the current batch. Waiting windows fail with an error.
     pub fn close(&self) {
         for window in self.queue.close() {

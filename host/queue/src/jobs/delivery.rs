@@ -24,6 +24,13 @@ impl Delivery {
         text.parse().ok()
     }
 
+    /// Returns how often it was delivered, this time included.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        let delivered = self.message.info().map_or(1, |info| info.delivered);
+        u32::try_from(delivered).unwrap_or(u32::MAX)
+    }
+
     /// Says that the job is being worked on.
     ///
     /// # Errors

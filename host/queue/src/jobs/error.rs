@@ -9,9 +9,6 @@ pub enum Error {
     /// JetStream is not available.
     #[error("JetStream is not available: {0}")]
     Unavailable(String),
-    /// The body that was to be stored could not be read.
-    #[error("the body is incomplete")]
-    Incomplete,
 }
 
 impl Error {

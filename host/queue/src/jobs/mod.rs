@@ -1,76 +1,56 @@
 //! Durable jobs on JetStream: each is a request whose body is in an object store, whose record is in a key-value bucket, and whose id
 //! is in a stream that workers take from.
 //!
-//! A job ends once: its record changes on top of the last change only, so of two workers that run it, the second one to finish
-//! changes nothing.
+//! A job ends once: its record changes on top of the last change only, so of two workers that run it, the one that took it first
+//! changes nothing any more.
 
 mod delivery;
 mod error;
 mod record;
+mod stores;
+mod worker;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use async_nats::Client;
-use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use async_nats::jetstream::kv::{self, UpdateErrorKind};
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::kv::{self, CreateErrorKind, UpdateErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::object_store::{self, Object, ObjectMetadata, ObjectStore};
-use async_nats::jetstream::stream::{self, RetentionPolicy};
-use async_nats::jetstream::{self, Context};
-use futures::StreamExt as _;
-use serde_json::value::RawValue;
+use async_nats::jetstream::object_store::{self, Object, ObjectMetadata};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use uuid::Uuid;
 
 pub use delivery::Delivery;
 pub use error::Error;
-pub use record::{Record, Request, State};
+pub use record::{Priority, Record, Request, Response, State};
+pub use stores::Config;
+use stores::{FAILED, NAME, Stores};
+pub use worker::Worker;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Subscription};
+use crate::subject::Pattern;
 
-/// Name of the stream of waiting jobs, of the bucket of records and of the object store; prefix of their subjects.
-const NAME: &str = "whisper-jobs";
-/// Name of the stream of failed jobs.
-const FAILED: &str = "whisper-jobs-failed";
-/// How long failed jobs are kept in that stream.
-const FAILED_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Maximum length of a result that is kept in its record. NATS accepts messages of a mebibyte, unless it is set up otherwise.
+/// Prefix of the subjects on which hosts tell each other that a job has ended.
+const ENDED: &str = "whisper-jobs-ended";
+/// Maximum length of a response's body in a record. NATS accepts messages of a mebibyte, unless it is set up otherwise.
 const MAX_IN_RECORD: usize = 256 << 10;
-/// How long a worker waits for a job before it asks again.
-const PULL: Duration = Duration::from_secs(30);
-/// Time for one operation of JetStream.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How jobs are kept and run.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// How long records, bodies and results are kept after their last change.
-    pub retention: Duration,
-    /// How long a worker that runs a job may be silent before another one gets it.
-    pub ack_wait: Duration,
-    /// How often a job is started at most.
-    pub attempts: u32,
-    /// Servers of the NATS cluster that keep each job.
-    pub replicas: usize,
-}
+/// How long a worker that calls back may be silent before another one does.
+const CALLBACK_ACK_WAIT: Duration = Duration::from_secs(60);
 
 /// Durable jobs.
 pub struct Jobs {
-    connection: Connection,
+    main: Connection,
+    /// Of its own, so that messages from others do not delay jobs. Opened when it is needed first.
+    connection: OnceCell<Connection>,
     config: Config,
-    /// `None` before it is needed first.
+    /// `None` before they are needed first.
     stores: Mutex<Option<Arc<Stores>>>,
-}
-
-/// What JetStream keeps of jobs, as one client sees it.
-struct Stores {
-    generation: u64,
-    context: Context,
-    records: kv::Store,
-    bodies: ObjectStore,
-    waiting: stream::Stream,
+    /// Whether an operation has failed since they were opened: they may have been deleted.
+    is_stale: AtomicBool,
 }
 
 /// The jobs of a component that have not ended.
@@ -88,29 +68,28 @@ pub struct Depth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision(u64);
 
-impl Stores {
-    /// Adds a message of a component to a stream, and waits until it is kept.
-    async fn publish(
-        &self,
-        stream: &str,
-        component: &str,
-        message: PublishMessage,
-    ) -> Result<(), Error> {
-        let subject = format!("{stream}.{component}");
-        let published = self.context.send_publish(subject, message).await;
-        let acknowledged = published.map_err(Error::unavailable)?.await;
-        acknowledged.map(drop).map_err(Error::unavailable)
+/// Waits for the end of a job.
+pub struct Ended(Subscription);
+
+impl Ended {
+    /// Waits until a worker says that the job has ended. It may end without that, if the connection is lost.
+    pub async fn wait(&mut self) {
+        if self.0.next().await.is_none() {
+            std::future::pending().await
+        }
     }
 }
 
 impl Jobs {
-    /// Returns the jobs of a connection. Streams and buckets are created when they are needed first.
+    /// Returns the jobs of a NATS server. Streams and buckets are created when they are needed first.
     #[must_use]
     pub fn new(connection: &Connection, config: Config) -> Self {
         Self {
-            connection: connection.clone(),
+            main: connection.clone(),
+            connection: OnceCell::new(),
             config,
             stores: Mutex::default(),
+            is_stale: AtomicBool::new(false),
         }
     }
 
@@ -120,99 +99,107 @@ impl Jobs {
         &self.config
     }
 
+    async fn connection(&self) -> Result<&Connection, Error> {
+        let opened = self
+            .connection
+            .get_or_try_init(|| self.main.another("jobs".into()));
+        opened
+            .await
+            .map_err(|error| Error::Unavailable(format!("{error:#}")))
+    }
+
     async fn stores(&self) -> Result<Arc<Stores>, Error> {
+        let (client, generation) = self.connection().await?.client();
         let mut stores = self.stores.lock().await;
-        let (client, generation) = self.connection.client();
+        let is_stale = self.is_stale.swap(false, Ordering::Relaxed);
         match &*stores {
-            Some(stores) if stores.generation == generation => Ok(Arc::clone(stores)),
+            Some(stores) if !is_stale && stores.generation == generation => Ok(Arc::clone(stores)),
             _ => {
-                let opened = Arc::new(self.open(client, generation).await?);
+                *stores = None;
+                let opened = Stores::open(client, generation, &self.config).await?;
+                let opened = Arc::new(opened);
                 *stores = Some(Arc::clone(&opened));
                 Ok(opened)
             }
         }
     }
 
-    async fn open(&self, client: Client, generation: u64) -> Result<Stores, Error> {
-        let mut context = jetstream::new(client);
-        context.set_timeout(TIMEOUT);
-        let Config {
-            retention,
-            replicas,
-            ..
-        } = self.config;
-        let records = kv::Config {
-            bucket: NAME.into(),
-            history: 1,
-            max_age: retention,
-            num_replicas: replicas,
-            ..kv::Config::default()
-        };
-        let bodies = object_store::Config {
-            bucket: NAME.into(),
-            max_age: retention,
-            num_replicas: replicas,
-            ..object_store::Config::default()
-        };
-        let waiting = stream::Config {
-            name: NAME.into(),
-            subjects: vec![format!("{NAME}.*")],
-            retention: RetentionPolicy::WorkQueue,
-            num_replicas: replicas,
-            ..stream::Config::default()
-        };
-        let failed = stream::Config {
-            name: FAILED.into(),
-            subjects: vec![format!("{FAILED}.*")],
-            max_age: FAILED_RETENTION,
-            num_replicas: replicas,
-            ..stream::Config::default()
-        };
-        for config in [waiting, failed] {
-            let created = context.create_or_update_stream(config).await;
-            created.map_err(Error::unavailable)?;
-        }
-        let records = context.create_or_update_key_value(records).await;
-        // A store with other settings is used as it is.
-        let bodies = match context.create_object_store(bodies).await {
-            Ok(bodies) => Ok(bodies),
-            Err(_) => context.get_object_store(NAME).await,
-        };
-        Ok(Stores {
-            generation,
-            records: records.map_err(Error::unavailable)?,
-            bodies: bodies.map_err(Error::unavailable)?,
-            waiting: context.get_stream(NAME).await.map_err(Error::unavailable)?,
-            context,
-        })
+    /// Returns the error of an operation. The stores are opened again before the next one.
+    fn failed(&self, error: impl std::fmt::Display) -> Error {
+        self.is_stale.store(true, Ordering::Relaxed);
+        Error::unavailable(error)
     }
 
-    /// Stores a job, and hands it to the workers. It is safe when this returns.
+    /// Stores the body of a job that is not created yet.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], or [`Error::Incomplete`].
-    pub async fn create(
+    /// [`Error::Unavailable`].
+    pub async fn store_body(
         &self,
         id: Uuid,
-        record: &Record,
         body: &mut (impl AsyncRead + Unpin),
     ) -> Result<(), Error> {
+        self.store(id.to_string(), body).await
+    }
+
+    async fn store(&self, name: String, data: &mut (impl AsyncRead + Unpin)) -> Result<(), Error> {
         let stores = self.stores().await?;
         let metadata = ObjectMetadata {
-            name: id.to_string(),
+            name,
             ..ObjectMetadata::default()
         };
-        let stored = stores.bodies.put(metadata, body).await;
-        stored.map_err(|error| match error.kind() {
-            object_store::PutErrorKind::ReadChunks => Error::Incomplete,
-            _ => Error::unavailable(error),
-        })?;
+        let stored = stores.bodies.put(metadata, data).await;
+        stored.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Hands a job whose body is stored to the workers. It is safe when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn create(&self, id: Uuid, record: &Record) -> Result<(), Error> {
+        let stores = self.stores().await?;
         let created = stores.records.create(id.to_string(), json(record)).await;
-        created.map_err(Error::unavailable)?;
+        created.map_err(|error| self.failed(error))?;
         let message = PublishMessage::build()
             .message_id(id.to_string())
             .payload(id.to_string().into());
-        stores.publish(NAME, &record.component, message).await
+        let subject = subject(record.priority, &record.component);
+        let published = stores.publish(subject, message).await;
+        published.map_err(|error| self.failed(error))
+    }
+
+    /// Returns the job that stands for all with the same content: an earlier one that has not failed, or else `id` itself, which has
+    /// been created.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn first_with(&self, content: &str, id: Uuid) -> Result<Uuid, Error> {
+        let key = format!("content.{content}");
+        let value = || Bytes::from(id.to_string());
+        loop {
+            let stores = self.stores().await?;
+            let entry = stores.records.entry(&key).await;
+            let entry = entry.map_err(|error| self.failed(error))?;
+            let Some(entry) = entry.filter(|entry| entry.operation == kv::Operation::Put) else {
+                match stores.records.create(&key, value()).await {
+                    Ok(_) => return Ok(id),
+                    Err(error) if error.kind() == CreateErrorKind::AlreadyExists => continue,
+                    Err(error) => return Err(self.failed(error)),
+                }
+            };
+            let earlier = std::str::from_utf8(&entry.value).ok();
+            if let Some(earlier) = earlier.and_then(|earlier| earlier.parse().ok())
+                && let Some((record, _)) = self.get(earlier).await?
+                && !matches!(record.state, State::Failed(_) | State::Cancelled)
+            {
+                return Ok(earlier);
+            }
+            match stores.records.update(&key, value(), entry.revision).await {
+                Ok(_) => return Ok(id),
+                Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
     }
 
     /// Returns the record of a job; `None` if there is none, or it has expired.
@@ -222,28 +209,36 @@ impl Jobs {
     pub async fn get(&self, id: Uuid) -> Result<Option<(Record, Revision)>, Error> {
         let stores = self.stores().await?;
         let entry = stores.records.entry(id.to_string()).await;
-        let Some(entry) = entry.map_err(Error::unavailable)? else {
+        let Some(entry) = entry.map_err(|error| self.failed(error))? else {
             return Ok(None);
         };
         if entry.operation != kv::Operation::Put {
             return Ok(None);
         }
-        let record = serde_json::from_slice(&entry.value).map_err(|error| {
-            Error::Unavailable(format!("the record of job {id} is malformed: {error}"))
-        })?;
-        Ok(Some((record, Revision(entry.revision))))
+        match serde_json::from_slice(&entry.value) {
+            Ok(record) => Ok(Some((record, Revision(entry.revision)))),
+            Err(error) => {
+                tracing::warn!(job = %id, %error, "the record of a job is malformed; the job is ignored");
+                Ok(None)
+            }
+        }
     }
 
-    /// Changes a record on top of a revision.
+    /// Changes a record on top of a revision. The body of a long response is stored separately.
     ///
     /// # Errors
     /// [`Error::Conflict`], or [`Error::Unavailable`].
     pub async fn update(
         &self,
         id: Uuid,
-        record: &Record,
+        record: &mut Record,
         revision: Revision,
     ) -> Result<Revision, Error> {
+        if let State::Done(response) | State::Failed(response) = &mut record.state
+            && let Some(body) = response.body.take_if(|body| body.len() > MAX_IN_RECORD)
+        {
+            self.store(response_name(id), &mut body.as_bytes()).await?;
+        }
         let stores = self.stores().await?;
         let updated = stores
             .records
@@ -254,82 +249,22 @@ impl Jobs {
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {
                 Err(Error::Conflict)
             }
-            Err(error) => Err(Error::unavailable(error)),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
-    /// Changes a record to that of a job that succeeded. A long result is stored separately.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`], or [`Error::Unavailable`].
-    pub async fn succeed(
-        &self,
-        id: Uuid,
-        record: Record,
-        result: Box<RawValue>,
-        revision: Revision,
-    ) -> Result<Revision, Error> {
-        let result = match result.get().len() {
-            ..=MAX_IN_RECORD => Some(result),
-            _ => {
-                let name = result_name(id);
-                let bodies = &self.stores().await?.bodies;
-                let stored = bodies
-                    .put(name.as_str(), &mut result.get().as_bytes())
-                    .await;
-                stored.map_err(Error::unavailable)?;
-                None
-            }
-        };
-        let record = Record {
-            state: State::Done { result },
-            ..record
-        };
-        self.update(id, &record, revision).await
-    }
-
-    /// Returns the result of a job that is not in its record; `None` if it has expired.
+    /// Returns the body of a response that is not in its record; `None` if it has expired.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn long_result(&self, id: Uuid) -> Result<Option<Box<RawValue>>, Error> {
-        let Some(mut stored) = self.object(&result_name(id)).await? else {
+    pub async fn long_response(&self, id: Uuid) -> Result<Option<String>, Error> {
+        let Some(mut stored) = self.object(&response_name(id)).await? else {
             return Ok(None);
         };
         let mut text = String::new();
         let read = stored.read_to_string(&mut text).await;
-        read.map_err(Error::unavailable)?;
-        let result = RawValue::from_string(text).map_err(Error::unavailable)?;
-        Ok(Some(result))
-    }
-
-    /// Removes the body of a job that has ended.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn remove_body(&self, id: Uuid) -> Result<(), Error> {
-        self.remove_object(&id.to_string()).await
-    }
-
-    async fn remove_object(&self, name: &str) -> Result<(), Error> {
-        let stores = self.stores().await?;
-        match stores.bodies.delete(name).await {
-            Err(error) if error.kind() != object_store::DeleteErrorKind::NotFound => {
-                Err(Error::unavailable(error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes what is known of a job.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn remove(&self, id: Uuid) -> Result<(), Error> {
-        self.remove_body(id).await?;
-        self.remove_object(&result_name(id)).await?;
-        let removed = self.stores().await?.records.purge(id.to_string()).await;
-        removed.map_err(Error::unavailable)
+        read.map_err(|error| self.failed(error))?;
+        Ok(Some(text))
     }
 
     /// Returns the body of a job; `None` if it has expired.
@@ -345,30 +280,73 @@ impl Jobs {
         match stores.bodies.get(name).await {
             Ok(body) => Ok(Some(body)),
             Err(error) if error.kind() == object_store::GetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::unavailable(error)),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
-    /// Returns the jobs of a component, for a worker.
+    /// Removes the body of a job.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn worker(&self, component: &str) -> Result<Worker, Error> {
+    pub async fn remove_body(&self, id: Uuid) -> Result<(), Error> {
+        self.remove_object(&id.to_string()).await
+    }
+
+    async fn remove_object(&self, name: &str) -> Result<(), Error> {
         let stores = self.stores().await?;
+        match stores.bodies.delete(name).await {
+            Err(error) if error.kind() != object_store::DeleteErrorKind::NotFound => {
+                Err(self.failed(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what is known of a job.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn remove(&self, id: Uuid) -> Result<(), Error> {
+        self.remove_body(id).await?;
+        self.remove_object(&response_name(id)).await?;
+        let removed = self.stores().await?.records.purge(id.to_string()).await;
+        removed.map_err(|error| self.failed(error))
+    }
+
+    /// Returns what tells the end of a job that is created after this.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn ended(&self, id: Uuid) -> Result<Ended, Error> {
+        let subject = format!("{ENDED}.{id}");
+        let subject: Pattern = subject.parse().map_err(Error::unavailable)?;
+        let subscribed = self.connection().await?.subscribe(&subject, None).await;
+        subscribed.map(Ended).map_err(|error| self.failed(error))
+    }
+
+    /// Tells whoever waits for a job that it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn tell_end(&self, id: Uuid) -> Result<(), Error> {
+        let (client, _) = self.connection().await?.client();
+        let told = client.publish(format!("{ENDED}.{id}"), Bytes::new()).await;
+        told.map_err(|error| self.failed(error))
+    }
+
+    /// Returns the jobs of a component with this priority, for a worker.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn worker(&self, component: &str, priority: Priority) -> Result<Worker, Error> {
         let config = pull::Config {
-            durable_name: Some(component.to_owned()),
-            ack_policy: AckPolicy::Explicit,
+            durable_name: Some(consumer_name(component, priority)),
             ack_wait: self.config.ack_wait,
-            // The workers count the attempts: the server would leave a job in the stream without a word.
-            max_deliver: -1,
-            filter_subject: format!("{NAME}.{component}"),
-            max_ack_pending: -1,
-            ..pull::Config::default()
+            filter_subject: subject(priority, component),
+            ..unlimited()
         };
-        let consumer = stores.waiting.create_consumer(config).await;
-        Ok(Worker {
-            consumer: consumer.map_err(Error::unavailable)?,
-        })
+        let worker = Worker::new(&self.stores().await?.waiting, config).await;
+        worker.map_err(|error| self.failed(error))
     }
 
     /// Returns how many jobs of a component have not ended.
@@ -377,14 +355,27 @@ impl Jobs {
     /// [`Error::Unavailable`].
     pub async fn depth(&self, component: &str) -> Result<Depth, Error> {
         let stores = self.stores().await?;
-        let consumer = stores.waiting.get_consumer::<pull::Config>(component).await;
-        let consumer = consumer.map_err(Error::unavailable)?;
-        let info = consumer.get_info().await.map_err(Error::unavailable)?;
-        let stream = stores
-            .waiting
-            .get_info()
-            .await
-            .map_err(Error::unavailable)?;
+        let (mut total, mut taken) = (0, 0);
+        for priority in Priority::ALL {
+            let subject = subject(priority, component);
+            let subjects = stores.waiting.info_with_subjects(subject).await;
+            let subjects = subjects.map_err(|error| self.failed(error))?;
+            let counts: Vec<(String, usize)> = subjects
+                .try_collect()
+                .await
+                .map_err(|error| self.failed(error))?;
+            let count: usize = counts.iter().map(|(_, count)| count).sum();
+            total += count as u64;
+            // There is none before the first worker.
+            let name = consumer_name(component, priority);
+            if count > 0
+                && let Ok(consumer) = stores.waiting.get_consumer::<pull::Config>(&name).await
+            {
+                taken += consumer.cached_info().num_ack_pending as u64;
+            }
+        }
+        let stream = stores.waiting.get_info().await;
+        let stream = stream.map_err(|error| self.failed(error))?;
         let oldest = match stream.state.messages {
             0 => Duration::ZERO,
             // The clocks of two machines may differ.
@@ -393,8 +384,8 @@ impl Jobs {
                 .unwrap_or_default(),
         };
         Ok(Depth {
-            waiting: info.num_pending,
-            taken: info.num_ack_pending as u64,
+            waiting: total.saturating_sub(taken),
+            taken,
             oldest,
         })
     }
@@ -409,36 +400,64 @@ impl Jobs {
             .message_id(id.to_string())
             .header("job-id", id.to_string().as_str())
             .payload(json(record));
-        stores.publish(FAILED, &record.component, message).await
+        let subject = format!("{FAILED}.{}", record.component);
+        let published = stores.publish(subject, message).await;
+        published.map_err(|error| self.failed(error))
     }
-}
 
-/// Takes the jobs of a component.
-pub struct Worker {
-    consumer: PullConsumer,
-}
-
-impl Worker {
-    /// Waits for the next job; `None` if there is none for a while.
+    /// Asks the workers to call back about a job that has ended.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn next(&self) -> Result<Option<Delivery>, Error> {
-        let batch = self.consumer.batch().max_messages(1).expires(PULL);
-        let mut batch = batch.messages().await.map_err(Error::unavailable)?;
-        match batch.next().await {
-            Some(Ok(message)) => Ok(Some(Delivery::new(message))),
-            Some(Err(error)) => Err(Error::Unavailable(error.to_string())),
-            None => Ok(None),
-        }
+    pub async fn call_back(&self, id: Uuid, component: &str) -> Result<(), Error> {
+        let stores = self.stores().await?;
+        let message = PublishMessage::build()
+            .message_id(id.to_string())
+            .payload(id.to_string().into());
+        let subject = format!("{}.{component}", stores::CALLBACKS);
+        let published = stores.publish(subject, message).await;
+        published.map_err(|error| self.failed(error))
+    }
+
+    /// Returns the jobs of a component whose callbacks are due, for a worker.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn callbacks(&self, component: &str) -> Result<Worker, Error> {
+        let config = pull::Config {
+            durable_name: Some(component.to_owned()),
+            ack_wait: CALLBACK_ACK_WAIT,
+            filter_subject: format!("{}.{component}", stores::CALLBACKS),
+            ..unlimited()
+        };
+        let worker = Worker::new(&self.stores().await?.callbacks, config).await;
+        worker.map_err(|error| self.failed(error))
     }
 }
 
-fn result_name(id: Uuid) -> String {
-    format!("{id}.result")
+/// Returns the settings of a consumer whose workers count the attempts: the server would leave a job in the stream without a word.
+fn unlimited() -> pull::Config {
+    pull::Config {
+        ack_policy: AckPolicy::Explicit,
+        max_deliver: -1,
+        max_ack_pending: -1,
+        ..pull::Config::default()
+    }
 }
 
-fn json(record: &Record) -> bytes::Bytes {
+fn subject(priority: Priority, component: &str) -> String {
+    format!("{NAME}.{}.{component}", priority.token())
+}
+
+fn consumer_name(component: &str, priority: Priority) -> String {
+    format!("{}_{component}", priority.token())
+}
+
+fn response_name(id: Uuid) -> String {
+    format!("{id}.response")
+}
+
+fn json(record: &Record) -> Bytes {
     serde_json::to_vec(record)
         .expect("strings, numbers and JSON always have a JSON form")
         .into()

@@ -1,7 +1,7 @@
 //! Loading an application from a manifest.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,9 @@ use super::served::Application;
 use crate::capabilities::Capabilities;
 use crate::engine::{Component, Engine};
 use crate::invocation::{Invocations, Target};
+use crate::role::Role;
 use crate::triggers::{self, Handlers, Sources, Tables};
+use crate::webhooks::Webhooks;
 
 /// The host: the engine with its capabilities, and the invocations of all components.
 pub struct Host {
@@ -29,9 +31,22 @@ pub struct Host {
     stop: CancellationToken,
 }
 
+/// Settings of a host.
+pub struct HostConfig {
+    /// Concurrent component instances.
+    pub instances: u32,
+    /// Folder for compiled code.
+    pub cache: PathBuf,
+    /// Which part of the work it does.
+    pub role: Role,
+    /// The connection to NATS, if there is one, and how jobs are kept there.
+    pub queue: Option<(Connection, jobs::Config)>,
+    /// What signs the callbacks of jobs, if anything does.
+    pub webhooks: Option<Webhooks>,
+}
+
 impl Host {
-    /// Creates a host with at most `instances` concurrent component instances, and the folder `cache` for compiled code. Reports
-    /// on its components are read from `metrics`, the recorder of this process. Messages come from `queue`.
+    /// Creates a host. Reports on its components are read from `metrics`, the recorder of this process.
     ///
     /// Components are compiled by another process of the same program: when started with
     /// [`COMPILE_COMPONENT`](crate::COMPILE_COMPONENT), it must call [`compile_component`](crate::compile_component).
@@ -40,20 +55,27 @@ impl Host {
     /// When the engine cannot be set up or the folder cannot be written.
     pub fn new(
         capabilities: Capabilities,
-        instances: u32,
-        cache: &Path,
+        config: HostConfig,
         metrics: telemetry::Metrics,
-        queue: Option<(Connection, jobs::Config)>,
     ) -> anyhow::Result<Self> {
+        let HostConfig {
+            instances,
+            cache,
+            role,
+            queue,
+            webhooks,
+        } = config;
+        let jobs = queue.as_ref();
+        let jobs = jobs.map(|(connection, config)| Arc::new(Jobs::new(connection, config.clone())));
         Ok(Self {
             sources: Sources {
-                jobs: queue
-                    .as_ref()
-                    .map(|(connection, config)| Arc::new(Jobs::new(connection, config.clone()))),
+                role,
                 queue: queue.map(|(connection, _)| connection),
+                jobs,
+                webhooks: webhooks.map(Arc::new),
             },
             stop: CancellationToken::new(),
-            engine: Arc::new(Engine::new(capabilities, instances, cache)?),
+            engine: Arc::new(Engine::new(capabilities, instances, &cache)?),
             invocations: Arc::new(Invocations::new(instances, metrics)),
         })
     }

@@ -7,6 +7,6 @@ mod reuse;
 mod served;
 
 pub use compose::files_of;
-pub use load::Host;
+pub use load::{Host, HostConfig};
 pub use reuse::Reuse;
 pub use served::{Application, ComponentReport};

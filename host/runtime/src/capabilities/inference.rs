@@ -13,8 +13,8 @@ use super::transcription::Transcription;
 use crate::invocation::{Output, ParentSpan};
 use manifest::{Component, Limits, Manifest};
 
-/// The loaded models, by the id used in `ai_models`.
-pub struct Inference(BTreeMap<String, Arc<Engine>>);
+/// The loaded models, by the id used in `ai_models`. `None`: other hosts have them.
+pub struct Inference(Option<BTreeMap<String, Arc<Engine>>>);
 
 /// The models that one component may use; the first is its default.
 pub(crate) type Models = Arc<[(String, Arc<Engine>)]>;
@@ -66,19 +66,23 @@ impl Capability for Inference {
     }
 
     fn grant(&self, _: &Manifest, component: &Component) -> anyhow::Result<Option<Models>> {
+        let Some(loaded) = &self.0 else {
+            // Its requests go to other hosts.
+            return Ok((!component.ai_models.is_empty()).then(|| Arc::from([])));
+        };
         let models: Models = component
             .ai_models
             .iter()
-            .map(|id| match self.0.get(id) {
+            .map(|id| match loaded.get(id) {
                 Some(engine) => Ok((id.clone(), Arc::clone(engine))),
-                None if self.0.is_empty() => anyhow::bail!(
+                None if loaded.is_empty() => anyhow::bail!(
                     "ai_models names \"{id}\", but this host was started without a model, because no component of its \
                      manifest names one; name one in the manifest, and restart the host"
                 ),
                 None => anyhow::bail!(
                     "ai_models names \"{id}\", but the models of this host are: {}; name one of them, or start the host with \
                      `--model {id}=MODEL` in addition to the others",
-                    self.0.keys().cloned().collect::<Vec<_>>().join(", ")
+                    loaded.keys().cloned().collect::<Vec<_>>().join(", ")
                 ),
             })
             .collect::<Result<_, _>>()?;
@@ -87,7 +91,10 @@ impl Capability for Inference {
 
     fn describe(grant: &Models) -> String {
         let ids: Vec<&str> = grant.iter().map(|(id, _)| id.as_str()).collect();
-        format!("inference with {}", ids.join(", "))
+        match ids.is_empty() {
+            true => "inference on workers".into(),
+            false => format!("inference with {}", ids.join(", ")),
+        }
     }
 
     fn state(&self, grant: Option<&Models>, _: &Limits) -> State {

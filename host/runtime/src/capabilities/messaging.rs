@@ -169,6 +169,12 @@ impl State {
         self.handled = handled;
     }
 
+    /// Returns whether a subject is the one for the answer to the message that the component handles.
+    fn is_own_answer(&self, subject: &str) -> bool {
+        let answer = self.handled.answer.as_ref();
+        answer.is_some_and(|answer| answer.subject == subject)
+    }
+
     /// Returns the connection, if the component may send to the subject.
     fn connection(&self, subject: &str) -> Result<&Connection, String> {
         let mut granted = self.granted.iter().flat_map(|granted| granted.iter());
@@ -253,6 +259,13 @@ impl consumer::Host for &mut State {
             reply_to: message.reply_to,
             ..Message::new(message.subject, message.body.into())
         };
+        // Whoever receives the message sends to this subject, with its own rights.
+        if let Some(reply_to) = &message.reply_to
+            && !self.is_own_answer(reply_to)
+            && let Err(error) = self.connection(reply_to)
+        {
+            return Ok(Err(error));
+        }
         if let Some(answer) = &self.handled.answer
             && answer.subject == message.subject
         {

@@ -32,11 +32,11 @@ use environment::Environment;
 use files::Files;
 pub use files::MAX_OPEN_FILES;
 pub(crate) use files::{Mount, selected_files};
-use inference::Inference;
+use inference::{Inference, Models};
 use messaging::Messaging;
 pub(crate) use messaging::{Answer, Handled};
 use outbound_http::OutboundHttp;
-pub(crate) use outbound_http::State as OutboundState;
+pub(crate) use outbound_http::{Servers, State as OutboundState};
 pub use resources::Resources;
 use spans::Spans;
 use timeseries::Timeseries;
@@ -162,6 +162,16 @@ capabilities! {
 }
 
 impl Grants {
+    /// Returns the models that the component may use, if any.
+    pub(crate) fn models(&self) -> Option<&Models> {
+        self.inference.as_ref()
+    }
+
+    /// Returns the servers that the component may send requests to, if any.
+    pub(crate) fn servers(&self) -> Option<&Arc<Servers>> {
+        self.outbound_http.as_ref()
+    }
+
     /// Returns the folder of the component's files, named by its content.
     pub(crate) fn files(&self) -> Option<&Path> {
         self.files.as_ref().map(Mount::folder)

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 /// The resources that capabilities are created from.
 pub struct Resources {
-    /// The loaded models, by the id used in `ai_models`.
-    pub models: BTreeMap<String, Arc<inference::Engine>>,
+    /// The loaded models, by the id used in `ai_models`. `None`: other hosts have them, and run the components that use one.
+    pub models: Option<BTreeMap<String, Arc<inference::Engine>>>,
     /// The store of points.
     pub store: Arc<timeseries::Store>,
     /// The connection to NATS, if there is one.

@@ -162,7 +162,7 @@ impl Admission {
     /// Returns how many requests of a client may run while `running` run in total. The host itself has no limit of its own.
     fn share_of(&self, client: Caller, running: usize) -> usize {
         match client {
-            Caller::Client(_) | Caller::Queue => self
+            Caller::Client(_) | Caller::Queue | Caller::Jobs => self
                 .share
                 .unwrap_or_else(|| self.concurrency.saturating_sub(running)),
             Caller::Host => usize::MAX,

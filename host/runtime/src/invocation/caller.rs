@@ -11,4 +11,6 @@ pub(crate) enum Caller {
     Client(IpAddr),
     /// A queue, whose messages do not say who sent them.
     Queue,
+    /// Jobs, for which nobody waits.
+    Jobs,
 }

@@ -79,8 +79,7 @@ impl Target {
     }
 
     /// Waits for permits for an event of a queue, however long: it waits in the queue, not here.
-    pub(crate) async fn room(&self) -> [Permit; 2] {
-        let caller = Caller::Queue;
+    pub(crate) async fn room(&self, caller: Caller) -> [Permit; 2] {
         loop {
             let component = self.admission.acquire(caller, Duration::MAX).await;
             if let Ok((component, _)) = component
@@ -95,6 +94,11 @@ impl Target {
             // Its queue is full.
             tokio::time::sleep(RETRY_AFTER).await;
         }
+    }
+
+    /// Counts an invocation that starts with permits from [`room`](Self::room).
+    pub(crate) fn count_admitted(&self) {
+        self.telemetry.metrics.admitted.increment(1);
     }
 
     /// Counts an invocation, or an event that leads to one, as in flight until the token is dropped.

@@ -7,13 +7,19 @@ use manifest::{Manifest, Section};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Component, Outline};
+use crate::role::Role;
+use crate::webhooks::Webhooks;
 
 /// Where events come from, apart from servers.
 pub(crate) struct Sources {
+    /// Which of them this host takes.
+    pub(crate) role: Role,
     /// The connection to NATS, if there is one.
     pub(crate) queue: Option<queue::Connection>,
     /// Jobs in NATS, if there is a connection.
     pub(crate) jobs: Option<Arc<queue::jobs::Jobs>>,
+    /// What signs the callbacks of jobs, if anything does.
+    pub(crate) webhooks: Option<Arc<Webhooks>>,
 }
 
 /// Something that calls components.

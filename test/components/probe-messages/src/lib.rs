@@ -69,6 +69,15 @@ impl bindings::exports::wasmcloud::messaging::handler::Guest for Probe {
                 let sent = send(&body, "published".into());
                 answer(format!("{sent:?}"))
             }
+            "publish-for" => {
+                let (subject, reply_to) = body.split_once(' ').unwrap_or((&body, ""));
+                let sent = consumer::publish(&BrokerMessage {
+                    subject: subject.to_owned(),
+                    body: b"published".to_vec(),
+                    reply_to: Some(reply_to.to_owned()),
+                });
+                answer(format!("{sent:?}"))
+            }
             "request" => {
                 let got = consumer::request(&body, b"asked", 500);
                 answer(match got {

@@ -94,6 +94,11 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
             "stream-forever" => stream_forever(out),
             "spin" => spin(),
             "sleep" => monotonic_clock::subscribe_duration(3_600_000_000_000).block(),
+            "pause" => {
+                let milliseconds: u64 = query.parse().unwrap_or(0);
+                monotonic_clock::subscribe_duration(milliseconds * 1_000_000).block();
+                answer(out, "paused");
+            }
             "allocate" => allocate(),
             "recurse" => answer(out, &recurse(u64::from(served)).to_string()),
             "trap" => panic!("a trap was asked for"),
@@ -106,6 +111,11 @@ impl bindings::exports::wasi::http::incoming_handler::Guest for Probe {
                 let response = OutgoingResponse::new(Fields::new());
                 let _ = response.set_status_code(query.parse().unwrap_or(500));
                 ResponseOutparam::set(out, Ok(response));
+            }
+            "large-refusal" => {
+                let response = OutgoingResponse::new(Fields::new());
+                let _ = response.set_status_code(400);
+                respond(response, out, &"x".repeat(3 << 20));
             }
             "trap-midway" => {
                 let (body, stream) = start(out);
@@ -251,7 +261,13 @@ fn answer(out: ResponseOutparam, text: &str) {
 }
 
 fn answer_with(fields: Fields, out: ResponseOutparam, text: &str) {
-    let (body, stream) = start_with(fields, out);
+    respond(OutgoingResponse::new(fields), out, text);
+}
+
+fn respond(response: OutgoingResponse, out: ResponseOutparam, text: &str) {
+    let body = response.body().expect("the first time");
+    ResponseOutparam::set(out, Ok(response));
+    let stream = body.write().expect("the first time");
     for piece in text.as_bytes().chunks(4096) {
         if stream.blocking_write_and_flush(piece).is_err() {
             return;

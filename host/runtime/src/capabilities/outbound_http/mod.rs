@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::uri::{Authority, Scheme};
-use http::{HeaderName, Uri};
-use http_body_util::BodyExt as _;
+use http::{HeaderName, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -229,15 +229,38 @@ impl Drop for Hooks {
     }
 }
 
-impl Hooks {
-    /// Returns the pool for a request, or `None` if it is not allowed.
-    fn pool_for(&self, uri: &Uri) -> Option<Pool> {
-        let servers = self.servers.as_deref()?;
-        if !servers.allowed.iter().any(|allowed| allowed.matches(uri)) {
-            return None;
-        }
-        let networks = servers.allowed.iter().filter_map(|a| a.network(uri));
-        let mut pools = servers.pools.lock().unwrap_or_else(PoisonError::into_inner);
+impl Servers {
+    /// Returns whether a request may be sent to this address.
+    pub(crate) fn allows(&self, uri: &Uri) -> bool {
+        self.allowed.iter().any(|allowed| allowed.matches(uri)) && is_target(uri)
+    }
+
+    /// Sends a request of the host itself, on behalf of the component, to an address that is [allowed](Self::allows). Returns the
+    /// status of the answer.
+    ///
+    /// # Errors
+    /// When there is none within `timeout`.
+    pub(crate) async fn send(
+        &self,
+        request: http::Request<String>,
+        timeout: Duration,
+    ) -> anyhow::Result<StatusCode> {
+        let pool = self.pool_for(request.uri());
+        let request = request.map(|body| {
+            let body = Full::from(body).map_err(|never| match never {});
+            WasiBody::new(body)
+        });
+        let sent = tokio::time::timeout(timeout, pool.request(request)).await;
+        let response = sent.with_context(|| {
+            format!("no answer after {}", humantime::format_duration(timeout))
+        })??;
+        Ok(response.status())
+    }
+
+    /// Returns the pool for requests to this address.
+    fn pool_for(&self, uri: &Uri) -> Pool {
+        let networks = self.allowed.iter().filter_map(|a| a.network(uri));
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let server = uri.scheme().cloned().zip(uri.authority().cloned());
         if pools.servers.len() == MAX_SERVERS
             && server
@@ -250,9 +273,16 @@ impl Hooks {
         let pool = pools
             .by_networks
             .entry(networks.collect())
-            .or_insert_with_key(|granted| pool(&servers.tls, granted, &servers.lookups));
-        Some(pool.clone())
+            .or_insert_with_key(|granted| pool(&self.tls, granted, &self.lookups));
+        pool.clone()
     }
+}
+
+/// Returns whether a request to this address would go to the server that it names. The pool would keep separate connections for each
+/// name and password, and a target like `http://other.example/` in place of a path would use the server as a proxy.
+fn is_target(uri: &Uri) -> bool {
+    let has_user = |authority: &Authority| authority.as_str().contains('@');
+    uri.path().starts_with('/') && !uri.authority().is_some_and(has_user)
 }
 
 /// wasmtime's list. Its own check creates the list again for each header of each request, including inbound ones.
@@ -305,21 +335,18 @@ impl WasiHttpHooks for Hooks {
                 output.warn(message, Some(uri), error);
             }
         };
-        let Some(pool) = self.pool_for(request.uri()) else {
+        let servers = self.servers.as_deref();
+        let allowed = |servers: &&Servers| servers.allowed.iter().any(|a| a.matches(request.uri()));
+        let Some(servers) = servers.filter(allowed) else {
             let message = "denied an outbound request: not in allowed_outbound_hosts";
             warn(message, &uri, None);
             return Box::new(async { Err(Error::HttpRequestDenied) });
         };
-        // The pool would keep separate connections for each name and password.
-        let has_user = |authority: &Authority| authority.as_str().contains('@');
-        if request.uri().authority().is_some_and(has_user) {
-            return Box::new(async { Err(Error::HttpRequestUriInvalid) });
-        }
-        // A target like `http://other.example/` in place of a path would use the allowed server as a proxy.
         let whole_server = request.method() == http::Method::OPTIONS && request.uri().path() == "*";
-        if !request.uri().path().starts_with('/') && !whole_server {
+        if !is_target(request.uri()) && !whole_server {
             return Box::new(async { Err(Error::HttpRequestUriInvalid) });
         }
+        let pool = servers.pool_for(request.uri());
         let permits = Arc::clone(&self.permits);
         let limit = self.timeout;
         let limited = move |requested: Option<Duration>| requested.unwrap_or(limit).min(limit);

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::trigger::{Sources, Trigger};
 use crate::engine::{Component, Outline};
+use crate::role::Role;
 use config::Config;
 use handler::RunHandler;
 use schedule::Scheduled;
@@ -56,9 +57,12 @@ impl Trigger for Cron {
     fn start(
         table: &Vec<Scheduled>,
         _: Option<&Vec<Scheduled>>,
-        _: &Sources,
+        sources: &Sources,
         stop: &CancellationToken,
     ) {
+        if sources.role == Role::Http {
+            return;
+        }
         for entry in table {
             tokio::spawn(entry.clone().serve(stop.clone()));
         }

@@ -42,6 +42,16 @@ impl RequestBody {
         }))
     }
 
+    /// Returns a body without bytes.
+    pub(crate) fn empty() -> Self {
+        Self(BufferedBody::new(empty()))
+    }
+
+    /// Returns whether it has no bytes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
     /// Waits until it starts to arrive, or ends. Returns whether it did within `idle`.
     pub(crate) async fn wait_for_start(&mut self, idle: Duration) -> bool {
         self.0.wait_for_first(idle).await

@@ -10,6 +10,7 @@ use super::body::RequestBody;
 use super::guard::ClientGuard;
 use super::response_body::ResponseBody;
 use super::worker::Instances;
+use crate::capabilities::Servers;
 use crate::engine::{Component, Outline};
 use crate::error::{Code, Failure};
 use crate::invocation::{Caller, Fault, Invocation, RequestIds, Stop, Target, truncated};
@@ -89,6 +90,22 @@ impl HttpHandler {
     /// Returns the component's id.
     pub(crate) fn id(&self) -> &Arc<str> {
         &self.component.target().id
+    }
+
+    /// Returns the servers that the component may send requests to, if any.
+    pub(super) fn servers(&self) -> Option<&Arc<Servers>> {
+        self.component.grants().servers()
+    }
+
+    /// Returns whether the component uses a model.
+    pub(super) fn uses_models(&self) -> bool {
+        self.component.grants().models().is_some()
+    }
+
+    /// Returns whether no work waits for the component's models.
+    pub(super) fn models_have_room(&self) -> bool {
+        let models = self.component.grants().models();
+        models.is_none_or(|models| models.iter().all(|(_, engine)| engine.has_room()))
     }
 
     /// Returns the interface that it exports.

@@ -30,8 +30,9 @@ pub use server::{Server, ServerConfig};
 
 use super::trigger::{Sources, Trigger};
 use crate::engine::{Component, Outline};
+use crate::role::Role;
 use config::Paths;
-use jobs::JobsEndpoint;
+use jobs::{Dispatcher, JobsEndpoint, Worker};
 use routes::Endpoint;
 
 /// The trigger `[[trigger.http]]`.
@@ -70,12 +71,22 @@ impl Trigger for Http {
         handlers: &BTreeMap<&str, Arc<HttpHandler>>,
         sources: &Sources,
     ) -> anyhow::Result<Routes> {
-        let mut routes = Vec::new();
+        let (mut routes, mut workers) = (Vec::new(), BTreeMap::new());
         for trigger in manifest.triggers_of(Self::KIND) {
             let Some(Paths { route, jobs }) = config::paths(trigger)? else {
                 continue;
             };
             let handler = &handlers[trigger.component.as_str()];
+            if let Some(kept) = &sources.jobs
+                && (jobs.is_some() || handler.uses_models())
+            {
+                let worker = Worker {
+                    jobs: Arc::clone(kept),
+                    handler: Arc::clone(handler),
+                    webhooks: sources.webhooks.clone(),
+                };
+                workers.insert(trigger.component.as_str(), Arc::new(worker));
+            }
             if let Some(path) = jobs {
                 anyhow::ensure!(
                     !route.contains("/:") && !route.contains('*') && !route.ends_with("/..."),
@@ -85,20 +96,28 @@ impl Trigger for Http {
                     path.starts_with('/') && !path.contains("/:") && !path.contains("..."),
                     "jobs \"{path}\" must be a path like \"/jobs\""
                 );
-                let jobs = sources.jobs.clone();
-                let endpoint = JobsEndpoint::new(&path, &route, Arc::clone(handler), jobs);
+                let (handler, jobs) = (Arc::clone(handler), sources.jobs.clone());
+                let calls_back = sources.webhooks.is_some();
+                let endpoint = JobsEndpoint::new(&path, &route, handler, jobs, calls_back);
                 let endpoint = Endpoint::Jobs(Arc::new(endpoint));
                 let path = path.trim_end_matches('/');
                 routes.push((path.to_owned(), endpoint.clone()));
                 routes.push((format!("{path}/:id"), endpoint));
             }
-            routes.push((route, Endpoint::Component(Arc::clone(handler))));
+            let handler = Arc::clone(handler);
+            let endpoint = match &sources.jobs {
+                Some(jobs) if sources.role == Role::Http && handler.uses_models() => {
+                    Endpoint::Workers(Arc::new(Dispatcher::new(handler, Arc::clone(jobs))))
+                }
+                _ => Endpoint::Component(handler),
+            };
+            routes.push((route, endpoint));
         }
-        Routes::new(routes)
+        Routes::new(routes, workers.into_values().collect())
     }
 
-    fn start(routes: &Routes, _: Option<&Routes>, _: &Sources, stop: &CancellationToken) {
-        routes.start_workers(stop);
+    fn start(routes: &Routes, _: Option<&Routes>, sources: &Sources, stop: &CancellationToken) {
+        routes.start_workers(sources.role != Role::Http, stop);
     }
 
     fn describe(routes: &Routes, id: &str) -> Vec<String> {

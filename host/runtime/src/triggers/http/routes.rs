@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::RequestBody;
 use super::handler::HttpHandler;
-use super::jobs::JobsEndpoint;
+use super::jobs::{Dispatcher, JobsEndpoint, Worker};
 use super::metrics::RequestDurations;
 use super::response_body::ResponseBody;
 use super::router::Router;
@@ -23,6 +23,7 @@ use crate::invocation::{Caller, RequestIds};
 #[derive(Clone)]
 pub(super) enum Endpoint {
     Component(Arc<HttpHandler>),
+    Workers(Arc<Dispatcher>),
     Jobs(Arc<JobsEndpoint>),
 }
 
@@ -31,6 +32,7 @@ impl Endpoint {
     fn id(&self) -> &Arc<str> {
         match self {
             Self::Component(handler) => handler.id(),
+            Self::Workers(dispatcher) => dispatcher.id(),
             Self::Jobs(jobs) => jobs.id(),
         }
     }
@@ -44,6 +46,7 @@ impl Endpoint {
     ) -> Result<Response<ResponseBody>, Failure> {
         match self {
             Self::Component(handler) => handler.handle(ids, caller, request).await,
+            Self::Workers(dispatcher) => dispatcher.handle(request).await,
             Self::Jobs(jobs) => jobs.handle(request).await,
         }
     }
@@ -54,7 +57,7 @@ pub struct Routes {
     router: Router<(Arc<RequestDurations>, Endpoint)>,
     /// Each route with its component's id, in the order of the manifest.
     routes: Vec<(String, Arc<str>)>,
-    jobs: Vec<Arc<JobsEndpoint>>,
+    workers: Vec<Arc<Worker>>,
 }
 
 /// Implemented by applications that the server can serve.
@@ -64,17 +67,12 @@ pub trait HasRoutes: Send + Sync + 'static {
 }
 
 impl Routes {
-    pub(super) fn new(routes: Vec<(String, Endpoint)>) -> anyhow::Result<Self> {
-        let mut jobs: Vec<Arc<JobsEndpoint>> = Vec::new();
-        for (_, endpoint) in &routes {
-            if let Endpoint::Jobs(endpoint) = endpoint
-                && !jobs.iter().any(|other| other.id() == endpoint.id())
-            {
-                jobs.push(Arc::clone(endpoint));
-            }
-        }
+    pub(super) fn new(
+        routes: Vec<(String, Endpoint)>,
+        workers: Vec<Arc<Worker>>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
-            jobs,
+            workers,
             routes: routes
                 .iter()
                 .map(|(route, handler)| (route.clone(), Arc::clone(handler.id())))
@@ -86,10 +84,10 @@ impl Routes {
         })
     }
 
-    /// Starts to run jobs, until `stop` is cancelled.
-    pub(super) fn start_workers(&self, stop: &CancellationToken) {
-        for jobs in &self.jobs {
-            jobs.start_worker(stop);
+    /// Starts to count jobs, and to run them if `run`, until `stop` is cancelled.
+    pub(super) fn start_workers(&self, run: bool, stop: &CancellationToken) {
+        for worker in &self.workers {
+            tokio::spawn(Arc::clone(worker).serve(run, stop.clone()));
         }
     }
 

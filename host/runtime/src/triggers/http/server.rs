@@ -31,12 +31,15 @@ use crate::http::{
     Client, Clients, ConnectionLimits, Drained, Listener, MAX_HEADER_BYTES, Permit, REQUEST_ID,
 };
 use crate::invocation::{Caller, RequestIds};
+use crate::role::Role;
 use crate::text::escape_controls;
 use crate::triggers::arrival;
 
 /// Limits of the server, and what `/readyz` reports.
 #[derive(Clone)]
 pub struct ServerConfig {
+    /// Which part of the work the host does. A worker handles no requests.
+    pub role: Role,
     /// The connection to NATS, if there is one.
     pub queue: Option<queue::Connection>,
     /// Open connections. At the limit, an idle one is closed for a new one; if none is idle, the new one waits in the system's
@@ -138,7 +141,7 @@ impl<A: HasRoutes> Shared<A> {
         let body = Drained::new(body, &parts.headers);
         let mut ids = RequestIds::new();
         let path = parts.uri.path();
-        let health = health_response(&parts.method, path, self.config.queue.as_ref());
+        let health = health_response(&parts.method, path, &self.config);
         let span = match health {
             // Asked every few seconds.
             Some(_) => Span::none(),
@@ -207,6 +210,12 @@ impl<A: HasRoutes> Shared<A> {
         body: Drained,
         client: &Client,
     ) -> Result<Response<ResponseBody>, Failure> {
+        if self.config.role == Role::Worker {
+            return Err(Failure::new(
+                Code::NotFound,
+                "this host is a worker, which handles no requests: send them to a host with another --role".into(),
+            ));
+        }
         prepare(&mut parts, &self.authority)?;
         let application = self.application.load_full();
         let (durations, handler) = application.routes().route(&mut parts, Some(client))?;
@@ -320,26 +329,35 @@ impl Drop for RequestLog<'_> {
     }
 }
 
-/// Returns the host's own response: `/healthz` says that the process is alive, `/readyz` that it accepts requests. Without a
-/// connection to NATS it does, too, but the response says so.
+/// Returns the host's own response: `/healthz` says that the process is alive, `/readyz` that it does its part of the work. Without a
+/// connection to NATS, a host that does all of it still accepts requests.
 fn health_response(
     method: &Method,
     path: &str,
-    queue: Option<&queue::Connection>,
+    config: &ServerConfig,
 ) -> Option<Response<ResponseBody>> {
-    let status = match (path, queue.map(queue::Connection::status)) {
-        ("/healthz", _) => serde_json::json!({"status": "ok"}),
-        ("/readyz", None) => serde_json::json!({"status": "ready"}),
-        ("/readyz", Some(queue::Status::Connected)) => {
-            serde_json::json!({"status": "ready", "nats": "connected"})
-        }
-        ("/readyz", Some(queue::Status::Connecting)) => {
-            serde_json::json!({"status": "ready", "nats": "connecting"})
-        }
+    let (status, text) = match path {
+        "/healthz" => (StatusCode::OK, serde_json::json!({"status": "ok"})),
+        "/readyz" => match config.queue.as_ref().map(queue::Connection::status) {
+            None => (StatusCode::OK, serde_json::json!({"status": "ready"})),
+            Some(queue::Status::Connected) => (
+                StatusCode::OK,
+                serde_json::json!({"status": "ready", "nats": "connected"}),
+            ),
+            // It handles what it can without NATS.
+            Some(queue::Status::Connecting) if config.role == Role::All => (
+                StatusCode::OK,
+                serde_json::json!({"status": "ready", "nats": "connecting"}),
+            ),
+            Some(queue::Status::Connecting) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                serde_json::json!({"status": "not ready", "nats": "connecting"}),
+            ),
+        },
         _ => return None,
     };
     Some(match *method {
-        Method::GET | Method::HEAD => json_response(StatusCode::OK, status.to_string()),
+        Method::GET | Method::HEAD => json_response(status, text.to_string()),
         _ => method_not_allowed("use GET", "GET, HEAD"),
     })
 }

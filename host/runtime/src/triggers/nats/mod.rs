@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::trigger::{Sources, Trigger};
 use crate::engine::{Component, Outline};
+use crate::role::Role;
 use config::Config;
 use handler::MessageHandler;
 use subscription::Subscribed;
@@ -72,7 +73,7 @@ impl Trigger for Nats {
         sources: &Sources,
         stop: &CancellationToken,
     ) {
-        if table.is_empty() {
+        if table.is_empty() || sources.role == Role::Http {
             return;
         }
         let Some(connection) = &sources.queue else {

@@ -129,11 +129,20 @@ impl Receiving {
         }
     }
 
-    /// Receives messages until no more are wanted, and handles all that have arrived by then.
-    async fn serve(self, connection: Connection) {
+    /// Receives messages until no more are wanted, and handles all that have arrived by then. Uses a connection of its own: who may
+    /// send to these subjects must not delay others by the number of messages, or interrupt them with malformed ones.
+    async fn serve(self, main: Connection) {
         metrics::describe();
         // The host waits for it when it stops.
         let _in_flight = self.destination().handler.component().target().track();
+        let connection = match main.another(self.subjects.to_string()).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(subject = %self.subjects, error, "messages are not received");
+                return;
+            }
+        };
         while !self.destination().stop.is_cancelled() {
             if let Err(error) = self.receive_all(&connection).await {
                 tracing::error!(subject = %self.subjects, %error, "messages are not received; trying again");
@@ -147,7 +156,9 @@ impl Receiving {
 
     /// Receives messages until no more are wanted, or the client ends.
     async fn receive_all(&self, connection: &Connection) -> Result<(), Error> {
-        let mut messages = connection.subscribe(&self.subjects, &self.group).await?;
+        let mut messages = connection
+            .subscribe(&self.subjects, Some(&self.group))
+            .await?;
         tracing::info!(
             subject = %self.subjects,
             queue_group = &*self.group,
@@ -180,7 +191,7 @@ impl Receiving {
         let received = Received::new(&self.subjects, &target.id, &message);
         // Whoever may send to this component need not be allowed to control the server.
         let reply_to = message.reply_to.as_ref();
-        let reply_to = reply_to.filter(|subject| !queue::is_system_subject(subject));
+        let reply_to = reply_to.filter(|subject| !queue::is_reserved_subject(subject));
         let answer = reply_to.map(|subject| {
             let (connection, subject) = (connection.clone(), subject.clone());
             Arc::new(Answer::new(connection, subject))
@@ -194,18 +205,13 @@ impl Receiving {
                 .instrument(span)
                 .await
                 .err();
-            if let (Some(failure), Some(answer)) = (&failure, &answer)
-                && !answer.is_sent()
-                && let Err(error) = answer.send_json(failure.json()).await
-            {
-                tracing::warn!(
-                    request_id = %received.ids.request,
-                    trace_id = %received.ids.trace,
-                    error,
-                    "a message could not be answered"
-                );
-            }
-            received.end(failure.as_ref());
+            let unanswered = match (&failure, &answer) {
+                (Some(failure), Some(answer)) if !answer.is_sent() => {
+                    answer.send_json(failure.json()).await.err()
+                }
+                _ => None,
+            };
+            received.end(failure.as_ref(), unanswered);
             drop(in_flight);
         });
     }
@@ -294,7 +300,8 @@ impl Received {
         }
     }
 
-    fn end(self, failure: Option<&Failure>) {
+    /// `unanswered` is why the failure could not be sent.
+    fn end(self, failure: Option<&Failure>, unanswered: Option<String>) {
         let duration = self.started.elapsed();
         let error = failure.map(|failure| failure.code.parts().0);
         metrics::record(self.subjects.as_str(), &self.component, error, duration);
@@ -305,6 +312,7 @@ impl Received {
         tracing::info!(
             messaging.destination.name = self.subject,
             error.type = error,
+            unanswered,
             duration_ms = duration.as_secs_f64() * 1e3,
             component = &*self.component,
             request_id = %self.ids.request,

@@ -1,5 +1,7 @@
 //! Jobs as clients see them.
 
+use std::collections::HashMap;
+
 use queue::jobs::{Record, State};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -7,9 +9,8 @@ use uuid::Uuid;
 
 /// A job, as JSON.
 #[derive(Serialize)]
-pub(super) struct View<'a> {
+pub(super) struct View {
     id: Uuid,
-    /// `queued`, `running`, `done`, `failed` or `cancelled`.
     status: &'static str,
     /// When it was created, in milliseconds since 1970.
     created: u64,
@@ -20,33 +21,62 @@ pub(super) struct View<'a> {
     progress: Option<f64>,
     /// What a request would be answered with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a RawValue>,
+    result: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a RawValue>,
+    error: Option<Box<RawValue>>,
 }
 
-impl<'a> View<'a> {
-    /// Returns the view of a job. `long` is its result, if that is not in the record.
-    pub(super) fn new(id: Uuid, record: &'a Record, long: Option<&'a RawValue>) -> Self {
-        let (status, progress, result, error) = match &record.state {
-            State::Queued => ("queued", None, None, None),
-            State::Running { progress } => ("running", Some(*progress), None, None),
-            State::Done { result } => ("done", None, result.as_deref().or(long), None),
-            State::Failed { error } => ("failed", None, None, Some(&**error)),
-            State::Cancelled => ("cancelled", None, None, None),
-        };
-        Self {
+impl View {
+    /// Returns the view of a job. `long` is the body of its response, if that is not in the record.
+    pub(super) fn new(id: Uuid, record: &Record, long: Option<String>) -> Self {
+        let response = record.state.response();
+        let body = response.and_then(|response| response.body.clone());
+        let body = body.or(long).map(as_json);
+        let mut view = Self {
             id,
-            status,
+            status: status(&record.state),
             created: record.created,
             attempts: record.attempts,
-            progress,
-            result,
-            error,
+            progress: None,
+            result: None,
+            error: None,
+        };
+        match &record.state {
+            State::Running { progress } => view.progress = Some(*progress),
+            State::Done(_) => view.result = body,
+            State::Failed(_) => {
+                view.error = body.map(|body| member(&body, "error").unwrap_or(body));
+            }
+            State::Queued | State::Cancelled => {}
         }
+        view
     }
 
     pub(super) fn json(&self) -> String {
         serde_json::to_string(self).expect("strings, numbers and JSON always have a JSON form")
     }
+}
+
+/// Returns the name of a state.
+pub(super) fn status(state: &State) -> &'static str {
+    match state {
+        State::Queued => "queued",
+        State::Running { .. } => "running",
+        State::Done(_) => "done",
+        State::Failed(_) => "failed",
+        State::Cancelled => "cancelled",
+    }
+}
+
+/// Returns JSON as it is, and other text as a string.
+fn as_json(body: String) -> Box<RawValue> {
+    serde_json::from_str(&body).unwrap_or_else(|_| {
+        serde_json::value::to_raw_value(&body).expect("a string always has a JSON form")
+    })
+}
+
+/// Returns a member of a JSON object.
+fn member(json: &RawValue, name: &str) -> Option<Box<RawValue>> {
+    let mut members: HashMap<String, Box<RawValue>> = serde_json::from_str(json.get()).ok()?;
+    members.remove(name)
 }

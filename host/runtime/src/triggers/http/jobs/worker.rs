@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
-use queue::jobs::{Delivery, Error, Jobs, Record, Revision, State};
-use serde_json::value::RawValue;
+use http_body_util::StreamBody;
+use queue::jobs::{self, Delivery, Error, Jobs, Priority, Record, Revision, State};
 use tokio::time::MissedTickBehavior;
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
@@ -16,13 +14,15 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-use super::headers::restored;
+use super::callback;
 use super::metrics::Gauges;
-use crate::error::Failure;
-use crate::invocation::{Invocation, Permit, RequestIds};
+use super::response::{error, read};
+use crate::invocation::{Caller, Invocation, Permit, RequestIds};
 use crate::triggers::arrival;
 use crate::triggers::http::body::RequestBody;
 use crate::triggers::http::handler::HttpHandler;
+use crate::triggers::http::response::to_response;
+use crate::webhooks::Webhooks;
 
 /// Time before another attempt: doubled with each.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -31,78 +31,124 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 const ERROR_DELAY: Duration = Duration::from_secs(2);
 /// How often the record of a running job is updated, and a cancellation is noticed.
 const UPDATE: Duration = Duration::from_secs(1);
+/// Minimum time between two signs of life.
+const MIN_SILENCE: Duration = Duration::from_millis(50);
 /// How often the jobs are counted.
 const MEASURE: Duration = Duration::from_secs(5);
-/// Maximum size of a result, in bytes.
-const MAX_RESULT: usize = 64 << 20;
+/// How long a job waits here for permits that others took in the meantime. Then it goes back to the queue, where another worker may
+/// take it.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+/// How often a worker looks whether the models have room again.
+const ROOM: Duration = Duration::from_millis(20);
 
-/// Runs jobs until `stop` is cancelled.
-pub(super) async fn serve(jobs: Arc<Jobs>, handler: Arc<HttpHandler>, stop: CancellationToken) {
-    let working = async {
-        let mut failing = false;
+/// The worker of a component.
+pub(crate) struct Worker {
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) handler: Arc<HttpHandler>,
+    pub(crate) webhooks: Option<Arc<Webhooks>>,
+}
+
+impl Worker {
+    /// Counts the jobs until `stop` is cancelled, and runs them if `runs`.
+    pub(crate) async fn serve(self: Arc<Self>, runs: bool, stop: CancellationToken) {
+        let working = async {
+            if runs {
+                let calling_back = async {
+                    if let Some(webhooks) = &self.webhooks {
+                        let take = || callback::take(&self.jobs, &self.handler, webhooks);
+                        self.repeat("callbacks", take).await;
+                    }
+                };
+                tokio::join!(
+                    self.repeat("requests", || self.take(Priority::High)),
+                    self.repeat("jobs", || self.take(Priority::Low)),
+                    calling_back
+                );
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = working => {}
+            () = self.measure() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Takes something from JetStream, and starts again after each error. Runs for ever.
+    async fn repeat<F>(&self, what: &str, take: impl Fn() -> F)
+    where
+        F: Future<Output = Result<(), Error>>,
+    {
+        let component = &**self.handler.id();
+        let mut failing_since: Option<Instant> = None;
         loop {
-            let taken = take(&jobs, &handler, &mut failing).await;
-            if let Err(error) = taken {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(component = &**handler.id(), %error, "no jobs can be taken; trying again until they can");
+            let started = Instant::now();
+            let taken = take().await;
+            if failing_since.is_some() && started.elapsed() > ERROR_DELAY {
+                failing_since = None;
+                tracing::info!(component, what, "JetStream was available again");
+            }
+            if let Err(error) = taken
+                && failing_since.replace(started).is_none()
+            {
+                tracing::warn!(component, what, %error, "nothing can be taken from JetStream; trying again until it can");
+            }
+            tokio::time::sleep(ERROR_DELAY).await;
+        }
+    }
+
+    /// Measures how many jobs have not ended, from time to time. Runs for ever.
+    async fn measure(&self) {
+        let component = &**self.handler.id();
+        let gauges = Gauges::new(component);
+        let mut ticks = tokio::time::interval(MEASURE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.jobs.depth(component).await {
+                Ok(depth) => gauges.set(&depth),
+                // That no jobs can be taken is logged elsewhere.
+                Err(error) => tracing::debug!(component, %error, "the jobs cannot be counted"),
+            }
+        }
+    }
+
+    /// Takes jobs and starts them.
+    async fn take(&self, priority: Priority) -> Result<(), Error> {
+        let caller = match priority {
+            Priority::High => Caller::Queue,
+            Priority::Low => Caller::Jobs,
+        };
+        let target = self.handler.target();
+        let worker = self.jobs.worker(&target.id, priority).await?;
+        loop {
+            // A job that waits here would not be run by a worker that has room.
+            drop(target.room(caller).await);
+            while !self.handler.models_have_room() {
+                tokio::time::sleep(ROOM).await;
+            }
+            let Some(delivery) = worker.next().await? else {
+                continue;
+            };
+            let Ok(permits) = tokio::time::timeout(MAX_WAIT, target.room(caller)).await else {
+                delivery.hand_back(Duration::ZERO).await?;
+                continue;
+            };
+            let job = Job {
+                jobs: Arc::clone(&self.jobs),
+                handler: Arc::clone(&self.handler),
+                delivery,
+            };
+            let in_flight = target.track();
+            tokio::spawn(async move {
+                if let Err(error) = job.run(permits).await {
+                    // It is delivered again when it has been silent for long enough.
+                    tracing::warn!(%error, "a job is left to another worker");
                 }
-                tokio::time::sleep(ERROR_DELAY).await;
-            }
+                drop(in_flight);
+            });
         }
-    };
-    tokio::select! {
-        () = working => {}
-        () = measure(&jobs, handler.id()) => {}
-        () = stop.cancelled() => {}
-    }
-}
-
-/// Measures how many jobs of a component have not ended, from time to time. Runs for ever.
-async fn measure(jobs: &Jobs, component: &str) {
-    let gauges = Gauges::new(component);
-    let mut ticks = tokio::time::interval(MEASURE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        match jobs.depth(component).await {
-            Ok(depth) => gauges.set(&depth),
-            // That no jobs can be taken is logged elsewhere.
-            Err(error) => tracing::debug!(component, %error, "the jobs cannot be counted"),
-        }
-    }
-}
-
-/// Takes jobs and starts them.
-async fn take(
-    jobs: &Arc<Jobs>,
-    handler: &Arc<HttpHandler>,
-    failing: &mut bool,
-) -> Result<(), Error> {
-    let target = handler.target();
-    let worker = jobs.worker(&target.id).await?;
-    if std::mem::take(failing) {
-        tracing::info!(component = &*target.id, "jobs can be taken again");
-    }
-    loop {
-        // A job that waits here would not be run by a worker that has room.
-        drop(target.room().await);
-        let Some(delivery) = worker.next().await? else {
-            continue;
-        };
-        let permits = target.room().await;
-        let job = Job {
-            jobs: Arc::clone(jobs),
-            handler: Arc::clone(handler),
-            delivery,
-        };
-        let in_flight = target.track();
-        tokio::spawn(async move {
-            if let Err(error) = job.run(permits).await {
-                // It is delivered again when it has been silent for long enough.
-                tracing::warn!(%error, "a job is left to another worker");
-            }
-            drop(in_flight);
-        });
     }
 }
 
@@ -115,12 +161,10 @@ struct Job {
 
 /// How an attempt ended.
 enum Ended {
-    /// With the JSON of a successful response.
-    Done(Box<RawValue>),
-    /// With an error, which another attempt would have, too.
-    Failed(Box<RawValue>),
+    /// With a response, which another attempt would have, too.
+    Response(jobs::Response),
     /// With an error, which another attempt may not have.
-    Retry(Box<RawValue>),
+    Retry(jobs::Response),
     /// The host stopped.
     Stopped,
     /// The record was changed by somebody else: the job was cancelled, or another worker has it.
@@ -134,27 +178,33 @@ impl Job {
             return self.delivery.end().await;
         };
         let Some((mut record, revision)) = self.jobs.get(id).await? else {
-            tracing::warn!(job = %id, "a job has expired before it was run");
+            tracing::info!(job = %id, "a job was removed or has expired before it was run");
             return self.delivery.end().await;
         };
         if record.state.is_final() {
-            return self.delivery.end().await;
+            return self.finish(id, &record).await;
+        }
+        let delivery = self.delivery.number();
+        if matches!(record.state, State::Running { .. }) && record.deliveries >= delivery {
+            // This host was stopped for a while: the job has been delivered to another one since.
+            return Ok(());
         }
         let attempts = self.jobs.config().attempts;
         if record.attempts >= attempts {
             let error = error(
+                StatusCode::INTERNAL_SERVER_ERROR,
                 "worker_lost",
                 &format!(
                     "{attempts} workers ended while they ran the job; the recording may be at fault"
                 ),
             );
-            return self.fail(id, record, error, revision).await;
+            return self.end(id, record, State::Failed(error), revision).await;
         }
         record.attempts += 1;
+        record.deliveries = delivery;
         record.state = State::Running { progress: 0.0 };
-        let revision = match self.jobs.update(id, &record, revision).await {
-            // The next delivery sees what it has become.
-            Err(Error::Conflict) => return self.delivery.hand_back(Duration::ZERO).await,
+        let revision = match self.jobs.update(id, &mut record, revision).await {
+            Err(Error::Conflict) => return self.leave(id).await,
             revision => revision?,
         };
         let started = Instant::now();
@@ -179,9 +229,15 @@ impl Job {
             span: span.clone(),
         };
         let (ended, record, revision) = running.run(permits).instrument(span).await?;
+        // A client that waits decides itself whether to try again.
+        let is_last = record.attempts >= attempts || record.priority == Priority::High;
+        let ended = match ended {
+            Ended::Retry(response) if is_last => Ended::Response(response),
+            ended => ended,
+        };
         let outcome = match &ended {
-            Ended::Done(_) => "done",
-            Ended::Failed(_) => "failed",
+            Ended::Response(response) if is_success(response) => "done",
+            Ended::Response(_) => "failed",
             Ended::Retry(_) => "attempt failed",
             Ended::Stopped => "handed back",
             Ended::Changed => "cancelled",
@@ -197,18 +253,12 @@ impl Job {
             "job"
         );
         match ended {
-            Ended::Done(result) => {
-                match self.jobs.succeed(id, record, result, revision).await {
-                    // It was cancelled in the last moment, or another worker was faster.
-                    Ok(_) | Err(Error::Conflict) => {}
-                    Err(error) => return Err(error),
-                }
-                self.jobs.remove_body(id).await?;
-                self.delivery.end().await
-            }
-            Ended::Failed(error) => self.fail(id, record, error, revision).await,
-            Ended::Retry(error) if record.attempts >= attempts => {
-                self.fail(id, record, error, revision).await
+            Ended::Response(response) => {
+                let state = match is_success(&response) {
+                    true => State::Done(response),
+                    false => State::Failed(response),
+                };
+                self.end(id, record, state, revision).await
             }
             Ended::Retry(_) => {
                 let delay = FIRST_DELAY * 2u32.saturating_pow(record.attempts.saturating_sub(1));
@@ -222,49 +272,69 @@ impl Job {
                 };
                 self.hand_back(id, record, revision, Duration::ZERO).await
             }
-            // If it was cancelled, the next delivery finds that out.
-            Ended::Changed => self.delivery.hand_back(Duration::ZERO).await,
+            Ended::Changed => self.leave(id).await,
+        }
+    }
+
+    /// Leaves a job whose record was changed by somebody else.
+    async fn leave(&self, id: Uuid) -> Result<(), Error> {
+        match self.jobs.get(id).await? {
+            // Another worker has it: handing it back would take it from that one.
+            Some((record, _)) if !record.state.is_final() => Ok(()),
+            _ => self.delivery.end().await,
         }
     }
 
     async fn hand_back(
         &self,
         id: Uuid,
-        record: Record,
+        mut record: Record,
         revision: Revision,
         delay: Duration,
     ) -> Result<(), Error> {
-        let record = Record {
-            state: State::Queued,
-            ..record
-        };
-        match self.jobs.update(id, &record, revision).await {
-            Ok(_) | Err(Error::Conflict) => self.delivery.hand_back(delay).await,
+        record.state = State::Queued;
+        match self.jobs.update(id, &mut record, revision).await {
+            Ok(_) => self.delivery.hand_back(delay).await,
+            Err(Error::Conflict) => self.leave(id).await,
             Err(error) => Err(error),
         }
     }
 
-    /// Ends a job that failed.
-    async fn fail(
+    /// Ends a job.
+    async fn end(
         &self,
         id: Uuid,
-        record: Record,
-        error: Box<RawValue>,
+        mut record: Record,
+        state: State,
         revision: Revision,
     ) -> Result<(), Error> {
-        let record = Record {
-            state: State::Failed { error },
-            ..record
-        };
-        // First, so that it is kept even if this process ends in between. The server drops it the second time.
-        self.jobs.keep_failed(id, &record).await?;
-        match self.jobs.update(id, &record, revision).await {
-            Ok(_) | Err(Error::Conflict) => {}
+        record.state = state;
+        match self.jobs.update(id, &mut record, revision).await {
+            Ok(_) => {}
+            // It was cancelled in the last moment, or another worker has it.
+            Err(Error::Conflict) => return self.leave(id).await,
             Err(error) => return Err(error),
+        }
+        self.finish(id, &record).await
+    }
+
+    /// Does what is left when the record says that the job has ended. If this worker ends in between, another one does it.
+    async fn finish(&self, id: Uuid, record: &Record) -> Result<(), Error> {
+        match (record.priority, &record.state) {
+            (Priority::High, _) => self.jobs.tell_end(id).await?,
+            (Priority::Low, State::Failed(_)) => self.jobs.keep_failed(id, record).await?,
+            (Priority::Low, _) => {}
+        }
+        if record.callback_url.is_some() && record.state.response().is_some() {
+            self.jobs.call_back(id, &record.component).await?;
         }
         self.jobs.remove_body(id).await?;
         self.delivery.end().await
     }
+}
+
+fn is_success(response: &jobs::Response) -> bool {
+    (200..300).contains(&response.status)
 }
 
 /// An attempt.
@@ -281,42 +351,18 @@ impl Running<'_> {
     /// Runs the job. Returns how that ended, and its record with its revision.
     async fn run(mut self, permits: [Permit; 2]) -> Result<(Ended, Record, Revision), Error> {
         let target = Arc::clone(self.job.handler.target());
-        let Some(body) = self.job.jobs.body(self.id).await? else {
-            let error = error(
-                "expired",
-                "the recording has expired before the job was run",
-            );
-            return Ok((Ended::Failed(error), self.record, self.revision));
-        };
-        let mut headers = restored(&self.record.request.headers);
-        if let Some(trace) = telemetry::trace::accept(&self.span, &headers) {
-            self.ids.trace = trace;
-        }
-        if let Some(now) = arrival::now().and_then(|now| now.try_into().ok()) {
-            headers.insert(arrival::HEADER, now);
-        }
-        let frames =
-            futures::StreamExt::map(ReaderStream::new(body), |bytes| bytes.map(Frame::data));
-        let body = RequestBody::new(StreamBody::new(frames));
-        let uri = format!("http://localhost{}", self.record.request.path);
-        let request = Request::builder().method(Method::POST).uri(uri).body(body);
-        let mut request = match request {
+        let request = match self.request().await? {
             Ok(request) => request,
-            Err(why) => {
-                let error = error(
-                    "bad_request",
-                    &format!("the job's path is malformed: {why}"),
-                );
-                return Ok((Ended::Failed(error), self.record, self.revision));
-            }
+            Err(response) => return Ok((Ended::Response(response), self.record, self.revision)),
         };
-        *request.headers_mut() = headers;
+        target.count_admitted();
         let invocation = Invocation::begin(&target, self.ids, permits);
         let progress = invocation.progress();
         let mut answering = std::pin::pin!(answer(&self.job.handler, invocation, request));
-        let mut ticks = tokio::time::interval(UPDATE);
+        let silence = (self.job.jobs.config().ack_wait / 3).max(MIN_SILENCE);
+        let update = UPDATE.min(silence);
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + update, update);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let silence = self.job.jobs.config().ack_wait / 3;
         let mut last_sign = Instant::now();
         let ended = loop {
             tokio::select! {
@@ -324,7 +370,7 @@ impl Running<'_> {
                 () = target.host_stopped() => break Ended::Stopped,
                 _ = ticks.tick() => {}
             }
-            if last_sign.elapsed() >= silence.min(UPDATE * 5) {
+            if last_sign.elapsed() >= silence.min(UPDATE * 5) / 2 {
                 last_sign = Instant::now();
                 self.job.delivery.progress().await?;
             }
@@ -333,6 +379,52 @@ impl Running<'_> {
             }
         };
         Ok((ended, self.record, self.revision))
+    }
+
+    /// Returns the request of the job, or the response if it cannot be made.
+    async fn request(&mut self) -> Result<Result<Request<RequestBody>, jobs::Response>, Error> {
+        let kept = &self.record.request;
+        let body = match kept.has_body {
+            false => RequestBody::empty(),
+            true => match self.job.jobs.body(self.id).await? {
+                Some(body) => {
+                    let frames = futures::StreamExt::map(ReaderStream::new(body), |bytes| {
+                        bytes.map(Frame::data)
+                    });
+                    RequestBody::new(StreamBody::new(frames))
+                }
+                None => {
+                    return Ok(Err(error(
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        "expired",
+                        "the recording has expired before the job was run",
+                    )));
+                }
+            },
+        };
+        let mut headers: HeaderMap = queue::http_headers(&kept.headers);
+        if let Some(trace) = telemetry::trace::accept(&self.span, &headers) {
+            self.ids.trace = trace;
+        }
+        if self.record.priority == Priority::Low
+            && let Some(now) = arrival::now().and_then(|now| now.try_into().ok())
+        {
+            headers.insert(arrival::HEADER, now);
+        }
+        let request = Request::builder()
+            .method(kept.method.as_str())
+            .uri(kept.uri.as_str());
+        Ok(match request.body(body) {
+            Ok(mut request) => {
+                *request.headers_mut() = headers;
+                Ok(request)
+            }
+            Err(why) => Err(error(
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                &format!("the job's request is malformed: {why}"),
+            )),
+        })
     }
 
     /// Updates the record, if the job is still this worker's. Returns whether it is.
@@ -344,7 +436,7 @@ impl Running<'_> {
             let current = jobs.get(self.id).await?;
             return Ok(current.is_some_and(|(_, revision)| revision == self.revision));
         }
-        match jobs.update(self.id, &self.record, self.revision).await {
+        match jobs.update(self.id, &mut self.record, self.revision).await {
             Ok(revision) => {
                 self.revision = revision;
                 Ok(true)
@@ -361,57 +453,16 @@ async fn answer(
     invocation: Arc<Invocation>,
     request: Request<RequestBody>,
 ) -> Ended {
-    let response = match handler.run(invocation, request).await {
-        Ok(response) => response,
-        Err(failure) => return Ended::Retry(error_of(&failure)),
+    let response = handler.run(invocation, request).await;
+    let response = read(response.unwrap_or_else(|failure| to_response(&failure))).await;
+    let may_pass = match StatusCode::from_u16(response.status) {
+        Ok(StatusCode::NOT_IMPLEMENTED) => false,
+        Ok(StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) => true,
+        Ok(status) => status.is_server_error(),
+        Err(_) => false,
     };
-    let status = response.status();
-    let mut body = response.into_body();
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Ended::Retry(error(
-                "component_trap",
-                "the component's response is incomplete",
-            ));
-        };
-        bytes.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()));
-        if bytes.len() > MAX_RESULT {
-            return Ended::Failed(error("result_too_large", "the result has more than 64 MiB"));
-        }
-    }
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let json = RawValue::from_string(text.clone()).unwrap_or_else(|_| to_json(&text));
-    if status.is_success() {
-        return Ended::Done(json);
-    }
-    let error = member(&json, "error").unwrap_or(json);
-    let may_pass = status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-        );
     match may_pass {
-        true => Ended::Retry(error),
-        false => Ended::Failed(error),
+        true => Ended::Retry(response),
+        false => Ended::Response(response),
     }
-}
-
-/// Returns a member of a JSON object.
-fn member(json: &RawValue, name: &str) -> Option<Box<RawValue>> {
-    let mut members: std::collections::HashMap<String, Box<RawValue>> =
-        serde_json::from_str(json.get()).ok()?;
-    members.remove(name)
-}
-
-fn to_json(value: impl serde::Serialize) -> Box<RawValue> {
-    serde_json::value::to_raw_value(&value).expect("strings and maps always have a JSON form")
-}
-
-fn error(code: &str, message: &str) -> Box<RawValue> {
-    to_json(serde_json::json!({"code": code, "message": message}))
-}
-
-fn error_of(failure: &Failure) -> Box<RawValue> {
-    error(failure.code.parts().0, &failure.message)
 }

@@ -1,0 +1,172 @@
+//! Handing requests over to workers: on a host without a model, a request to a component that uses one is a job whose response the
+//! request waits for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use queue::jobs::{self, Ended, Error, Jobs, Priority, Record, State};
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+use uuid::Uuid;
+
+use super::endpoint::cancel;
+use super::response::{headers_to_keep, to_http};
+use super::submit::{Submission, unavailable};
+use crate::error::{Code, Failure};
+use crate::invocation::Stop;
+use crate::triggers::http::body::RequestBody;
+use crate::triggers::http::handler::HttpHandler;
+use crate::triggers::http::response_body::ResponseBody;
+
+/// How often the record of a job is read while nobody says that it has ended.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How long clients are asked to wait before a retry when no worker takes their requests.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Hands the requests to a component over to workers.
+pub(crate) struct Dispatcher {
+    handler: Arc<HttpHandler>,
+    jobs: Arc<Jobs>,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(handler: Arc<HttpHandler>, jobs: Arc<Jobs>) -> Self {
+        Self { handler, jobs }
+    }
+
+    /// Returns the id of the component.
+    pub(crate) fn id(&self) -> &Arc<str> {
+        self.handler.id()
+    }
+
+    /// Has a worker handle a request. Dropping the future cancels that.
+    pub(crate) async fn handle(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let (target, jobs) = (self.handler.target(), &self.jobs);
+        let (mut head, body) = request.into_parts();
+        if body.min_size() > target.limits.request_body.as_u64() {
+            return Err(target.failure(Stop::BodyTooLarge));
+        }
+        telemetry::trace::inject(&Span::current(), &mut head.headers);
+        let request = jobs::Request {
+            method: head.method.to_string(),
+            uri: head.uri.to_string(),
+            headers: headers_to_keep(&head.headers),
+            has_body: !body.is_empty(),
+        };
+        let id = Uuid::now_v7();
+        let ended = jobs.ended(id).await.map_err(|error| unavailable(&error))?;
+        let waiting = Waiting {
+            jobs: Arc::clone(jobs),
+            id,
+            abandoned: CancellationToken::new(),
+        };
+        let submission = Submission {
+            jobs: Arc::clone(jobs),
+            target: Arc::clone(target),
+            id,
+            record: Record::new(&target.id, Priority::High, request),
+            digest: None,
+            abandoned: waiting.abandoned.clone(),
+        };
+        submission.run(body).await?;
+        self.response(&waiting, ended).await
+    }
+
+    /// Waits for the response.
+    async fn response(
+        &self,
+        waiting: &Waiting,
+        mut ended: Ended,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let (jobs, id) = (&self.jobs, waiting.id);
+        let limits = &self.handler.target().limits;
+        let config = jobs.config();
+        // Each of the workers that end while they run it is noticed after a while.
+        let longest =
+            limits.queue_timeout + (limits.timeout + config.ack_wait) * config.attempts.max(1);
+        let started = Instant::now();
+        loop {
+            let _ = tokio::time::timeout(POLL, ended.wait()).await;
+            let found = jobs.get(id).await.map_err(|error| unavailable(&error))?;
+            let Some((record, _)) = found else {
+                return Err(Failure::new(
+                    Code::Internal,
+                    "the request was lost; send it again".into(),
+                ));
+            };
+            let waited = started.elapsed();
+            match &record.state {
+                State::Done(response) | State::Failed(response) => {
+                    let long = match response.body {
+                        Some(_) => None,
+                        None => {
+                            let long = jobs.long_response(id).await;
+                            long.map_err(|error| unavailable(&error))?
+                        }
+                    };
+                    return Ok(to_http(response, long));
+                }
+                State::Queued if waited > limits.queue_timeout => {
+                    return Err(Failure::new(
+                        Code::Overloaded,
+                        format!(
+                            "no worker has taken the request within {}; try again shortly",
+                            humantime::format_duration(limits.queue_timeout)
+                        ),
+                    )
+                    .retry_after(RETRY_AFTER));
+                }
+                State::Running { .. } if waited > longest => {
+                    return Err(self.handler.target().failure(Stop::Timeout));
+                }
+                State::Cancelled => {
+                    return Err(Failure::new(
+                        Code::Overloaded,
+                        "the request was cancelled by the operator; send it again".into(),
+                    ));
+                }
+                State::Queued | State::Running { .. } => {}
+            }
+        }
+    }
+}
+
+/// A client that waits for the response to a job. When it is dropped, nobody wants the job any more.
+struct Waiting {
+    jobs: Arc<Jobs>,
+    id: Uuid,
+    abandoned: CancellationToken,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.abandoned.cancel();
+        let (jobs, id) = (Arc::clone(&self.jobs), self.id);
+        tokio::spawn(async move {
+            if let Err(error) = clear(&jobs, id).await {
+                tracing::warn!(job = %id, %error, "a request that was handed over stays in JetStream until it expires");
+            }
+        });
+    }
+}
+
+/// Removes a job that has ended, or cancels it: its worker removes the rest.
+async fn clear(jobs: &Jobs, id: Uuid) -> Result<(), Error> {
+    loop {
+        let Some((record, revision)) = jobs.get(id).await? else {
+            return Ok(());
+        };
+        if record.state.is_final() {
+            return jobs.remove(id).await;
+        }
+        match cancel(jobs, id, record, revision).await {
+            Err(Error::Conflict) => {}
+            cancelled => return cancelled,
+        }
+    }
+}
