@@ -361,19 +361,21 @@ async fn a_deployed_component_takes_messages_until_it_is_removed() {
         return;
     };
     let (host, client) = (default(&nats), nats.client().await);
-    let wasm = std::fs::read(component("probe-messages")).unwrap();
-    let manifest = json!({
-        "trigger": {"nats": [{"subject": "orders.echo", "component": "orders"}]},
-        "component": {"orders": {}},
-    });
-    let answer = deploy(&host.admin, "orders", &manifest, &wasm)
-        .await
+    let deployed = common::whisper_host()
+        .args(["deploy", &component("probe-messages"), "--id", "orders"])
+        .args(["--subject", "orders.*", "--messaging", "out.*"])
+        .args(["--admin", &host.admin])
+        .output()
         .unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text);
+    let said = String::from_utf8(deployed.stdout).unwrap();
+    assert!(said.contains("revision 1 serves nats:orders.*"), "{said}");
     assert_eq!(
         request(&client, "orders.echo", "x").await,
         "orders.echo [] x"
     );
+    assert_eq!(request(&client, "orders.publish", "out.x").await, "Ok(())");
+    let denied = request(&client, "orders.publish", "other").await;
+    assert!(denied.starts_with("Err("), "{denied}");
     // A component without a handler of messages is refused.
     let wasm = std::fs::read(component("stats")).unwrap();
     let manifest = json!({
