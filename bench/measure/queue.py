@@ -72,7 +72,7 @@ def connect(server: Server) -> http.client.HTTPConnection:
 
 
 async def added(rounds: int, state: Path) -> dict[str, list[float]]:
-    """Seconds that a request takes at the median of each round: over HTTP, as a message, handed over to a worker."""
+    """Seconds that requests take, in turns: over HTTP, as a message, handed over to a worker."""
     body = AUDIO.read_bytes()
     with ExitStack() as stack:
         server = stack.enter_context(nats_server(state / "nats"))
@@ -82,16 +82,10 @@ async def added(rounds: int, state: Path) -> dict[str, list[float]]:
         front = connect(stack.enter_context(whisper_host(state / "http", *options, "--role", "http")))
         client = await nats.connect(server.url)
         seconds = {"http": [], "message": [], "handed over": []}
-        for round_ in range(rounds + 1):
-            taken = {name: [] for name in seconds}
-            for _ in range(REQUESTS if round_ else 10):
-                taken["http"].append(post(worker, "/analyze", body, 200))
-                taken["message"].append(await ask(client, body))
-                taken["handed over"].append(post(front, "/analyze", body, 200))
-            # The first round warms up.
-            if round_:
-                for name, values in taken.items():
-                    seconds[name].append(median(values))
+        for _ in range(rounds * REQUESTS):
+            seconds["http"].append(post(worker, "/analyze", body, 200))
+            seconds["message"].append(await ask(client, body))
+            seconds["handed over"].append(post(front, "/analyze", body, 200))
         await client.close()
     return seconds
 

@@ -119,22 +119,15 @@ impl Connection {
         }
     }
 
-    /// Subscribes to the subjects of a pattern. Each message goes to one subscription of the group, if there is one. The subscription
-    /// survives the connection.
+    /// Subscribes to the subjects of a pattern. Each message goes to one subscription of the group. The subscription survives the
+    /// connection.
     ///
     /// # Errors
     /// When the connection is closed.
-    pub async fn subscribe(
-        &self,
-        subjects: &Pattern,
-        group: Option<&str>,
-    ) -> Result<Subscription, Error> {
-        let subject = subjects.as_str().to_owned();
+    pub async fn subscribe(&self, subjects: &Pattern, group: &str) -> Result<Subscription, Error> {
+        let (subject, group) = (subjects.as_str().to_owned(), group.to_owned());
         let (client, _) = self.client();
-        let subscribed = match group {
-            Some(group) => client.queue_subscribe(subject, group.to_owned()).await,
-            None => client.subscribe(subject).await,
-        };
+        let subscribed = client.queue_subscribe(subject, group).await;
         let subscribed = subscribed.map_err(|_| Error::Disconnected)?;
         if client.connection_state() == State::Connected {
             client.flush().await.map_err(|_| Error::Disconnected)?;

@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use async_nats::Subscriber;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::kv::{self, CreateErrorKind, UpdateErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::{self, Object, ObjectMetadata};
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{Mutex, OnceCell};
 use uuid::Uuid;
@@ -31,8 +32,7 @@ pub use stores::Config;
 use stores::{FAILED, NAME, Stores};
 pub use worker::Worker;
 
-use crate::connection::{Connection, Subscription};
-use crate::subject::Pattern;
+use crate::connection::Connection;
 
 /// Prefix of the subjects on which hosts tell each other that a job has ended.
 const ENDED: &str = "whisper-jobs-ended";
@@ -69,7 +69,7 @@ pub struct Depth {
 pub struct Revision(u64);
 
 /// Waits for the end of a job.
-pub struct Ended(Subscription);
+pub struct Ended(Subscriber);
 
 impl Ended {
     /// Waits until a worker says that the job has ended. It may end without that, if the connection is lost.
@@ -318,9 +318,9 @@ impl Jobs {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn ended(&self, id: Uuid) -> Result<Ended, Error> {
-        let subject = format!("{ENDED}.{id}");
-        let subject: Pattern = subject.parse().map_err(Error::unavailable)?;
-        let subscribed = self.connection().await?.subscribe(&subject, None).await;
+        let (client, _) = self.connection().await?.client();
+        // The server has it before anything that is sent later.
+        let subscribed = client.subscribe(format!("{ENDED}.{id}")).await;
         subscribed.map(Ended).map_err(|error| self.failed(error))
     }
 

@@ -156,9 +156,7 @@ impl Receiving {
 
     /// Receives messages until no more are wanted, or the client ends.
     async fn receive_all(&self, connection: &Connection) -> Result<(), Error> {
-        let mut messages = connection
-            .subscribe(&self.subjects, Some(&self.group))
-            .await?;
+        let mut messages = connection.subscribe(&self.subjects, &self.group).await?;
         tracing::info!(
             subject = %self.subjects,
             queue_group = &*self.group,
