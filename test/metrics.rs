@@ -235,7 +235,9 @@ async fn the_alerts_and_the_dashboard_name_metrics_that_exist() {
         &[("INFLUX_TOKEN", "token")],
     );
     host.post("/analyze", recording("garden.flac")).await;
-    let metrics = scrape(&host).await;
+    // Hosts with NATS and SQLite share their calls.
+    let sharing = Host::with(state_dir(), &["--nats", &nats.url()]);
+    let metrics = scrape(&host).await + &scrape(&sharing).await;
     let types = metrics
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "));

@@ -12,6 +12,7 @@ mod queue;
 mod scheduler;
 mod settings;
 mod setup;
+mod sharing;
 mod store;
 mod watch;
 

@@ -133,7 +133,7 @@ pub struct QueueOptions {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), env = "WHISPER_HOST_JOBS_ATTEMPTS")]
     jobs_attempts: u32,
 
-    /// Servers of the NATS cluster that keep each job.
+    /// Servers of the NATS cluster that keep each job, and each call that hosts share.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one, env = "WHISPER_HOST_JOBS_REPLICAS")]
     jobs_replicas: usize,
 
@@ -186,6 +186,11 @@ impl QueueOptions {
     /// Returns which part of the work this host does.
     pub fn role(&self) -> runtime::Role {
         self.role.into()
+    }
+
+    /// Returns how many servers of the cluster keep what hosts share.
+    pub fn replicas(&self) -> usize {
+        self.jobs_replicas
     }
 
     fn webhooks(&self) -> anyhow::Result<Option<Webhooks>> {

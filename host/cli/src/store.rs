@@ -73,15 +73,21 @@ impl FromStr for Backend {
 }
 
 impl StoreOptions {
-    /// Opens the store of a state folder that exists.
+    /// Opens the store of a state folder that exists. If it is in SQLite, it may be shared with other hosts.
     ///
     /// # Errors
     /// When a file is not a store, there is no token, or InfluxDB refuses it.
-    pub async fn open(&self, state_dir: &Path) -> anyhow::Result<Store> {
+    pub async fn open(&self, state_dir: &Path, shared: bool) -> anyhow::Result<Store> {
         let Backend::Influx(location) = &self.stats_store else {
             let path = sqlite_path(state_dir);
             let retention = self.stats_retention;
-            return blocking(move || Ok(Store::open_sqlite(path, retention)?)).await;
+            return blocking(move || {
+                Ok(match shared {
+                    true => Store::open_shared(path, retention)?,
+                    false => Store::open_sqlite(path, retention)?,
+                })
+            })
+            .await;
         };
         fetch::use_ring();
         let token = self.token()?;
@@ -92,6 +98,11 @@ impl StoreOptions {
         config.max_bytes = self.stats_spool_size.as_u64();
         config.max_age = self.stats_spool_age;
         Ok(Store::open_influx(config).await?)
+    }
+
+    /// Returns how long a call counts.
+    pub fn retention(&self) -> Option<Duration> {
+        self.stats_retention
     }
 
     /// Returns where the store is, for people.

@@ -1,9 +1,10 @@
-//! Messages over NATS: the connection, the subjects of messages, and durable jobs on JetStream.
+//! Messages over NATS: the connection, the subjects of messages, durable jobs and a durable log on JetStream.
 
 mod config;
 mod connection;
 mod error;
 pub mod jobs;
+pub mod log;
 mod message;
 mod subject;
 

@@ -3,10 +3,16 @@
 use std::collections::HashSet;
 use std::time::SystemTime;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
 /// A field's value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Value {
     /// A finite number.
+    #[serde(deserialize_with = "exact")]
     Float(f64),
     /// A whole number.
     Integer(i64),
@@ -16,8 +22,17 @@ pub enum Value {
     Boolean(bool),
 }
 
+/// Reads a float from JSON exactly; serde_json's own reading may change the last bit.
+fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let text = <&RawValue>::deserialize(deserializer)?;
+    text.get().parse().map_err(D::Error::custom)
+}
+
+/// Maximum number of points in one write, as other writes wait for it.
+pub const MAX_POINTS: usize = 1000;
+
 /// One point.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// The series it belongs to. Not empty.
     pub measurement: String,

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::influx::{self, Influx};
-use crate::point::Point;
+use crate::point::{MAX_POINTS, Point};
 use crate::query::Query;
+use crate::sharing::Sharing;
 use crate::sqlite::Sqlite;
-
-/// Maximum number of points in one write, as other writes wait for it.
-pub const MAX_POINTS: usize = 1000;
 
 /// A time-series store. It can be called from many tasks at once.
 pub struct Store {
@@ -36,6 +34,16 @@ impl Store {
         Ok(Self { backend })
     }
 
+    /// Like [`open_sqlite`](Self::open_sqlite), for a store that shares its points with others through a log, see
+    /// [`sharing`](Self::sharing). Points that were written to the file by a store that did not share are not shared later.
+    ///
+    /// # Errors
+    /// As [`open_sqlite`](Self::open_sqlite).
+    pub fn open_shared(path: impl AsRef<Path>, retention: Option<Duration>) -> Result<Self, Error> {
+        let backend = Backend::Sqlite(Sqlite::open_shared(path.as_ref(), retention)?);
+        Ok(Self { backend })
+    }
+
     /// Opens a new store in memory.
     ///
     /// # Errors
@@ -53,6 +61,15 @@ impl Store {
     pub async fn open_influx(config: influx::Config) -> Result<Self, Error> {
         let backend = Backend::Influx(Influx::open(config).await?);
         Ok(Self { backend })
+    }
+
+    /// Returns what moves points to and from the log; `None` if this store does not share.
+    #[must_use]
+    pub fn sharing(&self) -> Option<Sharing<'_>> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) if sqlite.is_shared() => Some(Sharing(sqlite)),
+            Backend::Sqlite(_) | Backend::Influx(_) => None,
+        }
     }
 
     /// Returns the name of the database, as OpenTelemetry has it.

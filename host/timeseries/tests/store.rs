@@ -408,10 +408,10 @@ fn other_files_are_refused_and_not_changed() {
 
     drop(Store::open_sqlite(dir.path().join("newer.db"), None).unwrap());
     let newer = rusqlite::Connection::open(dir.path().join("newer.db")).unwrap();
-    newer.execute_batch("PRAGMA user_version = 3").unwrap();
+    newer.execute_batch("PRAGMA user_version = 4").unwrap();
     let error = open("newer.db");
     assert!(
-        error.contains("version 3") && error.contains("version 2"),
+        error.contains("version 4") && error.contains("version 3"),
         "{error}"
     );
 
@@ -564,6 +564,9 @@ async fn points_older_than_the_retention_are_removed_and_the_others_stay() {
     compare(&store, &[], new.to_vec()).await;
 }
 
+/// Removes the tables that files of version 2 do not have.
+const WITHOUT_SHARING: &str = "DROP TABLE outgoing; DROP TABLE applied; DROP TABLE position;";
+
 #[tokio::test]
 async fn a_store_of_version_1_gets_its_rolling_aggregates() {
     let dir = tempfile::tempdir().unwrap();
@@ -574,11 +577,39 @@ async fn a_store_of_version_1_gets_its_rolling_aggregates() {
     store.close().await.unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection
-        .execute_batch("DROP TABLE total; DROP TABLE bucket; PRAGMA user_version = 1;")
+        .execute_batch(&format!(
+            "DROP TABLE total; DROP TABLE bucket; {WITHOUT_SHARING}"
+        ))
+        .and_then(|()| connection.pragma_update(None, "user_version", 1))
         .unwrap();
     drop(connection);
 
     let store = Store::open_sqlite(&path, None).unwrap();
     compare(&store, &[("series", "even")], every_second(&numbers)).await;
     compare(&store, &[], numbers).await;
+}
+
+#[tokio::test]
+async fn a_store_of_version_2_keeps_its_points_and_can_be_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("points.db");
+    let numbers: Vec<f64> = numbers(5_000).collect();
+    let store = Store::open_sqlite(&path, None).unwrap();
+    write_in_two_series(&store, &numbers, 7).await;
+    store.close().await.unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch(WITHOUT_SHARING)
+        .and_then(|()| connection.pragma_update(None, "user_version", 2))
+        .unwrap();
+    drop(connection);
+
+    let store = Store::open_shared(&path, None).unwrap();
+    compare(&store, &[("series", "even")], every_second(&numbers)).await;
+    compare(&store, &[], numbers).await;
+    let sharing = store.sharing().unwrap();
+    assert_eq!(sharing.waiting().await, Ok(0));
+    assert_eq!(sharing.position().await, Ok(None));
+    store.write(vec![latency(8, 1.0)]).await.unwrap();
+    assert_eq!(sharing.waiting().await, Ok(1));
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use clap::Args;
 use manifest::Manifest;
+use queue::log::Log;
 use runtime::Role;
 use runtime::admin::Admin;
 use runtime::deployment::Deployments;
@@ -21,6 +22,7 @@ use crate::options::{Common, at_least_one, positive_duration};
 use crate::queue::QueueOptions;
 use crate::scheduler;
 use crate::setup::{self, LoadedModel, Parts};
+use crate::sharing::{self, Exchange};
 use crate::store::{self, StoreOptions};
 use crate::watch::Watch;
 
@@ -160,10 +162,6 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     let _lock = setup::lock_state(&options.common.state_dir)?;
     // Before the store and the models, which create handles of their metrics when they are opened.
     let metrics = telemetry::Metrics::install()?;
-    let store = tokio::select! {
-        store = options.store.open(&options.common.state_dir) => store?,
-        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
-    };
     let queue = tokio::select! {
         queue = options.queue.open() => queue?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
@@ -172,6 +170,10 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         .jobs
         .as_ref()
         .map(|(connection, _)| connection.clone());
+    let store = tokio::select! {
+        store = options.store.open(&options.common.state_dir, connection.is_some()) => store?,
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
     let loading = async {
         let Parts {
             manifest,
@@ -197,7 +199,8 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
     // Loading models and compiling components takes much more memory than requests need: return it to the system.
     // SAFETY: may be called at any time.
     unsafe { libmimalloc_sys::mi_collect(true) };
-    let summary = summary(options, &deployments, &models);
+    let is_shared = store.sharing().is_some();
+    let summary = summary(options, &deployments, &models, is_shared);
     let config = ServerConfig {
         role: options.queue.role(),
         queue: connection.clone(),
@@ -232,6 +235,18 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
             tracing::warn!(%error, "standard output is closed; the host keeps serving");
         }
     });
+    let exchange = match &connection {
+        Some(connection) if is_shared => {
+            let config = queue::log::Config {
+                name: sharing::STREAM.into(),
+                max_age: options.store.retention(),
+                replicas: options.queue.replicas(),
+            };
+            let connection = connection.another("calls".into()).await?;
+            Some(Exchange::start(&store, Log::new(&connection, config)))
+        }
+        _ => None,
+    };
     deployments.start();
     tracing::info!(%address, admin = %admin.address(), "ready");
 
@@ -259,10 +274,13 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         // They end now, and each has its line in the log.
         deployments.host().finish(Duration::from_secs(1)).await;
     }
+    drop((deployments, models));
+    if let Some(exchange) = exchange {
+        exchange.stop().await;
+    }
     if let Some(connection) = connection {
         connection.flush().await;
     }
-    drop((deployments, models));
     store::close(store).await?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -357,7 +375,12 @@ fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
 }
 
 /// Returns the text printed at startup.
-fn summary(options: &Up, deployments: &Deployments, models: &[LoadedModel]) -> String {
+fn summary(
+    options: &Up,
+    deployments: &Deployments,
+    models: &[LoadedModel],
+    is_shared: bool,
+) -> String {
     use std::fmt::Write as _;
     let (application, host) = (deployments.application().load(), deployments.host());
     let mut text = format!("{} {}\n", application.name(), env!("CARGO_PKG_VERSION"));
@@ -392,8 +415,9 @@ fn summary(options: &Up, deployments: &Deployments, models: &[LoadedModel]) -> S
     }
     let _ = writeln!(
         text,
-        "  store   {}",
-        options.store.describe(&options.common.state_dir)
+        "  store   {}{}",
+        options.store.describe(&options.common.state_dir),
+        if is_shared { ", shared over NATS" } else { "" }
     );
     if let Some(servers) = options.queue.describe() {
         let _ = writeln!(text, "  queue   {servers} (NATS)");

@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::message::{Message, Position};
 use crate::{Error, Point};
 
 /// A request to a thread, with the channel for its reply.
@@ -11,7 +12,17 @@ pub(super) struct Call<T, R> {
     pub(super) reply: oneshot::Sender<Result<R, Error>>,
 }
 
-pub(super) type Write = Call<Vec<Point>, ()>;
+/// What the thread that writes does.
+pub(super) enum Change {
+    /// Adds points of this store.
+    Write(Vec<Point>),
+    /// Adds points of others, up to a position in the log.
+    Apply(Vec<Message<Point>>, Position),
+    /// Removes points that are in the log, up to the one with this number.
+    Confirm(i64),
+}
+
+pub(super) type Write = Call<Change, ()>;
 /// Reads from the reader's connection and replies.
 pub(super) type Read = Box<dyn FnOnce(&mut Connection) + Send>;
 

@@ -9,6 +9,7 @@ mod reader;
 mod retention;
 mod rollup;
 mod schema;
+mod sharing;
 mod spool;
 mod writer;
 
@@ -19,12 +20,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub(crate) use self::aggregate::Totals;
-use self::call::{Read, Write, call, stopped};
+use self::call::{Change, Read, Write, call, stopped};
 use self::connection::{connect, unavailable};
 pub(crate) use self::spool::{Batch, Fill, Row, Spool};
+use self::writer::Outbox;
+use crate::message::{Message, Outgoing, Position};
 use crate::{Error, Point, Query};
 
 /// Maximum number of queued calls per thread; further callers wait to enqueue theirs.
@@ -43,13 +46,28 @@ pub(crate) struct Sqlite {
     /// Dropped when the store closes, to stop the retention thread.
     open: Option<std::sync::mpsc::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
+    /// Notified of points to be added to the log. `None` if this store does not share.
+    written: Option<Notify>,
 }
 
 impl Sqlite {
     /// Opens or creates the file, and starts the threads.
     pub fn open(path: &Path, retention: Option<Duration>) -> Result<Self, Error> {
+        Self::start(path, retention, false)
+    }
+
+    /// Opens or creates the file of a store that shares its points.
+    pub fn open_shared(path: &Path, retention: Option<Duration>) -> Result<Self, Error> {
+        Self::start(path, retention, true)
+    }
+
+    fn start(path: &Path, retention: Option<Duration>, is_shared: bool) -> Result<Self, Error> {
         let mut connection = connect(path)?;
         schema::prepare(&mut connection, path)?;
+        let outbox = is_shared
+            .then(|| Outbox::new(&connection))
+            .transpose()
+            .map_err(|error| unavailable(path, &error))?;
         let (writes, writes_rx) = mpsc::channel(QUEUE);
         let (reads, reads_rx) = mpsc::channel(QUEUE);
         let reader = connect(path)?;
@@ -66,7 +84,7 @@ impl Sqlite {
         let mut threads = vec![
             spawn("timeseries-writer", {
                 let path = path.clone();
-                Box::new(move || writer::run(connection, &path, writes_rx))
+                Box::new(move || writer::run(connection, &path, outbox, writes_rx))
             })?,
             spawn(
                 "timeseries-reader",
@@ -89,6 +107,7 @@ impl Sqlite {
             reads: Some(reads),
             open: Some(open),
             threads,
+            written: is_shared.then(Notify::new),
         })
     }
 
@@ -102,7 +121,53 @@ impl Sqlite {
     }
 
     pub async fn write(&self, points: Vec<Point>) -> Result<(), Error> {
-        call(self.writes.as_ref(), points).await
+        call(self.writes.as_ref(), Change::Write(points)).await?;
+        if let Some(written) = &self.written {
+            written.notify_one();
+        }
+        Ok(())
+    }
+
+    pub fn is_shared(&self) -> bool {
+        self.written.is_some()
+    }
+
+    /// Waits until points were written since the last call. Never returns if this store does not share.
+    pub async fn written(&self) {
+        match &self.written {
+            Some(written) => written.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Returns the oldest points to be added to the log.
+    pub async fn outgoing(&self, max_bytes: usize) -> Result<Option<Outgoing>, Error> {
+        self.read(move |connection| sharing::oldest(connection, max_bytes))
+            .await
+    }
+
+    /// Counts the points to be added to the log.
+    pub async fn waiting(&self) -> Result<u64, Error> {
+        self.read(|connection| sharing::count(connection)).await
+    }
+
+    /// Removes points that are in the log, up to the one with this number.
+    pub async fn confirm(&self, last: i64) -> Result<(), Error> {
+        call(self.writes.as_ref(), Change::Confirm(last)).await
+    }
+
+    /// Returns where the last message is that was applied.
+    pub async fn position(&self) -> Result<Option<Position>, Error> {
+        self.read(|connection| sharing::position(connection)).await
+    }
+
+    /// Adds points of other stores that are not in the file yet.
+    pub async fn apply(
+        &self,
+        messages: Vec<Message<Point>>,
+        position: Position,
+    ) -> Result<(), Error> {
+        call(self.writes.as_ref(), Change::Apply(messages, position)).await
     }
 
     pub async fn aggregate(&self, query: Query) -> Result<Option<f64>, Error> {

@@ -9,14 +9,15 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::connection::unavailable;
-use super::rollup;
+use super::{rollup, sharing};
 use crate::Error;
 
 /// Marks a file as this store's: "TSPT" in ASCII.
 const APPLICATION_ID: i32 = 0x5453_5054;
 
-/// Version of the tables. Files of version 1 have no rolling aggregates; these are built when such a file is opened.
-const VERSION: i32 = 2;
+/// Version of the tables. Files of version 1 have no rolling aggregates, which are built when such a file is opened; those of version 2
+/// have no tables for sharing.
+const VERSION: i32 = 3;
 
 const TABLES: &str = "
 CREATE TABLE series (
@@ -65,17 +66,19 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
     let shown = path.display();
     let is_new = tables == 0 && version == 0;
-    if is_new {
+    let prepared = if is_new {
         transaction
             .execute_batch(TABLES)
             .and_then(|()| transaction.pragma_update(None, "application_id", APPLICATION_ID))
-            .map_err(failed)?;
+            .and_then(|()| transaction.execute_batch(rollup::TABLES))
     } else if application != APPLICATION_ID {
         return Err(Error::Unavailable(format!(
             "time-series store `{shown}`: it is an SQLite database of another program; choose another path"
         )));
     } else if version == VERSION {
         return Ok(());
+    } else if version == 2 {
+        Ok(())
     } else if version != 1 {
         return Err(Error::Unavailable(format!(
             "time-series store `{shown}`: its tables have version {version}, but this program supports version {VERSION}; \
@@ -83,10 +86,12 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Er
         )));
     } else {
         tracing::info!(store = %shown, "building rolling aggregates for a store of an earlier version");
-    }
-    transaction
-        .execute_batch(rollup::TABLES)
-        .and_then(|()| rollup::rebuild(&transaction))
+        transaction
+            .execute_batch(rollup::TABLES)
+            .and_then(|()| rollup::rebuild(&transaction))
+    };
+    prepared
+        .and_then(|()| transaction.execute_batch(sharing::TABLES))
         .and_then(|()| transaction.pragma_update(None, "user_version", VERSION))
         .and_then(|()| transaction.commit())
         .map_err(failed)

@@ -4,22 +4,55 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use metrics::{Gauge, describe_gauge, gauge};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::mpsc::Receiver;
 
-use super::call::Write;
+use super::call::{Change, Write};
 use super::connection::unavailable;
 use super::kind::{BOOLEAN, FLOAT, INTEGER, TEXT};
 use super::rollup::Changes;
+use super::sharing;
+use crate::message::Numbered;
 use crate::point::now;
 use crate::{Point, Value};
+
+/// Gauge: points that wait to be sent to other hosts.
+const OUTGOING_POINTS: &str = "whisper_host_outgoing_points";
 
 /// Maximum number of writes in one transaction; with more, the first caller would wait long.
 const GROUP: usize = 256;
 
+/// Where the points of a store that shares wait until they are in the log.
+pub(super) struct Outbox {
+    origin: String,
+    points: Gauge,
+}
+
+impl Outbox {
+    pub fn new(connection: &Connection) -> rusqlite::Result<Self> {
+        describe_gauge!(
+            OUTGOING_POINTS,
+            "Points that wait to be sent to other hosts."
+        );
+        let points = gauge!(OUTGOING_POINTS);
+        points.set(sharing::count(connection)? as f64);
+        Ok(Self {
+            // Not kept in the file: after a backup of it is restored, the numbers of later points would be given again.
+            origin: sharing::new_origin(connection)?,
+            points,
+        })
+    }
+}
+
 /// Writes until all senders are dropped.
-pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<Write>) {
+pub(super) fn run(
+    mut connection: Connection,
+    path: &Path,
+    outbox: Option<Outbox>,
+    mut calls: Receiver<Write>,
+) {
     let mut ids = Ids::default();
     let mut clock = Clock::default();
     let mut group = Vec::with_capacity(GROUP);
@@ -30,7 +63,7 @@ pub(super) fn run(mut connection: Connection, path: &Path, mut calls: Receiver<W
         {
             group.push(next);
         }
-        let result = commit(&mut connection, &mut ids, &mut clock, &group).map_err(|error| {
+        let result = commit(&mut connection, &mut ids, &mut clock, outbox.as_ref(), &group).map_err(|error| {
             // Ids inserted in the transaction are rolled back with it.
             ids = Ids::default();
             tracing::error!(%error, writes = group.len(), "cannot write points to the time-series store");
@@ -50,30 +83,78 @@ fn commit(
     connection: &mut Connection,
     ids: &mut Ids,
     clock: &mut Clock,
+    outbox: Option<&Outbox>,
     group: &[Write],
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut changes = Changes::default();
-    for point in group.iter().flat_map(|call| &call.request) {
-        insert(&transaction, ids, clock, &mut changes, point)?;
+    let (mut enqueued, mut removed) = (0, 0);
+    for call in group {
+        match &call.request {
+            Change::Write(points) => {
+                let mut last = None;
+                for point in points {
+                    let time = time(point, clock);
+                    insert(&transaction, ids, &mut changes, point, time)?;
+                    if let Some(outbox) = outbox {
+                        let point = Point {
+                            time: Some(time.cast_unsigned()),
+                            ..point.clone()
+                        };
+                        last = Some(sharing::enqueue(&transaction, &outbox.origin, &point)?);
+                        enqueued += 1;
+                    }
+                }
+                if let (Some(outbox), Some(last)) = (outbox, last) {
+                    sharing::set_applied(&transaction, &outbox.origin, last)?;
+                }
+            }
+            Change::Apply(messages, position) => {
+                for message in messages {
+                    let before = sharing::applied(&transaction, &message.origin)?;
+                    let mut last = before;
+                    for Numbered { number, point } in &message.points {
+                        if *number > last {
+                            let time = time(point, clock);
+                            insert(&transaction, ids, &mut changes, point, time)?;
+                            last = *number;
+                        }
+                    }
+                    if last > before {
+                        sharing::set_applied(&transaction, &message.origin, last)?;
+                    }
+                }
+                sharing::set_position(&transaction, *position)?;
+            }
+            Change::Confirm(last) => removed += sharing::remove(&transaction, *last)?,
+        }
     }
     changes.apply(&transaction)?;
-    transaction.commit()
+    transaction.commit()?;
+    if let Some(outbox) = outbox {
+        outbox.points.increment(enqueued as f64);
+        outbox.points.decrement(removed as f64);
+    }
+    Ok(())
+}
+
+/// Returns the time of a point in nanoseconds since 1970.
+fn time(point: &Point, clock: &mut Clock) -> i64 {
+    match point.time {
+        // `Point::check` has checked that the time fits.
+        Some(time) => i64::try_from(time).unwrap_or(i64::MAX),
+        None => clock.now(),
+    }
 }
 
 fn insert(
     transaction: &Transaction<'_>,
     ids: &mut Ids,
-    clock: &mut Clock,
     changes: &mut Changes,
     point: &Point,
+    time: i64,
 ) -> rusqlite::Result<()> {
     let series = ids.series(transaction, point)?;
-    // `Point::check` has checked that the time fits.
-    let time = match point.time {
-        Some(time) => i64::try_from(time).unwrap_or(i64::MAX),
-        None => clock.now(),
-    };
     let mut insert = transaction.prepare_cached(
         "INSERT INTO value (field, series, time, kind, value) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
