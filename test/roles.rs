@@ -66,6 +66,10 @@ async fn a_host_without_a_model_hands_requests_to_workers() {
     .await;
     let expected = all.post("/analyze", recording("garden.flac")).await;
     assert_eq!(done["result"], expected.json());
+    // The calls are on record, though workers handled them.
+    let calls = async |host: &Host| host.get("/stats").await.json()["total_calls"].clone();
+    let expected = calls(&all).await;
+    eventually(async || (calls(&front).await == expected).then_some(())).await;
     // A worker says what it is.
     let refused = worker.post("/analyze", recording("garden.flac")).await;
     assert_eq!(refused.error(), (404, "not_found".into()));

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use queue::{Connection, Error, Message, Pattern};
+use queue::{Connection, Error, Message, Pattern, Status};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
@@ -22,6 +22,9 @@ const MAX_HELD: usize = 256 << 10;
 
 /// Time before another subscription when one has ended.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// How long to wait for another message when the subscription has ended: the server sends what it had before it confirms the end.
+const LAST_MESSAGE: Duration = Duration::from_secs(2);
 
 /// What a message takes in addition to its body, in bytes: its headers, and its place in the queue.
 const OVERHEAD: usize = 64 << 10;
@@ -173,7 +176,10 @@ impl Receiving {
             }
         }
         messages.end().await?;
-        while let Some(message) = messages.next().await {
+        // Without a server, nobody says which message is the last.
+        while connection.status() == Status::Connected
+            && let Ok(Some(message)) = tokio::time::timeout(LAST_MESSAGE, messages.next()).await
+        {
             self.receive(connection, message);
         }
         Ok(())
