@@ -491,7 +491,8 @@ async fn a_host_survives_its_server_and_answers_before_it_stops() {
     assert_eq!(answer.payload, "slept 1500 ms");
     assert_eq!(host.exit_code().await, Some(0));
     // A host whose server is gone ends at once.
-    let mut host = probe(&nats);
+    let arguments = ["--nats", &nats.url(), "--shutdown-timeout", "10m"];
+    let mut host = Host::with_manifest(PROBE, &arguments);
     request(&client, "probe.echo", "3").await;
     nats.kill();
     host.wait_for_log(|line| {
@@ -499,10 +500,8 @@ async fn a_host_survives_its_server_and_answers_before_it_stops() {
         text.starts_with("the connection to NATS is lost")
     })
     .await;
-    let stopped = std::time::Instant::now();
     host.signal(rustix::process::Signal::TERM);
     assert_eq!(host.exit_code().await, Some(0));
-    assert!(stopped.elapsed() < Duration::from_secs(25));
 }
 
 /// A server that sends a length that no message has ends the client. The host starts another one.
