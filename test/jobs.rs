@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 /// Handlers whose requests wait as jobs.
 fn probe() -> String {
     let mut manifest = "spin_manifest_version = 2\n[application]\nname = \"jobs\"\n".to_owned();
-    for name in ["trap", "sleep", "hello", "pause", "large-refusal"] {
+    for name in ["trap", "sleep", "hello", "pause", "large-refusal", "echo"] {
         manifest += &format!(
             r#"
 [[trigger.http]]
@@ -375,6 +375,69 @@ async fn a_long_error_is_kept_and_final() {
         (&"failed".into(), &1.into())
     );
     assert_eq!(failed["error"].as_str().unwrap().len(), 3 << 20);
+}
+
+/// A stream may have a limited number of consumers, a thousand by default.
+#[tokio::test]
+async fn reading_a_body_leaves_nothing_on_the_server() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let host = Host::with_manifest(&probe(), &["--nats", &nats.url()]);
+    for size in [1, 1 << 20] {
+        let body = "x".repeat(size);
+        let job = create(&host, "/jobs/echo", body.clone()).await;
+        let done = ended(&host, &job).await;
+        assert_eq!(
+            (&done["status"], &done["result"]),
+            (&"done".into(), &body.into())
+        );
+        assert_eq!(delete(&host, &job).await.status, 204);
+    }
+    let context = jetstream::new(nats.client().await);
+    for stream in ["OBJ_whisper-jobs", "KV_whisper-jobs"] {
+        let mut stream = context.get_stream(stream).await.unwrap();
+        eventually(async || {
+            let state = &stream.info().await.unwrap().state;
+            (state.messages == 0 && state.consumer_count == 0).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_grows_in_the_record_is_kept() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let host = Host::with_manifest(&probe(), &["--nats", &nats.url()]);
+    let body = "\u{1}".repeat(200_000);
+    let job = create(&host, "/jobs/echo", body.clone()).await;
+    let done = ended(&host, &job).await;
+    assert_eq!(
+        (&done["status"], &done["result"]),
+        (&"done".into(), &body.into())
+    );
+}
+
+#[tokio::test]
+async fn a_job_goes_on_while_the_server_does_not_answer() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let host = Host::with_manifest(&probe(), &["--nats", &nats.url()]);
+    let job = create(&host, "/jobs/pause?9000", "").await;
+    eventually(async || (host.get(&job).await.json()["status"] == "running").then_some(())).await;
+    nats.signal(rustix::process::Signal::STOP);
+    // Longer than one operation of JetStream may take.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    nats.signal(rustix::process::Signal::CONT);
+    let done = eventually(async || {
+        let job = host.get(&job).await;
+        (job.status == 200 && job.json()["status"] == "done").then_some(job.json())
+    })
+    .await;
+    assert_eq!(done["attempts"], 1, "{done}");
 }
 
 #[tokio::test]

@@ -75,14 +75,21 @@ async fn a_host_without_a_model_hands_requests_to_workers() {
     assert_eq!(refused.error(), (404, "not_found".into()));
     assert!(refused.message().contains("--role"), "{}", refused.text);
     assert_eq!(worker.get("/healthz").await.status, 200);
-    // Nothing of the requests is left in JetStream.
+    // Nothing of the requests is left in JetStream, only the record of the job.
+    left(&nats, 1).await;
+}
+
+/// Waits until so many records are left in JetStream, and no body.
+async fn left(nats: &Nats, records: u64) {
     let context = async_nats::jetstream::new(nats.client().await);
-    eventually(async || {
-        let records = context.get_key_value("whisper-jobs").await.unwrap();
-        use futures::StreamExt as _;
-        (records.keys().await.unwrap().count().await == 1).then_some(())
-    })
-    .await;
+    for (stream, expected) in [("KV_whisper-jobs", records), ("OBJ_whisper-jobs", 0)] {
+        let mut stream = context.get_stream(stream).await.unwrap();
+        eventually(async || {
+            let messages = stream.info().await.unwrap().state.messages;
+            (messages == expected).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -125,6 +132,7 @@ async fn a_client_that_leaves_stops_the_worker() {
     worker
         .wait_for_log(|line| line["message"] == "job" && line["outcome"] == "cancelled")
         .await;
+    left(&nats, 0).await;
     let answer = front.post("/analyze", recording("garden.flac")).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
 }

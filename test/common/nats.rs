@@ -58,6 +58,11 @@ impl Nats {
         self.process.wait().unwrap();
     }
 
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
     /// Starts it again, on the same port and with the same streams.
     pub async fn restart(&mut self) {
         self.process = run(&self.program, self.folder.path(), &self.config);

@@ -4,6 +4,7 @@
 //! A job ends once: its record changes on top of the last change only, so of two workers that run it, the one that took it first
 //! changes nothing any more.
 
+mod body;
 mod delivery;
 mod error;
 mod record;
@@ -18,13 +19,14 @@ use async_nats::Subscriber;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::kv::{self, CreateErrorKind, UpdateErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::object_store::{self, Object, ObjectMetadata};
-use bytes::Bytes;
+use async_nats::jetstream::object_store::{InfoErrorKind, ObjectMetadata};
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::AsyncRead;
 use tokio::sync::{Mutex, OnceCell};
 use uuid::Uuid;
 
+pub use body::Body;
 pub use delivery::Delivery;
 pub use error::Error;
 pub use record::{Priority, Record, Request, Response, State};
@@ -36,8 +38,8 @@ use crate::connection::Connection;
 
 /// Prefix of the subjects on which hosts tell each other that a job has ended.
 const ENDED: &str = "whisper-jobs-ended";
-/// Maximum length of a response's body in a record. NATS accepts messages of a mebibyte, unless it is set up otherwise.
-const MAX_IN_RECORD: usize = 256 << 10;
+/// Maximum length of a record with the body of its response, in bytes. NATS accepts messages of a mebibyte, unless it is set up otherwise.
+const MAX_RECORD: usize = 256 << 10;
 /// How long a worker that calls back may be silent before another one does.
 const CALLBACK_ACK_WAIT: Duration = Duration::from_secs(60);
 
@@ -234,15 +236,21 @@ impl Jobs {
         record: &mut Record,
         revision: Revision,
     ) -> Result<Revision, Error> {
-        if let State::Done(response) | State::Failed(response) = &mut record.state
-            && let Some(body) = response.body.take_if(|body| body.len() > MAX_IN_RECORD)
+        let stores = self.stores().await?;
+        let mut text = json(record);
+        // Half of what the server accepts leaves room for what is added to it.
+        let (client, _) = self.connection().await?.client();
+        let limit = MAX_RECORD.min(client.max_payload() / 2);
+        if text.len() > limit
+            && let State::Done(response) | State::Failed(response) = &mut record.state
+            && let Some(body) = response.body.take()
         {
             self.store(response_name(id), &mut body.as_bytes()).await?;
+            text = json(record);
         }
-        let stores = self.stores().await?;
         let updated = stores
             .records
-            .update(id.to_string(), json(record), revision.0)
+            .update(id.to_string(), text, revision.0)
             .await;
         match updated {
             Ok(revision) => Ok(Revision(revision)),
@@ -258,28 +266,30 @@ impl Jobs {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn long_response(&self, id: Uuid) -> Result<Option<String>, Error> {
-        let Some(mut stored) = self.object(&response_name(id)).await? else {
+        let Some(mut stored) = self.read(&response_name(id)).await? else {
             return Ok(None);
         };
-        let mut text = String::new();
-        let read = stored.read_to_string(&mut text).await;
-        read.map_err(|error| self.failed(error))?;
-        Ok(Some(text))
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = stored.next().await.map_err(|error| self.failed(error))? {
+            bytes.extend_from_slice(&piece);
+        }
+        let text = String::from_utf8(bytes.into());
+        text.map(Some).map_err(|error| self.failed(error))
     }
 
     /// Returns the body of a job; `None` if it has expired.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn body(&self, id: Uuid) -> Result<Option<Object>, Error> {
-        self.object(&id.to_string()).await
+    pub async fn body(&self, id: Uuid) -> Result<Option<Body>, Error> {
+        self.read(&id.to_string()).await
     }
 
-    async fn object(&self, name: &str) -> Result<Option<Object>, Error> {
+    async fn read(&self, name: &str) -> Result<Option<Body>, Error> {
         let stores = self.stores().await?;
-        match stores.bodies.get(name).await {
-            Ok(body) => Ok(Some(body)),
-            Err(error) if error.kind() == object_store::GetErrorKind::NotFound => Ok(None),
+        match stores.bodies.info(name).await {
+            Ok(info) => Ok(Some(Body::new(stores.bodies_stream.clone(), &info))),
+            Err(error) if error.kind() == InfoErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -289,28 +299,22 @@ impl Jobs {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn remove_body(&self, id: Uuid) -> Result<(), Error> {
-        self.remove_object(&id.to_string()).await
+        let removed = self.stores().await?.remove_body(&id.to_string()).await;
+        removed.map_err(|error| self.failed(error))
     }
 
-    async fn remove_object(&self, name: &str) -> Result<(), Error> {
-        let stores = self.stores().await?;
-        match stores.bodies.delete(name).await {
-            Err(error) if error.kind() != object_store::DeleteErrorKind::NotFound => {
-                Err(self.failed(error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes what is known of a job.
+    /// Removes what is known of a job. A worker that runs it notices that.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn remove(&self, id: Uuid) -> Result<(), Error> {
-        self.remove_body(id).await?;
-        self.remove_object(&response_name(id)).await?;
-        let removed = self.stores().await?.records.purge(id.to_string()).await;
-        removed.map_err(|error| self.failed(error))
+        let stores = self.stores().await?;
+        let removing = async {
+            stores.remove_record(&id.to_string()).await?;
+            stores.remove_body(&id.to_string()).await?;
+            stores.remove_body(&response_name(id)).await
+        };
+        removing.await.map_err(|error| self.failed(error))
     }
 
     /// Returns what tells the end of a job that is created after this.

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::object_store::{self, ObjectStore};
+use async_nats::jetstream::object_store::{self, InfoErrorKind, ObjectStore};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
 use async_nats::jetstream::{self, Context, kv};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 
+use super::body::pieces_of;
 use super::error::Error;
 
 /// Name of the stream of waiting jobs, of the bucket of records and of the object store; prefix of their subjects.
@@ -18,6 +21,8 @@ pub(super) const FAILED: &str = "whisper-jobs-failed";
 pub(super) const CALLBACKS: &str = "whisper-jobs-callbacks";
 /// How long failed jobs are kept in their stream.
 const FAILED_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Maximum size of all records together, in bytes.
+const MAX_RECORDS: i64 = 1 << 30;
 /// Time for one operation of JetStream.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,6 +48,10 @@ pub(super) struct Stores {
     context: Context,
     pub(super) records: kv::Store,
     pub(super) bodies: ObjectStore,
+    /// The stream of the records.
+    records_stream: stream::Stream,
+    /// The stream of the bodies.
+    pub(super) bodies_stream: stream::Stream,
     pub(super) waiting: stream::Stream,
     pub(super) callbacks: stream::Stream,
 }
@@ -61,6 +70,7 @@ impl Stores {
             bucket: NAME.into(),
             history: 1,
             max_age: retention,
+            max_bytes: MAX_RECORDS,
             num_replicas,
             ..kv::Config::default()
         };
@@ -95,15 +105,39 @@ impl Stores {
                 existing.map_err(|_| Error::unavailable(why))?
             }
         };
-        let stream = async |name| context.get_stream(name).await.map_err(Error::unavailable);
+        let stream = async |name: &str| context.get_stream(name).await.map_err(Error::unavailable);
         Ok(Self {
             generation,
             records: records.map_err(Error::unavailable)?,
             bodies,
+            records_stream: stream(&format!("KV_{NAME}")).await?,
+            bodies_stream: stream(&format!("OBJ_{NAME}")).await?,
             waiting: stream(NAME).await?,
             callbacks: stream(CALLBACKS).await?,
             context,
         })
+    }
+
+    /// Removes a record. Nothing is left, not even a marker.
+    pub(super) async fn remove_record(&self, key: &str) -> Result<(), Error> {
+        let subject = format!("$KV.{NAME}.{key}");
+        let purged = self.records_stream.purge().filter(subject).await;
+        purged.map(drop).map_err(Error::unavailable)
+    }
+
+    /// Removes a body, if it exists. Nothing is left, not even a marker.
+    pub(super) async fn remove_body(&self, name: &str) -> Result<(), Error> {
+        let info = match self.bodies.info(name).await {
+            Ok(info) => info,
+            Err(error) if error.kind() == InfoErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::unavailable(error)),
+        };
+        let description = format!("$O.{NAME}.M.{}", URL_SAFE.encode(name));
+        for subject in [pieces_of(&info), description] {
+            let purged = self.bodies_stream.purge().filter(subject).await;
+            purged.map_err(Error::unavailable)?;
+        }
+        Ok(())
     }
 
     /// Adds a message to a stream, and waits until it is kept.

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use queue::jobs::{self, Ended, Error, Jobs, Priority, Record, State};
+use queue::jobs::{self, Ended, Jobs, Priority, Record, State};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 use uuid::Uuid;
 
-use super::endpoint::cancel;
 use super::response::{headers_to_keep, to_http};
 use super::submit::{Submission, unavailable};
 use crate::error::{Code, Failure};
@@ -136,7 +135,7 @@ impl Dispatcher {
     }
 }
 
-/// A client that waits for the response to a job. When it is dropped, nobody wants the job any more.
+/// A client that waits for the response to a job. When it is dropped, nobody wants the job any more, whether it has ended or not.
 struct Waiting {
     jobs: Arc<Jobs>,
     id: Uuid,
@@ -148,25 +147,9 @@ impl Drop for Waiting {
         self.abandoned.cancel();
         let (jobs, id) = (Arc::clone(&self.jobs), self.id);
         tokio::spawn(async move {
-            if let Err(error) = clear(&jobs, id).await {
+            if let Err(error) = jobs.remove(id).await {
                 tracing::warn!(job = %id, %error, "a request that was handed over stays in JetStream until it expires");
             }
         });
-    }
-}
-
-/// Removes a job that has ended, or cancels it: its worker removes the rest.
-async fn clear(jobs: &Jobs, id: Uuid) -> Result<(), Error> {
-    loop {
-        let Some((record, revision)) = jobs.get(id).await? else {
-            return Ok(());
-        };
-        if record.state.is_final() {
-            return jobs.remove(id).await;
-        }
-        match cancel(jobs, id, record, revision).await {
-            Err(Error::Conflict) => {}
-            cancelled => return cancelled,
-        }
     }
 }

@@ -101,7 +101,8 @@ impl JobsEndpoint {
         };
         let digest = parameters.deduplicate.then(|| {
             let content_type = content_type(&head.headers);
-            ContentDigest::new(&[&target.id, &path], content_type)
+            let callback = parameters.callback_url.as_deref().unwrap_or_default();
+            ContentDigest::new(&[&target.id, &path, callback], content_type)
         });
         let request = jobs::Request {
             method: Method::POST.to_string(),
@@ -225,7 +226,7 @@ fn no_job(id: impl std::fmt::Display) -> Failure {
 }
 
 /// Cancels a job that has not ended.
-pub(super) async fn cancel(
+async fn cancel(
     jobs: &Jobs,
     id: Uuid,
     mut record: Record,

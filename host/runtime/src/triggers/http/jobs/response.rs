@@ -29,8 +29,11 @@ pub(super) fn headers_to_keep(headers: &HeaderMap) -> Vec<(String, String)> {
     let kept = headers
         .iter()
         .filter(|(name, _)| !OF_CONNECTION.contains(name));
-    kept.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
-        .collect()
+    kept.filter_map(|(name, value)| {
+        let value = std::str::from_utf8(value.as_bytes()).ok()?;
+        Some((name.to_string(), value.to_owned()))
+    })
+    .collect()
 }
 
 /// Reads a component's response. One that cannot be kept is replaced by an error.
@@ -101,4 +104,29 @@ pub(super) fn headers_of_job(headers: &HeaderMap) -> Vec<(String, String)> {
         kept.push(("content-type".into(), "application/octet-stream".into()));
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::headers_to_keep;
+
+    #[test]
+    fn headers_of_the_connection_are_left_out_and_all_others_survive() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close"),
+            ("content-length", "3"),
+            ("x-name", "caf\u{e9}"),
+            ("x-name", "second"),
+        ] {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            headers.append(name, value);
+        }
+        let kept = queue::http_headers(&headers_to_keep(&headers));
+        headers.remove("connection");
+        headers.remove("content-length");
+        assert_eq!(kept, headers);
+    }
 }

@@ -82,6 +82,11 @@ impl Submission {
         }
         let created = jobs.create(id, &self.record).await;
         created.map_err(|error| unavailable(&error))?;
+        if self.abandoned.is_cancelled() {
+            // Its record was not there yet when it was removed.
+            let removed = jobs.remove(id).await;
+            removed.map_err(|error| unavailable(&error))?;
+        }
         let Some(digest) = digest else {
             return Ok(id);
         };

@@ -1,14 +1,18 @@
 //! A worker: takes jobs of a component when there is room for one, and runs them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use futures::stream::{self, Stream, TryStreamExt as _};
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use queue::jobs::{self, Delivery, Error, Jobs, Priority, Record, Revision, State};
 use tokio::time::MissedTickBehavior;
-use tokio_util::io::ReaderStream;
+use tokio_retry::RetryIf;
+use tokio_retry::strategy::FixedInterval;
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
@@ -29,6 +33,8 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Time before JetStream is asked again after an error.
 const ERROR_DELAY: Duration = Duration::from_secs(2);
+/// How often it is asked again for the end of a job.
+const MAX_TRIES: usize = 150;
 /// How often the record of a running job is updated, and a cancellation is noticed.
 const UPDATE: Duration = Duration::from_secs(1);
 /// Minimum time between two signs of life.
@@ -165,8 +171,8 @@ enum Ended {
     Response(jobs::Response),
     /// With an error, which another attempt may not have.
     Retry(jobs::Response),
-    /// The host stopped.
-    Stopped,
+    /// The host stopped, or the body could not be read: that is not the job's fault.
+    Interrupted,
     /// The record was changed by somebody else: the job was cancelled, or another worker has it.
     Changed,
 }
@@ -239,7 +245,7 @@ impl Job {
             Ended::Response(response) if is_success(response) => "done",
             Ended::Response(_) => "failed",
             Ended::Retry(_) => "attempt failed",
-            Ended::Stopped => "handed back",
+            Ended::Interrupted => "handed back",
             Ended::Changed => "cancelled",
         };
         tracing::info!(
@@ -265,7 +271,7 @@ impl Job {
                 self.hand_back(id, record, revision, delay.min(MAX_DELAY))
                     .await
             }
-            Ended::Stopped => {
+            Ended::Interrupted => {
                 let record = Record {
                     attempts: record.attempts - 1,
                     ..record
@@ -300,7 +306,7 @@ impl Job {
         }
     }
 
-    /// Ends a job.
+    /// Ends a job. While JetStream is not available, tries again, so that the work is not lost.
     async fn end(
         &self,
         id: Uuid,
@@ -309,13 +315,21 @@ impl Job {
         revision: Revision,
     ) -> Result<(), Error> {
         record.state = state;
-        match self.jobs.update(id, &mut record, revision).await {
-            Ok(_) => {}
+        let delays = FixedInterval::new(ERROR_DELAY).take(MAX_TRIES);
+        let update = || {
+            let mut record = record.clone();
+            async move {
+                let updated = self.jobs.update(id, &mut record, revision).await;
+                updated.map(|_| record)
+            }
+        };
+        let is_passing = |error: &Error| matches!(error, Error::Unavailable(_));
+        match RetryIf::start(delays, update, is_passing).await {
+            Ok(record) => self.finish(id, &record).await,
             // It was cancelled in the last moment, or another worker has it.
-            Err(Error::Conflict) => return self.leave(id).await,
-            Err(error) => return Err(error),
+            Err(Error::Conflict) => self.leave(id).await,
+            Err(error) => Err(error),
         }
-        self.finish(id, &record).await
     }
 
     /// Does what is left when the record says that the job has ended. If this worker ends in between, another one does it.
@@ -351,7 +365,8 @@ impl Running<'_> {
     /// Runs the job. Returns how that ended, and its record with its revision.
     async fn run(mut self, permits: [Permit; 2]) -> Result<(Ended, Record, Revision), Error> {
         let target = Arc::clone(self.job.handler.target());
-        let request = match self.request().await? {
+        let is_unread = Arc::new(AtomicBool::new(false));
+        let request = match self.request(&is_unread).await? {
             Ok(request) => request,
             Err(response) => return Ok((Ended::Response(response), self.record, self.revision)),
         };
@@ -367,32 +382,42 @@ impl Running<'_> {
         let ended = loop {
             tokio::select! {
                 ended = &mut answering => break ended,
-                () = target.host_stopped() => break Ended::Stopped,
+                () = target.host_stopped() => break Ended::Interrupted,
                 _ = ticks.tick() => {}
             }
             if last_sign.elapsed() >= silence.min(UPDATE * 5) / 2 {
                 last_sign = Instant::now();
-                self.job.delivery.progress().await?;
+                if let Err(error) = self.job.delivery.progress().await {
+                    tracing::debug!(job = %self.id, %error, "no sign of life was sent");
+                }
             }
-            if !self.update(progress.seconds()).await? {
-                break Ended::Changed;
+            match self.update(progress.seconds()).await {
+                Ok(true) => {}
+                Ok(false) => break Ended::Changed,
+                // If another worker gets the job meanwhile, that shows later.
+                Err(error) => tracing::debug!(job = %self.id, %error, "the job was not updated"),
             }
+        };
+        let ended = match ended {
+            Ended::Response(_) | Ended::Retry(_) if is_unread.load(Ordering::Relaxed) => {
+                tracing::warn!(job = %self.id, "the body of a job could not be read; handing it back");
+                Ended::Interrupted
+            }
+            ended => ended,
         };
         Ok((ended, self.record, self.revision))
     }
 
-    /// Returns the request of the job, or the response if it cannot be made.
-    async fn request(&mut self) -> Result<Result<Request<RequestBody>, jobs::Response>, Error> {
+    /// Returns the request of the job, or the response if it cannot be made. Sets `is_unread` when the body cannot be read.
+    async fn request(
+        &mut self,
+        is_unread: &Arc<AtomicBool>,
+    ) -> Result<Result<Request<RequestBody>, jobs::Response>, Error> {
         let kept = &self.record.request;
         let body = match kept.has_body {
             false => RequestBody::empty(),
             true => match self.job.jobs.body(self.id).await? {
-                Some(body) => {
-                    let frames = futures::StreamExt::map(ReaderStream::new(body), |bytes| {
-                        bytes.map(Frame::data)
-                    });
-                    RequestBody::new(StreamBody::new(frames))
-                }
+                Some(body) => RequestBody::new(StreamBody::new(frames(body, is_unread))),
                 None => {
                     return Ok(Err(error(
                         StatusCode::INTERNAL_SERVER_ERROR,
@@ -445,6 +470,22 @@ impl Running<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Returns the frames of a body. Sets `is_unread` when it cannot be read.
+fn frames(
+    body: jobs::Body,
+    is_unread: &Arc<AtomicBool>,
+) -> impl Stream<Item = Result<Frame<Bytes>, Error>> + Send + 'static {
+    let is_unread = Arc::clone(is_unread);
+    let pieces = stream::try_unfold(body, async |mut body| {
+        let piece = body.next().await?;
+        Ok(piece.map(|piece| (Frame::data(piece), body)))
+    });
+    pieces.inspect_err(move |error| {
+        tracing::warn!(%error, "the body of a job cannot be read");
+        is_unread.store(true, Ordering::Relaxed);
+    })
 }
 
 /// Has the component handle the request, and reads its response.
