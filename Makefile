@@ -1,7 +1,7 @@
 # Main targets: `make run` and `make test`. Both set up whatever is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model test-model components test-components handlers host build run test lint format bench accuracy clean
+.PHONY: help setup model test-model components test-components handlers host build run test test-deploy lint format bench accuracy clean
 
 COMPONENTS := analyze audio stats
 TEST_COMPONENTS := word-count word-count-p3 probe-messages probe-run probe-spin probe-wasi02 probe-wasi03
@@ -42,6 +42,10 @@ handlers: host ## build the examples, as projects created by `whisper-host new`,
 test: setup test-model test-components handlers ## run all tests
 	@sh scripts/setup-servers.sh
 	cargo test --release --locked --target-dir target --workspace
+
+test-deploy: ## check the Helm chart in k8s/ with Helm and the schemas of Kubernetes
+	@sh scripts/setup-deploy.sh
+	@python=.tools/deploy/bin/python; [ -x $$python ] || python=python3; $$python scripts/check-chart.py
 
 lint: ## formatting, dependency cycles between files, and clippy, over host and components
 	cargo fmt --all --check
