@@ -149,7 +149,8 @@ async fn without_the_server_each_host_counts_its_own_calls_and_later_all() {
     let warnings = warnings
         .iter()
         .filter(|line| says("calls ")(line) && line["level"] == "WARN");
-    assert_eq!(warnings.count(), 2);
+    // Not one for each attempt. A connection may be lost again while the server starts.
+    assert!((2..=4).contains(&warnings.count()));
 }
 
 #[tokio::test]
