@@ -242,8 +242,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
                 max_age: options.store.retention(),
                 replicas: options.queue.replicas(),
             };
-            let connection = connection.another("calls".into()).await?;
-            Some(Exchange::start(&store, Log::new(&connection, config)))
+            Some(Exchange::start(&store, Log::new(connection, config)))
         }
         _ => None,
     };
