@@ -27,6 +27,14 @@ pub struct Queue {
     pub webhooks: Option<Webhooks>,
 }
 
+impl Queue {
+    /// Returns the connection to NATS, if there is one.
+    pub fn connection(&self) -> Option<Connection> {
+        let jobs = self.jobs.as_ref();
+        jobs.map(|(connection, _)| connection.clone())
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Role {
     /// All of the work.

@@ -158,10 +158,7 @@ pub async fn parts(
         let capabilities = Capabilities::new(&Resources {
             models: has_models.then(|| models.iter().map(by_id).collect()),
             store: shared_store,
-            queue: queue
-                .jobs
-                .as_ref()
-                .map(|(connection, _)| connection.clone()),
+            queue: queue.connection(),
             environment: std::env::vars_os().collect(),
             outbound_authorities: authorities,
             files,

@@ -166,10 +166,7 @@ async fn serve(options: &Up, started: Instant) -> anyhow::Result<ExitCode> {
         queue = options.queue.open() => queue?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
-    let connection = queue
-        .jobs
-        .as_ref()
-        .map(|(connection, _)| connection.clone());
+    let connection = queue.connection();
     let store = tokio::select! {
         store = options.store.open(&options.common.state_dir, connection.is_some()) => store?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),

@@ -162,11 +162,16 @@ impl Jobs {
         let stores = self.stores().await?;
         let created = stores.records.create(id.to_string(), json(record)).await;
         created.map_err(|error| self.failed(error))?;
+        let subject = subject(record.priority, &record.component);
+        self.publish_id(subject, id).await
+    }
+
+    /// Adds the id of a job to a stream that workers take from.
+    async fn publish_id(&self, subject: String, id: Uuid) -> Result<(), Error> {
         let message = PublishMessage::build()
             .message_id(id.to_string())
             .payload(id.to_string().into());
-        let subject = subject(record.priority, &record.component);
-        let published = stores.publish(subject, message).await;
+        let published = self.stores().await?.publish(subject, message).await;
         published.map_err(|error| self.failed(error))
     }
 
@@ -414,13 +419,8 @@ impl Jobs {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn call_back(&self, id: Uuid, component: &str) -> Result<(), Error> {
-        let stores = self.stores().await?;
-        let message = PublishMessage::build()
-            .message_id(id.to_string())
-            .payload(id.to_string().into());
         let subject = format!("{}.{component}", stores::CALLBACKS);
-        let published = stores.publish(subject, message).await;
-        published.map_err(|error| self.failed(error))
+        self.publish_id(subject, id).await
     }
 
     /// Returns the jobs of a component whose callbacks are due, for a worker.

@@ -38,7 +38,7 @@ pub(crate) struct Subscribed {
     group: Arc<str>,
     handler: Arc<MessageHandler>,
     /// Its subscription, when it has one: whoever has the sender says where the messages go.
-    subscription: OnceLock<Arc<watch::Sender<Destination>>>,
+    subscription: OnceLock<watch::Sender<Destination>>,
 }
 
 /// Where the messages of a subscription go.
@@ -100,7 +100,7 @@ impl Subscribed {
                     held: Arc::new(Semaphore::new(MAX_HELD)),
                 };
                 tokio::spawn(receiving.serve(connection.clone()));
-                Arc::new(sender)
+                sender
             })
         });
         subscription.send_replace(destination);

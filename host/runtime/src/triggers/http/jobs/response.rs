@@ -8,7 +8,6 @@ use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use queue::jobs;
 
-use crate::triggers::http::response::json_response;
 use crate::triggers::http::response_body::ResponseBody;
 
 /// Maximum size of a response, in bytes.
@@ -84,12 +83,10 @@ pub(super) fn error(status: StatusCode, code: &str, message: &str) -> jobs::Resp
 /// Returns the response as a client gets it. `long` is its body, if that is not in the record.
 pub(super) fn to_http(kept: &jobs::Response, long: Option<String>) -> Response<ResponseBody> {
     let body = kept.body.clone().or(long).unwrap_or_default();
-    let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json_response(status, body);
-    response.headers_mut().clear();
-    response
-        .headers_mut()
-        .extend(queue::http_headers(&kept.headers));
+    let mut response = Response::new(ResponseBody::host(body));
+    *response.status_mut() =
+        StatusCode::from_u16(kept.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = queue::http_headers(&kept.headers);
     response
 }
 
