@@ -1,7 +1,9 @@
 //! Messages with points, from one store to others: their form in JSON.
 //!
-//!     {"origin": "5e0c…", "points": [{"number": 1, "point": {"measurement": "calls", "time": 1796081680689000000,
-//!      "tags": [["outcome", "ok"]], "fields": [["latency", {"float": 1.06}]]}}]}
+//! ```json
+//! {"origin": "5e0c…", "points": [{"number": 1, "point": {"measurement": "calls", "time": 1796081680689000000,
+//!  "tags": [["outcome", "ok"]], "fields": [["latency", {"float": 1.06}]]}}]}
+//! ```
 
 use serde::{Deserialize, Serialize};
 
