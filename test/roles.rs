@@ -119,6 +119,54 @@ async fn a_request_waits_for_a_worker_and_ends_without_one() {
 }
 
 #[tokio::test]
+async fn a_client_with_many_requests_does_not_delay_another() {
+    let Some(nats) = Nats::start().await else {
+        return;
+    };
+    let manifest = r#"
+spin_manifest_version = 2
+[application]
+name = "fair"
+
+[[trigger.http]]
+route = "/..."
+component = "probe"
+
+[component.probe]
+source = "{components}/probe-wasi02.wasm"
+ai_models = ["whisper"]
+
+[component.probe.tool.whisper-host.limits]
+concurrency = 4
+queue_timeout = "5m"
+"#;
+    let url = nats.url();
+    let start = |role| Host::with_manifest(manifest, &["--nats", &url, "--role", role]);
+    let (front, _worker) = (start("http"), start("worker"));
+    let request = |last: u8, path: &str| {
+        let address = std::net::IpAddr::from([127, 0, 0, last]);
+        let client = common::client_builder().local_address(address);
+        client
+            .build()
+            .unwrap()
+            .post(format!("{}{path}", front.url))
+            .send()
+    };
+    // Five minutes of work, for a worker that does two of them at once.
+    let many: Vec<_> = (0..200)
+        .map(|_| tokio::spawn(request(2, "/pause?3000")))
+        .collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let answer = tokio::time::timeout(common::PATIENCE, request(3, "/hello")).await;
+    assert_eq!(answer.unwrap().unwrap().status(), 200);
+    assert!(many.iter().filter(|request| !request.is_finished()).count() > 100);
+    for request in many {
+        request.abort();
+    }
+    left(&nats, 0).await;
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_stops_the_worker() {
     let Some(nats) = Nats::start().await else {
         return;

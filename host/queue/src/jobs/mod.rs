@@ -36,8 +36,8 @@ pub use worker::Worker;
 
 use crate::connection::Connection;
 
-/// Prefix of the subjects on which hosts tell each other that a job has ended.
-const ENDED: &str = "whisper-jobs-ended";
+/// Prefix of the subjects on which hosts tell each other that a job has changed.
+const CHANGED: &str = "whisper-jobs-changed";
 /// Maximum length of a record with the body of its response, in bytes. NATS accepts messages of a mebibyte, unless it is set up otherwise.
 const MAX_RECORD: usize = 256 << 10;
 /// How long a worker that calls back may be silent before another one does.
@@ -70,12 +70,12 @@ pub struct Depth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision(u64);
 
-/// Waits for the end of a job.
-pub struct Ended(Subscriber);
+/// Tells the changes of a job.
+pub struct Changes(Subscriber);
 
-impl Ended {
-    /// Waits until a worker says that the job has ended. It may end without that, if the connection is lost.
-    pub async fn wait(&mut self) {
+impl Changes {
+    /// Waits until a worker says that it has taken the job, or that the job has ended. What it says may be lost with the connection.
+    pub async fn next(&mut self) {
         if self.0.next().await.is_none() {
             std::future::pending().await
         }
@@ -322,24 +322,26 @@ impl Jobs {
         removing.await.map_err(|error| self.failed(error))
     }
 
-    /// Returns what tells the end of a job that is created after this.
+    /// Returns what tells the changes of a job that is created after this.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn ended(&self, id: Uuid) -> Result<Ended, Error> {
+    pub async fn changes(&self, id: Uuid) -> Result<Changes, Error> {
         let (client, _) = self.connection().await?.client();
         // The server has it before anything that is sent later.
-        let subscribed = client.subscribe(format!("{ENDED}.{id}")).await;
-        subscribed.map(Ended).map_err(|error| self.failed(error))
+        let subscribed = client.subscribe(format!("{CHANGED}.{id}")).await;
+        subscribed.map(Changes).map_err(|error| self.failed(error))
     }
 
-    /// Tells whoever waits for a job that it has ended.
+    /// Tells whoever waits for a job that it has changed.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn tell_end(&self, id: Uuid) -> Result<(), Error> {
+    pub async fn tell_change(&self, id: Uuid) -> Result<(), Error> {
         let (client, _) = self.connection().await?.client();
-        let told = client.publish(format!("{ENDED}.{id}"), Bytes::new()).await;
+        let told = client
+            .publish(format!("{CHANGED}.{id}"), Bytes::new())
+            .await;
         told.map_err(|error| self.failed(error))
     }
 

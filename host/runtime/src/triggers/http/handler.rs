@@ -13,7 +13,7 @@ use super::worker::Instances;
 use crate::capabilities::Servers;
 use crate::engine::{Component, Outline};
 use crate::error::{Code, Failure};
-use crate::invocation::{Caller, Fault, Invocation, RequestIds, Stop, Target, truncated};
+use crate::invocation::{Caller, Fault, Invocation, Permit, RequestIds, Stop, Target, truncated};
 
 /// The version of WASI's HTTP handler that a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,27 +121,36 @@ impl HttpHandler {
         caller: Caller,
         mut request: http::Request<RequestBody>,
     ) -> Result<http::Response<ResponseBody>, Failure> {
-        let target = self.component.target();
+        let permits = self.admit(caller, &mut request).await?;
+        let invocation = Invocation::begin(self.target(), ids, permits);
+        self.run(invocation, request).await
+    }
+
+    /// Waits for the permits of a request.
+    ///
+    /// # Errors
+    /// [`Failure`], as the client sees it.
+    pub(super) async fn admit(
+        &self,
+        caller: Caller,
+        request: &mut http::Request<RequestBody>,
+    ) -> Result<[Permit; 2], Failure> {
+        let target = self.target();
         let limits = &target.limits;
-        let limit = limits.request_body.as_u64();
-        if request.body().min_size() > limit {
+        if request.body().min_size() > limits.request_body.as_u64() {
             return Err(target.failure(Stop::BodyTooLarge));
         }
         let admit = target.admit(caller);
-        let permits = match request.headers().contains_key(http::header::EXPECT) {
-            // The client sends its body only once the component reads it.
-            true => admit.await,
-            false => {
-                let body = request.body_mut();
-                // A client that sends nothing of its body gets no permit.
-                if !body.wait_for_start(limits.body_idle).await {
-                    return Err(target.failure(Stop::BodyIdle));
-                }
-                body.wait_for(admit).await
-            }
-        };
-        self.run(Invocation::begin(target, ids, permits?), request)
-            .await
+        // The client sends its body only once somebody reads it.
+        if request.headers().contains_key(http::header::EXPECT) {
+            return admit.await;
+        }
+        let body = request.body_mut();
+        // A client that sends nothing of its body gets no permit.
+        if !body.wait_for_start(limits.body_idle).await {
+            return Err(target.failure(Stop::BodyIdle));
+        }
+        body.wait_for(admit).await
     }
 
     /// Runs an invocation that handles a request. Dropping the future, or the response's body before its end, stops the component.

@@ -46,7 +46,7 @@ impl Endpoint {
     ) -> Result<Response<ResponseBody>, Failure> {
         match self {
             Self::Component(handler) => handler.handle(ids, caller, request).await,
-            Self::Workers(dispatcher) => dispatcher.handle(request).await,
+            Self::Workers(dispatcher) => dispatcher.handle(caller, request).await,
             Self::Jobs(jobs) => jobs.handle(request).await,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use queue::jobs::{self, Ended, Jobs, Priority, Record, State};
+use queue::jobs::{self, Changes, Jobs, Priority, Record, State};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 use uuid::Uuid;
@@ -13,12 +13,12 @@ use uuid::Uuid;
 use super::response::{headers_to_keep, to_http};
 use super::submit::{Submission, unavailable};
 use crate::error::{Code, Failure};
-use crate::invocation::Stop;
+use crate::invocation::{Caller, Permit, Stop};
 use crate::triggers::http::body::RequestBody;
 use crate::triggers::http::handler::HttpHandler;
 use crate::triggers::http::response_body::ResponseBody;
 
-/// How often the record of a job is read while nobody says that it has ended.
+/// How often the record of a job is read while nobody says that it has changed.
 const POLL: Duration = Duration::from_secs(2);
 
 /// How long clients are asked to wait before a retry when no worker takes their requests.
@@ -41,15 +41,16 @@ impl Dispatcher {
     }
 
     /// Has a worker handle a request. Dropping the future cancels that.
+    ///
+    /// Requests wait here for their turn, not in JetStream, which knows no clients: a permit is for one that no worker has taken yet.
     pub(crate) async fn handle(
         &self,
-        request: Request<RequestBody>,
+        caller: Caller,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Failure> {
+        let permits = self.handler.admit(caller, &mut request).await?;
         let (target, jobs) = (self.handler.target(), &self.jobs);
         let (mut head, body) = request.into_parts();
-        if body.min_size() > target.limits.request_body.as_u64() {
-            return Err(target.failure(Stop::BodyTooLarge));
-        }
         telemetry::trace::inject(&Span::current(), &mut head.headers);
         let request = jobs::Request {
             method: head.method.to_string(),
@@ -58,7 +59,8 @@ impl Dispatcher {
             has_body: !body.is_empty(),
         };
         let id = Uuid::now_v7();
-        let ended = jobs.ended(id).await.map_err(|error| unavailable(&error))?;
+        let changes = jobs.changes(id).await;
+        let changes = changes.map_err(|error| unavailable(&error))?;
         let waiting = Waiting {
             jobs: Arc::clone(jobs),
             id,
@@ -73,15 +75,17 @@ impl Dispatcher {
             abandoned: waiting.abandoned.clone(),
         };
         submission.run(body).await?;
-        self.response(&waiting, ended).await
+        self.response(&waiting, changes, permits).await
     }
 
-    /// Waits for the response.
+    /// Waits for the response. Releases the permits when a worker has taken the request.
     async fn response(
         &self,
         waiting: &Waiting,
-        mut ended: Ended,
+        mut changes: Changes,
+        permits: [Permit; 2],
     ) -> Result<Response<ResponseBody>, Failure> {
+        let mut permits = Some(permits);
         let (jobs, id) = (&self.jobs, waiting.id);
         let limits = &self.handler.target().limits;
         let config = jobs.config();
@@ -90,7 +94,7 @@ impl Dispatcher {
             limits.queue_timeout + (limits.timeout + config.ack_wait) * config.attempts.max(1);
         let started = Instant::now();
         loop {
-            let _ = tokio::time::timeout(POLL, ended.wait()).await;
+            let _ = tokio::time::timeout(POLL, changes.next()).await;
             let found = jobs.get(id).await.map_err(|error| unavailable(&error))?;
             let Some((record, _)) = found else {
                 return Err(Failure::new(
@@ -129,7 +133,8 @@ impl Dispatcher {
                         "the request was cancelled by the operator; send it again".into(),
                     ));
                 }
-                State::Queued | State::Running { .. } => {}
+                State::Queued => {}
+                State::Running { .. } => drop(permits.take()),
             }
         }
     }

@@ -213,6 +213,7 @@ impl Job {
             Err(Error::Conflict) => return self.leave(id).await,
             revision => revision?,
         };
+        self.tell_change(id, &record).await?;
         let started = Instant::now();
         let ids = RequestIds::new();
         let span = tracing::trace_span!(
@@ -282,6 +283,14 @@ impl Job {
         }
     }
 
+    /// Tells whoever waits for the job that a worker has taken it, or that it has ended.
+    async fn tell_change(&self, id: Uuid, record: &Record) -> Result<(), Error> {
+        match record.priority {
+            Priority::High => self.jobs.tell_change(id).await,
+            Priority::Low => Ok(()),
+        }
+    }
+
     /// Leaves a job whose record was changed by somebody else.
     async fn leave(&self, id: Uuid) -> Result<(), Error> {
         match self.jobs.get(id).await? {
@@ -334,10 +343,9 @@ impl Job {
 
     /// Does what is left when the record says that the job has ended. If this worker ends in between, another one does it.
     async fn finish(&self, id: Uuid, record: &Record) -> Result<(), Error> {
-        match (record.priority, &record.state) {
-            (Priority::High, _) => self.jobs.tell_end(id).await?,
-            (Priority::Low, State::Failed(_)) => self.jobs.keep_failed(id, record).await?,
-            (Priority::Low, _) => {}
+        self.tell_change(id, record).await?;
+        if record.priority == Priority::Low && matches!(record.state, State::Failed(_)) {
+            self.jobs.keep_failed(id, record).await?;
         }
         if record.callback_url.is_some() && record.state.response().is_some() {
             self.jobs.call_back(id, &record.component).await?;
